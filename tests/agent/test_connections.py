@@ -32,15 +32,6 @@ def _received(connection: socket.socket) -> bytes:
     return found
 
 
-def _sent(connection: socket.socket, chunk: bytes, *, times: int) -> int:
-    for n in range(times):
-        try:
-            connection.sendall(chunk)
-        except OSError:
-            return n
-    return times
-
-
 def test_more_connections_than_there_may_be_are_refused(
     agent: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,15 +77,12 @@ ASKED = b"GET /ping HTTP/1.1\r\nHost: a\r\n"
 def test_a_request_that_does_not_end_takes_no_memory(
     agent: Address, before: bytes, begun: bytes, part: bytes
 ) -> None:
-    chunk = part * (16 * 1024 // len(part))
     with _connected(agent) as connection:
         connection.sendall(before + begun)
-        assert _sent(connection, chunk, times=10_000) < 10_000
-    assert agent.get("/ping", token=None).status == 200
-
-
-def test_a_request_may_be_as_large_as_the_aws_agent_takes_it(agent: Address) -> None:
-    assert agent.get("/ping", headers={"X-A": "a" * 300 * 1024}).status == 200
+        with pytest.raises((BrokenPipeError, ConnectionResetError, TimeoutError)):
+            connection.sendall(part * (50_000_000 // len(part)))
+    # It may be as large as the AWS agent takes it.
+    assert agent.get("/ping", token=None, headers={"X-A": "a" * 300 * 1024}).status == 200
 
 
 def test_a_connection_on_which_something_was_asked_goes_on(

@@ -14,7 +14,8 @@ from tests.agent.harness import app_user
 from tests.agent.test_hardships import SERVED
 
 # The agent with a store of its own, whose value is another one at each read, and with a disk on which a write to the
-# file takes a second. The write with this number begins with a SIGTERM to its own process.
+# file takes a second. The write with this number begins with a SIGTERM to its own process; the first read, with 0, with
+# a SIGHUP.
 PROGRAM = """
 import os, signal, sys, time
 from lockstep.agent import serve
@@ -22,6 +23,8 @@ from tests.agent.harness import FakeStore
 
 class Store(FakeStore):
     def __call__(self):
+        if not self.reads and sys.argv[1] == "0":
+            os.kill(os.getpid(), signal.SIGHUP)
         self.generation += 1
         return super().__call__()
 
@@ -77,28 +80,10 @@ def test_a_later_write_is_waited_for(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "kept" / "login.json").read_text()) == json.loads(app_user(3))
 
 
-HUNG_UP = """
-import os, signal, sys
-from lockstep.agent import serve
-from tests.agent.harness import FakeStore
-
-class Store(FakeStore):
-    def __call__(self):
-        if not self.reads:
-            os.kill(os.getpid(), signal.SIGHUP)
-        return super().__call__()
-
-stores = {}
-serve.reader_of = lambda _store: lambda names: stores.setdefault(names.secret, Store())()
-from lockstep.agent.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_a_hangup_during_the_first_read_ends_nothing(tmp_path: Path) -> None:
     file = settings_file(tmp_path, {**SERVED, "token_file": f"{tmp_path}/token", "listen": {"port": 0}})
     with subprocess.Popen(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", HUNG_UP, "--config", str(file)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM, "0", "--config", str(file)], stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr
         told = process.stderr.readline()

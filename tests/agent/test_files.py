@@ -8,7 +8,9 @@ import re
 import shutil
 import struct
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,36 +39,9 @@ def test_an_engine_is_spelled_as_in_the_plan() -> None:
     assert (first.engine, first.port) == (_login("ledger").engine, 5432) == ("postgresql", 5432)
 
 
-def test_json_is_the_secret_itself() -> None:
-    assert json.loads(formatted(_login(), "json")) == json.loads(app_user(1))
-
-
-def test_a_shell_reads_the_env_file(tmp_path: Path) -> None:
-    file = tmp_path / "db.env"
-    file.write_text(formatted(_login(), "env"))
-    names = ("USERNAME", "PASSWORD", "HOST", "PORT", "DBNAME", "GENERATION")
-    script = '. "$1"; printf "%s|" ' + " ".join(f'"$DB_{name}"' for name in names)
-    done = subprocess.run(["/bin/sh", "-c", script, "sh", file], capture_output=True, text=True, check=True)  # noqa: S603
-    assert done.stdout.split("|")[:-1] == ["app", PASSWORD, "db.example.com", "3306", "orders", "1"]
-
-
 HARD = [
-    PASSWORD,
-    "'",
-    "''",
-    "it's",
-    '"',
-    'a"#b',
-    "a'\"#b",
-    '"#"',
-    "\\",
-    "\\n",
-    "a\\",
-    '\\"#',
-    "$HOME",
-    "`id`",
-    "a b#c ",
-    ";a",
+    *(PASSWORD, "'", "''", "it's", '"', 'a"#b', "a'\"#b", '"#"'),
+    *("\\", "\\n", "a\\", '\\"#', "$HOME", "`id`", ";a", "a b#c "),
 ]
 """Passwords that a person may have given; the plan's alphabet may have each of their characters, but a space."""
 
@@ -81,9 +56,10 @@ def test_a_shell_and_systemd_read_every_password_from_the_env_file_as_it_is(
 ) -> None:
     file = tmp_path / "db.env"
     file.write_text(formatted(_with(password), "env"))
-    script = '. "$1"; printf "%s" "$DB_PASSWORD"'
+    names = ("PASSWORD", "USERNAME", "HOST", "PORT", "DBNAME", "GENERATION")
+    script = '. "$1"; printf "%s|" ' + " ".join(f'"$DB_{name}"' for name in names)
     done = subprocess.run(["/bin/sh", "-c", script, "sh", file], capture_output=True, text=True, check=True)  # noqa: S603
-    assert done.stdout == password
+    assert done.stdout.split("|")[:-1] == [password, "app", "db.example.com", "3306", "orders", "1"]
     assert _read_by_systemd(file.read_text())["DB_PASSWORD"] == password
 
 
@@ -129,49 +105,33 @@ def test_the_clients_of_mysql_read_every_password_from_the_option_file_as_it_is(
     assert f"--password={password}" in done.stdout.splitlines()
 
 
-def test_pgpass_escapes_what_separates() -> None:
+def test_each_other_form_is_as_its_reader_takes_it() -> None:
+    assert json.loads(formatted(_login(), "json")) == json.loads(app_user(1))
     line = formatted(_login("ledger"), "pgpass").removesuffix("\n")
     fields = [re.sub(r"\\(.)", r"\1", field) for field in re.findall(r"((?:\\.|[^:\\])*)(?::|$)", line)[:5]]
     assert fields == ["pg.example.com", "5432", "*", "app", PASSWORD]
-
-
-def test_a_userlist_doubles_quotes() -> None:
     user, password = re.findall(r'"((?:[^"]|"")*)"', formatted(_login(), "pgbouncer-userlist"))
     assert (user, password.replace('""', '"')) == ("app", PASSWORD)
-
-
-def test_a_template_has_every_field() -> None:
-    text = rendered(
-        _login("ledger"), "{{ engine }} {{ username }}@{{ host }}:{{ port }}/{{ dbname }} {{ generation }}\n"
-    )
-    assert text == "postgresql app@pg.example.com:5432/ledger 1\n"
+    template = "{{ engine }} {{ username }}@{{ host }}:{{ port }}/{{ dbname }} {{ generation }}\n"
+    assert rendered(_login("ledger"), template) == "postgresql app@pg.example.com:5432/ledger 1\n"
     assert rendered(_login(), "{{ password }}") == PASSWORD
 
 
 @pytest.mark.parametrize(
-    "template", ["{{ unknown }}", "{% if %}", "{{ password | no_filter }}", "{{ password.x.y }}"]
-)
-def test_a_wrong_template_is_refused_without_its_text(template: str) -> None:
-    with pytest.raises(LoginFormError) as caught:
-        rendered(_login(), template)
-    assert NEEDLE not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "blob_text", "database"),
+    "refused",
     [
-        ("not json", None, None),
-        ('{"placeholder": true}', None, None),
-        (app_user(1), None, "ledger"),
-        (app_user(1), blob(1), "unknown"),
-        ("[1]", None, None),
+        *(
+            partial(rendered, _login(), template)
+            for template in ("{{ unknown }}", "{% if %}", "{{ password | no_filter }}", "{{ password.x.y }}")
+        ),
+        *(partial(login_of, text, None, None) for text in ("not json", '{"placeholder": true}', "[1]")),
+        partial(login_of, app_user(1), None, "ledger"),
+        partial(login_of, app_user(1), blob(1), "unknown"),
     ],
 )
-def test_a_secret_without_the_login_is_refused(
-    text: str, blob_text: str | None, database: str | None
-) -> None:
+def test_a_wrong_template_or_secret_is_refused_without_its_text(refused: Callable[[], object]) -> None:
     with pytest.raises(LoginFormError) as caught:
-        login_of(text, blob_text, database)
+        refused()
     assert NEEDLE not in str(caught.value)
 
 
@@ -184,20 +144,14 @@ def test_a_field_that_could_begin_another_line_is_refused(form: str, character: 
     assert formatted(_login(), form)
 
 
-def test_the_same_text_is_written_once(tmp_path: Path) -> None:
+def test_the_same_text_is_written_once_unless_the_mode_has_changed(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     assert _written(file, "a")
     assert not _written(file, "a")
     assert _written(file, "b")
-    assert (file.read_text(), file.stat().st_mode & 0o777) == ("b", 0o600)
-
-
-def test_mode_and_owner_are_set_again_where_they_changed(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    _written(file, "a")
     file.chmod(0o644)
-    assert _written(file, "a")
-    assert file.stat().st_mode & 0o777 == 0o600
+    assert _written(file, "b")
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("b", 0o600)
 
 
 def test_a_file_that_it_may_not_read_again_is_written_when_its_text_changes_and_only_then(
@@ -220,17 +174,6 @@ def test_a_file_that_it_may_not_read_again_is_written_when_its_text_changes_and_
     assert file.read_text() == "two"
 
 
-def test_the_mode_is_set_before_the_file_is_given_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Then CAP_CHOWN is all that `owner` needs: who is no owner any more could not change the mode."""
-    seen: list[str] = []
-    for name in ("fchmod", "fchown"):
-        monkeypatch.setattr(os, name, lambda *_, name=name: seen.append(name))
-    _written(tmp_path / "secret", "a")
-    assert seen == ["fchmod", "fchown"]
-
-
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("untouched")
@@ -241,16 +184,17 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
 
 
 def test_nobody_else_can_read_it_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mode is set before the file is given away: who is no owner any more could not change it without rights."""
     seen: list[int] = []
     fchown = os.fchown
 
     def watched(descriptor: int, uid: int, gid: int) -> None:
-        seen.append(os.fstat(descriptor).st_mode & 0o077)
+        seen.append(os.fstat(descriptor).st_mode & 0o777)
         fchown(descriptor, uid, gid)
 
     monkeypatch.setattr(os, "fchown", watched)
-    _written(tmp_path / "secret", "a")
-    assert seen == [0]
+    write(tmp_path / "secret", SecretStr("a"), mode=0o640, uid=-1, gid=-1)
+    assert seen == [0o640]
 
 
 @pytest.mark.parametrize("step", ["fchown", "fsync"])
@@ -268,19 +212,3 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
         _written(file, "new")
     assert [p.name for p in tmp_path.iterdir()] == ["secret"]
     assert file.read_text() == "old"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_disk_that_is_really_full_leaves_the_old_file(tmp_path: Path) -> None:
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
-    mounted = subprocess.run(mount, capture_output=True, check=False)  # noqa: S603 - of this machine
-    if mounted.returncode:
-        pytest.skip("this machine mounts no tmpfs")
-    try:
-        _written(tmp_path / "secret", "old")
-        with pytest.raises(EnvironmentalError):
-            _written(tmp_path / "secret", "n" * 65_536)
-        assert [p.name for p in tmp_path.iterdir()] == ["secret"]
-        assert (tmp_path / "secret").read_text() == "old"
-    finally:
-        subprocess.run(["/bin/umount", str(tmp_path)], check=True)  # noqa: S603 - likewise

@@ -5,11 +5,10 @@ import os
 import signal
 import stat
 import subprocess
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from sandbox.agent import command, settings_file
 from sandbox.applications import Applications, address_of, by_file, over_http
@@ -128,33 +127,30 @@ def test_either_cloud_gives_both_secrets_and_the_same_version_ids(estate: Estate
     assert found["aws"] == found["oci"]
 
 
-def test_once_writes_the_files_and_ends(estate: Estate, tmp_path: Path) -> None:
+def test_once_writes_the_files_and_ends_or_says_what_it_could_not_read(
+    estate: Estate, tmp_path: Path
+) -> None:
+    def once(environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(  # noqa: S603 - our own module
+            command(settings_file(tmp_path, document), "--once"),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+
     document = {"version": 1, "token_file": f"{tmp_path}/token", **_settings(estate, tmp_path)}
-    file = settings_file(tmp_path, document)
+    dead = once({"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "LOCKSTEP_OCI_ENDPOINT": "http://127.0.0.1:9"})
+    assert (dead.returncode, "a store was not read" in dead.stderr) == (3, True)
+    assert not (tmp_path / "pgpass").exists()
     for _ in range(2):  # It is idempotent.
-        done = subprocess.run(command(file, "--once"), capture_output=True, text=True, check=False)  # noqa: S603
+        done = once({})
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "pgpass").exists()
     assert not (tmp_path / "token").exists()
 
 
-def test_once_says_what_it_could_not_read(estate: Estate, tmp_path: Path) -> None:
-    document = {"version": 1, **_settings(estate, tmp_path)}
-    dead = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "LOCKSTEP_OCI_ENDPOINT": "http://127.0.0.1:9"}
-    done = subprocess.run(  # noqa: S603 - our own module
-        command(settings_file(tmp_path, document), "--once"),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **dead},
-    )
-    assert done.returncode == 3
-    assert "a store was not read" in done.stderr
-    assert not (tmp_path / "pgpass").exists()
-
-
-@pytest.mark.parametrize("socket_mode", [0o660])
-def test_a_socket_is_for_owner_and_group(estate: Estate, tmp_path: Path, socket_mode: int) -> None:
+def test_a_socket_is_for_owner_and_group(estate: Estate, tmp_path: Path) -> None:
     at = tmp_path / "agent.sock"
     document = {"plan": str(estate.plan_file), "listen": {"socket": str(at)}}
     whole = {"version": 1, "token_file": f"{tmp_path}/token", **document}
@@ -163,44 +159,34 @@ def test_a_socket_is_for_owner_and_group(estate: Estate, tmp_path: Path, socket_
     ) as process:
         try:
             until(lambda: at.exists() or None)
-            assert stat.S_IMODE(at.stat().st_mode) == socket_mode
-            done = subprocess.run(  # noqa: S603 - a program of this machine
-                ["/usr/bin/curl", "-s", "--unix-socket", str(at), "http://localhost/ping"],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            assert done.stdout == "healthy"
+            assert stat.S_IMODE(at.stat().st_mode) == 0o660
+            asked = ["/usr/bin/curl", "-s", "--unix-socket", str(at), "http://localhost/ping"]
+            assert subprocess.check_output(asked) == b"healthy"  # noqa: S603 - a program of this machine
         finally:
             process.terminate()
             process.wait(30)
 
 
-def test_files_follow_when_a_caller_asks_for_a_fresh_value(estate: Estate, tmp_path: Path) -> None:
+def test_files_follow_when_a_caller_asks_for_a_fresh_value_and_after_a_hangup(
+    estate: Estate, tmp_path: Path
+) -> None:
     [credential] = estate.plan.credentials
     file = tmp_path / "app.json"
-    settings = {
-        "plan": str(estate.plan_file),
-        "refresh": "8m",
-        "files": [{"path": str(file), "format": "json"}],
-    }
+    files = [{"path": str(file), "format": "json"}]
     estate.rotate(credential.id)
-    with running_agent(tmp_path, settings) as agent:
-        before = json.loads(file.read_text())
-        estate.outside.expire_schedule(credential.id)
-        assert estate.rotate(credential.id).status == "SUCCEEDED"
-        assert json.loads(file.read_text()) == before
-        fresh = agent.value(USER, "&refreshNow=true")
-        assert fresh != before
-        until(lambda: (json.loads(file.read_text()) == fresh) or None)
+    with running_agent(tmp_path, {"plan": str(estate.plan_file), "refresh": "8m", "files": files}) as agent:
 
+        def have_followed(before: object) -> bool | None:
+            fresh = agent.value(USER)
+            return (fresh != before and json.loads(file.read_text()) == fresh) or None
 
-def test_a_hangup_lets_it_read_at_once(estate: Estate, tmp_path: Path) -> None:
-    [credential] = estate.plan.credentials
-    estate.rotate(credential.id)
-    with running_agent(tmp_path, {"plan": str(estate.plan_file), "refresh": "8m"}) as agent:
-        before = agent.value(USER)
-        estate.outside.expire_schedule(credential.id)
-        assert estate.rotate(credential.id).status == "SUCCEEDED"
-        agent.process.send_signal(signal.SIGHUP)
-        until(lambda: (agent.value(USER) != before) or None)
+        for asks_for_it in (
+            lambda: agent.value(USER, "&refreshNow=true"),
+            lambda: agent.process.send_signal(signal.SIGHUP),
+        ):
+            before = json.loads(file.read_text())
+            estate.outside.expire_schedule(credential.id)
+            assert estate.rotate(credential.id).status == "SUCCEEDED"
+            assert json.loads(file.read_text()) == agent.value(USER) == before
+            asks_for_it()
+            until(partial(have_followed, before))

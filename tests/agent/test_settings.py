@@ -3,7 +3,6 @@
 import errno
 import os
 import pwd
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from lockstep.agent.serve import TokenFile, check_token, token_of
 from lockstep.agent.settings import Settings, Signal, load_settings
-from lockstep.plan.file import PlanProblemsError, load_plan
+from lockstep.plan.file import PlanProblemsError
 from lockstep.protocol.errors import EnvironmentalError
 from sandbox.agent import command, settings_file
 
@@ -35,6 +33,10 @@ def test_a_plan_says_stores_names_and_overlaps(tmp_path: Path) -> None:
     assert [store.name for store in found.stores_in_turn] == ["aws", "oci"]
     nearest = _load(tmp_path, {**PLAN, "nearest": "oci"})
     assert [store.name for store in nearest.stores_in_turn] == ["oci", "aws"]
+    for mode in ("0640", "640", 640, "0o640"):
+        assert _load(tmp_path, {**PLAN, "files": [{**FILE, "mode": mode}]}).files[0].mode == 0o640
+    everywhere = "0.0.0.0"  # noqa: S104 - with consent
+    assert _load(tmp_path, {**PLAN, "listen": {"host": everywhere, "public": True}}).listen.host == everywhere
 
 
 def test_a_file_has_the_login_of_its_credential_and_the_owner_that_is_named(tmp_path: Path) -> None:
@@ -43,12 +45,8 @@ def test_a_file_has_the_login_of_its_credential_and_the_owner_that_is_named(tmp_
     files = [{**FILE, **own, "credential": one}, {"path": "/run/b", "template": "/t", "credential": other}]
     found = _load(tmp_path, {**PLAN, "credentials": [], "files": files})
     first, second = found.files
-    assert (found.credential_of(first).id, first.owner, first.group, first.mode) == (
-        one,
-        os.geteuid(),
-        -1,
-        0o600,
-    )
+    assert found.credential_of(first).id == one
+    assert (first.owner, first.group, first.mode) == (os.geteuid(), -1, 0o600)
     assert first.signal == Signal(name="HUP", pid_file=Path("/run/a.pid"))
     assert (found.credential_of(second).id, second.template, second.signal) == (other, Path("/t"), None)
     assert (found.listen.host, found.listen.port) == ("127.0.0.1", 2773)
@@ -74,10 +72,7 @@ FILE = {"path": "/run/a", "format": "pgpass"}
         ({"colour": 1}, "colour: unknown key"),
         ({"nearest": "azure"}, "nearest: there is no store azure, only aws, oci"),
         ({"credentials": ["x"]}, "credentials: the plan has no x, only multi-cloud/app_user"),
-        (
-            {"files": [{**FILE, "database": "ledger"}]},
-            "files[0].database: multi-cloud/app_user has no database ledger, only orders",
-        ),
+        ({"files": [{**FILE, "database": "ledger"}]}, "app_user has no database ledger, only orders"),
         ({"refresh": "20m"}, "refresh: must be at most half of the shortest overlap"),
         ({"refresh": "often"}, "refresh: write a duration"),
         ({"listen": {"host": "0.0.0.0"}}, "0.0.0.0 can be reached from elsewhere"),  # noqa: S104 - refused
@@ -88,18 +83,12 @@ FILE = {"path": "/run/a", "format": "pgpass"}
         ({"files": [{**FILE, "path": "a"}]}, "files[0]: path: must be absolute"),
         ({"files": [{**FILE, "mode": "0644"}]}, "everybody could read the password"),
         ({"files": [{**FILE, "mode": "rw"}]}, "files[0].mode: write a mode as four octal digits"),
-        (
-            {"files": [{**FILE, "owner": "no-such-user"}]},
-            "files[0].owner: this machine has no owner no-such-user",
-        ),
+        ({"files": [{**FILE, "owner": "no-such-user"}]}, "files[0].owner: this machine has no owner no-such"),
         ({"files": [{**FILE, "group": {"a": "pa55word"}}]}, "files[0].group: must be a name"),
         ({"files": [{**FILE, "command": []}]}, "files[0].command"),
         ({"files": [{**FILE, "credential": "x"}]}, "files[0].credential: there is no x"),
         ({"files": [{**FILE, "signal": {"name": "KILL", "pid_file": "/a"}}]}, "files[0].signal.name"),
-        (
-            {"files": [FILE, FILE], "credentials": ["multi-cloud/app_user"]},
-            "files[1].path: /run/a is written",
-        ),
+        ({"files": [FILE, FILE]}, "files[1].path: /run/a is written"),
         ({"files": [FILE], "token_file": "/run/a"}, "files[0].path: /run/a is written"),
         ({"plan": "/no/such/plan.yaml"}, "plan: "),
         ({"plan": None}, "plan: must be the path of a plan file"),
@@ -112,42 +101,34 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, more: Mapping[str, Any
     assert any(told in problem for problem in caught.value.lines), caught.value.lines
 
 
-@pytest.mark.parametrize("mode", ["0640", "640", 640, "0o640"])
-def test_a_mode_is_octal_however_it_is_written(tmp_path: Path, mode: object) -> None:
-    assert _load(tmp_path, {**PLAN, "files": [{**FILE, "mode": mode}]}).files[0].mode == 0o640
+def _check(file: Path, *more: str) -> tuple[int, str]:
+    done = subprocess.run(command(file, "--check", *more), capture_output=True, text=True, check=False)  # noqa: S603
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
 
 
-def test_a_public_address_needs_an_explicit_word(tmp_path: Path) -> None:
-    everywhere = "0.0.0.0"  # noqa: S104 - with consent
-    assert _load(tmp_path, {**PLAN, "listen": {"host": everywhere, "public": True}}).listen.host == everywhere
-
-
-@pytest.mark.parametrize("text", ["", "[", "- 1", "\0", "a: &a [*a]", "version: 1\nplan: {a: pa55word}"])
+@pytest.mark.parametrize("text", ["\0", "a: &a [*a]", "version: 1\nplan: {a: pa55word}"])
 def test_a_file_that_is_no_settings_is_told_in_a_line_and_status_2(tmp_path: Path, text: str) -> None:
     file = tmp_path / "agent.yaml"
     file.write_text(text)
-    done = subprocess.run(command(file, "--check"), capture_output=True, text=True, check=False)  # noqa: S603
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert "pa55word" not in done.stderr
-    assert str(file) in done.stderr
+    status, told = _check(file)
+    assert (status, str(file) in told, "pa55word" in told) == (2, True, False)
 
 
-def test_a_token_is_made_once(tmp_path: Path) -> None:
-    file = tmp_path / "token"
+def test_a_token_is_made_once_in_a_folder_for_its_owner_and_group(tmp_path: Path) -> None:
+    file = tmp_path / "none" / "token"
+    check_token(file)
+    assert list(tmp_path.iterdir()) == []
     token = token_of(file)
     assert len(token.reveal()) >= 43
     assert file.stat().st_mode & 0o777 == 0o640
+    assert file.parent.stat().st_mode & 0o007 == 0
     assert token_of(file).reveal() == token.reveal()
-
-
-@pytest.mark.parametrize(("text", "mode"), [("", 0o640), (" \n", 0o640), ("abc", 0o644), ("ü", 0o640)])
-def test_a_token_that_is_none_or_everybodys_is_refused(tmp_path: Path, text: str, mode: int) -> None:
-    file = tmp_path / "token"
-    file.write_text(text)
-    file.chmod(mode)
-    with pytest.raises(EnvironmentalError):
-        token_of(file)
+    for text, mode in (("", 0o640), (" \n", 0o640), ("abc", 0o644), ("ü", 0o640)):
+        file.write_text(text)
+        file.chmod(mode)
+        with pytest.raises(EnvironmentalError):
+            token_of(file)
 
 
 def test_a_full_disk_leaves_no_empty_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,35 +167,28 @@ def test_a_token_file_that_is_replaced_counts_at_once(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_the_folder_of_a_token_is_made_for_its_owner_and_group(tmp_path: Path) -> None:
-    file = tmp_path / "none" / "token"
-    check_token(file)
-    assert list(tmp_path.iterdir()) == []
-    assert token_of(file).reveal()
-    assert file.parent.stat().st_mode & 0o007 == 0
-
-
-@pytest.mark.parametrize("once", [False, True])
-def test_a_token_that_cannot_be_made_is_told_by_check_with_what_to_do(tmp_path: Path, once: bool) -> None:  # noqa: FBT001
+def test_a_token_that_cannot_be_made_is_told_by_check_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a-file").touch()
-    document = {**PLAN, "token_file": f"{tmp_path}/a-file/token"}
-    arguments = ["--check", *(["--once"] if once else [])]
-    done = subprocess.run(  # noqa: S603 - our own module
-        command(settings_file(tmp_path, document), *arguments), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == (0 if once else 2)
-    assert ("sudo install -d" in done.stderr) is not once
+    file = settings_file(tmp_path, {**PLAN, "token_file": f"{tmp_path}/a-file/token"})
+    status, told = _check(file)
+    assert (status, "sudo install -d" in told) == (2, True)
+    status, told = _check(file, "--once")
+    assert (status, "sudo install -d" in told) == (0, False)
 
 
-def test_the_pages_of_client_and_agent_ask_for_what_the_shipped_plan_has(tmp_path: Path) -> None:
-    """They all read one credential, on both of its databases."""
-    plan = load_plan(ROOT / "lockstep.yaml")
-    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "how-to" / "agent").iterdir()]
-    text = "".join(page.read_text() for page in pages if page.stem in {"client", "agent", "external-secrets"})
-    named = set(re.findall(r"multi-cloud/[\w.]*\w", text))
-    [credential] = [c for c in plan.credentials if c.secret_names.app_user in named]
-    assert named == {credential.secret_names.app_user, credential.secret_names.connection_blob}
-    databases = set(re.findall(r"\bdatabase(?:=|\": )\"?(\w+)\b(?!\[)", text))
-    assert databases <= {server.name for server in credential.servers}
-    first = YAML(typ="safe", pure=True).load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
-    _load(tmp_path, {**first, "plan": PLAN["plan"]})
+PROGRAMS = {
+    "lockstep agent": "from lockstep.cli import app; app()",
+    "lockstep.agent": "import runpy; runpy.run_module('lockstep.agent', run_name='__main__')",
+}
+
+
+@pytest.mark.parametrize(("module", "extra"), [("starlette", "agent"), ("oci", "oci")])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_without_an_extra_it_says_what_to_install(tmp_path: Path, module: str, extra: str, name: str) -> None:
+    file = settings_file(tmp_path, {**PLAN, "token_file": f"{tmp_path}/token"})
+    argv = [*name.split(), "--config", str(file)]
+    text = f"import sys; sys.modules[{module!r}] = None; sys.argv = {argv!r}; {PROGRAMS[name]}"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 3, done.stderr
+    assert f"pip install 'lockstep-rotation[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr

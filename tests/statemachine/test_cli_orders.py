@@ -8,9 +8,6 @@ from typing import Any
 from ruamel.yaml import YAML
 from typer.testing import Result
 
-from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.protocol.orders import accounts_of
-from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE
 from tests.statemachine.conftest import Case
 from tests.statemachine.conftest import lockstep as run
@@ -21,76 +18,48 @@ def status_of(case: Case) -> str:
 
 
 def test_pause_and_resume(plain: Case) -> None:
+    name = plain.credential.id
     plain.rotate()
-    dry = run("pause", plain.credential.id, "--dry-run")
+    dry = run("pause", name, "--dry-run")
     assert (dry.exit_code, "would record and give the order pause" in dry.stdout) == (0, True)
     assert not plain.record().paused
-
-    paused = run("pause", plain.credential.id)
-    assert (paused.exit_code, paused.stdout) == (0, f"{plain.credential.id}: paused (entry 2 of aws)\n")
-    again = run("pause", plain.credential.id)
-    assert (again.exit_code, again.stdout) == (0, f"{plain.credential.id}: paused (it was so already)\n")
+    for how in ("entry 2 of aws", "it was so already"):
+        paused = run("pause", name)
+        assert (paused.exit_code, paused.stdout) == (0, f"{name}: paused ({how})\n")
     assert plain.record().paused
     assert "It is paused: no scheduled run begins." in status_of(plain)
-    assert f"skipped now (paused, until `lockstep resume {plain.credential.id}`)" in status_of(plain)
+    assert f"skipped now (paused, until `lockstep resume {name}`)" in status_of(plain)
     before = plain.stored_login()
     assert plain.again().output == {"outcome": "skipped"}
     assert plain.stored_login() == before
     assert plain.forced().exit_code == 0
     assert plain.stored_login() != before
-
-    assert run("resume", plain.credential.id).exit_code == 0
+    assert run("resume", name).exit_code == 0
     assert not plain.record().paused
     assert "paused" not in status_of(plain)
     assert plain.recorded() == [{"order": "pause"}, {"order": "resume"}]
-
-
-def test_a_pause_says_which_run_goes_on(plain: Case) -> None:
     plain.hold_lock("run-7", expires_at=4_000_000_000)
-    assert "run-7 may still be running, until 2096-" in run("pause", plain.credential.id).stdout
-
-
-def test_an_order_is_shown_with_who_gave_it(plain: Case) -> None:
-    run("take-over", plain.credential.id, "crm")
-    shown = run("audit", "show", plain.credential.id).stdout
-    assert "order take_over, databases crm, by arn:aws:" in shown
+    assert "run-7 may still be running, until 2096-" in run("pause", name).stdout
 
 
 def test_take_over_is_given_and_cancelled(plain: Case) -> None:
-    taken_over = run("take-over", plain.credential.id, "crm")
+    name = plain.credential.id
+    taken_over = run("take-over", name, "crm")
     assert taken_over.exit_code == 0
-    assert f"{plain.credential.id}: takes over crm (entry 1 of aws)" in taken_over.stdout
-    assert f"next: lockstep rotate {plain.credential.id} --force" in taken_over.stdout
+    assert f"{name}: takes over crm (entry 1 of aws)" in taken_over.stdout
+    assert f"next: lockstep rotate {name} --force" in taken_over.stdout
     assert plain.record().take_over == {"crm"}
     assert "to be taken over, until proven: crm" in status_of(plain)
-    assert "it was so already" in run("take-over", plain.credential.id, "crm").stdout
-
-    cancelled = run("take-over", plain.credential.id, "crm", "--cancel")
+    assert "it was so already" in run("take-over", name, "crm").stdout
+    cancelled = run("take-over", name, "crm", "--cancel")
     assert (cancelled.exit_code, "cancelled crm" in cancelled.stdout) == (0, True)
     assert plain.record().take_over == frozenset()
     assert [d["order"] for d in plain.recorded()] == ["take_over", "cancel_take_over"]
-
-
-def test_an_account_of_another_credential_is_not_taken_over(plain: Case) -> None:
-    """The account has an owner in the lock table, who is named (protocol O8)."""
-    other = DynamoDbOrders(plain.world.aws.client("dynamodb"), LOCK_TABLE, "multi-cloud/elsewhere")
-    [account] = accounts_of(plain.credential)
-    other.register(account)
-    dry = run("take-over", plain.credential.id, "crm", "--dry-run")
-    refused = run("take-over", plain.credential.id, "crm")
-    assert (dry.exit_code, refused.exit_code) == (0, 1)
-    assert "OrderRefusedError" in refused.stderr
-    assert "owner=multi-cloud/elsewhere" in refused.stderr
-    assert plain.record().take_over == frozenset()
+    assert "order take_over, databases crm, by arn:aws:" in run("audit", "show", name).stdout
 
 
 def test_a_blocked_database_is_tried_again(plain: Case) -> None:
-    plain.world.aws.client("dynamodb").update_item(
-        TableName=LOCK_TABLE,
-        Key={"credential_id": {"S": plain.credential.id}},
-        UpdateExpression="SET blocked = :names",
-        ExpressionAttributeValues={":names": {"SS": ["crm", "gone"]}},
-    )
+    set_attribute(plain, "blocked", {"SS": ["crm", "gone"]})
     assert ": down\n  crm, or a verify host of it, refuses what stores serve" in status_of(plain)
     shown = run("unblock", plain.credential.id, "crm")
     assert f"next: lockstep rotate {plain.credential.id} --force" in shown.stdout
@@ -117,16 +86,6 @@ def set_attribute(case: Case, name: str, value: dict[str, Any]) -> None:
     )
 
 
-def forget(case: Case, *names: str) -> None:
-    """Take attributes out of the record, as it is before a plan was ordered."""
-    case.world.aws.client("dynamodb").update_item(
-        TableName=LOCK_TABLE,
-        Key={"credential_id": {"S": case.credential.id}},
-        UpdateExpression=f"REMOVE {', '.join(f'#{name}' for name in names)}",
-        ExpressionAttributeNames={f"#{name}": name for name in names},
-    )
-
-
 def activate(case: Case, *words: str, plan: Path | None = None) -> Result:
     return run("apply", case.credential.id, *words, *(["-p", str(plan)] if plan else []))
 
@@ -140,9 +99,15 @@ def changed_plan(case: Case, folder: Path, change: Callable[[dict[str, Any]], No
     return file
 
 
-def test_the_first_plan_is_ordered_without_an_old_one(plain: Case) -> None:
+def test_the_first_plan_is_ordered_without_an_old_one_and_each_other_in_place_of_it(plain: Case) -> None:
     digest = plain.credential.plan_digest
-    forget(plain, "plan", "activate")
+    # As it is before a plan was ordered.
+    plain.world.aws.client("dynamodb").update_item(
+        TableName=LOCK_TABLE,
+        Key={"credential_id": {"S": plain.credential.id}},
+        UpdateExpression="REMOVE #plan, activate",
+        ExpressionAttributeNames={"#plan": "plan"},
+    )
     assert activate(plain, "--from", OLD).exit_code == 1
     assert activate(plain, "--dry-run").exit_code == 0
     assert plain.record().activate is None
@@ -154,51 +119,40 @@ def test_the_first_plan_is_ordered_without_an_old_one(plain: Case) -> None:
     assert f"to become the active plan: {digest}" in status_of(plain)
     assert "it was so already" in activate(plain).stdout
     assert plain.recorded() == [{"order": "activate", "plan": digest, "replaces": None, "leaving": []}]
-
-
-def test_the_plan_that_is_replaced_must_be_named(plain: Case) -> None:
     plain.rotate()
+    assert "it was so already" in activate(plain).stdout
+    # To activate the active plan withdraws another one.
+    set_attribute(plain, "activate", {"S": ELSE})
+    withdrawn = activate(plain)
+    assert (withdrawn.exit_code, "active (entry 3 of aws)" in withdrawn.stdout) == (0, True)
+    assert plain.record().activate is None
     set_attribute(plain, "plan", {"S": OLD})
     assert f"not the active one: the active one is {OLD}." in status_of(plain)
-    unnamed, wrong = activate(plain), activate(plain, "--from", ELSE)
-    for refused in (unnamed, wrong):
+    for refused in (activate(plain), activate(plain, "--from", ELSE)):
         assert refused.exit_code == 1
         assert f"lockstep apply {plain.credential.id} --from {OLD}" in refused.stderr
     assert activate(plain, "--from", OLD).exit_code == 0
-    assert plain.record().activate == plain.credential.plan_digest
+    assert plain.record().activate == digest
 
 
-def test_a_database_that_leaves_must_be_named(spanning: Case, tmp_path: Path) -> None:
+def test_a_database_that_leaves_must_be_named_and_usernames_never_change(
+    spanning: Case, tmp_path: Path
+) -> None:
     spanning.rotate()
     set_attribute(spanning, "plan", {"S": OLD})
-    smaller = changed_plan(spanning, tmp_path, lambda c: c.update(databases=["orders"]))
-    refused = activate(spanning, "--from", OLD, plan=smaller)
-    assert (refused.exit_code, "ledger would leave" in refused.stderr) == (1, True)
-    assert "add: --drop ledger" in refused.stderr
-    wrong = activate(spanning, "--from", OLD, "--drop", "ledger", "--drop", "orders", plan=smaller)
-    assert (wrong.exit_code, "orders does not leave" in wrong.stderr) == (1, True)
+    smaller = changed_plan(spanning, tmp_path / "smaller", lambda c: c.update(databases=["orders"]))
+    renamed = changed_plan(spanning, tmp_path / "renamed", lambda c: c.update(username="somebody_else"))
+    for plan, drop, says in (
+        (smaller, (), "ledger would leave"),
+        (smaller, (), "add: --drop ledger"),
+        (smaller, ("--drop", "ledger", "--drop", "orders"), "orders does not leave"),
+        (renamed, (), "usernames"),
+    ):
+        refused = activate(spanning, "--from", OLD, *drop, plan=plan)
+        assert (refused.exit_code, says in refused.stderr) == (1, True), says
     assert spanning.record().activate is None
     assert activate(spanning, "--from", OLD, "--drop", "ledger", plan=smaller).exit_code == 0
     assert spanning.recorded()[-1]["leaving"] == ["ledger"]
-
-
-def test_the_usernames_of_a_credential_never_change(spanning: Case, tmp_path: Path) -> None:
-    spanning.rotate()
-    set_attribute(spanning, "plan", {"S": OLD})
-    renamed = changed_plan(spanning, tmp_path, lambda c: c.update(username="somebody_else"))
-    refused = activate(spanning, "--from", OLD, plan=renamed)
-    assert (refused.exit_code, "usernames" in refused.stderr) == (1, True)
-    assert spanning.record().activate is None
-
-
-def test_to_activate_the_active_plan_withdraws_another(plain: Case) -> None:
-    set_attribute(plain, "plan", {"S": plain.credential.plan_digest})
-    forget(plain, "activate")
-    assert "it was so already" in activate(plain).stdout
-    set_attribute(plain, "activate", {"S": ELSE})
-    withdrawn = activate(plain)
-    assert (withdrawn.exit_code, "active (entry 1 of aws)" in withdrawn.stdout) == (0, True)
-    assert plain.record().activate is None
 
 
 # Emergencies
@@ -209,31 +163,21 @@ def emergency(case: Case, *words: str) -> Result:
     return run("revoke", case.credential.id, "--yes", *words, env=env)
 
 
-def test_an_emergency_is_an_order_and_a_run(plain: Case) -> None:
+def test_an_emergency_is_an_order_and_a_run_that_waits_for_no_pause(plain: Case) -> None:
     plain.rotate()
     before = plain.stored_login()
-    done = emergency(plain, "--json")
-    assert done.exit_code == 0
-    assert json.loads(done.stdout)["outcome"] == "rotated"
-    assert "emergency through generation 1 ordered" in done.stderr
-    assert plain.recorded() == [{"order": "revoke", "revoke_through": 1, "lifts_pause": False}]
-    assert plain.locked_out() == []
-    assert not plain.record().is_revoking
-    assert "emergency" not in status_of(plain)
-    [server] = plain.credential.servers
-    assert not lets_in(server, Value(before.username, before.password.reveal()))
-
-
-def test_an_emergency_on_a_paused_credential_says_so(plain: Case) -> None:
-    plain.rotate()
     run("pause", plain.credential.id)
     refused = emergency(plain)
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "code=paused" in refused.stderr
-    assert "--resume" in refused.stderr
+    assert ("code=paused" in refused.stderr, "--resume" in refused.stderr) == (True, True)
     assert plain.record().revoke_through is None
-    assert emergency(plain, "--resume").exit_code == 0
-    assert not plain.record().paused
+    done = emergency(plain, "--resume", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["outcome"]) == (0, "rotated")
+    assert "emergency through generation 1 ordered" in done.stderr
+    assert plain.recorded()[1:] == [{"order": "revoke", "revoke_through": 1, "lifts_pause": True}]
+    assert (plain.record().paused, plain.record().is_revoking) == (False, False)
+    assert "emergency" not in status_of(plain)
+    assert (plain.locked_out(), plain.accepted(before)) == ([], [])
 
 
 def test_an_emergency_that_finds_the_lock_held_stands_in_the_record(plain: Case) -> None:
@@ -243,4 +187,5 @@ def test_an_emergency_that_finds_the_lock_held_stands_in_the_record(plain: Case)
     assert (shown.exit_code, shown.stdout.split(" until ")[0]) == (1, "skipped: run-7 holds the lock")
     assert "not over: generations up to 1 may still log in" in shown.stderr
     assert plain.record().is_revoking
+    assert plain.recorded() == [{"order": "revoke", "revoke_through": 1, "lifts_pause": False}]
     assert "Emergency: every generation up to 1 must be revoked" in status_of(plain)

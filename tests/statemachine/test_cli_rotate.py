@@ -9,11 +9,7 @@ from lockstep.protocol.orders import Pause
 from tests.statemachine.conftest import Case
 from tests.statemachine.test_cli import DEAD, document, run
 from tests.statemachine.test_cli_orders import set_attribute
-
-STATES = [
-    *("CheckInput", "AcquireLock", "Generate", "IsAnythingToDo", "ApplyDb", "EveryDatabaseAccepts"),
-    *("UpdateSecrets", "RevokeOrdered", "Audit", "ReleaseLock"),
-]
+from tests.statemachine.test_rotation import NORMAL
 
 
 def test_rotate_finds_the_state_machine_and_shows_its_states(plain: Case) -> None:
@@ -24,7 +20,7 @@ def test_rotate_finds_the_state_machine_and_shows_its_states(plain: Case) -> Non
     assert [e.event["unmapped"]["lockstep"]["trigger"] for e in plain.entries()][1:] == ["cli"]
     started, *states = shown.stderr.splitlines()
     assert started.startswith(f"started {plain.world.machine_arn.replace(':stateMachine:', ':execution:')}:")
-    assert [line.split()[1] for line in states] == STATES
+    assert [line.split()[1] for line in states] == NORMAL
     assert all(re.fullmatch(r"  [0-9:]{8}  [A-Za-z]+  [0-9]+\.[0-9] s", line) for line in states), states
     forced = run(plain, "revoke", "--yes", "--json")
     told = document(forced)
@@ -58,36 +54,28 @@ def test_rotate_says_why_and_until_when_it_was_skipped(plain: Case) -> None:
     assert [s["state"] for s in told["states"]][:2] == ["CheckInput", "AcquireLock"]
 
 
-def test_rotate_says_what_fixes_a_failure(plain: Case) -> None:
+def test_rotate_says_why_a_rotation_failed_and_what_fixes_it(plain: Case) -> None:
     plain.rotate()
-    set_attribute(plain, "plan", {"S": "of-another-plan"})
     plain.world.outside.expire_schedule(plain.credential.id)
-    shown = run(plain, "rotate")
-    assert shown.exit_code == 1
-    assert "failed: PlanNotActiveError: " in shown.stderr
-    assert "  next: " in shown.stderr
-
-
-def test_a_stack_that_is_not_deployed_is_told_with_the_next_command(plain: Case) -> None:
-    shown = run(plain, "rotate", "--stack", "elsewhere")
-    assert (shown.exit_code, "--stack NAME" in shown.stderr) == (3, True)
-
-
-def test_rotate_says_why_a_rotation_failed(plain: Case) -> None:
+    set_attribute(plain, "plan", {"S": "of-another-plan"})
+    another = run(plain, "rotate")
+    set_attribute(plain, "plan", {"S": plain.credential.plan_digest})
     plain.edit_secret("not JSON")
-    shown = run(plain, "rotate")
-    assert (shown.exit_code, shown.stdout) == (1, "")
-    assert "failed: SecretMalformedError: " in shown.stderr
+    malformed = run(plain, "rotate")
+    for shown, error in ((malformed, "SecretMalformedError"), (another, "PlanNotActiveError")):
+        assert (shown.exit_code, shown.stdout) == (1, "")
+        assert f"failed: {error}: " in shown.stderr
+        assert "  next: " in shown.stderr
 
 
-@pytest.mark.parametrize("words", [["rotate"], ["rotate", "--dry-run"], ["revoke", "--dry-run"]])
-def test_a_missing_state_machine_gives_exit_code_3(
-    plain: Case, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_deployed_is_told_with_exit_code_3(plain: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = run(plain, "rotate", "--stack", "elsewhere")
+    assert (stack.exit_code, "--stack NAME" in stack.stderr) == (3, True)
     monkeypatch.setenv("LOCKSTEP_STATE_MACHINE_ARN", f"{plain.world.machine_arn}-elsewhere")
-    shown = run(plain, *words)
-    assert (shown.exit_code, "StateMachineDoesNotExist" in shown.stderr) == (3, True)
-    assert "would" not in shown.stdout
+    for words in (["rotate"], ["rotate", "--dry-run"], ["revoke", "--dry-run"]):
+        shown = run(plain, *words)
+        assert (shown.exit_code, "StateMachineDoesNotExist" in shown.stderr) == (3, True)
+        assert "would" not in shown.stdout
 
 
 def test_what_a_rotation_would_start_is_shown(plain: Case) -> None:

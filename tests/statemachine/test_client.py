@@ -3,11 +3,9 @@
 import asyncio
 import sys
 from collections.abc import Callable
-from functools import partial
 from types import ModuleType
 from typing import Any
 
-import pymysql
 import pytest
 
 from lockstep.client import (
@@ -21,16 +19,10 @@ from lockstep.client import (
 )
 from tests.statemachine.conftest import Case
 from tests.statemachine.test_client_pools import (
-    OVERLAP_SECONDS,
-    ROTATIONS,
     WHO,
-    Clock,
-    Queries,
     ca_file,
     client_of,
     django_connections,
-    has_generation,
-    until,
 )
 from tests.support.client_page import adapted, examples
 
@@ -84,36 +76,6 @@ def test_every_driver_logs_in_before_and_after_its_cached_value_is_revoked(spann
         assert names == [first] * len(DRIVERS)
         assert {client.get().generation for client in clients} == {generation}
         spanning.again()
-
-
-def test_no_login_is_refused_through_rotations(spanning: Case) -> None:
-    spanning.rotate()
-    clock = Clock()
-    client = client_of(spanning, clock)
-    logins = Queries(partial(with_pymysql, client, ca_file(spanning, "orders")))
-    with logins.running():
-        for generation in range(2, ROTATIONS + 2):
-            logins.settle()
-            execution = spanning.again()
-            assert execution.status == "SUCCEEDED", execution.cause
-            clock.ahead_seconds += OVERLAP_SECONDS / 4  # Half of the maximum age, and within the overlap.
-            until(partial(has_generation, client, generation))
-            assert logins.settle() == {spanning.stored_login().username}
-    assert logins.errors == []
-    assert (client.status.refusals, client.status.failures) == (0, 0)
-
-
-def test_a_password_that_is_not_in_the_store_is_refused(mysql: Case) -> None:
-    mysql.rotate()
-    right = mysql.stored_login()
-    client = client_of(mysql)
-    options: dict[str, Any] = {"ssl_ca": ca_file(mysql, "crm"), "connect_timeout": 10}
-    connect_pymysql(client, **options).close()
-    mysql.set_password("crm", "changed outside")
-    with pytest.raises(pymysql.OperationalError) as caught:
-        connect_pymysql(client, **options)
-    assert caught.value.args[0] == 1045
-    assert right.password.reveal() not in str(caught.value)
 
 
 def test_the_examples_of_the_page_log_in_and_go_on_after_a_rotation(

@@ -4,13 +4,19 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import django  # type: ignore[import-untyped]  # Django ships no types
 import pytest
@@ -18,7 +24,7 @@ from django.conf import settings  # type: ignore[import-untyped]  # likewise
 from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped]  # likewise
 from django.db.utils import ConnectionHandler  # type: ignore[import-untyped]  # likewise
 from sqlalchemy import create_engine
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from lockstep.client import (
     AsyncCredentialClient,
@@ -31,23 +37,6 @@ from lockstep.client import (
 )
 from tests.statemachine.conftest import Case
 
-
-def at_once() -> None:
-    """What a query does with its connection before it gives it back: nothing."""
-
-
-class Ask(Protocol):
-    """Takes a connection, asks who it is, and gives it back."""
-
-    def __call__(self, meanwhile: Callable[[], object] = at_once, /) -> str:
-        """The user.
-
-        Args:
-            meanwhile: Called while the connection is taken.
-        """
-
-
-PoolOn = Callable[[Case, CredentialClient, str], AbstractContextManager[Ask]]
 OVERLAP_SECONDS = 600.0
 ROTATIONS = 4
 CONNECTIONS = 3
@@ -74,7 +63,7 @@ class Clock:
 class Queries:
     """Threads that take a connection, ask who they are, and give it back, until the end of a `with` block."""
 
-    ask: Ask
+    ask: Callable[[], str]
     count: int = 0
     users: set[str] = field(default_factory=set)
     errors: list[BaseException] = field(default_factory=list)
@@ -92,26 +81,21 @@ class Queries:
                     self.errors.append(e)
                 self.count += 1
 
-        workers = [threading.Thread(target=run) for _ in range(threads)]
-        for worker in workers:
-            worker.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            for worker in workers:
-                worker.join(PATIENCE_SECONDS)
+        with ThreadPoolExecutor(threads) as workers:
+            for _ in range(threads):
+                workers.submit(run)
+            try:
+                yield
+            finally:
+                stop.set()
 
     def settle(self) -> set[str]:
         """The users of the next 50 queries. Those under way, however long they take, are not among them."""
         self.users = set()
-        self._wait_for(50)
+        since = self.count
+        until(lambda: self.count > since + 50)
         assert self.errors == []
         return set(self.users)
-
-    def _wait_for(self, queries: int) -> None:
-        since = self.count
-        until(lambda: self.count > since + queries)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -144,162 +128,123 @@ def client_of(
     return CredentialClient([source], max_age_seconds=max_age_seconds, clock=clock)
 
 
+Pool = tuple[Callable[[], Any], Callable[[Any, str], Any]]
+"""How a connection is taken, and how it is asked."""
+PoolOn = Callable[[CredentialClient, str, dict[str, Any]], AbstractContextManager[Pool]]
+AsyncPoolOn = Callable[[CredentialClient, str, dict[str, Any]], AbstractAsyncContextManager[Pool]]
+
+
 @contextmanager
-def sqlalchemy_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
-    driver = {"orders": "mysql+pymysql", "ledger": "postgresql+psycopg"}[database]
-    option = {"orders": "ssl_ca", "ledger": "sslrootcert"}[database]
-    engine = create_engine(f"{driver}://", pool_size=CONNECTIONS - 1, max_overflow=1)
-    options: dict[str, Any] = {"database": database, option: ca_file(case, database)}
+def sqlalchemy(client: CredentialClient, url: str, options: dict[str, Any]) -> Iterator[Pool]:
+    engine = create_engine(url, pool_size=CONNECTIONS - 1, max_overflow=1)
     attach_sqlalchemy(engine, client, overlap_seconds=OVERLAP_SECONDS, **options)
-
-    def ask(meanwhile: Callable[[], object] = at_once, /) -> str:
-        with engine.connect() as connection:
-            found = connection.exec_driver_sql(WHO[database]).scalar_one()
-            meanwhile()
-        return str(found).removesuffix("@%")
-
     try:
-        yield ask
+        yield engine.connect, lambda connection, sql: connection.exec_driver_sql(sql).scalar_one()
     finally:
         engine.dispose()
 
 
 @contextmanager
-def psycopg_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
-    options = {"database": database, "sslrootcert": ca_file(case, database)}
-    with psycopg_pool(
-        client, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=2, max_size=CONNECTIONS
-    ) as pool:
-
-        def ask(meanwhile: Callable[[], object] = at_once, /) -> str:
-            with pool.connection() as connection:
-                [name] = connection.execute(WHO[database]).fetchone() or [""]
-                meanwhile()
-            return str(name)
-
-        yield ask
-
-
-class Loop:
-    """An event loop in a thread, for the pools that need one."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - what the work gives
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_SECONDS)
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE_SECONDS)
-        self._loop.close()
-
-
-def async_engine_on(url: str) -> PoolOn:
-    @contextmanager
-    def on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
-        loop = Loop()
-        engine = create_async_engine(url, pool_size=CONNECTIONS - 1, max_overflow=1)
-        option = "sslrootcert" if "psycopg" in url else "ssl_ca"
-        options: dict[str, Any] = {"database": database, option: ca_file(case, database)}
-        attach_sqlalchemy(engine, client, overlap_seconds=OVERLAP_SECONDS, **options)
-
-        async def ask(meanwhile: Callable[[], object]) -> str:
-            async with engine.connect() as connection:
-                found = (await connection.exec_driver_sql(WHO[database])).scalar_one()
-                await asyncio.to_thread(meanwhile)
-            return str(found).removesuffix("@%")
-
-        try:
-            yield lambda meanwhile=at_once, /: str(loop.run(ask(meanwhile)))
-        finally:
-            loop.run(engine.dispose())
-            loop.close()
-
-    return on
+def psycopg(client: CredentialClient, _url: str, options: dict[str, Any]) -> Iterator[Pool]:
+    sizes = {"min_size": 2, "max_size": CONNECTIONS}
+    with psycopg_pool(client, overlap_seconds=OVERLAP_SECONDS, options=options, **sizes) as pool:
+        yield pool.connection, lambda connection, sql: connection.execute(sql).fetchone()[0]
 
 
 @contextmanager
-def asyncpg_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
-    loop = Loop()
-    options = {"database": database, "ssl_ca": ca_file(case, database)}
-
-    async def make() -> Any:  # noqa: ANN401 - asyncpg ships no types
-        face = AsyncCredentialClient(client)
-        return await asyncpg_pool(
-            face, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=1, max_size=CONNECTIONS
-        )
-
-    pool = loop.run(make())
-
-    async def ask(meanwhile: Callable[[], object]) -> str:
-        async with pool.acquire() as connection:
-            name = await connection.fetchval(WHO[database])
-            await asyncio.to_thread(meanwhile)
-        return str(name)
-
-    try:
-        yield lambda meanwhile=at_once, /: str(loop.run(ask(meanwhile)))
-    finally:
-        loop.run(pool.close())
-        loop.close()
-
-
-@contextmanager
-def psycopg_async_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
-    loop = Loop()
-    options = {"database": database, "sslrootcert": ca_file(case, database)}
-    face = AsyncCredentialClient(client)
-    pool = psycopg_async_pool(
-        face, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=2, max_size=CONNECTIONS
-    )
-    loop.run(pool.open())
-
-    async def ask(meanwhile: Callable[[], object]) -> str:
-        async with pool.connection() as connection:
-            [name] = await (await connection.execute(WHO[database])).fetchone() or [""]
-            await asyncio.to_thread(meanwhile)
-        return str(name)
-
-    try:
-        yield lambda meanwhile=at_once, /: str(loop.run(ask(meanwhile)))
-    finally:
-        loop.run(pool.close())
-        loop.close()
-
-
-@contextmanager
-def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
+def django_orm(client: CredentialClient, url: str, options: dict[str, Any]) -> Iterator[Pool]:
     module = ModuleType("shop_credentials")
-    module.credential = client  # type: ignore[attr-defined]
-    sys.modules[module.__name__] = module
-    option = {"orders": "ssl_ca", "ledger": "sslrootcert"}[database]
-    connections = django_connections(
-        django_settings(
-            {"orders": "mysql", "ledger": "postgresql"}[database],
-            database,
-            credential="shop_credentials.credential",
-            overlap_seconds=OVERLAP_SECONDS,
-            **{option: ca_file(case, database)},
-        )
-    )
+    vars(module)["credential"] = client
+    own = {"credential": "shop_credentials.credential", "overlap_seconds": OVERLAP_SECONDS}
+    connections = django_connections(django_settings(url, options.pop("database"), **own, **options))
 
-    def ask(meanwhile: Callable[[], object] = at_once, /) -> str:
-        """One request, on the connection that Django keeps for this thread."""
+    @contextmanager
+    def request() -> Iterator[Any]:
+        """On the connection that Django keeps for this thread."""
         connection = connections["default"]
         connection.close_if_unusable_or_obsolete()
         with connection.cursor() as cursor:
-            cursor.execute(WHO[database])
-            [name] = cursor.fetchone()
-        meanwhile()
-        return str(name).removesuffix("@%")
+            yield cursor
+
+    def who(cursor: Any, sql: str) -> object:  # noqa: ANN401 - Django ships no types
+        cursor.execute(sql)
+        [name] = cursor.fetchone()
+        return name
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)
+        yield request, who
+
+
+@asynccontextmanager
+async def sqlalchemy_async(
+    client: CredentialClient, url: str, options: dict[str, Any]
+) -> AsyncIterator[Pool]:
+    engine = create_async_engine(url, pool_size=CONNECTIONS - 1, max_overflow=1)
+    attach_sqlalchemy(engine, client, overlap_seconds=OVERLAP_SECONDS, **options)
+
+    async def who(connection: AsyncConnection, sql: str) -> object:
+        return (await connection.exec_driver_sql(sql)).scalar_one()
 
     try:
-        yield ask
+        yield engine.connect, who
     finally:
-        del sys.modules[module.__name__]
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def asyncpg(client: CredentialClient, _url: str, options: dict[str, Any]) -> AsyncIterator[Pool]:
+    face, sizes = AsyncCredentialClient(client), {"min_size": 1, "max_size": CONNECTIONS}
+    pool = await asyncpg_pool(face, overlap_seconds=OVERLAP_SECONDS, options=options, **sizes)
+    try:
+        yield pool.acquire, lambda connection, sql: connection.fetchval(sql)
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def psycopg_async(client: CredentialClient, _url: str, options: dict[str, Any]) -> AsyncIterator[Pool]:
+    async def who(connection: Any, sql: str) -> object:  # noqa: ANN401 - of rows of any kind
+        [name] = await (await connection.execute(sql)).fetchone()
+        return name
+
+    face, sizes = AsyncCredentialClient(client), {"min_size": 2, "max_size": CONNECTIONS}
+    async with psycopg_async_pool(face, overlap_seconds=OVERLAP_SECONDS, options=options, **sizes) as pool:
+        yield pool.connection, who
+
+
+def in_a_loop(pool_on: AsyncPoolOn) -> PoolOn:
+    """The same for threads: the pool is in an event loop of its own thread."""
+
+    @contextmanager
+    def on(client: CredentialClient, url: str, options: dict[str, Any]) -> Iterator[Pool]:
+        loop, stack = asyncio.new_event_loop(), AsyncExitStack()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+
+        def run(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - what the work gives
+            return asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE_SECONDS)
+
+        taking, who = run(stack.enter_async_context(pool_on(client, url, options)))
+
+        @contextmanager
+        def take() -> Iterator[Any]:
+            taken = AsyncExitStack()
+            connection = run(taken.enter_async_context(taking()))
+            try:
+                yield connection
+            finally:
+                run(taken.aclose())
+
+        try:
+            yield take, lambda connection, sql: run(who(connection, sql))
+        finally:
+            run(stack.aclose())
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(PATIENCE_SECONDS)
+            loop.close()
+
+    return on
 
 
 def django_settings(kind: str, name: str, **options: object) -> dict[str, Any]:
@@ -314,29 +259,52 @@ def django_connections(databases: dict[str, Any]) -> Any:  # noqa: ANN401 - Djan
     return ConnectionHandler(databases)
 
 
-POOLS: dict[str, tuple[PoolOn, str]] = {
-    "SQLAlchemy, PyMySQL": (sqlalchemy_on, "orders"),
-    "SQLAlchemy, psycopg": (sqlalchemy_on, "ledger"),
-    "SQLAlchemy, asyncmy": (async_engine_on("mysql+asyncmy://"), "orders"),
-    "SQLAlchemy, asyncpg": (async_engine_on("postgresql+asyncpg://"), "ledger"),
-    "SQLAlchemy, psycopg in a loop": (async_engine_on("postgresql+psycopg://"), "ledger"),
-    "psycopg_pool": (psycopg_pool_on, "ledger"),
-    "psycopg_pool in a loop": (psycopg_async_pool_on, "ledger"),
-    "asyncpg": (asyncpg_pool_on, "ledger"),
+POOLS: dict[str, tuple[PoolOn, str, str, str]] = {
+    "SQLAlchemy, PyMySQL": (sqlalchemy, "mysql+pymysql://", "orders", "ssl_ca"),
+    "SQLAlchemy, psycopg": (sqlalchemy, "postgresql+psycopg://", "ledger", "sslrootcert"),
+    "SQLAlchemy, asyncmy": (in_a_loop(sqlalchemy_async), "mysql+asyncmy://", "orders", "ssl_ca"),
+    "SQLAlchemy, asyncpg": (in_a_loop(sqlalchemy_async), "postgresql+asyncpg://", "ledger", "ssl_ca"),
+    "SQLAlchemy, psycopg in a loop": (
+        *(in_a_loop(sqlalchemy_async), "postgresql+psycopg://", "ledger", "sslrootcert"),
+    ),
+    "psycopg_pool": (psycopg, "", "ledger", "sslrootcert"),
+    "psycopg_pool in a loop": (in_a_loop(psycopg_async), "", "ledger", "sslrootcert"),
+    "asyncpg": (in_a_loop(asyncpg), "", "ledger", "ssl_ca"),
+    "Django, PyMySQL": (django_orm, "mysql", "orders", "ssl_ca"),
+    "Django, psycopg": (django_orm, "postgresql", "ledger", "sslrootcert"),
 }
-DJANGO: dict[str, tuple[PoolOn, str]] = {
-    "Django, PyMySQL": (django_on, "orders"),
-    "Django, psycopg": (django_on, "ledger"),
-}
-"""A connection for each thread, so none is waited for."""
+"""For each: what its adapter is, its URL, a database and the option of a CA file."""
+WAITED_FOR = [name for name in POOLS if "Django" not in name]
+"""Django has a connection for each thread, so none is waited for."""
 
 
-@pytest.mark.parametrize(("pool_on", "database"), [*POOLS.values(), *DJANGO.values()], ids=[*POOLS, *DJANGO])
-def test_a_pool_goes_through_rotations(spanning: Case, pool_on: Callable[..., Any], database: str) -> None:
+@contextmanager
+def taking(
+    case: Case, client: CredentialClient, name: str
+) -> Iterator[Callable[[], AbstractContextManager[str]]]:
+    """How a connection is taken for a block; whose it is."""
+    pool_on, url, database, ca_option = POOLS[name]
+    with pool_on(client, url, {"database": database, ca_option: ca_file(case, database)}) as (take, who):
+
+        @contextmanager
+        def taken() -> Iterator[str]:
+            with take() as connection:
+                yield str(who(connection, WHO[database])).removesuffix("@%")
+
+        yield taken
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_pool_goes_through_rotations(spanning: Case, name: str) -> None:
     spanning.rotate()
     clock = Clock()
     client = client_of(spanning, clock)
-    with pool_on(spanning, client, database) as ask:
+    with taking(spanning, client, name) as taken:
+
+        def ask() -> str:
+            with taken() as user:
+                return user
+
         queries = Queries(ask)
         with queries.running():
             for _ in range(ROTATIONS):
@@ -354,14 +322,14 @@ def test_a_pool_goes_through_rotations(spanning: Case, pool_on: Callable[..., An
                 clock.ahead_seconds += OVERLAP_SECONDS
                 assert queries.settle() == {now}
                 # A pool drops a connection when it is taken, and a server ends the session some time after that.
-                until(partial(has_no_session, spanning, database, before))
+                until(partial(has_no_session, spanning, POOLS[name][2], before))
     assert queries.errors == []
     assert (client.status.refusals, client.status.failures) == (0, 0)
 
 
-@pytest.mark.parametrize(("pool_on", "database"), POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("name", WAITED_FOR)
 def test_no_connection_is_given_whose_generation_died_while_it_was_waited_for(
-    spanning: Case, pool_on: PoolOn, database: str
+    spanning: Case, name: str
 ) -> None:
     spanning.rotate()
     before = spanning.stored_login().username
@@ -369,13 +337,15 @@ def test_no_connection_is_given_whose_generation_died_while_it_was_waited_for(
     client = client_of(spanning, clock)
     go_on, taken = threading.Event(), threading.Semaphore(0)
 
-    def meanwhile() -> None:
-        taken.release()
-        assert go_on.wait(PATIENCE_SECONDS)
+    def hold(take: Callable[[], AbstractContextManager[str]]) -> str:
+        with take() as user:
+            taken.release()
+            assert go_on.wait(PATIENCE_SECONDS)
+            return user
 
-    with pool_on(spanning, client, database) as ask, ThreadPoolExecutor(2 * CONNECTIONS) as threads:
+    with taking(spanning, client, name) as take, ThreadPoolExecutor(2 * CONNECTIONS) as threads:
         try:
-            asked = [threads.submit(ask, meanwhile) for _ in range(2 * CONNECTIONS)]
+            asked = [threads.submit(hold, take) for _ in range(2 * CONNECTIONS)]
             for _ in range(CONNECTIONS):
                 assert taken.acquire(timeout=PATIENCE_SECONDS)
             assert spanning.again().status == "SUCCEEDED"

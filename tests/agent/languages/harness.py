@@ -10,7 +10,6 @@ On stderr it writes nothing, but what its recipe says of a refused login that it
 `refused`.
 """
 
-import logging
 import os
 import shutil
 import signal
@@ -32,8 +31,6 @@ from sandbox.outside import Value, lets_in
 from sandbox.plans import DBNAME
 from tests.agent.harness import BOUND_SECONDS
 from tests.agent.process import AgentProcess, running_agent, until
-
-logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "docs" / "how-to"
@@ -239,16 +236,12 @@ def running_application(
 def require_programs(*names: str) -> None:
     """Skip where a program is missing that `make test` could not install."""
     path = f"{os.environ['PATH']}:/usr/sbin"
-    _require_none_of([name for name in names if not shutil.which(name, path=path)])
+    require_files(*(shutil.which(name, path=path) or name for name in names))
 
 
 def require_files(*paths: str | Path) -> None:
     """Skip where a library is missing that `make test` could not install."""
-    _require_none_of([str(path) for path in paths if not Path(path).exists()])
-
-
-def _require_none_of(missing: Sequence[str]) -> None:
-    if missing:
+    if missing := [str(path) for path in paths if not Path(path).exists()]:
         pytest.skip(f"{', '.join(missing)} missing; `make test` installs what the recipes need")
 
 
@@ -271,9 +264,6 @@ def survives_rotations(machine: Machine, application: Application, ways: Sequenc
                 machine.rotate(by)
     for revoked in logins[:-2]:
         assert not any(lets_in(server, revoked) for server in credential.servers)
-    for name in ways:
-        count = application.ways[name].succeeded
-        logger.info("%s: %d logins or queries, none failed", name, count)
     assert {name for name, way in application.ways.items() if not way.failed} == set(ways)
     assert application.stderr == ""
 
@@ -303,26 +293,23 @@ def connects_nowhere(
     """Every login in these ways fails for a certificate's sake."""
     with running_application(machine, command, environment) as application:
         for name in ways:
-            failed = until(partial(_first_failure, application, name)).lower()
-            assert "certif" in failed or "hostname" in failed
+            [failed, *_] = until(partial(_failures, application, name))
+            assert "certif" in failed.lower() or "hostname" in failed.lower()
     assert not any(way.succeeded for way in application.ways.values())
 
 
-def _first_failure(application: Application, way: str) -> str | None:
-    return next(iter(application.ways[way].failed), None)
+def _failures(application: Application, way: str) -> list[str] | None:
+    return application.ways[way].failed or None
 
 
 def _until_it_has_come(machine: Machine, application: Application, ways: Sequence[str], user: str) -> None:
+    """To a login, and has no session of another one any more."""
+    others = {name for name in machine.estate.plan.credentials[0].usernames if name != user}
     try:
-        until(partial(_has_come, machine, application, ways, user))
+        until(lambda: (application.is_at(ways, user) and not machine.sessions() & others) or None)
     except AssertionError as error:
         told = f"{dict(application.ways)}; sessions of {machine.sessions()}; {application.stderr}"
         raise AssertionError(f"{error}; it should be {user} in {ways}: {told}") from None
-
-
-def _has_come(machine: Machine, application: Application, ways: Sequence[str], user: str) -> bool | None:
-    others = {name for name in machine.estate.plan.credentials[0].usernames if name != user}
-    return (application.is_at(ways, user) and not machine.sessions() & others) or None
 
 
 @contextmanager

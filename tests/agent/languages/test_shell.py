@@ -6,8 +6,6 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
 from tests.agent.languages.harness import (
     BOTH,
     RECIPES,
@@ -21,6 +19,10 @@ from tests.agent.process import until
 
 COMMAND = ("sh", Path(__file__).with_name("shell_application.sh"), RECIPES / "shell")
 WAYS = ("psql", "mariadb")
+QUERIES = (
+    ("psql.sh", "-Atc", "SELECT session_user"),
+    ("mariadb.sh", "-BNe", "SELECT USER()"),
+)
 
 
 def test_a_script_logs_in_through_rotations_of_both_clouds(machine: Machine) -> None:
@@ -29,32 +31,29 @@ def test_a_script_logs_in_through_rotations_of_both_clouds(machine: Machine) -> 
         survives_rotations(machine, application, WAYS)
 
 
-@pytest.mark.parametrize(
-    ("script", "query"),
-    [("psql.sh", ["-c", "SELECT 1"]), ("mariadb.sh", ["-e", "SELECT 1"])],
-    ids=["psql", "mariadb"],
-)
-def test_a_script_goes_on_after_a_refused_login(
-    unaware_machine: Machine, script: str, query: list[str]
-) -> None:
+def _ran(machine: Machine, name: str, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: S603 - a file of ours
+        ["/bin/sh", str(RECIPES / "shell" / name), *words],
+        env={**machine.environment, **more},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_script_goes_on_after_a_refused_login(unaware_machine: Machine) -> None:
     require_programs("psql", "mariadb", "curl")
 
-    def run(name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(  # noqa: S603 - a file of ours
-            ["/bin/sh", str(RECIPES / "shell" / name), *arguments],
-            env=unaware_machine.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def statuses() -> list[int]:
+        return [_ran(unaware_machine, *query).returncode for query in QUERIES]
 
-    assert run(script, *query).returncode == 0
+    assert statuses() == [0, 0]
     for by in BOTH:
         unaware_machine.rotate(by)
-    assert run(script, *query).returncode != 0
-    refreshed = run("refresh.sh")
+    assert 0 not in statuses()
+    refreshed = _ran(unaware_machine, "refresh.sh")
     assert (refreshed.returncode, refreshed.stdout, refreshed.stderr) == (0, "", "")
-    until(lambda: run(script, *query).returncode == 0 or None)
+    until(lambda: statuses() == [0, 0] or None)
 
 
 def test_what_a_user_has_set_for_another_login_does_not_count(machine: Machine) -> None:
@@ -68,20 +67,11 @@ def test_what_a_user_has_set_for_another_login_does_not_count(machine: Machine) 
         "PGHOSTADDR": "192.0.2.1",
         "http_proxy": "http://127.0.0.1:9",
     }
-    for script, arguments in (
-        ("psql.sh", ["-Atc", "SELECT session_user"]),
-        ("mariadb.sh", ["-BNe", "SELECT USER()"]),
-        ("refresh.sh", []),
-    ):
-        done = subprocess.run(  # noqa: S603 - a file of ours
-            ["/bin/sh", str(RECIPES / "shell" / script), *arguments],
-            env={**machine.environment, **set_by_user},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, ""), script
-        assert done.stdout.partition("@")[0].strip() == ("" if not arguments else machine.current.username)
+    for words in (*QUERIES, ("refresh.sh",)):
+        done = _ran(machine, *words, **set_by_user)
+        assert (done.returncode, done.stderr) == (0, ""), words
+        said = "" if words == ("refresh.sh",) else machine.current.username
+        assert done.stdout.partition("@")[0].strip() == said
 
 
 def test_a_certificate_for_another_name_is_refused(machine: Machine, misnamed: Mapping[str, str]) -> None:

@@ -1,10 +1,11 @@
-"""The recipes for Java (HikariCP) and Go (`database/sql`), each with MariaDB and PostgreSQL, afresh and by a pool."""
+"""The recipes for Java (HikariCP), Go (`database/sql`) and Node.js (`pg`, `mysql2`), with new connections and pools."""
 
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -37,12 +38,29 @@ GO_LIBRARIES = Path("/usr/share/gocode")
 DRIVERS = [GO_LIBRARIES / "src/github.com" / name for name in ("lib/pq", "go-sql-driver/mysql")]
 FRESH = ["fresh-orders", "fresh-ledger"]
 WAYS = [*FRESH, "pool-orders", "pool-ledger"]
+NODE_POOLS = ["pg-pool", "mysql2-pool"]
+NODE_WAYS = ["pg-login", "mysql2-login", *NODE_POOLS]
 BUILD_SECONDS = 900
 
-Command = Sequence[str | Path]
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe with an application.
+
+    Attributes:
+        command: What runs it.
+        ways: In which the application logs in.
+        retried: Those that get over a refused login.
+        refused: Those that say of a certificate what is wrong with it.
+    """
+
+    command: Sequence[str | Path]
+    ways: Sequence[str]
+    retried: Sequence[str]
+    refused: Sequence[str]
 
 
-def _java(folder: Path) -> Command:
+def _java(folder: Path) -> Recipe:
     require_programs("javac", "java")
     require_files(*JARS)
     path = ":".join(map(str, [folder, *JARS]))
@@ -55,10 +73,10 @@ def _java(folder: Path) -> Command:
     _run("javac", "-cp", path, "-d", folder, *sources)
     # Less work for a process that lives for seconds; and on stderr only what HikariCP warns of.
     options = ["-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
-    return ["java", *options, "-cp", path, "Application"]
+    return Recipe(["java", *options, "-cp", path, "Application"], WAYS, FRESH, FRESH)
 
 
-def _go(folder: Path) -> Command:
+def _go(folder: Path) -> Recipe:
     require_programs("go")
     require_files(*DRIVERS)
     shutil.copytree(RECIPES / "go", folder / "src" / "agentdb")
@@ -78,7 +96,14 @@ def _go(folder: Path) -> Command:
     program = folder / "application"
     _run("go", "build", "-o", program, "application", environment=offline)
     _run("go", "build", "example", environment=offline)
-    return [program]
+    return Recipe([program], WAYS, FRESH, FRESH)
+
+
+def _node(_folder: Path) -> Recipe:
+    require_programs("node")
+    require_files(ROOT / "node_modules/pg", ROOT / "node_modules/mysql2")
+    application = HERE / "node_application.mjs"
+    return Recipe(["node", application, RECIPES / "node"], NODE_WAYS, NODE_POOLS, NODE_WAYS)
 
 
 def _example(language: str) -> str:
@@ -100,27 +125,26 @@ def _run(*command: str | Path, environment: dict[str, str] = {}) -> None:  # noq
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module", params=[_java, _go], ids=["java", "go"])
-def command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Command:
+@pytest.fixture(scope="module", params=[_java, _go, _node], ids=["java", "go", "node"])
+def recipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """The recipe, compiled with an application."""
-    build: Callable[[Path], Command] = request.param
+    build: Callable[[Path], Recipe] = request.param
     return build(tmp_path_factory.mktemp("built"))
 
 
-def test_no_login_is_refused_through_rotations_of_both_clouds(machine: Machine, command: Command) -> None:
-    with running_application(machine, [*command, *WAYS]) as application:
-        survives_rotations(machine, application, WAYS)
+def test_no_login_is_refused_through_rotations_of_both_clouds(machine: Machine, recipe: Recipe) -> None:
+    with running_application(machine, [*recipe.command, *recipe.ways]) as application:
+        survives_rotations(machine, application, recipe.ways)
 
 
-@pytest.mark.parametrize("way", FRESH)
-def test_an_application_gets_over_a_refused_login(
-    unaware_machine: Machine, command: Command, way: str
-) -> None:
-    with running_application(unaware_machine, [*command, way]) as application:
-        gets_over_a_refused_login(unaware_machine, application, way)
+@pytest.mark.parametrize("way", [0, 1])
+def test_an_application_gets_over_a_refused_login(unaware_machine: Machine, recipe: Recipe, way: int) -> None:
+    retried = recipe.retried[way]
+    with running_application(unaware_machine, [*recipe.command, retried]) as application:
+        gets_over_a_refused_login(unaware_machine, application, retried)
 
 
 def test_a_certificate_for_another_name_is_refused(
-    machine: Machine, command: Command, misnamed: Mapping[str, str]
+    machine: Machine, recipe: Recipe, misnamed: Mapping[str, str]
 ) -> None:
-    connects_nowhere(machine, [*command, *WAYS], misnamed, FRESH)
+    connects_nowhere(machine, [*recipe.command, *recipe.ways], misnamed, recipe.refused)
