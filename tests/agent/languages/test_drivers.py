@@ -24,15 +24,8 @@ from tests.agent.languages.harness import (
 
 HERE = Path(__file__).parent
 JARS = [
-    Path("/usr/share/java", name)
-    for name in (
-        "HikariCP.jar",
-        "gson.jar",
-        "mariadb-java-client.jar",
-        "postgresql.jar",
-        "slf4j-api.jar",
-        "slf4j-simple.jar",
-    )
+    Path("/usr/share/java", f"{name}.jar")
+    for name in ["HikariCP", "gson", "mariadb-java-client", "postgresql", "slf4j-api", "slf4j-simple"]
 ]
 GO_LIBRARIES = Path("/usr/share/gocode")
 DRIVERS = [GO_LIBRARIES / "src/github.com" / name for name in ("lib/pq", "go-sql-driver/mysql")]
