@@ -102,18 +102,19 @@ def test_a_server_without_tls_gets_no_password(
         assert LOGIN.username not in logged.added()
 
 
-def test_plaintext_is_what_the_plan_says_in_as_many_words(mariadb_server: MariaDbServer) -> None:
-    logged = mariadb_server.watch_general_log()
-    mariadb_server.execute_as_superuser("SET GLOBAL require_secure_transport = OFF")
-    try:
-        world = SqlHarness(mariadb_server, Kind("", MARIADB, Strategy.DUAL_PASSWORD, plaintext=True))
+def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: CertificateAuthority) -> None:
+    """On a server of its own: the rotation user of a shared one requires TLS."""
+    settings = {"require_secure_transport": "OFF"}
+    with MariaDbServer(authority=authority, settings=settings, general_log=True) as server:
+        server.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
+        logged = server.watch_general_log()
+        world = SqlHarness(server, Kind("", MARIADB, Strategy.DUAL_PASSWORD, plaintext=True))
         world.stage(None, 1)
         assert world.accepted(1) == [True]
-    finally:
-        mariadb_server.execute_as_superuser("SET GLOBAL require_secure_transport = ON")
-    assert getattr(world.database, "plaintext")  # noqa: B009 - of every real one
-    assert f"{world.credential.usernames[0]}@127.0.0.1 on {DATABASE} using TCP/IP" in logged.added()
-    require_failure(world.database, TlsVerificationError)
+        assert getattr(world.database, "plaintext")  # noqa: B009 - of every real one
+        assert f"{world.credential.usernames[0]}@127.0.0.1 on {DATABASE} using TCP/IP" in logged.added()
+        server.execute_as_superuser("SET GLOBAL require_secure_transport = ON")
+        require_failure(world.database, TlsVerificationError)
 
 
 @worlds("mysql-dual")

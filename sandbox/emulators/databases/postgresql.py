@@ -27,6 +27,7 @@ _SMALL_AND_FAST = {
     "fsync": "off",
     "full_page_writes": "off",
     "max_wal_size": "64MB",
+    "wal_keep_size": "64MB",  # A replica may be held while others are made, each with a checkpoint of its own.
     "shared_buffers": "16MB",
 }
 
