@@ -52,9 +52,10 @@ CORE: Mapping[str, tuple[str, ...]] = {
 TESTS = (
     "tests/unit",
     *(f"tests/contract/test_{n}.py" for n in ("store", "lock", "lock_rule", "versioned_secret", "audit_log")),
-    *(f"tests/contract/test_{n}.py" for n in ("database", "database_accounts", "database_mysql")),
+    *(f"tests/contract/test_{n}.py" for n in ("database", "database_mysql", "database_servers")),
+    *(f"tests/contract/test_{n}.py" for n in ("vault_ring", "client_ring", "wiring")),
 )
-BLIND = ("weight", "architecture", "packaging", "tiers", "process", "protocol_citations", "deletions")
+BLIND = ("weight", "architecture", "tiers", "protocol_citations", "deletions")
 """Tests of `tests/unit` that read the repository and execute nothing of the core."""
 WARM = (
     *(
