@@ -18,8 +18,9 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
@@ -27,7 +28,7 @@ from pathlib import Path
 import coverage
 import pytest
 from libcst import Module
-from mutmut.mutation.file_mutation import create_mutations, deep_replace
+from mutmut.mutation.file_mutation import Mutation, create_mutations, deep_replace
 
 ROOT = Path(__file__).parents[2]
 CORE: Mapping[str, tuple[str, ...]] = {
@@ -109,29 +110,33 @@ class Executed:
 
 
 def sample(each: int, seed: int) -> list[Mutant]:
-    """So many mutants of each room."""
+    """So many mutants of each room; one whose change is in the spelling alone is left out."""
     chosen: list[Mutant] = []
     for room, files in CORE.items():
         pool = [(file, *found) for file in files for found in enumerate(_changes(file))]
-        for file, number, source in random.Random(f"{seed}/{room}").sample(pool, min(each, len(pool))):  # noqa: S311 - a sample
-            old, new = (ROOT / file).read_text().splitlines(), source.splitlines()
+        for file, number, change in random.Random(f"{seed}/{room}").sample(pool, min(each, len(pool))):  # noqa: S311 - a sample
+            text, source = (ROOT / file).read_text(), change()
+            old, new = text.splitlines(), source.splitlines()
             pairs = enumerate(zip(old, new, strict=False), 1)
             line = next((n for n, (was, now) in pairs if was != now), len(old))
             was, now = old[line - 1].strip(), new[min(line, len(new)) - 1].strip()
-            chosen.append(
-                Mutant(room=room, file=file, number=number, line=line, was=was, now=now, source=source)
-            )
+            if source != text:
+                chosen.append(
+                    Mutant(room=room, file=file, number=number, line=line, was=was, now=now, source=source)
+                )
     return chosen
 
 
-def _changes(file: str) -> Iterator[str]:
-    text = (ROOT / file).read_text()
-    module, found, _, _ = create_mutations(file, text)
-    for change in found:
-        changed = deep_replace(module, change.original_node, change.mutated_node)
-        assert isinstance(changed, Module)  # It is the module that was given.
-        if change.contained_by_top_level_function is not None and changed.code != text:
-            yield changed.code
+def _changes(file: str) -> Iterator[Callable[[], str]]:
+    """What makes each mutant's source: it takes some time, and most are not chosen."""
+    module, found, _, _ = create_mutations(file, (ROOT / file).read_text())
+    return (partial(_source, module, change) for change in found if change.contained_by_top_level_function)
+
+
+def _source(module: Module, change: Mutation) -> str:
+    changed = deep_replace(module, change.original_node, change.mutated_node)
+    assert isinstance(changed, Module)  # It is the module that was given.
+    return changed.code
 
 
 class _Mapper:
