@@ -1,4 +1,4 @@
-"""What must hold at every instant of a race, and of a life, in memory."""
+"""What must hold at every instant of a run, of a race, and of a life, in memory."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -75,6 +75,17 @@ class MemoryObserver:
             ),
         )
         return before != self.seen
+
+
+class InstantObserver(MemoryObserver):
+    """Checks what holds at every instant by itself: I1, I2 and I4. Lockouts that exist from the start are ignored."""
+
+    def look(self, boundary: str) -> None:
+        """Raise ViolationError where something does not hold."""
+        if self.has_changed():
+            now = self.snapshot()
+            invariants.no_lockout(now, boundary, excused=self.watch.last.locked_out())
+            invariants.in_flight_write_ahead(now, boundary)
 
 
 class RaceObserver(MemoryObserver):

@@ -13,7 +13,7 @@ from lockstep.audit.chain import Entry, parse
 from lockstep.audit.entry import NO_PREVIOUS, signer_of
 from lockstep.protocol import messages
 from lockstep.protocol.deadlines import LEASE, RUN
-from lockstep.protocol.model import ClaimKind, Credential, LockRecord, Login, SecretStr
+from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr
 from lockstep.protocol.strict_json import read
 from oci_fn import sequence
 from oci_fn.retries import Retries
@@ -375,50 +375,6 @@ class Death:
 
 
 # Checks
-
-
-class Observer:
-    """Checks the invariants of every instant, at every boundary.
-
-    Args:
-        world: The world to check; it is not changed. Lockouts that exist from the start are ignored.
-    """
-
-    def __init__(self, world: MemoryWorld) -> None:
-        self._world = world
-        self._not_ours = set(world.locked_out())
-        self._seen: object = None
-
-    def look(self, boundary: str) -> None:
-        """Raise AssertionError if invariant I1, I2 or I4 is broken."""
-        now = self._state()
-        if now == self._seen:
-            return
-        self._seen = now
-        locked_out = set(self._world.locked_out()) - self._not_ours
-        assert not locked_out, f"I1 broken {boundary}: {locked_out}"
-        claim = self._world.lock.record.claim
-        if claim is None or claim.kind is ClaimKind.RECONCILE:
-            return  # A reconciled login is accepted before it is staged.
-        with quiet(self._world):
-            staged = [s.read_generation(claim.generation) for s in self._world.stores.values()]
-        values = {shown(v.login) for v in staged if v}
-        assert len(values) <= 1, f"I4 broken {boundary}: two values under one generation"
-        if values and not all(staged):
-            accepted = [name for name, let_in in known_logins(self._world).items() if values <= let_in]
-            assert not accepted, f"I2 broken {boundary}: {accepted} accepts what is not staged everywhere"
-
-    def _state(self) -> object:
-        world = self._world
-        return (
-            world.lock.record.claim,
-            [
-                (secret.current, len(secret.versions))
-                for store in world.stores.values()
-                for secret in store._secrets.values()
-            ],
-            [a.passwords for d in world.databases.values() for a in d.accounts.values()],
-        )
 
 
 def entries(world: MemoryWorld, stream: str) -> list[Entry]:

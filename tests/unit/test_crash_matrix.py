@@ -9,6 +9,8 @@ import pytest
 
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Strategy
+from tests.proof.invariants import ViolationError
+from tests.proof.memory_observer import InstantObserver
 from tests.support import world as w
 from tests.support.memory import MemoryWorld
 
@@ -78,7 +80,7 @@ def _world(story: Story, strategy: Strategy) -> MemoryWorld:
 
 def _dies(world: MemoryWorld, run: str, *, at: int, runner: str = "aws") -> str:
     """Let a run die after its n-th change; return the boundary, or an empty text if it had fewer."""
-    death = w.Death(at, w.Observer(world).look)
+    death = w.Death(at, InstantObserver(world).look)
     w.at_every_boundary(world, death)
     try:
         w.rotate(world, run, runner=runner)
@@ -91,7 +93,7 @@ def _dies(world: MemoryWorld, run: str, *, at: int, runner: str = "aws") -> str:
 
 def _survives(world: MemoryWorld, recoverer: str, *, died: str, refusals: int = 1) -> None:
     try:
-        w.at_every_boundary(world, w.Observer(world).look)
+        w.at_every_boundary(world, InstantObserver(world).look)
         recovered = w.rotate_again(world, "recovery", runner=recoverer)
         assert recovered.outcome == "rotated"
         w.assert_in_sync(world, recovered.generation)
@@ -99,7 +101,7 @@ def _survives(world: MemoryWorld, recoverer: str, *, died: str, refusals: int = 
         following = w.rotate_again(world, "following", runner="aws")
         w.undisturbed(world)
         _is_whole(world, following.generation or 0, set() if emergency else {w.shown(base)}, refusals)
-    except (AssertionError, LockstepError) as e:
+    except (AssertionError, LockstepError, ViolationError) as e:
         raise AssertionError(f"died {died}") from e
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from lockstep.protocol import errors
 from lockstep.protocol.model import Strategy
+from tests.proof.memory_observer import InstantObserver
 from tests.support import world as w
 from tests.support.memory import MemoryWorld
 from tests.unit.flights import steady
@@ -38,7 +39,7 @@ class AtBoundary:
         self.boundary = ""
         self._left = at
         self._act = act
-        self._observer = w.Observer(world)
+        self._observer = InstantObserver(world)
         w.at_every_boundary(world, self)
 
     def __call__(self, boundary: str) -> None:

@@ -14,6 +14,7 @@ from msgspec import structs
 from functions.apply_db.search import REFUSALS_AT_MOST
 from lockstep.protocol import errors
 from lockstep.protocol.model import Login, SecretStr, Strategy
+from tests.proof.memory_observer import InstantObserver
 from tests.support import world as w
 from tests.support.memory import Account, MemoryWorld
 from tests.support.memory_store import SecretKind
@@ -154,7 +155,7 @@ def test_a_store_moved_back_while_databases_were_away_stays_valid(
     _moved_back(world, *moved)
     for database in world.databases.values():
         database.unreachable = False
-    w.at_every_boundary(world, w.Observer(world).look)
+    w.at_every_boundary(world, InstantObserver(world).look)
     result = w.rotate_again(world, "taker", runner="oci")
     w.undisturbed(world)
     assert not result.adopted
@@ -228,7 +229,7 @@ def test_consent_ends_nothing_that_works(strategy: Strategy) -> None:
     world = steady(strategy)
     w.orders(world, take_over=frozenset({"db-1"}))
     _moved_back(world, "oci")
-    w.at_every_boundary(world, w.Observer(world).look)
+    w.at_every_boundary(world, InstantObserver(world).look)
     before = w.known_logins(world)
     w.rotate(world, "taker", force=True)
     w.undisturbed(world)

@@ -17,6 +17,7 @@ from lockstep.protocol.errors import LockstepError, NewerFormatError, SecretMalf
 from lockstep.protocol.model import Strategy
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.stores.contents import decode_app_user, require_known_format
+from tests.proof.memory_observer import InstantObserver
 from tests.support import world as w
 from tests.support.builds import NEWER, THIS, build
 from tests.support.memory import MemorySigner, MemoryWorld
@@ -36,7 +37,8 @@ class Day:
     def run(self, written: int, *, runner: str, dies: int = 10**6) -> str:
         """One run of a build, at the next trigger; its outcome, the error's name, or after which change it died."""
         self.world.clock.sleep(w.INTERVAL_SECONDS)
-        observer = w.Observer(self.world)
+        with build(NEWER):
+            observer = InstantObserver(self.world)
 
         def look(boundary: str) -> None:
             with build(NEWER):
