@@ -13,6 +13,7 @@ from lockstep.protocol.deadlines import START_POLICY
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.schedule import cloud_of, run_key
 from sandbox.emulators.aws import AwsSandbox, Execution
+from tests.support.aws import Clock
 from tests.support.fleet_machine import (
     MINUTE,
     NOW,
@@ -20,7 +21,6 @@ from tests.support.fleet_machine import (
     SECRET_OF_A_CAUSE,
     TICK,
     TIME,
-    Clock,
     Fleet,
 )
 
@@ -31,7 +31,7 @@ A, B, C = "team/a", "team/b", "team/c"
 
 @pytest.fixture(name="clock")
 def _clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 @pytest.fixture(name="fleet")

@@ -1,8 +1,6 @@
 """`make rollback-aws` moves the aliases that rules start, to versions that can run."""
 
-import io
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -11,6 +9,7 @@ from moto.cloudformation.models import cloudformation_backends
 from cdk import rollback
 from sandbox.emulators.aws import AwsSandbox
 from tests.infrastructure.cdk_case import PLAN
+from tests.support.aws import package
 
 STACK = "lockstep"
 FUNCTION = "lockstep-audit"
@@ -62,13 +61,6 @@ def calling(function: str) -> str:
     state = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}
     state["Parameters"] = {"FunctionName": function}
     return json.dumps({"StartAt": "Call", "States": {"Call": state}})
-
-
-def package(text: str) -> bytes:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as file:
-        file.writestr("code.py", text)
-    return data.getvalue()
 
 
 @pytest.fixture(name="roll_back")

@@ -50,16 +50,6 @@ class PasswordRefusedByPolicyError(Exception):
 
 
 @dataclass
-class Clock:
-    """A wall clock that moves only when it is told to."""
-
-    now: float = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
 class _Throttle(Guard):
     """A guard that also throttles calls of state machines."""
 

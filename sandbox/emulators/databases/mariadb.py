@@ -5,23 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from sandbox.emulators.databases.mysql_family import MySqlFamilyServer, as_present_user, options
+from sandbox.emulators.databases.mysql_family import (
+    INNODB_SMALL_AND_FAST,
+    MySqlFamilyServer,
+    as_present_user,
+    options,
+)
 from sandbox.emulators.databases.process import find_program
 from sandbox.emulators.databases.server import Availability, program_version
 
 _PROGRAMS = ("mariadbd", "mariadb-install-db")
 
-# Small files and buffers, and nothing forced to disk: data outlive the server's process, not the machine.
 _SMALL_AND_FAST = {
     "aria_pagecache_buffer_size": "8M",
     "debug_no_sync": "ON",
-    "innodb_buffer_pool_dump_at_shutdown": "OFF",
-    "innodb_buffer_pool_load_at_startup": "OFF",
-    "innodb_buffer_pool_size": "16M",
-    "innodb_doublewrite": "OFF",
-    # The file system cache instead of O_DIRECT, which waits for the disk.
-    "innodb_flush_method": "fsync",
-    "innodb_flush_log_at_trx_commit": "2",
+    **INNODB_SMALL_AND_FAST,
     "innodb_log_file_size": "8M",
     "innodb_undo_tablespaces": "0",
     "key_buffer_size": "1M",

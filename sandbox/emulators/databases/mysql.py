@@ -6,22 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from sandbox.emulators.databases.mysql_family import MySqlFamilyServer
+from sandbox.emulators.databases.mysql_family import INNODB_SMALL_AND_FAST, MySqlFamilyServer
 from sandbox.emulators.databases.process import write_private_file
 from sandbox.emulators.databases.server import Availability
 
 _FOLDER = Path(__file__).resolve().parents[3] / ".cache" / "mysql"
 _ROOT = _FOLDER / "server"
 
-# Small files and buffers, and nothing forced to disk: data outlive the server's process, not the machine.
 _SMALL_AND_FAST = {
-    "innodb_buffer_pool_dump_at_shutdown": "OFF",
-    "innodb_buffer_pool_load_at_startup": "OFF",
-    "innodb_buffer_pool_size": "16M",
-    "innodb_doublewrite": "OFF",
-    # The file system cache instead of O_DIRECT, which waits for the disk.
-    "innodb_flush_method": "fsync",
-    "innodb_flush_log_at_trx_commit": "2",
+    **INNODB_SMALL_AND_FAST,
     "innodb_redo_log_capacity": "8M",
     "performance_schema": "OFF",
     "sync_binlog": "0",

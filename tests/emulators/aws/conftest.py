@@ -10,19 +10,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox, Execution, create_state_machine
+from tests.support.aws import Clock
 
 ROLE = "arn:aws:iam::123456789012:role/machine"
 NOW = 1_732_458_000.25
-
-
-@dataclass
-class Clock:
-    """A wall clock that moves only when it is told to."""
-
-    now: float = NOW
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -45,7 +36,7 @@ class Runner:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from botocore.config import Config
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.oci.names import Trouble
-from tests.emulators.aws.conftest import Clock, policy, refused
+from tests.emulators.aws.conftest import policy, refused
 from tests.emulators.aws.issuer import ADDRESS, AUDIENCE, HOST, SUBJECT, Issuer, rsa_key
+from tests.support.aws import Clock
 
 ROLE = "lockstep-oci-runner"
 NOT_BELIEVED, NOT_TRUSTED = "InvalidIdentityToken", "AccessDenied"

@@ -2,7 +2,8 @@
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.rates import Rate
-from tests.emulators.aws.conftest import Clock, refused
+from tests.emulators.aws.conftest import refused
+from tests.support.aws import Clock
 
 WRITES = frozenset({"PutSecretValue"})
 

@@ -8,7 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox
-from tests.emulators.aws.conftest import Clock, refused
+from tests.emulators.aws.conftest import refused
+from tests.support.aws import Clock
 
 NAME = "multi-cloud/app_user"
 

@@ -1,8 +1,6 @@
 """Versions of functions and state machines as on AWS: immutable, numbered once, found by their ARN alone."""
 
-import io
 import json
-import zipfile
 from typing import Any
 
 import pytest
@@ -10,17 +8,11 @@ import pytest
 from sandbox.emulators.aws import AwsSandbox, InvocationResult
 from sandbox.emulators.aws.executions import Client
 from tests.emulators.aws.conftest import Runner, policy, refused
+from tests.support.aws import package
 
 
 def says(word: str) -> dict[str, Any]:
     return {"Say": {"Type": "Succeed", "Output": word}}
-
-
-def package(text: str) -> bytes:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as file:
-        file.writestr("code.py", text)
-    return data.getvalue()
 
 
 @pytest.fixture(name="states")

@@ -11,7 +11,8 @@ from botocore.config import Config
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.aws.sessions import Session
-from tests.emulators.aws.conftest import Clock, policy, refused
+from tests.emulators.aws.conftest import policy, refused
+from tests.support.aws import Clock
 
 KEY = "ASIALOCKSTEP"
 GOOD: dict[str, Any] = {"Audience": ["lockstep"], "SigningAlgorithm": "RS256"}
