@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from lockstep.cli.app import app
 from lockstep.cli.output import exit_code_of
 from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.doctor.unknowns import Confirmation, Unknown, confirmations, unknowns
 from lockstep.operate.documents import DOCUMENTS
 from lockstep.operate.documents import schema as document_schema
 from lockstep.operate.report import forms
@@ -75,7 +76,20 @@ names what fixes it, failures first; what has passed is a number, and listed by 
 It does not compare what the stack and Terraform declare, such as alarms, buckets, tables, functions, schedules and
 policies. Drift of that show `cdk diff`, `cdk drift` (what was changed by hand) and `terraform plan`.
 """
+_UNKNOWNS = """\
+# What only a real account can tell
+
+What emulators cannot tell, however strict, and what depends on it. `lockstep doctor --confirm FILE` asks all of it that
+can be asked without a change: by its own checks, and by one read each. It gives the command for the rest. The last
+column is from `docs/confirmed.json`, which that command writes, and has the day and the version of Lockstep.
+A name in braces is one of your plan or account. The identity that asks needs the right for each read; without it the
+answer is *not asked*.
+
+It ends with 0 if all that was asked is confirmed or measured, with 1 if something is refuted, and with 3 if something
+could not be asked. What is left to your hand counts as neither.
+"""
 _GROUPS = {"aws": "AWS", "oci": "Oracle Cloud", "database": "Databases", "inside": "Inside the functions"}
+_GROUPS |= {"identity": "Identity", "fleet": "Fleets"}
 
 
 def generated() -> Iterator[tuple[str, str]]:
@@ -83,6 +97,7 @@ def generated() -> Iterator[tuple[str, str]]:
     yield "commands.md", "# Commands\n" + "".join(_help((), get_command(app)))
     yield "errors.md", _ERRORS + "".join(_errors(*part) for part in _PARTS)
     yield "doctor.md", _DOCTOR + "".join(_checks())
+    yield "unknowns.md", _UNKNOWNS + "".join(_unknowns(confirmations(DOCS / "confirmed.json")))
     yield "plan.md", _PLAN + "".join(_sections(plan_schema()))
     schemas: Mapping[str, Schema] = {
         SCHEMA_NAME: plan_schema(),
@@ -139,6 +154,29 @@ def _checks() -> Iterator[str]:
         rows = [(f"`{c.id}`", c.looks_at, c.means) for c in checks]
         columns = ("Check", "Looks at", "A failure means")
         yield f"\n## {_GROUPS.get(group, group.title())}\n\n{_table(columns, rows)}"
+
+
+def _unknowns(answered: Mapping[str, Confirmation]) -> Iterator[str]:
+    for group, listed in groupby(unknowns(), key=lambda unknown: unknown.group):
+        rows = [(f"`{u.id}`", u.what, u.depends, _asked(u), _answered(answered.get(u.id))) for u in listed]
+        columns = ("Id", "Unknown", "What depends on it", "How it is asked", "Confirmed")
+        yield f"\n## {_GROUPS[group]}\n\n{_table(columns, rows)}"
+
+
+def _asked(unknown: Unknown) -> str:
+    first = f"after {unknown.first}: " if unknown.first else ""
+    if told := unknown.finding:
+        return f"{first}the check `{told.check}`, from {told.where}"
+    if read := unknown.aws or unknown.oci:
+        return f"{first}`{read.client}.{read.operation}`, of which `{read.look}`"
+    return f"by hand: `{unknown.by_hand}`"
+
+
+def _answered(found: Confirmation | None) -> str:
+    if found is None:
+        return "not yet"
+    value = f": {json.dumps(found.value)}" if found.answer == "measured" else ""
+    return f"{found.answer} on {found.on} ({found.version}, {', '.join(found.regions)}){value}"
 
 
 def _sections(schema: Schema) -> Iterator[str]:

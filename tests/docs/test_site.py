@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_page_is_in_the_site_and_in_its_navigation(site: Path) -> None:
     home = (site / "index.html").read_text()
-    made = [ROOT / "docs" / f"{name}.md" for name in ("commands", "doctor", "errors", "plan")]
+    made = [ROOT / "docs" / f"{name}.md" for name in ("commands", "doctor", "errors", "plan", "unknowns")]
     for page in [*repository_files("docs/*.md"), *made]:
         html = page.relative_to(ROOT / "docs").with_suffix(".html")
         assert (site / html).is_file()

@@ -168,7 +168,7 @@ CHECKS = (
     Check(
         id=SESSION,
         looks_at="with `federation`: whether each function gets a session in the other cloud, and Vault takes it "
-        "([what an account must confirm](identity.md#what-an-account-must-confirm))",
+        "([what an account must confirm](unknowns.md#identity))",
         means="the function does not reach the other cloud; the finding names the choice in the plan that may",
     ),
     Check(
