@@ -20,7 +20,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from cdk.deployment import LONGEST_ALARM, Canary, Deployment
-from cdk.settings import NotDeployableError
+from cdk.settings import NotDeployableError, Settings
 from lockstep.operate.watch import EVERY, namespace
 from lockstep.plan.model import Plan
 from lockstep.protocol.names import alarm_prefix, canary_alarm_name
@@ -41,7 +41,6 @@ class Rule:
         periods: How many periods of the metric are looked at.
         description: What is wrong, for the reader of the message.
         first: The command that says which credentials it is about, or what is wrong.
-        section: Where `docs/runbook.md` says what to do, as the anchor of a heading.
         without_data: What missing data means.
         threshold: Reached by this and anything beyond.
         below: Whether less than the threshold is wrong.
@@ -54,8 +53,7 @@ class Rule:
     datapoints: int
     periods: int
     description: str
-    first: str = "lockstep status"
-    section: str = "alarms"
+    first: str = "lockstep status --summary"
     without_data: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING
     threshold: float = 1
     below: bool = False
@@ -79,7 +77,7 @@ class Alarms(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         settings = deployment.settings
-        self._stack = settings.stack
+        self._stack, self._runbook = settings.stack, settings.runbook_url
         self.topics: dict[Severity, sns.ITopic] = {}
         for severity in SEVERITIES:
             if adopted := getattr(settings.adopt.topics, severity):
@@ -95,7 +93,10 @@ class Alarms(Construct):
             )
 
     def add(self, rule: Rule) -> None:
-        """Add an alarm. It tells the topic of its severity when it begins and when it is over."""
+        """Add an alarm. It tells the topic of its severity when it begins and when it is over.
+
+        Its text ends with the section of `docs/alarms.md` that has its name.
+        """
         over, under = (
             cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
@@ -110,7 +111,7 @@ class Alarms(Construct):
             evaluation_periods=rule.periods,
             datapoints_to_alarm=rule.datapoints,
             treat_missing_data=rule.without_data,
-            alarm_description=f"{rule.description} First: `{rule.first}`. Then: docs/runbook.md#{rule.section}",
+            alarm_description=f"{rule.description} First: `{rule.first}`. Then: {self._runbook}#{rule.name.lower()}",
         )
         action = actions.SnsAction(self.topics[rule.severity])
         alarm.add_alarm_action(action)
@@ -157,7 +158,7 @@ _PERIODS_OF_AN_HOUR = _HOUR // EVERY
 _MISSING = cloudwatch.TreatMissingData.MISSING
 
 
-def canary_alarm(scope: Construct, stack: str, canary: Canary) -> cloudwatch.Alarm:
+def canary_alarm(scope: Construct, settings: Settings, canary: Canary) -> cloudwatch.Alarm:
     """The alarm that stops a deployment. It tells nobody: what people must know, other alarms say.
 
     Where the watch writes nothing, the canary counts as failed, since nothing shows that it works.
@@ -165,14 +166,14 @@ def canary_alarm(scope: Construct, stack: str, canary: Canary) -> cloudwatch.Ala
     return cloudwatch.Alarm(
         scope,
         "Alarm",
-        alarm_name=canary_alarm_name(stack),
-        metric=watched(stack, "CanarySeconds"),
+        alarm_name=canary_alarm_name(settings.stack),
+        metric=watched(settings.stack, "CanarySeconds"),
         threshold=canary.proven_for.total_seconds(),
         comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
         evaluation_periods=1,
         treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
         alarm_description=f"AWS has not rotated {canary.credential.id} in time, so no deployment goes beyond it. "
-        "First: `lockstep status`. Then: docs/runbook.md#a-canary-first",
+        f"First: `lockstep status --summary`. Then: {settings.runbook_url}#canary",
     )
 
 
@@ -202,7 +203,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         periods=grace + 1,
         without_data=_MISSING,
         description="Credentials were not rotated for two intervals, by any runner. Applications keep working.",
-        section="stale-credentials",
     )
     yield Rule(
         name="Blocked",
@@ -212,7 +212,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         periods=3,
         without_data=_MISSING,
         description="A database has refused a login that should work, perhaps also of applications.",
-        section="current-value-rejected",
     )
     yield Rule(
         name="Revoking",
@@ -222,7 +221,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         periods=5,
         without_data=_MISSING,
         description="An emergency is not over: a password that an operator revoked may still log in.",
-        section="break-glass",
     )
     yield Rule(
         name="WatchSilent",
@@ -236,7 +234,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         description="The watch has not written its numbers for 15 minutes or more, so the other alarms see nothing. It "
         "cannot read the lock table, or it is not called.",
         first="lockstep doctor --in-cloud",
-        section="the-watch-is-silent",
     )
     yield Rule(
         name="PlanNotActive",
@@ -246,7 +243,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         periods=7,
         without_data=_MISSING,
         description="The active plan of credentials is not the deployed one, or none is: AWS does not rotate them.",
-        section="errors-by-name",
     )
     yield Rule(
         name="Unreadable",
@@ -256,7 +252,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         periods=3,
         without_data=_MISSING,
         description="Lock records cannot be read: malformed, or of another format.",
-        section="errors-by-name",
     )
     yield _for_hours(
         stack,
@@ -264,7 +259,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         counted="UnrotatedCredentials",
         hours=2 * max(intervals) / _HOUR,
         description="Credentials whose plan was activated have never been rotated.",
-        section="stale-credentials",
     )
     yield _for_hours(
         stack,
@@ -275,9 +269,7 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
     )
 
 
-def _for_hours(
-    stack: str, *, name: str, counted: str, hours: float, description: str, section: str = "alarms"
-) -> Rule:
+def _for_hours(stack: str, *, name: str, counted: str, hours: float, description: str) -> Rule:
     """A ticket for what holds all the time, for so many hours."""
     periods = min(max(math.ceil(hours), 2), LONGEST_ALARM // _HOUR)
     return Rule(
@@ -288,5 +280,4 @@ def _for_hours(
         periods=periods,
         without_data=_MISSING,
         description=description,
-        section=section,
     )

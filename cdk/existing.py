@@ -236,5 +236,5 @@ def _of_topics(deployment: Deployment) -> Iterator[str]:
     yield (
         f"{', '.join(topics) or 'the topics under your key'}: try whether alarms arrive once it is deployed: `aws "
         f"cloudwatch set-alarm-state --alarm-name {settings.stack}-Stale --state-value ALARM --state-reason test` "
-        "(docs/runbook.md#topics-of-your-own)"
+        "(docs/alarms.md#topics-of-your-own)"
     )

@@ -38,6 +38,7 @@ from cdk.deployment import Canary, Deployment
 from cdk.foundation import Foundation, log_group
 from cdk.functions import Functions
 from cdk.permissions import Grants
+from cdk.settings import Settings
 from lockstep.plan.limits import concurrency, every_ms
 from lockstep.protocol.deadlines import TRIGGER_LATENESS
 from lockstep.protocol.names import CANARY, LIVE, fleet_machine_name, rule_name, state_machine_name
@@ -128,7 +129,7 @@ class Release(Construct):
         self.gate: stepfunctions.CfnStateMachineAlias | None = None
         if canary := deployment.canary:
             self.canary_arn = self._alias(CANARY).attr_arn
-            self.gate = self._gate(canary, deployment.settings.stack)
+            self.gate = self._gate(canary, deployment.settings)
             self.live.node.add_dependency(self.gate)
 
     @property
@@ -148,7 +149,7 @@ class Release(Construct):
             ],
         )
 
-    def _gate(self, canary: Canary, stack: str) -> stepfunctions.CfnStateMachineAlias:
+    def _gate(self, canary: Canary, settings: Settings) -> stepfunctions.CfnStateMachineAlias:
         return stepfunctions.CfnStateMachineAlias(
             self,
             GATE.title(),
@@ -159,7 +160,7 @@ class Release(Construct):
                 type="CANARY",
                 percentage=_HALF,
                 interval=canary.wait_minutes,
-                alarms=[canary_alarm(self, stack, canary).alarm_name],
+                alarms=[canary_alarm(self, settings, canary).alarm_name],
             ),
         )
 

@@ -57,14 +57,12 @@ class Monitoring(Construct):
             description="A rotation failed, timed out or was aborted. It took nothing away from applications, and the "
             "next run finishes it, unless its error waits for an operator: CurrentCredentialRejectedError, "
             "DatabaseBlockedError, TakeOverNeededError, PlanNotActiveError.",
-            section="errors-by-name",
         )
         self._failures(
             "Fleet",
             schedules.fleet.machine,
             description="Of a shard more than a tenth of the rotations failed, or it did not come to its end: many "
             "credentials have one cause. Applications are not affected.",
-            section="a-shard-failed",
         )
         self._late(schedules.fleet.log)
         for rule in rules(self._plan, self._settings.stack):
@@ -145,7 +143,6 @@ class Monitoring(Construct):
                 description="The audit log holds what Lockstep did not write, or lacks what a digest or the other "
                 "cloud has seen. Rotation goes on.",
                 first="lockstep audit verify",
-                section="the-audit-log-was-touched",
             )
         )
 
@@ -169,7 +166,6 @@ class Monitoring(Construct):
                 description="AWS has made no digest of its audit log for three hours. Rotation goes on, and what is "
                 "removed from the log may not be seen.",
                 first="lockstep audit verify",
-                section="digest-missing",
             )
         )
         if not self._plan.runners.oci:
@@ -188,7 +184,6 @@ class Monitoring(Construct):
                 description="For three hours no digest of AWS has confirmed one of OCI: OCI makes none, or AWS cannot "
                 "read it.",
                 first="lockstep audit verify",
-                section="digest-unconfirmed",
             )
         )
 
@@ -212,13 +207,10 @@ class Monitoring(Construct):
                 periods=self._periods_of_an_interval(),
                 description="Rotations of a shard were not started, since their turn came too late. The standby or the "
                 "next trigger rotates them.",
-                section="a-shard-failed",
             )
         )
 
-    def _failures(
-        self, prefix: str, machine: stepfunctions.StateMachine, *, description: str, section: str
-    ) -> None:
+    def _failures(self, prefix: str, machine: stepfunctions.StateMachine, *, description: str) -> None:
         """Alarms on executions of a state machine that end in a bad way."""
         found = {
             "Failed": machine.metric_failed(statistic="Sum", period=_SOON),
@@ -234,7 +226,6 @@ class Monitoring(Construct):
                     datapoints=1,
                     periods=self._periods_of_an_interval(),
                     description=description,
-                    section=section,
                 )
             )
 

@@ -2,7 +2,7 @@
 
 The audit bucket: overwriting, deleting, what others write, a change of it (protocol E13). The plan bucket: writing over
 what is published; whoever reads a plan knows its digest, so nobody who may write there can change what runs, and the
-policy keeps what a run under way still reads. Deleting is not denied there: old plans go (docs/runbook.md).
+policy keeps what a run under way still reads. Deleting is not denied there: old plans go (docs/deploy.md#old-versions).
 
 One source for what is made, the note about what is adopted, and the tests. A denial names the principals that it spares
 by `aws:PrincipalArn`, which is the role's ARN for its sessions too, and takes patterns

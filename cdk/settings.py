@@ -218,6 +218,9 @@ class Settings(BaseModel):
         StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$"),
         Field(description="the address that gets the alarms, once it confirms; null: subscribe by hand"),
     ] = None
+    runbook_url: Annotated[
+        str, Field(description="where your people read docs/alarms.md: the text of each alarm links to it")
+    ] = "docs/alarms.md"
     vpc: Annotated[
         Vpc | None,
         BeforeValidator(_parsed),

@@ -4,14 +4,18 @@ import os
 import sys
 from pathlib import Path
 
+from lockstep import __version__
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "Lockstep"
 author = "The Lockstep authors"
-html_title = "Lockstep"
+release = __version__
+html_title = f"Lockstep {release}"
 
 extensions = ["myst_parser", "pages", "generate"]
-exclude_patterns = ["site/**"]
+# Decisions are for those who change Lockstep, and would be first in every search: they are read in the repository.
+exclude_patterns = ["site/**", "adr/**"]
 root_doc = "index"
 
 # Anchors as GitHub makes them, so that a link works in both.

@@ -1,8 +1,8 @@
 """What Sphinx needs beyond the pages as people read them in the repository.
 
 The navigation is what `index.md` lists: a heading is a part, a link below it is a page of that part. A page that it
-does not list is in the last part of its kind, so that no page is lost. Links to what is no page, such as a source file,
-lead to `repository_files`, or are text without it.
+does not list is in its last part, so that no page is lost. Links to what is no page of the site, such as a source file
+or a decision, lead to `repository_files`, or are text without it.
 """
 
 import os
@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 from sphinx.application import Sphinx
 
 INDEX = "index"
-DECISIONS = "adr/README"
-UNLISTED = {"how-to": "How-to guides", "": "Reference"}
-"""The part of pages that the index does not list, by their folder."""
+DECISIONS = "adr"
+"""The folder of decisions, which are no part of the site."""
 _HEADING = re.compile(r"^## (.+)$")
 _LISTED = re.compile(r"^- \[[^]]+\]\(([^)#:]+)\.md\)")
 _LINK = re.compile(r"\[([^]]+)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
@@ -37,12 +36,7 @@ def parts(index: str, found: set[str]) -> list[Part]:
             listed.append(Part(heading[1], []))
         elif entry := _LISTED.match(line):
             listed[-1].pages.append(entry[1])
-    known = {INDEX, *(page for part in listed for page in part.pages)}
-    for page in sorted(found - known):
-        folder = page.rpartition("/")[0]
-        listed[[p.title for p in listed].index(UNLISTED[folder])].pages.append(
-            page
-        ) if folder in UNLISTED else None
+    listed[-1].pages.extend(sorted(found - {INDEX, *(page for part in listed for page in part.pages)}))
     return listed
 
 
@@ -71,7 +65,7 @@ def without_links_outside(text: str, page: Path, docs: Path, files: str) -> str:
 
     def replaced(link: re.Match[str]) -> str:
         shown, target = link[1], Path(os.path.normpath(page.parent / link[2]))
-        if target.is_relative_to(docs) and not target.is_dir():
+        if target.is_relative_to(docs) and not (target.is_dir() or target.parent.name == DECISIONS):
             return link[0]
         return f"[{shown}]({files}/{target.relative_to(docs.parent)})" if files else shown
 
@@ -85,9 +79,6 @@ def _read(app: Sphinx, name: str, source: list[str]) -> None:
     found = set(app.env.found_docs)
     if name == INDEX:
         source[0] += "".join(_toctree(*part) for part in parts(source[0], found))
-    if name == DECISIONS:
-        decisions = sorted(n.removeprefix("adr/") for n in found if n.startswith("adr/") and n != DECISIONS)
-        source[0] += _toctree("Decisions", decisions)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -295,7 +295,7 @@ def _read(evidence: Evidence, start: str, side_by_side: SideBySide, *, after: st
         hours = sorted(found.unknown)
         found.notes.append(
             f"{len(hours)} digests from {hours[0].hour} to {hours[-1].hour} are signed by no key of the plan "
-            f"(audit.{evidence.stream}.digest_keys, docs/runbook.md#digests)"
+            f"(audit.{evidence.stream}.digest_keys, docs/deploy.md#digests)"
         )
     return found
 

@@ -289,7 +289,7 @@ def init(  # noqa: PLR0913 - an option for each answer
     say_next(f"{what + ':':<22} {how}" for what, how in _steps(file, plan, answers))
     say(
         f"make, docs and oci_fn are in a checkout of Lockstep {version('lockstep-rotation')}: the package has no CDK "
-        "and no Terraform files. docs/runbook.md there explains each step."
+        "and no Terraform files. docs/deploy.md there explains each step."
     )
 
 

@@ -193,7 +193,7 @@ def of_replicas(server: DatabaseServer, hosts: Sequence[str | None]) -> Iterator
     named = _addresses(*(end.host for end in server.verify_hosts))
     if others := {host for host in hosts if host and not _addresses(host) & named}:
         says = "replicates from it and is no verify host, so a fail-over to it can lose a rotation"
-        fix = "name what can become the primary under `verify_hosts`: see `Verify hosts` in docs/runbook.md"
+        fix = "name what can become the primary under `verify_hosts`: see docs/deploy.md#verify-hosts"
         yield warning(SERVER, server.name, f"{listing(list(others))} {says}", fix)
     if (unseen := hosts.count(None)) > len(server.verify_hosts):
         says = (

@@ -106,7 +106,7 @@ class AwsAudit(Section):
     retention: Duration = timedelta(days=400)
     """How long nobody can delete an entry."""
     digest_keys: DigestKeys = ()
-    """The public halves of the key that signs this cloud's digests, and of those that did (docs/runbook.md#digests)."""
+    """The public halves of the key that signs this cloud's digests, and of those that did (docs/deploy.md#digests)."""
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:

@@ -250,7 +250,8 @@ class DatabaseBlockedError(TerminalError):
 class StoresDivergedError(TerminalError):
     """The stores hold different values, and none of these logs in on every database.
 
-    See `Stores diverged` in docs/runbook.md.
+    Look at what they hold, `lockstep status --read-values`, and bring in the login that works, `lockstep import`:
+    docs/recover.md#stores-diverged.
     """
 
 
@@ -319,7 +320,8 @@ class StoreRejectedError(TerminalError):
 class CurrentCredentialRejectedError(TerminalError):
     """The database refuses the current value, so this account was left unchanged.
 
-    The account was changed outside of Lockstep; see `Current value rejected` in docs/runbook.md.
+    Somebody changed the account. The next run looks for a login that works: `lockstep rotate --force`. See
+    docs/recover.md#current-value-rejected.
     """
 
 
@@ -451,14 +453,16 @@ class UnsupportedServerError(TerminalError):
 class ReplicaLaggingError(TerminalError):
     """A verify host has not applied the change of an account yet.
 
-    The next run continues from here. If it happens again, see `Verify hosts` in docs/runbook.md.
+    The next run continues from here. If it repeats, check the replication, `lockstep doctor --only database`:
+    docs/recover.md#a-verify-host-refuses-or-lags.
     """
 
 
 class ReplicaRejectedError(TerminalError):
     """A verify host refuses the value that its database accepts as current.
 
-    Its replication has stopped or its accounts were changed; see `Verify hosts` in docs/runbook.md.
+    Its replication has stopped or somebody changed its accounts: `lockstep doctor --only database`, and
+    docs/recover.md#a-verify-host-refuses-or-lags.
     """
 
 
@@ -479,7 +483,8 @@ class UnknownUsernameError(TerminalError):
 class NoRoomError(TerminalError):
     """A database refuses what every store is to serve, and takes it only by ending a login that must still work.
 
-    Where it names a time: the first run after it goes on. Else see `Stores diverged` in docs/runbook.md.
+    If it names a time, the first run after it continues. Else decide which login is right, set it on the database, and
+    `lockstep unblock`: docs/recover.md#stores-diverged.
     """
 
 

@@ -24,6 +24,7 @@ module "runner" {
   paused             = var.paused
   log_retention_days = var.log_retention_days
   alarm_email        = var.alarm_email
+  runbook_url        = var.runbook_url
   shape              = var.shape
   freeform_tags      = local.freeform_tags
   defined_tags       = local.defined_tags

@@ -143,6 +143,12 @@ variable "alarm_email" {
   default     = null
 }
 
+variable "runbook_url" {
+  description = "Where your people read docs/alarms.md: the text of each alarm links to it."
+  type        = string
+  default     = "docs/alarms.md"
+}
+
 # The protection of the audit log.
 
 variable "audit_versions" {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lockstep import __version__
 from tests.docs.pages import ROOT, repository_files
 
 LOADED = re.compile(
@@ -38,15 +39,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_every_page_is_in_the_site_and_in_its_navigation(site: Path) -> None:
+def test_every_page_but_decisions_is_in_the_site_and_in_its_navigation_and_says_its_version(
+    site: Path,
+) -> None:
     home = (site / "index.html").read_text()
     made = [ROOT / "docs" / f"{name}.md" for name in ("commands", "doctor", "errors", "plan", "unknowns")]
     for page in [*repository_files("docs/*.md"), *made]:
         html = page.relative_to(ROOT / "docs").with_suffix(".html")
-        assert (site / html).is_file()
-        if html.parts[0] != "adr" and html.name != "index.html":
+        assert (site / html).is_file() is (html.parts[0] != "adr")
+        if (site / html).is_file() and html.name != "index.html":
             assert f'class="reference internal" href="{html}"' in home
-    assert [home.index(f"{part}</span>") for part in ("How-to guides", "Reference", "Explanation")]
+    path = ("Evaluate", "Deploy", "Read a credential", "Operate", "Incident", "Reference")
+    places = [home.index(f"{part}</span>") for part in path]
+    assert places == sorted(places)
+    assert f"Lockstep {__version__}" in home
 
 
 def test_reading_the_site_asks_no_other_host(site: Path) -> None:

@@ -52,9 +52,11 @@ OTHER_KEY = f"arn:aws:kms:{REGION}:444455556666:key/0987dcba-09fe-87dc-65ba-ab09
 CANARY, NO_CANARY = "multi-cloud/app_user", "multi-cloud/ledger_user"
 TOPICS = {kind: f"arn:aws:sns:{REGION}:999999999999:{kind}s" for kind in ("page", "ticket")}
 TAGS = {"team": "payments", "cost centre": "42"}
+RUNBOOK = "https://wiki.example.com/alarms"
 _WIDE: Mapping[str, Any] = {
     "vpc": VPC,
     "alarm_email": "operator@example.com",
+    "runbook_url": RUNBOOK,
     "audit_break_glass_role": BREAK_GLASS,
     "operators": [OPERATORS],
 }

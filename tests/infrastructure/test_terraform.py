@@ -19,6 +19,7 @@ from lockstep.protocol.deadlines import RUN
 from lockstep.protocol.names import DEFAULT_STACK, DOCTOR, oci_name, slot_name
 from lockstep.protocol.schedule import shards
 from lockstep.runtime.wiring import DOCTOR_VARIABLE
+from tests.docs.pages import anchors
 from tests.infrastructure.terraform import plain
 from tests.infrastructure.terraform.case import (
     CONFIGURATION,
@@ -194,6 +195,7 @@ def runner_module(name: str, credentials: dict[int, int]) -> Document:
         "memory_in_mbs": 512,
         "log_retention_days": 30,
         "shape": "GENERIC_X86",
+        "runbook_url": "https://wiki/alarms",
         "paused": False,
         "subnet_ids": ["ocid1.subnet.oc1..aaaa"],
         "credentials": credentials,
@@ -404,6 +406,9 @@ def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> Non
         assert function["id"] in alarm["query"]
         assert alarm["query"].startswith(begins)
         assert severity in {None, alarm["severity"]}
+        heading = f"oci-{alarm['display_name'].partition(': ')[2].replace(' ', '-')}"
+        assert alarm["body"].endswith(f" Then: docs/alarms.md#{heading}")
+        assert heading in anchors(ROOT / "docs/alarms.md")
         assert alarm["is_enabled"] or not is_always_on
     # The first trigger comes within 20 minutes of the deployment or the end of a pause.
     assert (alarms["absent"]["pending_duration"], alarms["absent"]["is_enabled"]) == ("PT30M", False)

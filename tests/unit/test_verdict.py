@@ -1,5 +1,6 @@
 """One verdict: what is the matter, and the command that helps, as every surface has it (ADR 84)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -258,11 +259,12 @@ def test_a_log_that_does_not_answer_is_told_and_one_that_may_not_be_read_is_not(
     assert state(row, unread={"aws": errors.AuditLogAccessDeniedError()}).verdict is Verdict.HEALTHY
 
 
-def test_the_runbook_has_each_reason() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
-    table = page.partition("### What is the matter")[2].partition("###")[0]
-    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")][1:]
-    assert rows == [f"{kind} (down)" if kind in DOWN else kind for kind in Kind]
+def test_troubleshooting_has_each_reason_and_begins_each_symptom_with_a_command() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
+    symptoms = page.split("\n## ")[1:]
+    assert [s for s in symptoms if not re.match(r".+\n\n`lockstep [^`]+`\n\n", s)] == []
+    told = [kind for s in symptoms if "Reason: " in s for kind in re.findall(r"\*([a-z ]+)\*", s)]
+    assert {*told} == {*Kind}
 
 
 def test_the_gravest_reason_is_the_first_and_makes_the_verdict() -> None:

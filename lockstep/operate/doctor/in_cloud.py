@@ -102,7 +102,7 @@ def every_database(plan: Plan) -> frozenset[str]:
 
 def _broken(context: Context, name: str, error: str, where: str) -> Finding:
     told = error if error.isidentifier() else "it did not answer in time, or crashed"
-    fix = "look at its log in OCI Logging: docs/runbook.md"
+    fix = "look at its log in OCI Logging: docs/alarms.md"
     if where.startswith("aws/"):
         group = f"/aws/lambda/{name.removesuffix('-zip')}"
         fix = formatting.aws(context.plan.lock.region, "logs tail", group)

@@ -294,7 +294,7 @@ def on_copy(copy: DatabaseServer, served: Served, logged_in: LoggedIn | None) ->
         return failed(VERIFY_HOSTS, subject, says, ReplicaRejectedError.advice)
     if logged_in.proves_nothing:
         says = "it is Pgpool-II with connection_cache, which compares passwords with those of connections that it keeps"
-        fix = "connection_cache = off in pgpool.conf; see `Verify hosts` in docs/runbook.md"
+        fix = "connection_cache = off in pgpool.conf; see docs/deploy.md#verify-hosts"
         return failed(VERIFY_HOSTS, subject, says, fix)
     return passed(VERIFY_HOSTS, subject, f"{served.described} logs in")
 
@@ -550,7 +550,7 @@ class _Look:
             name = self.credential.id
             says = f"the server refuses {served.described}; the doctor has shown it once, and shows no other"
             fix = f"lockstep import {name}, with the login that works; or lockstep take-over {name} {server.name}"
-            found.add(failed(LOGIN, subject, says, f"{fix}; see `Current value rejected` in docs/runbook.md"))
+            found.add(failed(LOGIN, subject, says, f"{fix}; see docs/recover.md#current-value-rejected"))
             return False
         found.add(passed(LOGIN, subject, f"{served.described} logs in"), *logged_in.findings)
         for copy in self.copies:

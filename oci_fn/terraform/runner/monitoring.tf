@@ -70,7 +70,7 @@ locals {
     }
     digest_absent = {
       title    = "three hours without a digest of the audit log"
-      body     = "For three hours no digest was made and in order. Whoever administers the audit log could have changed these hours unseen. The log of the function names the error: docs/runbook.md, Digests."
+      body     = "For three hours no digest was made and in order. Whoever administers the audit log could have changed these hours unseen. The log of the function names the error."
       severity = "CRITICAL"
       query    = "FunctionResponseCount[3h]{resourceId = \"${oci_functions_function.digest.id}\", responseType = \"Success\"}.groupBy(resourceId).absent(3d)"
       # The first one is made within the hour.
@@ -79,7 +79,7 @@ locals {
     }
     digest_failed = {
       title    = "a digest of the audit log failed"
-      body     = "The digest names a problem in the audit log, AWS has made no digest for three hours, or this one could not be made. The log of the function says which: docs/runbook.md, Digests."
+      body     = "The digest names a problem in the audit log, AWS has made no digest for three hours, or this one could not be made. The log of the function says which."
       severity = "CRITICAL"
       query    = "FunctionResponseCount[5m]{resourceId = \"${oci_functions_function.digest.id}\", responseType =~ \"Error|Throttled\"}.groupBy(resourceId).sum() > 0"
       pending  = "PT1M"
@@ -94,7 +94,7 @@ resource "oci_monitoring_alarm" "standby" {
   compartment_id        = var.compartment_id
   metric_compartment_id = var.compartment_id
   display_name          = "${var.name}: ${each.value.title}"
-  body                  = each.value.body
+  body                  = "${each.value.body} First: `${startswith(each.key, "digest") ? "lockstep audit verify" : "lockstep status --summary"}`. Then: ${var.runbook_url}#oci-${replace(each.value.title, " ", "-")}"
   namespace             = "oci_faas"
   query                 = each.value.query
   severity              = each.value.severity

@@ -65,6 +65,11 @@ variable "alarm_email" {
   description = "The e-mail address that gets alarms, or null."
 }
 
+variable "runbook_url" {
+  type        = string
+  description = "Where people read docs/alarms.md."
+}
+
 variable "shape" {
   type        = string
   description = "The processors of the application."
