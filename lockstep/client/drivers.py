@@ -144,7 +144,7 @@ def psycopg_opener(
             raise TlsVerificationError
         return connection
 
-    return Opener(open_one, is_postgresql_refusal)
+    return Opener(open_one, is_refused_by_postgresql)
 
 
 def psycopg_async_opener(
@@ -167,7 +167,7 @@ def psycopg_async_opener(
             raise TlsVerificationError
         return connection
 
-    return Opener(open_one, is_postgresql_refusal)
+    return Opener(open_one, is_refused_by_postgresql)
 
 
 def asyncpg_opener(
@@ -176,10 +176,18 @@ def asyncpg_opener(
     """What `connect_asyncpg` logs in with. With a context, asyncpg sends nothing to a server without TLS."""
     import asyncpg
 
-    return Opener(
-        _with_context(asyncpg.connect, POSTGRESQL, database, options, plaintext=plaintext),
-        is_postgresql_refusal,
-    )
+    connect = _with_context(asyncpg.connect, POSTGRESQL, database, options, plaintext=plaintext)
+    return Opener(connect, is_refused_by_postgresql)
+
+
+def is_refused_by_postgresql(error: Exception) -> bool:
+    """Whether a login ended after the other side had asked for the password, in whatever words.
+
+    A pooler has words of its own: 08P01 of pgbouncer, XX000 of Pgpool-II. libpq tells that a password was asked for;
+    asyncpg tells the words alone. What is no refusal costs a read too much, of which there is one in five seconds.
+    """
+    asked = getattr(getattr(error, "pgconn", None), "used_password", False)
+    return asked or getattr(error, "sqlstate", None) in {"08P01", "XX000"} or is_postgresql_refusal(error)
 
 
 def asyncmy_opener(

@@ -20,10 +20,10 @@ _MANAGED = re.compile(r"rds![A-Za-z0-9/_+=.@-]{1,200}")
 (https://docs.aws.amazon.com/secretsmanager/latest/userguide/service-linked-secrets.html)."""
 
 _RDS = re.compile(r".*\.(rds\.amazonaws\.com|rds\.amazonaws\.com\.cn|rds\.[a-z0-9-]+\.amazonaws\.com\.cn)")
-_RDS_PROXY = re.compile(r".*\.proxy-[a-z0-9]+\..*")
-"""The certificate of an RDS Proxy comes from AWS Certificate Manager, whose CAs are public
-(https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.howitworks.html)."""
-_RDS_SEVERAL = re.compile(r".*\.cluster-(ro|custom)-[a-z0-9]+\..*", re.IGNORECASE)
+RDS_PROXY = re.compile(r".*\.proxy-[a-z0-9]+\..*\.amazonaws\.com(\.cn)?\.?", re.IGNORECASE)
+"""An RDS Proxy, which lets a user in with the current value of one secret alone
+(https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-secrets-arns.html)."""
+RDS_SEVERAL = re.compile(r".*\.cluster-(ro|custom)-[a-z0-9]+\..*\.amazonaws\.com(\.cn)?\.?", re.IGNORECASE)
 """Aurora's reader and custom endpoints lead each connection to another instance
 (https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html)."""
 _RDS_REGION = re.compile(r".*\.([a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2})\.rds\.amazonaws\.com(?:\.cn)?")
@@ -90,12 +90,7 @@ def partition_of(region: str) -> str:
 def needs_ca_file(host: str) -> bool:
     """Whether the server at this host has a certificate that no system's CAs have signed: RDS, Aurora included."""
     plain, _ = server_of(host, 0)
-    return bool(_RDS.fullmatch(plain)) and not _RDS_PROXY.fullmatch(plain)
-
-
-def reader_endpoint(host: str) -> bool:
-    """Whether the name leads to another host at each connection."""
-    return needs_ca_file(host) and bool(_RDS_SEVERAL.fullmatch(host))
+    return bool(_RDS.fullmatch(plain))
 
 
 def rds_region(host: str) -> str | None:

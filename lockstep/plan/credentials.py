@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from lockstep.plan.admins import SecretInAws, needs_ca_file, rds_region, reader_endpoint
+from lockstep.plan.admins import RDS_PROXY, RDS_SEVERAL, SecretInAws, needs_ca_file, rds_region
 from lockstep.plan.compiled import message
 from lockstep.plan.fields import (
     AccountHost,
@@ -50,11 +50,10 @@ PASSWORD_CLASSES = ("abcdefghijkmnopqrstuvwxyz", "ABCDEFGHJKLMNPQRSTUVWXYZ", "23
 MAX_VERIFY_HOSTS = 15
 """Of a database: as many as RDS and Aurora allow read replicas
 (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_ReadRepl.html)."""
+PROPAGATION = timedelta(minutes=1)
+"""For so long after a promotion a store may still give the value before it; no provider names a bound."""
 _HOST = r"[A-Za-z0-9._-]{1,253}"
 _PORTS = 65535
-_NO_CA_FILE = (
-    "RDS signs its certificates with private CAs; download the bundle of its region and give it as `ca_file`"
-)
 
 Host = Annotated[str, Text(_HOST, "a host name or an IPv4 address, without a port")]
 Port = Annotated[int, Field(ge=1, le=_PORTS)]
@@ -64,17 +63,14 @@ def _verified_host(value: str) -> str:
     host, _, port = value.partition(":")
     if port and not 1 <= int(port) <= _PORTS:
         raise ValueError(f"its port must be 1 to {_PORTS}")
-    if reader_endpoint(host):
+    if RDS_SEVERAL.fullmatch(host):
         raise ValueError("this name stands for several hosts; name the endpoint of each instance instead")
     return value
 
 
 VerifiedHost = Annotated[
     str,
-    Text(
-        rf"{_HOST}(:[0-9]{{1,5}})?",
-        "a host name or an IPv4 address, or either with a port, host:port",
-    ),
+    Text(rf"{_HOST}(:[0-9]{{1,5}})?", "a host name or an IPv4 address, or either with a port, host:port"),
     AfterValidator(_verified_host),
 ]
 
@@ -135,12 +131,12 @@ class DatabaseSection(Section):
     def _problems(self) -> Iterator[str]:
         if self.plaintext and self.ca_file:
             yield "plaintext: no certificate is verified without TLS; leave out this or `ca_file`"
-        if not self.plaintext and not self.ca_file:
-            if needs_ca_file(self.host):
-                yield f"host: {_NO_CA_FILE}"
-            for i, (host, _) in enumerate(self._ends):
-                if needs_ca_file(host):
-                    yield f"verify_hosts[{i}]: {_NO_CA_FILE}"
+        verified = ((f"verify_hosts[{i}]", host) for i, (host, _) in enumerate(self._ends))
+        for place, host in (("host", self.host), *verified):
+            if RDS_PROXY.fullmatch(host):
+                yield f"{place}: an RDS Proxy refuses all but the current value; name the database (docs/readers.md)"
+            elif needs_ca_file(host) and not (self.plaintext or self.ca_file):
+                yield f"{place}: RDS has private CAs; download the bundle of its region and give it as `ca_file`"
         forms = (self.admin_secret, self.admin_iam, self.admin_credential)
         if sum(form is not None for form in forms) != 1:
             yield "give exactly one of `admin_secret`, `admin_iam` and `admin_credential`"
@@ -210,6 +206,8 @@ class CredentialSection(Section):
     """How often it is rotated, by wall clock."""
     overlap: Duration | None = None
     """How long the previous value works after a promotion; the interval minus 4 minutes unless given."""
+    readers_keep: Duration | None = None
+    """The longest time that its applications use a value before they read again; a shorter overlap is refused."""
     password_length: Annotated[int, Field(ge=16, le=64)] = 32
     """Of new passwords, in characters: letters, digits and - _ . ~, some of each."""
     secret: SecretName | None = None
@@ -241,6 +239,9 @@ class CredentialSection(Section):
                 f"{format_duration(TOLERANCE)} by which a run may be late; otherwise every second trigger comes too "
                 "early and its rotation is skipped"
             )
+        elif self.readers_keep and (needed := self.readers_keep + PROPAGATION) > self.promised:
+            enough = format_duration(neighbours(needed + 2 * TOLERANCE - timedelta.resolution)[-1])
+            yield f"readers_keep: needs an overlap of {format_duration(needed)}; use an interval of {enough} or more"
         if self.alternates and self.strategy is Strategy.DUAL_PASSWORD:
             yield "alternates: allowed only with the strategy alternating_users"
         if self.alternates and len(set(self.alternates)) != len(self.alternates):
@@ -252,6 +253,11 @@ class CredentialSection(Section):
         if self.strategy is Strategy.DUAL_PASSWORD:
             return (self.username,)
         return self.alternates or (f"{self.username}_a", f"{self.username}_b")
+
+    @property
+    def promised(self) -> timedelta:
+        """The overlap."""
+        return self.interval - 2 * TOLERANCE if self.overlap is None else self.overlap
 
     @property
     def owner(self) -> str:
@@ -276,11 +282,12 @@ class CredentialSection(Section):
             servers: The plan's servers, by name.
             phase: When its shard is triggered.
         """
-        overlap = self.interval - 2 * TOLERANCE if self.overlap is None else self.overlap
         return message(
             Credential,
             self,
-            schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=TOLERANCE, phase=phase),
+            schedule=Schedule(
+                interval=self.interval, overlap=self.promised, tolerance=TOLERANCE, phase=phase
+            ),
             password_policy=PasswordPolicy(length=self.password_length, classes=PASSWORD_CLASSES),
             servers=tuple(servers[name] for name in self.databases),
             plan_digest="",

@@ -1,5 +1,6 @@
 """Real poolers and proxies as verify hosts: rotations go on, or the host is named with the reason (protocol D15)."""
 
+import asyncio
 import os
 import pwd
 import socket
@@ -12,10 +13,17 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from lockstep.client import (
+    AsyncCredentialClient,
+    ClientCredential,
+    CredentialClient,
+    connect_asyncpg,
+    connect_psycopg,
+)
 from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor.servers import VERIFY_HOSTS
 from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError
-from lockstep.protocol.model import Tls, VerifyHost
+from lockstep.protocol.model import SecretStr, Tls, VerifyHost
 from sandbox.emulators.databases import CertificateAuthority, process
 from tests.agent.languages.harness import require_programs
 from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness, worlds
@@ -131,3 +139,31 @@ def test_a_pooler_that_keeps_passwords_is_named_with_the_reason(
     # Rotations begin once the plan does not name it.
     shown_to(world)
     World(world).assert_cured()
+
+
+@worlds("postgresql")
+@pytest.mark.parametrize("pooler", [p for p in POOLERS if p != "pgbouncer, auth_file"])
+def test_the_client_reads_again_in_whatever_words_it_is_refused(
+    pooler: str, world: SqlHarness, authority: CertificateAuthority
+) -> None:
+    world.execute("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN PASSWORD 'right'")
+    ca = str(authority.ca_file)
+    with running(pooler, world, authority) as host:
+        where = {"host": host.host, "port": host.port, "dbname": "postgres"}
+        for log_in in (_with_psycopg, _with_asyncpg):
+            values = [
+                ClientCredential(username="reader", password=SecretStr(p), generation=g, connection=where)
+                for g, p in ((2, "right"), (1, "wrong"))
+            ]
+            client = CredentialClient([values.pop])
+            asyncio.run(log_in(client, ca))
+            assert (client.status.refusals, client.status.generation) == (1, 2)
+
+
+async def _with_psycopg(client: CredentialClient, ca: str) -> None:
+    connect_psycopg(client, sslrootcert=ca).close()
+
+
+async def _with_asyncpg(client: CredentialClient, ca: str) -> None:
+    connection = await connect_asyncpg(AsyncCredentialClient(client), ssl_ca=ca)
+    await connection.close()

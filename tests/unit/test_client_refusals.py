@@ -8,8 +8,10 @@ from typing import Any
 import psycopg
 import pymysql
 import pytest
+from psycopg.errors import FinishedPGconn
 
 from lockstep.client import REFUSAL_SECONDS, AsyncCredentialClient, ClientCredential, CredentialClient
+from lockstep.client.drivers import is_refused_by_postgresql
 from lockstep.protocol.errors import StoreUnreachableError
 from lockstep.protocol.model import is_mysql_refusal, is_postgresql_refusal
 from tests.unit.client_world import (
@@ -143,6 +145,7 @@ def test_a_generation_is_revoked_an_overlap_after_a_newer_one_was_seen() -> None
 
 # Which errors are refusals
 
+ASKED = FinishedPGconn(used_password=True)
 FAILED = 'connection failed: FATAL:  password authentication failed for user "app"'
 
 
@@ -161,6 +164,9 @@ FAILED = 'connection failed: FATAL:  password authentication failed for user "ap
         (is_postgresql_refusal, psycopg.OperationalError("connection refused"), False),
         (is_postgresql_refusal, psycopg.errors.TooManyConnections(), False),
         (is_postgresql_refusal, TimeoutError(), False),
+        (is_refused_by_postgresql, psycopg.OperationalError("FATAL:  SASL failed", pgconn=ASKED), True),
+        (is_refused_by_postgresql, psycopg.OperationalError("FATAL:  no such host"), False),
+        (is_refused_by_postgresql, psycopg.errors.ProtocolViolation(), True),
     ],
 )
 def test_which_errors_are_refusals(

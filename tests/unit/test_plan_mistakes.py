@@ -24,6 +24,7 @@ ONLY_IN_AWS = (ARN, MANAGED, ARN.replace("dba/rotator", MANAGED))
 OF_POSTGRESQL = ("postgres", "rdsadmin", "pg_monitor")
 RDS = "shop.abc123.eu-west-1.rds.amazonaws.com"
 RESERVED = "is an account of Lockstep or of the server itself"
+BEFORE = "an RDS Proxy refuses all but the current value"
 OF_HOST = "must be a host name or an IPv4 address"
 ONE_WAY = "give exactly one of `admin_secret`"
 KINDS = "must be aws-secrets-manager or oci-vault"
@@ -64,6 +65,9 @@ IN_AWS: Rows = {
         ("strategy", "dual-password", f"{STRATEGIES}; did you mean dual_password?", "dual_password"),
         ("overlap", "2 minutes", DURATION, "2m"),
         ("overlap", "1081s", "must be at most 18m, the interval minus the 2m", "1080s"),
+        # The overlap of 16 minutes, less one in which a store may still give the value before.
+        ("readers_keep", "1h", "needs an overlap of 1h1m; use an interval of 2h", "15m"),
+        ("readers_keep", "901s", "needs an overlap of 16m1s; use an interval of 30m", "15m"),
         ("alternates", ["a", "b"], "allowed only with the strategy alternating_users", GONE),
         ("users", 5, "unknown key", GONE),
         ("username", "App User", "beginning with no digit, at most 31 in all", "AppUser"),
@@ -105,6 +109,8 @@ IN_AWS: Rows = {
         ("verify_hosts", ["shop.example.com"], "is the database's own host", ["shop2.example.com"]),
         ("verify_hosts", ["stock.example.com:5432"], "is stock, a database of the plan", []),
         ("verify_hosts", [RDS.replace(".abc", ".cluster-ro-abc")], "stands for several hosts", [RDS]),
+        ("host", RDS.replace(".abc", ".proxy-abc"), BEFORE, RDS),
+        ("verify_hosts", [RDS.replace("shop.abc", "shop.endpoint.proxy-abc") + ":1"], BEFORE, [RDS]),
         *(("admin_secret", wrong, SLASHES, "a.b/c") for wrong in UNSAFE_NAMES),
         *(("admin_secret", wrong, "", "estate/admin+1@db=x") for wrong in ("", "rds!", "my!secret")),
         ("admin_secret", ARN.replace("-AbC123", ""), "", ARN),
@@ -173,8 +179,7 @@ SYSTEM_CAS = edited(VALID, {"databases.0.ca_file": GONE})
 PRIVATE_CAS = "private CAs; download the bundle of its region and give it as `ca_file`"
 IN_SYSTEM_CAS: Rows = {
     "databases.0": [
-        # A proxy's certificate is of a public authority.
-        ("host", RDS, PRIVATE_CAS, RDS.replace(".abc", ".proxy-abc")),
+        ("host", RDS, PRIVATE_CAS, f"{RDS}.example.com"),
         ("host", "Shop.cluster-ro-abcdef.eu-central-1.RDS.amazonaws.com.", PRIVATE_CAS, f"{RDS}.com"),
         ("host", "shop.abcdef.rds.cn-north-1.amazonaws.com.cn", PRIVATE_CAS, "a.example.com"),
         ("host", "shop.abcdef.cn-north-1.rds.amazonaws.com.cn", PRIVATE_CAS, "a.example.com"),
