@@ -150,7 +150,6 @@ class Agent:
                 ("hooks", partial(self._until_over, self._hooks_due, self._run_hooks)),
             )
         ]
-        self.values.news.set()
         for thread in threads:
             thread.start()
         try:
