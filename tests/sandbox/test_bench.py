@@ -1,17 +1,19 @@
 """`make bench`: what it computes, and that a rotation stays within its budget."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
 from sandbox.bench import peer
-from sandbox.bench.budget import MACHINE, PEER, SMALL, STEPS, Goal, figure, goals
+from sandbox.bench.budget import CALLS, MACHINE, PEER, SMALL, STEPS, SUMS, Goal, figure, goals
 from sandbox.bench.measure import Depth, small
 from sandbox.bench.network import Network, covered_ms, longest_chain
 from sandbox.bench.table import lines
@@ -146,3 +148,9 @@ def test_a_rotation_stays_within_its_budget_beside_one_that_locks_out(
 def test_only_what_is_claimed_can_fail(found: int | None, claimed: float | None, verdict: str) -> None:
     goal = Goal(name="round trips", path=("1x1", "chain"), at_most=3, claimed=claimed)
     assert goal.verdict({"1x1": {"chain": found}}) == verdict
+
+
+def test_the_page_has_the_counts_of_the_budget() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    told = {most for _, most in (*SUMS.values(), *CALLS.values())}
+    assert told <= {int(count) for count in re.findall(r"\| (\d+) \|", page)}
