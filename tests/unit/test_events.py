@@ -147,12 +147,15 @@ def test_an_operator_without_the_sdk_of_oracle_cloud_is_told_that_it_is_done(
 # The page
 
 
-def test_the_page_shows_an_event_of_each_kind_and_tells_of_each_field() -> None:
+def test_the_page_shows_one_event_and_tells_of_each_field_of_each_kind() -> None:
     page = (ROOT / "docs" / "events.md").read_text()
     found = examples()
     assert found.keys() == NAMES.keys()
+    sections = {kind: page.partition(f"\n## {type_of(kind)}\n")[2].partition("\n## ")[0] for kind in found}
+    shown = [
+        json.loads(block) for block in re.findall(r"```json\n(.+?)```", "".join(sections.values()), re.DOTALL)
+    ]
+    assert shown == [found[Promoted]]
     for kind, example in found.items():
         assert example["type"] == type_of(kind)
-        section = page.partition(f"\n## {type_of(kind)}\n")[2].partition("\n## ")[0]
-        assert json.loads(section.partition("```json\n")[2].partition("```")[0]) == example
-        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)[1:] == list(example["data"])
+        assert re.findall(r"^\| `(\w+)` \|", sections[kind], re.MULTILINE)[1:] == list(example["data"])
