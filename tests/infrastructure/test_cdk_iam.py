@@ -23,12 +23,16 @@ NO_RESOURCE = {
 def _documented(section: str) -> set[tuple[str, ...]]:
     text = (ROOT / "docs" / "iam.md").read_text()
     (part,) = (p for p in text.split("\n## ") if p.startswith(section))
-    rows = [
-        tuple("" if cell == _NOTHING else cell for cell in match["cells"].split(" | "))
-        for line in part.splitlines()
-        if (match := _ROW.fullmatch(line))
-    ]
-    return {row for row in rows if row[0] != "role" and not row[0].startswith("---")}
+    rows = [match["cells"].split(" | ") for line in part.splitlines() if (match := _ROW.fullmatch(line))]
+    return {
+        (
+            role,
+            *("" if cell == _NOTHING else cell.replace("<role>", role.replace("_", "-")) for cell in cells),
+        )
+        for roles, *cells in rows
+        if roles != "role" and not roles.startswith("---")
+        for role in roles.split(", ")
+    }
 
 
 @pytest.mark.parametrize(
