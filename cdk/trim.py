@@ -44,7 +44,7 @@ typing_inspection
 """
 # The command line, the drivers of databases, and what has installed the packages.
 _NOT_FOR_AGENTS = """
-annotated_doc asn1crypto colorama fdk markdown_it mdurl pg8000 pip pymysql rich scramp shellingham typer
+annotated_doc asn1crypto colorama markdown_it mdurl pg8000 pip pymysql rich scramp shellingham typer
 """
 _LEFT_OUT: Mapping[str, frozenset[str]] = {
     "aws": frozenset(f"{_UNUSED} {_FOR_PLANS} fdk httptools".split()),

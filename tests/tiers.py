@@ -6,6 +6,7 @@ a test of the first tier holds already. Everything else is of the first tier.
 
 PROOF_TIER: dict[str, tuple[str, ...]] = {
     "deployments": (
+        "tests/docs/test_installation.py::test_a_release_deploys_and_rotates_without_a_checkout",
         "tests/infrastructure/test_agent_image.py",
         "tests/infrastructure/test_artefacts.py::test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_same_bytes",
         "tests/infrastructure/test_cdk_sizes.py",

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("lockstep").setLevel(logging.INFO)
     try:
         settings = load_settings(asked.config)
-        from lockstep.agent.serve import check_token, once, serve  # noqa: PLC0415 - a missing package is told below
+        from lockstep.agent.serve import check_token, once, serve  # noqa: PLC0415 - wrong settings are told at once
 
         if asked.check:
             if not asked.once:
@@ -63,8 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     except EnvironmentalError as error:
         sys.stderr.write(f"{line_of(error)}\n")
     except ModuleNotFoundError as error:
-        missing = Environment.OCI_EXTRA_MISSING if error.name == "oci" else Environment.AGENT_EXTRA_MISSING
-        sys.stderr.write(f"{line_of(EnvironmentalError(missing, code=str(error.name)))}\n")
+        if error.name != "oci":
+            raise
+        sys.stderr.write(f"{line_of(EnvironmentalError(Environment.OCI_EXTRA_MISSING))}\n")
         return 3
     return 2
 

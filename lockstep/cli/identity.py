@@ -25,7 +25,6 @@ from lockstep.operate.formatting import to_second, wants_json
 from lockstep.plan.checks import awaited_values
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import IssuerFederation
-from lockstep.protocol.errors import Environment, EnvironmentalError
 from lockstep.protocol.federation import (
     CACHE_SECONDS,
     CONFIGURATION,
@@ -158,11 +157,9 @@ def _opened(plan: Plan, bucket: str | None) -> "_Issuer":
             "runners.oci.federation.key.endpoint is no cryptographic endpoint of a vault; it is told by: "
             "oci kms management vault get --vault-id VAULT --query 'data.\"crypto-endpoint\"'"
         )
-    try:
-        from lockstep.oci.kms import IssuerKeyVersions  # noqa: PLC0415 - likewise
-        from lockstep.oci.object_storage import IssuerBucket  # noqa: PLC0415 - the extra may be missing
-    except ModuleNotFoundError:
-        raise EnvironmentalError(Environment.OCI_EXTRA_MISSING) from None
+    from lockstep.oci.kms import IssuerKeyVersions  # noqa: PLC0415 - likewise
+    from lockstep.oci.object_storage import IssuerBucket  # noqa: PLC0415 - the extra may be missing
+
     clouds = operator(plan, identity=DEPLOYER)
     key = IssuerKeyVersions(
         clouds.oci(region),

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ import typer
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
+from lockstep import __version__
 from lockstep.aws.clients import aws_client, own_region
 from lockstep.aws.reads import explained
 from lockstep.cli.output import complain, plan_file, say, say_aside, say_next, wrong_use
@@ -288,8 +288,7 @@ def init(  # noqa: PLR0913 - an option for each answer
     say(f"{file}: written, with {schema_file} for your editor")
     say_next(f"{what + ':':<22} {how}" for what, how in _steps(file, plan, answers))
     say(
-        f"make, docs and oci_fn are in a checkout of Lockstep {version('lockstep-rotation')}: the package has no CDK "
-        "and no Terraform files. docs/deploy.md there explains each step."
+        f"make, docs and oci_fn are in the release's archive, lockstep_rotation-{__version__}.tar.gz: call make there"
     )
 
 
@@ -375,11 +374,11 @@ def _steps(file: Path, plan: Plan, answers: Answers) -> Iterator[tuple[str, str]
     yield "accounts, for a DBA", f"lockstep plan sql{existing} --plan {file} > setup.sql"
     if answers.compartment:
         yield "the examples in it", f"domain_url and what else the check names: your own values into {file}"
-        yield "the OCI side", f"make deploy-oci PLAN={file}"
+        yield "the OCI side", f"make deploy-oci PLAN={file.resolve()}"
         yield "its outputs", f"vault_id, own_compartment_id, runners_oci_federation into {file}"
         yield "the issuer's keys", f"lockstep identity publish --plan {file}"
         yield "once for the account", "aws iam enable-outbound-web-identity-federation"
-    yield "the AWS side", f"make deploy-aws PLAN={file}"
+    yield "the AWS side", f"make deploy-aws PLAN={file.resolve()}"
     if answers.compartment:
         yield "the OCI side again", "oci_fn/terraform/README.md#sessions-instead-of-keys"
     if answers.in_use:

@@ -47,7 +47,6 @@ from lockstep.operate.verdict import Kind, Reason, Verdict, of_record, ranked, u
 from lockstep.operate.watch import Expected, Found, shown, watch
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
-    Environment,
     EnvironmentalError,
     LockstepError,
     line_of,
@@ -410,12 +409,8 @@ def serve(
     Exit code: 0 after Ctrl-C, 2 wrong use or the port is taken, 3 the lock table is unreachable at the start.
     """
     plan = plan_or_exit()
-    try:
-        from lockstep.operate.page.server import Address, serve_until_signal  # noqa: PLC0415 - no other command needs it
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("lockstep"):
-            raise
-        raise EnvironmentalError(Environment.SERVE_EXTRA_MISSING, code=str(error.name)) from None
+    from lockstep.operate.page.server import Address, serve_until_signal  # noqa: PLC0415 - no other command needs it
+
     try:
         address = Address.taken(host, port)
     except EnvironmentalError as error:

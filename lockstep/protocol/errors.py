@@ -226,8 +226,8 @@ class PlanNotActiveError(TerminalError):
 class NewerFormatError(TerminalError):
     """A newer build of Lockstep wrote this, so this one does not read it and changes nothing.
 
-    Upgrade this runner, `make deploy-aws`, `make deploy-oci`, or the command that you called: `pip install
-    --upgrade lockstep-rotation`.
+    Upgrade this runner, `make deploy-aws`, `make deploy-oci`, or the command that you called, by the wheel of the newer
+    release: docs/how-to/upgrade.md.
     """
 
 
@@ -600,11 +600,8 @@ class Environment(Enum):
             `--plan FILE` or LOCKSTEP_PLAN.
         FILE_REFUSED: A file on this machine cannot be read or written. Look at its folder, its rights and the free
             space: `ls -ld`, `df -h`.
-        CLI_EXTRA_MISSING: The command line is not installed. Install it: `pip install 'lockstep-rotation[cli]'`.
-        AGENT_EXTRA_MISSING: The agent is not installed. Install it: `pip install 'lockstep-rotation[agent]'`.
-        SERVE_EXTRA_MISSING: The page is not installed. Install it: `pip install 'lockstep-rotation[serve]'`.
-        OCI_EXTRA_MISSING: The SDK of Oracle Cloud is not installed, and the plan has something there. Install it: `pip
-            install 'lockstep-rotation[oci]'`.
+        OCI_EXTRA_MISSING: The SDK of Oracle Cloud is not installed, and the plan has something there. Install the wheel
+            of the release again, with its extra: `pipx install --force "$(ls ./lockstep_rotation-*.whl)[oci]"`.
         TOKEN_FILE_UNUSABLE: The file with the agent's token cannot be read or made. Make its folder for the agent's
             user, `sudo install -d -m 0750 -o USER -g GROUP FOLDER`, or name another file: `token_file` in the settings.
             It must not be empty, nor readable by everybody: `chmod 0640 FILE`.
@@ -688,9 +685,6 @@ class Environment(Enum):
     # This machine.
     PLAN_MISSING = auto()
     FILE_REFUSED = auto()
-    CLI_EXTRA_MISSING = auto()
-    AGENT_EXTRA_MISSING = auto()
-    SERVE_EXTRA_MISSING = auto()
     OCI_EXTRA_MISSING = auto()
     TOKEN_FILE_UNUSABLE = auto()
     ADDRESS_UNUSABLE = auto()

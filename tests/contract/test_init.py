@@ -133,7 +133,7 @@ def test_the_steps_after_it_are_in_the_order_in_which_they_can_be_done(tmp_path:
         "make deploy-aws",
         "oci_fn/terraform/README.md#sessions-instead-of-keys",
         "lockstep import",
-        "a checkout of Lockstep",
+        "the release's archive",
     ]
     told = init(tmp_path, *AWS, *OCI, "--in-use").output
     assert sorted(steps, key=told.index) == steps

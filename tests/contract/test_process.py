@@ -96,17 +96,6 @@ def test_a_login_that_is_no_text(locale: str, lines: str) -> None:
     assert (done.stdout, "that is no login" in done.stderr) == ("2\n", True)
 
 
-def test_without_an_extra_a_sentence_says_what_to_install() -> None:
-    program = (
-        "import sys; sys.modules['typer'] = None; sys.argv[1:] = ['status']; "
-        "from lockstep.__main__ import main; main()"
-    )
-    done = shell(f'{sys.executable} -c "{program}"')
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "pip install 'lockstep-rotation[cli]'" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
 def test_a_watch_goes_on_after_an_error_until_it_is_interrupted() -> None:
     words = [sys.executable, "-m", "lockstep", "status", "--watch", *PLAN]
     with subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True) as watching:  # noqa: S603 - our own interpreter

@@ -32,8 +32,7 @@ def _python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install = ["-m", "uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-build"]
     where = ["--target", str(packages), "--requirements", "locks/agent.txt"]
     subprocess.run([sys.executable, *install, *where], cwd=ROOT, check=True)  # noqa: S603
-    for own in ("lockstep", "functions"):
-        shutil.copytree(ROOT / own, packages / own, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "lockstep", packages / "lockstep", ignore=shutil.ignore_patterns("__pycache__"))
     trimming = _steps()[-1].replace("/agent", shlex.quote(str(agent)))
     done = subprocess.run(["/bin/sh", "-ec", trimming], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,8 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
-import venv
 import zipfile
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from cdk import artefacts
 from cdk.artefacts import BILLS, DISTRIBUTION, Commit, NotReleasableError, app, check, notes
 from cdk.bundle import ROOT
 from lockstep import __version__
-from lockstep.protocol.errors import Environment
 
 COMMIT = Commit("c" * 40, 1_790_000_000, clean=True)
 CHANGELOG = """# Changelog
@@ -46,31 +43,6 @@ def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("packages")
     artefacts.build_packages(out, COMMIT)
     return out
-
-
-def test_the_name_of_the_distribution_is_said_the_same_everywhere() -> None:
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"] == DISTRIBUTION
-    files = (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "lockstep").rglob("*.py"))
-    texts = [*(problem.advice for problem in Environment), *(file.read_text() for file in files)]
-    named = [
-        found for text in texts for found in re.findall(r"pip install (?:-\S+ )*'?(lockstep[a-z-]*)", text)
-    ]
-    assert len(named) > 3
-    assert {*named} == {DISTRIBUTION}
-
-
-def test_the_wheel_can_be_installed_and_gives_the_command(packages: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "env", with_pip=False)
-    (wheel,) = packages.glob("*.whl")
-    install = ["-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps"]
-    where = ["--python", str(tmp_path / "env/bin/python"), str(wheel)]
-    subprocess.run([sys.executable, *install, *where], check=True)  # noqa: S603 - our own interpreter
-    done = subprocess.run(  # noqa: S603 - the command that was just installed
-        [tmp_path / "env/bin/lockstep", "status"], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-    assert done.returncode == 3
-    assert f"pip install '{DISTRIBUTION}[cli]'" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_the_source_archive_makes_the_same_wheel(packages: Path, tmp_path: Path) -> None:

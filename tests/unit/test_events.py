@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from cdk.artefacts import PIPX
 from functions.announce.ended import ended
 from lockstep.cli.orders import order_context
 from lockstep.plan.file import PlanProblemsError, load_plan
@@ -141,7 +142,7 @@ def test_an_operator_without_the_sdk_of_oracle_cloud_is_told_that_it_is_done(
     order_context(plan).publish(paused, ChainHead(seq=1, hash="order-1"))
     shown = " ".join(capsys.readouterr().err.split())
     assert f"{CREDENTIAL}: done, but events.oci did not take its event: OciExtraMissingError" in shown
-    assert "pip install 'lockstep-rotation[oci]'" in shown
+    assert PIPX in shown
 
 
 # The page
