@@ -9,11 +9,7 @@ from pathlib import Path
 from lockstep.agent import DEFAULT_SETTINGS
 from lockstep.agent.settings import load_settings
 from lockstep.plan.file import PlanProblemsError
-from lockstep.protocol.errors import (
-    Environment,
-    EnvironmentalError,
-    line_of,
-)
+from lockstep.protocol.errors import Environment, EnvironmentalError, line_of
 
 _FIELDS = ("secret", "path", "generation", "error", "at")
 

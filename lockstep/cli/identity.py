@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lockstep.cli.output import (
-    DryRun,
-    no,
-    plan_file,
-    plan_or_exit,
-    print_json,
-    say,
-    say_next,
-    wrong_use,
-)
+from lockstep.cli.output import DryRun, no, plan_file, plan_or_exit, print_json, say, say_next, wrong_use
 from lockstep.operate.access import operator
 from lockstep.operate.documents import Issuer, TrustedVersion
 from lockstep.operate.formatting import to_second, wants_json

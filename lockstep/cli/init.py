@@ -287,9 +287,7 @@ def init(  # noqa: PLR0913 - an option for each answer
     schema_file.write_text(schema_text(plan_schema()), encoding="utf-8")
     say(f"{file}: written, with {schema_file} for your editor")
     say_next(f"{what + ':':<22} {how}" for what, how in _steps(file, plan, answers))
-    say(
-        f"make, docs and oci_fn are in the release's archive, lockstep_rotation-{__version__}.tar.gz: call make there"
-    )
+    say(f"make, docs and oci_fn are in the release's archive: lockstep_rotation-{__version__}.tar.gz")
 
 
 _CREDENTIAL = "Login: its id, and the name of its secret"

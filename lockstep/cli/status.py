@@ -46,11 +46,7 @@ from lockstep.operate.state import (
 from lockstep.operate.verdict import Kind, Reason, Verdict, of_record, ranked, unreadable, verdict_of
 from lockstep.operate.watch import Expected, Found, shown, watch
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import (
-    EnvironmentalError,
-    LockstepError,
-    line_of,
-)
+from lockstep.protocol.errors import EnvironmentalError, LockstepError, line_of
 from lockstep.protocol.lock_rule import is_held
 from lockstep.protocol.model import Claim, Credential, LockRecord, StoredValue
 from lockstep.protocol.ports import Clock, Table

@@ -13,10 +13,7 @@ from typing import Annotated
 
 import typer
 
-from sandbox.playground.control import ask, serve
-from sandbox.playground.files import FOLDER, Files
-from sandbox.playground.orders import Orders
-from sandbox.playground.world import running_world
+from sandbox.playground.control import FOLDER, ask, serve
 
 app = typer.Typer(
     name="sandbox",
@@ -35,6 +32,10 @@ Thing = Annotated[str, typer.Argument(help="A database, or oci.")]
 @app.command()
 def up() -> None:
     """Start everything, and stay until Ctrl-C; then all of it is gone."""
+    from sandbox.playground.files import Files  # noqa: PLC0415 - these take seconds, and no other command needs them
+    from sandbox.playground.orders import Orders  # noqa: PLC0415 - likewise
+    from sandbox.playground.world import running_world  # noqa: PLC0415 - likewise
+
     for number in (signal.SIGINT, signal.SIGTERM):  # Also where a shell in the background has them ignored.
         signal.signal(number, signal.default_int_handler)
     files = Files(FOLDER)

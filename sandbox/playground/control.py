@@ -1,4 +1,7 @@
-"""Commands from the person's shell to the process that holds both clouds and the databases, over a Unix socket."""
+"""Commands from the person's shell to the process that holds both clouds and the databases, over a Unix socket.
+
+It imports neither the clouds nor the databases, so that a command is there at once.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -6,8 +9,9 @@ from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import NamedTuple
 
-from sandbox.playground.files import CONTROL
-
+FOLDER = Path(__file__).resolve().parents[2] / "build" / "sandbox"
+CONTROL = "SANDBOX_CONTROL"
+"""The environment variable with the address of the running playground."""
 NOT_RUNNING = (
     "the sandbox does not run in this shell: `make sandbox` in one shell, `. build/sandbox/env` in the other"
 )

@@ -12,12 +12,10 @@ from pathlib import Path
 from lockstep.protocol.model import Engine, Login
 from sandbox.emulators.databases import DatabaseServer
 from sandbox.emulators.databases.process import write_private_file
+from sandbox.playground.control import CONTROL
 from sandbox.servers import engine_of, login_text
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "build" / "sandbox"
-CONTROL = "SANDBOX_CONTROL"
-"""The environment variable with the address of the running playground."""
 
 
 @dataclass(frozen=True)

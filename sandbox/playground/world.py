@@ -16,7 +16,8 @@ from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
 from sandbox.fn import FunctionProcess
 from sandbox.identities import Identities, Way, make_identities
-from sandbox.playground.files import CONTROL, Files
+from sandbox.playground.control import CONTROL
+from sandbox.playground.files import Files
 from sandbox.servers import default_servers, engine_of
 
 APPLICATIONS = {"orders": "shop", "ledger": "books", "crm": "support"}

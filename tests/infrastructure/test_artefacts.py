@@ -9,10 +9,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from cdk import artefacts
-from cdk.artefacts import BILLS, DISTRIBUTION, Commit, NotReleasableError, app, check, notes
+from cdk.artefacts import BILLS, DISTRIBUTION, Commit, NotReleasableError, check, notes
 from cdk.bundle import ROOT
 from lockstep import __version__
 
@@ -132,14 +131,3 @@ def test_work_that_is_not_committed_is_not_released(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("2")
     with pytest.raises(NotReleasableError, match="git status"):
         check(artefacts.commit_of(tmp_path), version="1.2.0", changelog=CHANGELOG)
-
-
-def test_without_docker_and_podman_nothing_is_made_and_the_next_command_is_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    out = tmp_path / "dist"
-    done = CliRunner().invoke(app, ["--snapshot", "--out", str(out)])
-    assert done.exit_code == 2
-    assert "make release RELEASE_ARGS=--no-image" in done.stderr
-    assert not out.exists()

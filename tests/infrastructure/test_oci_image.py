@@ -233,6 +233,6 @@ def test_the_targets_are_for_the_plan_that_is_named(target: str) -> None:
 def test_what_is_missing_for_a_deployment_is_told_with_the_next_command(
     settings: list[str], complaint: str
 ) -> None:
-    done = make("--silent", "--old-file=setup", "deploy-oci", *settings)
+    done = make("--silent", "--old-file=deploy-setup", "deploy-oci", *settings)
     assert done.returncode == 2
     assert complaint in done.stderr.splitlines()[0]

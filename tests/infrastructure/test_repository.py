@@ -1,9 +1,11 @@
 """The files that GitHub, git's hooks and editors read: they say what their schemas allow, and run what exists."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -63,6 +65,36 @@ def test_hooks_are_valid_and_run_what_make_lint_runs() -> None:
     hooked = [entry.removeprefix(".venv/bin/python ").removesuffix(" --force-exclude") for entry in entries]
     assert hooked == linted
     assert {repository["repo"] for repository in config["repos"]} == {"local"}
+
+
+def _said(*words: str, **variables: str) -> str:
+    """What a command says where nobody sits at the terminal."""
+    environment = {name: value for name, value in os.environ.items() if name != "LOCKSTEP_APT"} | variables
+    shared: Any = {"cwd": ROOT, "env": environment, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    return subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True, **shared).stdout  # noqa: S603
+
+
+@pytest.mark.parametrize(
+    "target", ["build", "deploy-aws", "rollback-aws", "destroy", "image-oci", "deploy-oci"]
+)
+def test_deploying_sets_up_what_deploys_alone_and_installs_nothing_unasked(target: str) -> None:
+    printed = _said("make", "--dry-run", target)
+    assert (".ci/deploy-setup\n" in printed, ".ci/setup" in printed) == (True, False)
+    probe = ("make", "--silent", "--eval=probe: ; @echo $$LOCKSTEP_APT", "probe")
+    assert [_said(*probe, f"MAKECMDGOALS={goal}") for goal in (target, "test")] == ["\n", "yes\n"]
+
+
+APT = "apt-get() { :; };"
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "told"),
+    [("", "yes", "missing: x"), (APT, "", "sudo apt-get"), (APT, "yes", "called")],
+)
+def test_apt_get_is_called_after_a_yes(there: str, wanted: str, told: str) -> None:
+    script = f"PATH=; . .ci/lib.sh; as_root() {{ echo called >&2; }}; {there} apt_install x"
+    said = _said("/bin/bash", "-c", script, LOCKSTEP_APT=wanted)
+    assert (told in said, "called" in said) == (True, told == "called")
 
 
 def test_the_development_container_sets_up_what_make_does() -> None:

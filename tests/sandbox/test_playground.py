@@ -1,13 +1,15 @@
 """The command `sandbox` where no sandbox runs, or where a word is wrong: one line, and an exit code."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from sandbox.playground.__main__ import app
-from sandbox.playground.control import NOT_RUNNING
-from sandbox.playground.files import CONTROL, Files
+from sandbox.playground.control import CONTROL, NOT_RUNNING
+from sandbox.playground.files import Files
 
 NEEDS_A_SANDBOX = [
     ["deploy"],
@@ -28,6 +30,14 @@ def test_without_a_sandbox_it_says_how_to_start_one(
         monkeypatch.setenv(CONTROL, address)
         shown = CliRunner().invoke(app, words, input="{}")
         assert (shown.exit_code, shown.stdout, shown.stderr) == (3, "", f"{NOT_RUNNING}\n")
+
+
+def test_a_command_is_there_at_once() -> None:
+    """The clouds' emulators take seconds to load, and the tutorial has fourteen commands."""
+    text = (
+        "import sys, sandbox.playground.__main__; print(*{'botocore', 'lockstep', 'moto'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", text], check=True, capture_output=True).stdout == b"\n"  # noqa: S603
 
 
 def test_a_database_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
