@@ -12,10 +12,8 @@ from pathlib import Path
 from lockstep.protocol.model import Engine, Login
 from sandbox.emulators.databases import DatabaseServer
 from sandbox.emulators.databases.process import write_private_file
-from sandbox.playground.control import CONTROL
+from sandbox.playground.control import CONTROL, FOLDER
 from sandbox.servers import engine_of, login_text
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Files:
         command = folder / "sandbox"
         run = f"exec {shlex.quote(sys.executable)} -m sandbox.playground"
         command.write_text(
-            f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}} {run} "$@"\n'
+            f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(FOLDER.parents[1]))}${{PYTHONPATH:+:$PYTHONPATH}} {run} "$@"\n'
         )
         command.chmod(0o755)
 
