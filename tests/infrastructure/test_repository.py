@@ -71,7 +71,8 @@ def _said(*words: str, **variables: str) -> str:
     """What a command says where nobody sits at the terminal."""
     environment = {name: value for name, value in os.environ.items() if name != "LOCKSTEP_APT"} | variables
     shared: Any = {"cwd": ROOT, "env": environment, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
-    return subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True, **shared).stdout  # noqa: S603
+    done = subprocess.run(words, check=False, stdout=subprocess.PIPE, **shared)  # noqa: S603
+    return str(done.stdout, "utf-8")
 
 
 @pytest.mark.parametrize(
