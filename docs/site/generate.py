@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from lockstep.cli.app import app
 from lockstep.cli.output import exit_code_of
-from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.doctor.catalogue import catalogue
 from lockstep.operate.doctor.unknowns import Confirmation, Unknown, confirmations, unknowns
 from lockstep.operate.documents import DOCUMENTS
 from lockstep.operate.documents import schema as document_schema
@@ -150,7 +150,7 @@ def _errors(title: str, text: str, kind: type[LockstepError]) -> str:
 
 
 def _checks() -> Iterator[str]:
-    for group, checks in groupby(CATALOGUE, key=lambda check: check.group):
+    for group, checks in groupby(catalogue(), key=lambda check: check.group):
         rows = [(f"`{c.id}`", c.looks_at, c.means) for c in checks]
         columns = ("Check", "Looks at", "A failure means")
         yield f"\n## {_GROUPS.get(group, group.title())}\n\n{_table(columns, rows)}"
@@ -167,16 +167,15 @@ def _asked(unknown: Unknown) -> str:
     first = f"after {unknown.first}: " if unknown.first else ""
     if told := unknown.finding:
         return f"{first}the check `{told.check}`, from {told.where}"
-    if read := unknown.aws or unknown.oci:
+    if read := unknown.read:
         return f"{first}`{read.client}.{read.operation}`, of which `{read.look}`"
     return f"by hand: `{unknown.by_hand}`"
 
 
 def _answered(found: Confirmation | None) -> str:
-    if found is None:
-        return "not yet"
-    value = f": {json.dumps(found.value)}" if found.answer == "measured" else ""
-    return f"{found.answer} on {found.on} ({found.version}, {', '.join(found.regions)}){value}"
+    return (
+        f"{found.answer} on {found.on} ({found.version}, {', '.join(found.regions)})" if found else "not yet"
+    )
 
 
 def _sections(schema: Schema) -> Iterator[str]:

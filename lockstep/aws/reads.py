@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -40,7 +39,7 @@ class AwsReads:
     def __init__(self, client: Client, region: str) -> None:
         self._client, self._region = client, region
         self._lock = Lock()
-        self._answers: dict[str, Any] = {}
+        self._answers: dict[str, Mapping[str, Any]] = {}
 
     def __call__(
         self,
@@ -55,21 +54,22 @@ class AwsReads:
         Raises:
             EnvironmentalError: There is none.
         """
-        client = partial(self._client, service, region or self._region)
+        if not operation.startswith(READS):
+            raise ValueError(f"{operation} is not a read")
         key = repr((service, operation, region, sorted(arguments.items())))
-        return dict(self._once(operation, key, lambda: getattr(client(), operation)(**arguments)))
+        with self._lock:
+            if key in self._answers:
+                return self._answers[key]
+        with explained():
+            answer = dict(getattr(self._client(service, region or self._region), operation)(**arguments))
+        with self._lock:
+            self._answers[key] = answer
+        return answer
 
-    def found(
-        self,
-        service: str,
-        operation: str,
-        *,
-        region: str | None = None,
-        **arguments: Any,  # noqa: ANN401 - of the operation
-    ) -> Mapping[str, Any] | None:
+    def found(self, *call: str, **arguments: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - of the operation
         """The same; None where what it names is not there."""
         try:
-            return self(service, operation, region=region, **arguments)
+            return self(*call, **arguments)
         except EnvironmentalError as error:
             if error.problem is not Environment.AWS_RESOURCE_MISSING:
                 raise
@@ -80,19 +80,6 @@ class AwsReads:
         found = self.found("cloudformation", "describe_stacks", StackName=stack)
         outputs = found["Stacks"][0].get("Outputs", []) if found else []
         return {output["OutputKey"]: output["OutputValue"] for output in outputs}
-
-    def _once(self, operation: str, key: str, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - what was asked for
-        """What was read before under a key, or is read now."""
-        if not operation.startswith(READS):
-            raise ValueError(f"{operation} is not a read")
-        with self._lock:
-            if key in self._answers:
-                return self._answers[key]
-        with explained():
-            answer = ask()
-        with self._lock:
-            self._answers[key] = answer
-        return answer
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from lockstep.cli.output import (
     progress_bar,
     say,
     say_aside,
+    write_whole,
     wrong_use,
 )
 from lockstep.operate import documents
@@ -338,8 +339,10 @@ def report(
         now=now,
         lock=f"{plan.lock.table}, {plan.lock.region}",
     )
-    _write(writer(made), output)
-    if output != STDOUT:
+    if output == STDOUT:
+        print_text(writer(made))
+    else:
+        write_whole(writer(made), output, option="--output")
         lost = next((check.error for c in made.credentials for check in c.checks if check.error), None)
         say_aside(f"{output}: {made.verdict.value}{f' ({lost})' if lost else ''}")
     raise typer.Exit(_EXITS.get(made.verdict, 0))
@@ -353,17 +356,3 @@ def _period(text: str) -> timedelta:
     if not timedelta() < period <= LONGEST:
         raise wrong_use(f"--since: must be longer than zero, and at most {LONGEST.days}d")
     return period
-
-
-def _write(text: str, output: Path) -> None:
-    """Write the whole file or nothing: half a page of evidence looks like a page."""
-    if output == STDOUT:
-        print_text(text)
-        return
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="")
-        unfinished.replace(output)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise wrong_use(f"--output: {output} cannot be written: {error.strerror}") from None

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,23 +14,27 @@ from lockstep.cli.output import (
     plan_or_exit,
     print_json,
     say,
+    write_whole,
     wrong_use,
 )
 from lockstep.databases.findings import HERE, Finding, Outcome, verdict
 from lockstep.operate import documents
 from lockstep.operate.access import operator
 from lockstep.operate.doctor import in_cloud
-from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.doctor.catalogue import catalogue
 from lockstep.operate.doctor.checks import Check, Context, chosen, examine, unknown_word
+from lockstep.operate.doctor.unknowns import Confirmation, confirmations, confirmed, questions
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import wants_json
 from lockstep.protocol.names import DEFAULT_STACK
+from lockstep.protocol.strict_json import MessageError
 from lockstep.protocol.workers import at_the_same_time
 
 STYLES = {
     Outcome.FAILED: "bold red",
     Outcome.WARNING: "yellow",
     Outcome.NOT_ASKED: "bold yellow",
+    Outcome.BY_HAND: "cyan",
     Outcome.PASSED: "green",
 }
 """In the order in which they are shown."""
@@ -52,6 +57,12 @@ def doctor(
             "--in-cloud", help="Let the deployed functions of both clouds look too, from where they run."
         ),
     ] = False,
+    confirm: Annotated[
+        Path | None,
+        typer.Option(
+            "--confirm", metavar="FILE", help="Also ask what only a real account can tell; --in-cloud."
+        ),
+    ] = None,
 ) -> None:
     """Look at what a rotation needs and no declaration tells, and say what fixes what is wrong.
 
@@ -65,28 +76,50 @@ def doctor(
     the plan that it was deployed with; it starts no rotation. A login is shown to a database once for each account and
     place, only where it should work, and nowhere any more once a place has seen it refused.
 
-    Exit code: 0 all passed, warnings too; 1 something failed; 3 nothing failed, but something could not be asked.
+    With --confirm each question that only a real account can answer is confirmed, refuted, measured or not asked; or it
+    has a command, for it would change something or takes a day. FILE keeps answers and dates, and names nothing in the
+    account; what was answered earlier and is not now stays there.
+
+    Exit code: 0 all passed, warnings too; 1 something failed, or is refuted; 3 nothing failed, but something could not
+    be asked. What is by hand counts as neither.
     """
     plan = plan_or_exit()
     context = Context(plan=plan, clouds=operator(plan), stack=stack, name=name)
+    inside = inside or confirm is not None
     checks = _chosen(context, only or (), inside=inside)
+    earlier = _earlier(confirm) if confirm else {}
     here = [check for check in checks if check.group != in_cloud.GROUP]
     with Status("looking", console=err):
         findings = examine(here, context, side_by_side=at_the_same_time)
         if inside and any(check.group in in_cloud.GROUPS for check in checks):
             findings = merged(findings, _inside(checks, context))
+        asked = questions(plan, findings) if confirm else []
+        answers = examine(asked, context, side_by_side=at_the_same_time)
+    if confirm:
+        write_whole(confirmed(earlier, answers, context), confirm, option="--confirm")
+    findings = [*findings, *answers]
     if wants_json():
         print_json(document(findings))
     else:
+        for answer in answers:
+            if answer.outcome is Outcome.PASSED:
+                say(f"{answer.check}  {answer.subject}: {answer.says}", style=STYLES[Outcome.PASSED])
         show(findings)
     if code := exit_code(findings):
         raise typer.Exit(code)
 
 
+def _earlier(file: Path) -> dict[str, Confirmation]:
+    try:
+        return confirmations(file)
+    except (OSError, MessageError):
+        raise wrong_use(f"--confirm: {file} is no file of earlier answers") from None
+
+
 def _chosen(context: Context, only: Sequence[str], *, inside: bool) -> list[Check]:
-    if unknown := unknown_word(CATALOGUE, only):
+    if unknown := unknown_word(catalogue(), only):
         raise wrong_use(unknown)
-    checks = chosen(CATALOGUE, context.plan, only=only)
+    checks = chosen(catalogue(), context.plan, only=only)
     if not inside:
         checks = [check for check in checks if check.group != in_cloud.GROUP]
     if not checks:

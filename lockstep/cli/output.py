@@ -218,6 +218,17 @@ def json_in(file: Path) -> object:
         raise ValueError("it is nested too deeply") from None
 
 
+def write_whole(text: str, file: Path, *, option: str) -> None:
+    """Write the whole file or nothing: half a page of evidence looks like a page. The option has named it."""
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="")
+        unfinished.replace(file)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise wrong_use(f"{option}: {file} cannot be written: {error.strerror}") from None
+
+
 def plan_or_exit(file: Path | None = None) -> Plan:
     """The plan, that of the whole command unless a file is named; or every mistake in it and exit code 2."""
     return source_or_exit(file).plan

@@ -13,6 +13,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     WARNING = "warning"
     NOT_ASKED = "not_asked"
+    BY_HAND = "by_hand"
 
 
 HERE = "here"
@@ -28,7 +29,7 @@ class Finding(Message, kw_only=True):
         subject: What was looked at, such as a secret's name.
         outcome: What became of it.
         says: One sentence, without the full stop.
-        command: What fixes it, of all that is `failed` or a `warning`.
+        command: What fixes it, of all that is `failed` or a `warning`; what asks it, of what is `by_hand`.
     """
 
     check: str

@@ -14,7 +14,7 @@ from lockstep.protocol.errors import (
     StoreAccessDeniedError,
 )
 
-READS = ("get_", "head_", "list_")
+READS = ("get_", "head_", "list_", "summarize_")
 """How the names of operations begin that change nothing."""
 _NOT_FOUND = "404"
 """What OCI answers where something is missing, or may not be seen: it does not say which."""
@@ -58,6 +58,10 @@ class OciReads:
         with self._lock:
             self._answers[key] = answer
         return answer
+
+    def plain(self, *call: Untyped, **more: Untyped) -> Untyped:
+        """What a read gives, as JSON has it; arguments and errors as above."""
+        return oci.util.to_dict(self(*call, **more))
 
     def config(self, region: str) -> Mapping[str, Untyped]:
         """What the identity says of itself: `tenancy`, `user`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
-from lockstep.operate.doctor.checks import Check, Context
+from lockstep.operate.doctor.checks import Context
 from lockstep.operate.secrets import ROTATED, Action, StackTerms, Wanted, in_aws, wanted
 from lockstep.operate.verdict import Kind, lockstep, of_record, ranked
 from lockstep.plan.admins import is_plain_name
@@ -129,28 +129,3 @@ def _make(context: Context, one: Wanted) -> str:
         *("--name", one.name, "--secret-string", "file://secret.json", "--kms-key-id", f"alias/{stack}"),
         *("--tags", *tags),
     )
-
-
-CHECKS = (
-    Check(
-        id=IDENTITY,
-        looks_at="who the credentials here belong to, and whether that is the account of the plan's signing key",
-        means="nothing in AWS can be looked at, or it would be that of another account",
-        ask=identity,
-    ),
-    Check(
-        id=RECORDS,
-        looks_at="what the lock record of each credential says, as `status` does: the active plan against this file's, "
-        "blocked databases, emergencies, a lock that is held too long, overdue rotations",
-        means="no run does anything, or not all; the command is that of `status`",
-        ask=records,
-    ),
-    Check(
-        id=SECRETS,
-        looks_at="of every secret in AWS that the plan names: whether it exists, is not to be deleted, has a version "
-        "with the label AWSCURRENT and, where it is given by name, the tags `lockstep:stack` and `lockstep:secret`, "
-        "and whether Secrets Manager's own rotation is off, and replicates it to no other region",
-        means="runs or applications cannot read it, or AWS changes the password behind Lockstep's back",
-        ask=secrets,
-    ),
-)

@@ -12,8 +12,8 @@ from functools import partial
 
 from lockstep.databases.findings import Finding, failed, not_asked, passed
 from lockstep.operate import formatting
-from lockstep.operate.doctor.checks import Check, Context, at, unanswered
-from lockstep.operate.doctor.inside import ACCESS, SESSION, Reply
+from lockstep.operate.doctor.checks import Context, at, unanswered
+from lockstep.operate.doctor.inside import Reply
 from lockstep.operate.doctor.oci import functions_of, vault_of
 from lockstep.operate.doctor.servers import ASK_DATABASES
 from lockstep.plan.model import Plan
@@ -152,29 +152,3 @@ def _plans(plan: Plan, reply: Reply, name: str, cloud: str) -> Iterator[Finding]
 
 def _only(where: str, finding: Finding) -> Answered:
     return at(where, [finding]), frozenset()
-
-
-CHECKS = (
-    Check(
-        id=FUNCTION,
-        looks_at="whether each function of both clouds is deployed, may be invoked, and answers",
-        means="the runs of that cloud fail, or this identity may not invoke it (docs/iam.md)",
-    ),
-    Check(
-        id=PLAN,
-        looks_at="the plan digest of each credential in each function against the plan here",
-        means="a run under a plan that is not the active one changes nothing",
-    ),
-    Check(
-        id=SESSION,
-        looks_at="with `federation`: whether each function gets a session in the other cloud, and Vault takes it "
-        "([what an account must confirm](unknowns.md#identity))",
-        means="the function does not reach the other cloud; the finding names the choice in the plan that may",
-    ),
-    Check(
-        id=ACCESS,
-        looks_at="what each function needs in a run: the lock record, both secrets in each store, its audit log, "
-        "whether its key signs; and whether the watch may read the whole lock table",
-        means="no run gets beyond that step, or no alarm comes",
-    ),
-)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
-from lockstep.operate.doctor.checks import Check, Context
+from lockstep.operate.doctor.checks import Context
 from lockstep.operate.secrets import slots_in_oci
 from lockstep.plan.admins import names_in_oci
 from lockstep.plan.model import Plan
@@ -118,23 +118,3 @@ def functions_of(context: Context, name: str) -> list[Untyped]:
         if application.lifecycle_state == "ACTIVE"
     )
     return [function for functions in found for function in functions]
-
-
-CHECKS = (
-    Check(
-        id=IDENTITY,
-        looks_at="whether OCI takes the signatures of the identity here, by default of the AWS runner's key, and its "
-        "Object Storage namespace is that of the plan",
-        means="nothing in OCI can be looked at, or it would be that of another tenancy",
-        ask=identity,
-    ),
-    Check(
-        id=SECRETS,
-        looks_at="of every slot of every ring, and of the secrets that Lockstep only reads: whether it exists, is "
-        "active, is not to be deleted, and Vault's own rotation is off; what else is in the rings' compartment is a "
-        "warning",
-        means="a rotation fails, readers of a ring miss its value, Vault changes it behind Lockstep's back, or runners "
-        "may read secrets of others",
-        ask=secrets,
-    ),
-)

@@ -4,18 +4,37 @@
 would change something, or takes a day, it names as a command.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import date
-from functools import cache
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import jmespath  # type: ignore[import-untyped]  # it ships no types
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from ruamel.yaml import YAML
 
-from lockstep.databases.findings import HERE
-from lockstep.protocol.strict_json import Message
+from lockstep import __version__
+from lockstep.databases.findings import HERE, Finding, Outcome, verdict
+from lockstep.operate.doctor.checks import Check, Context
+from lockstep.operate.doctor.in_cloud import FUNCTION
+from lockstep.operate.formatting import moment
+from lockstep.plan.model import Plan
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.ports import EntryObjects
+from lockstep.protocol.strict_json import Message, parse, read
+from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, Cloud
+
+CONFIRMED, MEASURED, REFUTED = "confirmed", "measured: ", "refuted: "
+"""How the sentences of answers begin."""
+ELSEWHERE = "other endpoints"
+"""In `regions`, where the environment names other endpoints than the clouds' own: emulators, for example."""
+_OF_SOMEBODY = re.compile(r"\b[0-9]{12}\b|ocid1\.|arn:")
+"""What names an account or something in it."""
 
 
 class Told(Message):
@@ -30,6 +49,7 @@ class Read(Message, kw_only=True):
     """A call that changes nothing, and what of its answer is looked at.
 
     Attributes:
+        cloud: Whose.
         client: A service of boto3, or a class of OCI's SDK such as `limits.LimitsClient`.
         operation: The SDK's name of it.
         parameters: Its arguments.
@@ -37,6 +57,7 @@ class Read(Message, kw_only=True):
         expect: What that must give; without it, that is a measurement.
     """
 
+    cloud: Cloud
     client: str
     operation: str
     parameters: Mapping[str, Any] = {}
@@ -53,8 +74,7 @@ class Unknown(Message, kw_only=True):
     when: str = "@"
     first: str = ""
     finding: Told | None = None
-    aws: Read | None = None
-    oci: Read | None = None
+    read: Read | None = None
     by_hand: str | None = None
 
     @property
@@ -67,18 +87,16 @@ class Confirmation(Message, kw_only=True):
     """What a real account has answered, without a name of anything in it.
 
     Attributes:
-        answer: What became of the question.
+        answer: `confirmed`, `refuted`, or `measured: ` with the value as JSON.
         on: The day.
         version: That of Lockstep.
-        regions: Those of the plan, such as `aws eu-central-1`.
-        value: What was measured.
+        regions: Those of the plan, such as `aws eu-central-1`; and `ELSEWHERE`.
     """
 
-    answer: Literal["confirmed", "refuted", "measured"]
+    answer: str
     on: date
     version: str
     regions: Sequence[str]
-    value: Any | UnsetType = UNSET
 
 
 @cache
@@ -88,10 +106,120 @@ def unknowns() -> tuple[Unknown, ...]:
     return msgspec.convert(listed, tuple[Unknown, ...])
 
 
+def questions(plan: Plan, findings: Sequence[Finding]) -> list[Check]:
+    """Those to which a plan gives rise, as checks, each of which gives one finding: its answer.
+
+    Args:
+        plan: The plan.
+        findings: Of the doctor, from here and from the functions.
+    """
+    document = plan.model_dump(mode="json", by_alias=True)
+    return [
+        Check(id=one.id, looks_at=one.what, means=one.depends, ask=partial(_ask, one, findings))
+        for one in unknowns()
+        if jmespath.search(one.when, document)
+    ]
+
+
+def _ask(unknown: Unknown, findings: Sequence[Finding], context: Context) -> Iterator[Finding]:
+    names = names_of(context)
+    command = None
+    if told := unknown.finding:
+        outcome, says = _of_findings(told, findings, filled(told.about, names))
+    elif unknown.read:
+        outcome, says = _of_value(unknown.read, _looked(unknown.read, context, names))
+        says = says or f"nothing is there yet; first: {filled(unknown.first, names)}"
+    else:
+        outcome, says = Outcome.BY_HAND, "it costs a change or a day, so it is left to you"
+        command = filled(unknown.by_hand or "", names)
+    yield Finding(check=unknown.id, subject=unknown.what, outcome=outcome, says=says, command=command)
+
+
+def _of_findings(told: Told, findings: Sequence[Finding], about: str) -> tuple[Outcome, str]:
+    """What the gravest of those that answer says."""
+    place = (told.check, told.where)
+    found = [f for f in findings if (f.check, f.where) == place and about in f"{f.subject}: {f.says}"]
+    gravest = next((f for f in found if f.outcome is verdict(found)), None)
+    if gravest is None:
+        broken = (f.says for f in findings if (f.check, f.where) == (FUNCTION, told.where) and not found)
+        return Outcome.NOT_ASKED, next(broken, f"{told.check} says nothing of it from {told.where}")
+    says = {Outcome.PASSED: CONFIRMED, Outcome.FAILED: f"{REFUTED}{gravest.says}"}
+    return gravest.outcome, says.get(gravest.outcome, gravest.says)
+
+
+def _of_value(read: Read, value: object) -> tuple[Outcome, str]:
+    """What it says; nothing where there is none yet."""
+    text = json.dumps(value)
+    if value in (None, [], ""):
+        return Outcome.NOT_ASKED, ""
+    if _OF_SOMEBODY.search(text):
+        return Outcome.NOT_ASKED, "the answer names an account, so it is not kept"
+    if read.expect is UNSET:
+        return Outcome.PASSED, MEASURED + text
+    if value == read.expect:
+        return Outcome.PASSED, CONFIRMED
+    return Outcome.FAILED, f"{REFUTED}{read.look} gives {text}"
+
+
+def _looked(read: Read, context: Context, names: Mapping[str, str]) -> object:
+    """What of the answer is looked at, as JSON has it."""
+    if read.cloud == "aws":
+        caller = context.aws("sts", "get_caller_identity")
+        names = {**names, "account": caller["Account"], "partition": caller["Arn"].split(":")[1]}
+        ask = partial(context.aws, read.client, read.operation)
+    else:
+        names = {**names, "tenancy": context.oci.config(names["oci_region"]).get("tenancy", "")}
+        ask = partial(context.oci.plain, names["oci_region"], read.client, read.operation)
+    parameters = json.loads(filled(json.dumps(read.parameters), names))
+    return msgspec.to_builtins(jmespath.search(read.look, ask(**parameters)))
+
+
+def names_of(context: Context) -> dict[str, str]:
+    """What stands for the names in braces; `account`, `partition` and `tenancy` are asked for with a read."""
+    plan, now, first = context.plan, context.clock.now(), context.plan.credentials[0].id
+    names = {
+        "stack": context.stack,
+        "region": plan.lock.region,
+        "table": plan.lock.table,
+        "credential": first,
+        "bucket": plan.audit.aws.bucket,
+        "entry": EntryObjects("aws", first).key(1),
+        "start": moment(now - timedelta(hours=12)),
+        "end": moment(now),
+    }
+    if vault := plan.store(OciVault):
+        own = vault.compartment_of_own_secrets
+        names |= {"oci_region": vault.region, "compartment": vault.compartment_id, "own_compartment": own}
+    return names
+
+
+def filled(text: str, names: Mapping[str, str]) -> str:
+    """A text with the names that are known; others stay as they are."""
+    return re.sub(r"\{([a-z_]+)\}", lambda name: names.get(name[1], name[0]), text)
+
+
+# What was answered
+
+
 def confirmations(file: Path) -> dict[str, Confirmation]:
     """What a file says of each id that it has; nothing where there is no file.
 
     Raises:
-        msgspec.DecodeError: It is none of these.
+        MessageError: It is another file.
     """
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, Confirmation]) if file.exists() else {}
+    text = file.read_bytes() if file.exists() else b"{}"
+    found: dict[str, Confirmation] = read(dict[str, Confirmation], parse(text))
+    return found
+
+
+def confirmed(earlier: Mapping[str, Confirmation], answers: Sequence[Finding], context: Context) -> str:
+    """A file with these answers, and with the earlier ones to what was not answered now."""
+    vault = context.plan.store(OciVault)
+    regions = [f"aws {context.plan.lock.region}", *([f"oci {vault.region}"] if vault else [])]
+    if os.environ.keys() & {"AWS_ENDPOINT_URL", OCI_ENDPOINT_VARIABLE}:
+        regions.append(ELSEWHERE)
+    made = partial(Confirmation, on=context.clock.now().date(), version=__version__, regions=regions)
+    said = {a.check: a.says for a in answers if a.outcome in {Outcome.PASSED, Outcome.FAILED}}
+    new = {key: made(answer="refuted" if says.startswith(REFUTED) else says) for key, says in said.items()}
+    text = msgspec.json.encode({**earlier, **new}, order="sorted")
+    return f"{msgspec.json.format(text, indent=2).decode()}\n"

@@ -12,14 +12,17 @@ from lockstep.aws.clients import botocore_session
 from lockstep.cli import app
 from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor import in_cloud
-from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.doctor.catalogue import catalogue
 from lockstep.operate.doctor.servers import VERIFY_HOSTS
+from lockstep.operate.doctor.unknowns import ELSEWHERE, Unknown, confirmations, names_of, unknowns
+from lockstep.plan.file import plan_schema, schema_text
 from sandbox.identities import Way
 from tests.contract.doctor.breakages import BREAKAGES
 from tests.contract.doctor.breaks import OF_AWS, OF_OCI, Break
 from tests.contract.doctor.world import World, running_world
+from tests.unit.test_doctor import CONTEXT
 
-OF_CLOUDS = [check for check in CATALOGUE if check.group in {"aws", "oci"}]
+OF_CLOUDS = [check for check in catalogue() if check.group in {"aws", "oci"}]
 """The others need real databases (`test_databases`, `tests/contract/test_replicas.py`), or deployed functions."""
 
 
@@ -40,9 +43,9 @@ def test_nothing_is_wrong_where_all_is_as_it_should_be(way: Way, tmp_path: Path)
 def test_every_check_has_a_way_to_break_it() -> None:
     of_databases = {*BREAKAGES, VERIFY_HOSTS}
     # With deployed functions: tests/infrastructure/test_cdk_deploy_local.py.
-    inside = {check.id for check in in_cloud.CHECKS}
+    inside = {check.id for check in catalogue() if check.group == in_cloud.GROUP}
     of_clouds = {broken.check for broken in (*OF_AWS, *OF_OCI)}
-    assert of_clouds | of_databases | inside == {check.id for check in CATALOGUE}
+    assert of_clouds | of_databases | inside == {check.id for check in catalogue()}
 
 
 @pytest.mark.parametrize("broken", [*OF_AWS, *OF_OCI], ids=lambda b: f"{b.check}: {b.says}")
@@ -103,8 +106,50 @@ def test_in_oci_it_needs_what_the_page_lists_and_nothing_else(world: World) -> N
     def outcomes(permissions: set[str]) -> set[Outcome]:
         principal.grants.clear()
         world.oci.identity.permit("administrator", *sorted(permissions))
-        return {f.outcome for f in world.examined([check for check in CATALOGUE if check.group == "oci"])}
+        return {f.outcome for f in world.examined([check for check in catalogue() if check.group == "oci"])}
 
     assert outcomes(listed) == {Outcome.PASSED}
     for permission in sorted(listed):
         assert outcomes(listed - {permission}) & {Outcome.FAILED, Outcome.NOT_ASKED}, permission
+
+
+# `--confirm`: each question can be asked, and the answers that are kept name nothing in an account
+
+
+@pytest.mark.parametrize("unknown", unknowns(), ids=lambda unknown: unknown.id)
+def test_a_question_has_one_way_to_be_asked(unknown: Unknown) -> None:
+    assert [unknown.finding, unknown.read, unknown.by_hand].count(None) == 2
+    assert not unknown.finding or unknown.finding.check in {check.id for check in catalogue()}
+    keys = re.findall(r"[a-z_]+(?=[. &?\]]|$)", re.sub(r"'[^']*'|starts_with\(.*\)", "", unknown.when))
+    assert all(f'"{key}"' in schema_text(plan_schema()) for key in keys)
+    names = re.findall(r"\{([a-z_]+)\}", str(unknown))
+    assert {*names} <= {*names_of(CONTEXT), "account", "partition", "tenancy"}
+
+
+def test_every_read_reaches_its_service_and_earlier_answers_stay(tmp_path: Path) -> None:
+    file = tmp_path / "confirmed.json"
+    before = {"answer": "measured: 9", "on": "2026-01-02", "version": "0.1.0", "regions": []}
+    file.write_text(json.dumps({"fleet.duration": before, "oci.signature": before}))
+    with running_world(tmp_path, Way.SESSIONS) as world:
+        options = ["--plan", str(world.plan_file), "--only", "oci", "--confirm", str(file), "--json"]
+        shown = CliRunner().invoke(app, ["doctor", *options])
+    answers = {f["check"]: f for f in json.loads(shown.stdout)["findings"] if f["check"] != "oci.secrets"}
+    assert (shown.exit_code, answers["oci.signature"]["says"]) == (3, "confirmed")
+    assert answers.keys() >= {unknown.id for unknown in unknowns() if unknown.read}
+    # A call that its SDK does not know would be refused here.
+    assert not re.search(
+        r"UnexpectedError|code=\w*(Validation|Value|Type|Attribute|UnknownService)Err", shown.stdout
+    )
+    assert all(f.get("command") for f in answers.values() if f["outcome"] == "by_hand")
+    kept = [(key, c.answer, c.on.month > 1, c.regions[-1:]) for key, c in confirmations(file).items()]
+    now = ("oci.signature", "confirmed", True, [ELSEWHERE])
+    assert kept == [("fleet.duration", "measured: 9", False, []), now]
+    assert not re.search(r"ocid1|[0-9]{12}|arn:", file.read_text())
+
+
+def test_while_nothing_was_seen_in_a_real_account_the_first_screens_say_so() -> None:
+    screens = [" ".join((DOCS / page).read_text().split()[:400]) for page in ("../README.md", "index.md")]
+    says = ["No run in a real account is on record" in screen for screen in screens]
+    seen = confirmations(DOCS / "confirmed.json")
+    assert says == [not seen] * 2
+    assert not [key for key, c in seen.items() if ELSEWHERE in c.regions]

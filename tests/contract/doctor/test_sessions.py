@@ -1,7 +1,7 @@
 """Functions make a session in the other cloud and use it, and say what to choose where there is none."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,13 @@ import pytest
 
 from lockstep.databases.findings import Finding, Outcome
 from lockstep.oci.clients import OciIdentity
+from lockstep.operate.access import operator
 from lockstep.operate.doctor import inside
+from lockstep.operate.doctor.checks import Context, at, examine
+from lockstep.operate.doctor.unknowns import questions
 from lockstep.plan.published import index_of
 from lockstep.protocol.deadlines import Timeouts
+from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import OCI_RUNNER, Identity
 from lockstep.runtime.system import SystemClock
@@ -21,6 +25,8 @@ from sandbox.plans import TO_OCI as APPLICATION
 from tests.contract.doctor.world import World, running_world
 
 TO_OCI, TO_AWS, VAULT = "session in OCI", "session in AWS", "Vault"
+FROM_SESSIONS = {"assertion": TO_OCI, "keys-of-aws": TO_OCI, "resource-session": VAULT, "issuer": TO_AWS}
+"""The questions of `--confirm` that the sessions of these two functions answer."""
 
 
 @pytest.fixture(name="world")
@@ -45,12 +51,12 @@ def as_function(world: World, function: str) -> Clouds:
 
 def in_oci(world: World) -> dict[str, Finding]:
     clouds = as_function(world, "aws/generate")
-    return {found.subject: found for found in inside.session_in_oci(clouds, clouds.plan)}
+    return {found.subject: found for found in at("aws/generate", inside.session_in_oci(clouds, clouds.plan))}
 
 
 def in_aws(world: World) -> dict[str, Finding]:
     clouds = as_function(world, "oci/rotate")
-    return {found.subject: found for found in inside.session_in_aws(clouds, clouds.plan)}
+    return {found.subject: found for found in at("oci/rotate", inside.session_in_aws(clouds, clouds.plan))}
 
 
 def test_each_session_is_told_where_it_is_had(world: World) -> None:
@@ -58,6 +64,16 @@ def test_each_session_is_told_where_it_is_had(world: World) -> None:
     assert {subject: one.outcome for subject, one in found.items()} == dict.fromkeys(
         (TO_OCI, VAULT, TO_AWS), Outcome.PASSED
     )
+    assert answered(world, found) == dict.fromkeys(FROM_SESSIONS, "confirmed")
+
+
+def answered(world: World, found: Mapping[str, Finding]) -> dict[str, str]:
+    """What `--confirm` makes of it, by the name of the question."""
+    asked = questions(world.plan, [*found.values()])
+    asked = [c for c in asked if c.id.removeprefix("identity.") in FROM_SESSIONS]
+    context = Context(plan=world.plan, clouds=operator(world.plan))
+    answers = examine(asked, context, side_by_side=one_after_the_other)
+    return {one.check.removeprefix("identity."): one.says for one in answers}
 
 
 def _no_policy(world: World) -> None:
@@ -123,6 +139,8 @@ def test_what_keeps_a_runner_out_of_the_other_cloud_and_what_to_choose_then(
     assert [f.subject for f in found.values() if f.outcome is not Outcome.PASSED] == [subject], found
     assert found[subject].outcome is Outcome.FAILED
     assert all(word in str(found[subject].command) for word in words), found[subject]
+    refuted = {name for name, says in answered(world, found).items() if says.startswith("refuted: ")}
+    assert refuted == {name for name, of in FROM_SESSIONS.items() if of == subject}
 
 
 # A function as a whole

@@ -9,7 +9,7 @@ from typing import Any
 
 from lockstep.databases.findings import Finding
 from lockstep.operate.access import operator
-from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.doctor.catalogue import catalogue
 from lockstep.operate.doctor.checks import Check, Context, examine
 from lockstep.operate.doctor.oci import own_secrets_of
 from lockstep.operate.secrets import wanted
@@ -60,7 +60,7 @@ class World:
     def by_the_check(self, check_id: str) -> list[Finding]:
         """What one check finds, where its cloud knows who asks."""
         gate = f"{check_id.partition('.')[0]}.identity"
-        found = self.examined([check for check in CATALOGUE if check.id in {gate, check_id}])
+        found = self.examined([check for check in catalogue() if check.id in {gate, check_id}])
         return [finding for finding in found if finding.check == check_id]
 
     def replan(self, **changes: object) -> None:
