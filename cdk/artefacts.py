@@ -40,7 +40,7 @@ AGENT_DOCKERFILE = "docs/how-to/agent/Dockerfile"
 IMAGE = "lockstep-agent"
 _AGENT_FILES = (
     *(AGENT_DOCKERFILE, "cdk/trim.py", "lockstep", "locks"),
-    *("pyproject.toml", "README.md", "LICENSE"),
+    *("pyproject.toml", "LICENSE"),
 )
 _SECTION = re.compile(r"^## \[?(?P<version>[^\]\s]+)\]?(?: - (?P<date>\d{4}-\d{2}-\d{2}))?$", re.MULTILINE)
 
