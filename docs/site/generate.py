@@ -168,7 +168,7 @@ def _asked(unknown: Unknown) -> str:
     if told := unknown.finding:
         return f"{first}the check `{told.check}`, from {told.where}"
     if read := unknown.read:
-        return f"{first}`{read.client}.{read.operation}`, of which `{read.look}`"
+        return f"{first}`{read.client}.{read.operation}`, of which `` {read.look} ``"
     return f"by hand: `{unknown.by_hand}`"
 
 

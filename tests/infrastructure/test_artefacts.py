@@ -57,7 +57,9 @@ def test_the_wheel_is_one_package_that_is_whole(packages: Path) -> None:
     live = {f"lockstep/operate/page/{name}" for name in ("frame.html.j2", "page.css", "live.js", "icon.svg")}
     scripts = {f"lockstep/operate/plan_sql/{engine}.sql.j2" for engine in Engine}
     rules = {f"lockstep/databases/rules_{engine}.sql" for engine in Engine}
-    assert report | shared | live | scripts | rules | {"lockstep/cli/first_plan.yaml.j2"} <= {*names}
+    data = {"lockstep/cli/first_plan.yaml.j2"}
+    data |= {f"lockstep/operate/doctor/{name}.yaml" for name in ("catalogue", "unknowns")}
+    assert report | shared | live | scripts | rules | data <= {*names}
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"lockstep"}
 
 

@@ -13,7 +13,7 @@ from lockstep.oci.clients import OciIdentity
 from lockstep.operate.access import operator
 from lockstep.operate.doctor import inside
 from lockstep.operate.doctor.checks import Context, at, examine
-from lockstep.operate.doctor.unknowns import questions
+from lockstep.operate.doctor.unknowns import confirmed, questions
 from lockstep.plan.published import index_of
 from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.workers import one_after_the_other
@@ -73,6 +73,8 @@ def answered(world: World, found: Mapping[str, Finding]) -> dict[str, str]:
     asked = [c for c in asked if c.id.removeprefix("identity.") in FROM_SESSIONS]
     context = Context(plan=world.plan, clouds=operator(world.plan))
     answers = examine(asked, context, side_by_side=one_after_the_other)
+    # A reason names who was refused, and is not kept.
+    assert "refuted: " not in confirmed({}, answers, context)
     return {one.check.removeprefix("identity."): one.says for one in answers}
 
 
