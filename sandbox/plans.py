@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from lockstep.plan.credentials import PLAINTEXT_CONSENT
-from lockstep.protocol.model import Engine, Strategy
+from lockstep.protocol.model import ENGINES, Engine, Strategy
 
 Document = dict[str, Any]
 
@@ -43,8 +43,6 @@ TO_AWS: Document = {
     "role_arn": "arn:aws:iam::123456789012:role/lockstep-oci-runner",
 }
 """Of `runners.oci.federation`."""
-
-_PORTS = {Engine.POSTGRESQL: 5432}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +146,7 @@ def database(
         "name": name,
         "engine": engine.value,
         "host": host or f"{name}.example.com",
-        "port": port or _PORTS.get(engine, 3306),
+        "port": port or ENGINES[engine].default_port,
         "dbname": DBNAME,
         "admin_secret": admin_secret(name),
         **({"plaintext": PLAINTEXT_CONSENT} if tls is None else {"ca_file": tls} if tls else {}),

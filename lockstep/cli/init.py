@@ -41,8 +41,6 @@ from lockstep.protocol.model import ENGINES, Engine, Strategy
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
 
 T = TypeVar("T")
-PORTS = {Engine.MYSQL: 3306, Engine.MARIADB: 3306, Engine.POSTGRESQL: 5432}
-"""The usual port of each engine."""
 CA_FILE = "rds.pem"
 """Where a database of RDS gets its CAs from, beside the plan."""
 CA_BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
@@ -120,9 +118,8 @@ def database_of(url: str) -> DatabaseAnswer:
         raise ValueError(form)
     engine = Engine(parts.scheme)
     name = (re.sub(r"[^a-z0-9-]+", "-", dbname.lower()).strip("-0123456789") or "main")[:63]
-    return DatabaseAnswer(
-        name=name, engine=engine, host=parts.hostname, port=port or PORTS[engine], dbname=dbname
-    )
+    port = port or ENGINES[engine].default_port
+    return DatabaseAnswer(name=name, engine=engine, host=parts.hostname, port=port, dbname=dbname)
 
 
 def username_of(credential: str) -> str:

@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Literal
 
 from lockstep.databases.base import listed, quoted
-from lockstep.protocol.model import ANY_HOST, Credential, Engine, Strategy
+from lockstep.protocol.model import ANY_HOST, ENGINES, Credential, Engine, Strategy
 
 Kind = Literal["refused", "failed", "warning"]
 _RULE = re.compile(r"^-- (refused|failed|warning) (\w+)\n(.+?)(?=\n\n|\s*\Z)", re.MULTILINE | re.DOTALL)
@@ -37,7 +37,6 @@ _OF_ENGINE: Mapping[Engine, Mapping[str, str]] = {
         "each": _EACH_PLUGIN,
         "foreign": f"TRIM(REGEXP_REPLACE({_EACH_PLUGIN}, '{_WITH_PASSWORDS}', ''))",
     },
-    Engine.POSTGRESQL: {},
 }
 """Names in the rules, as an administrator sees the server."""
 
@@ -77,10 +76,9 @@ def rules(
         with_iam: Whether they have no password.
         seen_as: Names of the rules whose meaning is another one than that of an administrator.
     """
-    names = _of_postgresql if engine is Engine.POSTGRESQL else _of_family
-    known = {**_OF_ENGINE[engine], **names(credential, rotation_users, rotation_host, with_iam=with_iam)}
-    if engine in DEAD:
-        known["dead"] = DEAD[engine]
+    names = _of_family if ENGINES[engine].accounts_have_hosts else _of_postgresql
+    known = {"dead": DEAD.get(engine, ""), **_OF_ENGINE.get(engine, {})}
+    known |= names(credential, rotation_users, rotation_host, with_iam=with_iam)
     return [
         Rule(
             kind=kind,

@@ -103,6 +103,13 @@ MYSQL_GRANTS = (
     f"GRANT SELECT ({_COLUMNS}) ON performance_schema.threads TO {{account}}",
     "GRANT SELECT ON performance_schema.session_connect_attrs TO {account}",
 )
+_CREATE_USER = "GRANT CREATE USER ON *.* TO {account}"
+GRANTS: Mapping[Engine, tuple[str, ...]] = {
+    Engine.MYSQL: (_CREATE_USER, *MYSQL_GRANTS),
+    Engine.MARIADB: (_CREATE_USER, "GRANT SELECT (User, Host) ON mysql.user TO {account}", MARIADB_GRANT),
+    Engine.POSTGRESQL: (POSTGRESQL_GRANT,),
+}
+"""What the rotation user may do; on PostgreSQL what a DBA may let it do, too."""
 
 _MYSQL_SESSIONS = """
 SELECT t.PROCESSLIST_USER, t.PROCESSLIST_HOST, COALESCE(p.ATTR_VALUE, c.ATTR_VALUE, ''), t.PROCESSLIST_TIME

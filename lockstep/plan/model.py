@@ -6,7 +6,7 @@ An unknown key is a mistake. A plan that is valid can be rotated by either runne
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from msgspec import structs
 from pydantic import Field, model_validator
@@ -17,12 +17,10 @@ from lockstep.plan.compiled import CompiledPlan, message, plan_digest
 from lockstep.plan.credentials import CredentialSection, DatabaseSection
 from lockstep.plan.fields import Section, refuse
 from lockstep.plan.runners import Events, Runners
-from lockstep.plan.stores import Audit, AwsSecretsManager, LockTable, OciVault, StoreConfig
+from lockstep.plan.stores import Audit, LockTable, OciVault, StoreConfig, StoreT
 from lockstep.protocol.model import Credential, DatabaseServer
 from lockstep.protocol.ring import slots_at
 from lockstep.protocol.schedule import Shard, shards
-
-StoreT = TypeVar("StoreT", bound=AwsSecretsManager | OciVault)
 
 _DERIVED = ("databases", "credentials", "shards", "compiled", "_by_id")
 

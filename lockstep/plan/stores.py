@@ -1,7 +1,7 @@
 """The sections `lock`, `stores` and `audit` of the plan."""
 
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -71,6 +71,7 @@ class OciVault(Section):
 
 StoreConfig = Annotated[AwsSecretsManager | OciVault, Field(discriminator="kind")]
 """One entry of `stores` in a plan."""
+StoreT = TypeVar("StoreT", bound=AwsSecretsManager | OciVault)
 
 KmsKeyId = Annotated[
     str,

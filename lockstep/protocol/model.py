@@ -476,6 +476,7 @@ class EngineSpec:
 
     Attributes:
         dsn_scheme: The scheme of the URLs in `connection_blob`.
+        default_port: Where a server listens unless it is told otherwise.
         strategies: Those that its accounts allow.
         own_accounts: Accounts of the server itself or of its host, which are never an application's.
         longest_username: In characters.
@@ -484,6 +485,7 @@ class EngineSpec:
     """
 
     dsn_scheme: str
+    default_port: int
     strategies: frozenset[Strategy]
     own_accounts: re.Pattern[str]
     longest_username: int
@@ -508,6 +510,7 @@ def is_postgresql_refusal(error: Exception) -> bool:
 ENGINES: Mapping[Engine, EngineSpec] = {
     Engine.MYSQL: EngineSpec(
         dsn_scheme="mysql",
+        default_port=3306,
         strategies=frozenset(Strategy),
         own_accounts=re.compile("root|rdsadmin"),
         longest_username=32,
@@ -516,6 +519,7 @@ ENGINES: Mapping[Engine, EngineSpec] = {
     ),
     Engine.MARIADB: EngineSpec(
         dsn_scheme="mariadb",
+        default_port=3306,
         strategies=frozenset(Strategy),
         own_accounts=re.compile("root|rdsadmin|mysql|PUBLIC"),
         longest_username=128,
@@ -524,6 +528,7 @@ ENGINES: Mapping[Engine, EngineSpec] = {
     ),
     Engine.POSTGRESQL: EngineSpec(
         dsn_scheme="postgresql",
+        default_port=5432,
         strategies=frozenset({Strategy.ALTERNATING_USERS}),  # a role has one password
         own_accounts=re.compile("postgres|rdsadmin|public|none|pg_.*"),
         longest_username=63,

@@ -7,7 +7,7 @@ script are the rules that `lockstep doctor` asks too (`lockstep.databases.rules`
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lockstep.databases.base import CHANGE_OWN, identifier, listed, quoted
 from lockstep.databases.rules import DEAD, rules
-from lockstep.databases.sessions import MARIADB_GRANT, MYSQL_GRANTS, POSTGRESQL_GRANT
+from lockstep.databases.sessions import GRANTS
 from lockstep.plan.admins import is_managed
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import InvalidPlanError
@@ -41,13 +41,6 @@ An account that has a password already is left as it is; beside a live one the s
 """
 _GRANTED = frozenset({"missing", "membership", "rights"})
 """What the rules are about that the script itself makes so."""
-_CREATE_USER = "GRANT CREATE USER ON *.* TO {account}"
-_GRANTS: Mapping[Engine, tuple[str, ...]] = {
-    Engine.MYSQL: (_CREATE_USER, *MYSQL_GRANTS),
-    Engine.MARIADB: (_CREATE_USER, "GRANT SELECT (User, Host) ON mysql.user TO {account}", MARIADB_GRANT),
-    Engine.POSTGRESQL: (POSTGRESQL_GRANT,),
-}
-"""What the rotation user may do; on PostgreSQL what a DBA may let it do, too."""
 
 
 class LiveRoleError(Exception):
@@ -175,7 +168,7 @@ def _parts(
         server=server,
         user=user,
         others=others,
-        grants=_GRANTS[server.engine],
+        grants=GRANTS[server.engine],
         stops=[r.sql for r in known if r.kind != "warning" and r.about not in _GRANTED],
         granted=[r.sql for r in known if r.about == "rights"],
         notes=[r.sql for r in known if r.kind == "warning"],
