@@ -29,10 +29,8 @@ def test_the_index_lists_every_page_with_its_title_and_says_which_are_closed() -
     for page in PAGES:
         head = re.match(r"# (\d+)\. (.+)\n\n- Status: (.+)\n", page.read_text())
         assert head
-        rows.append(
-            f"{head[1]}. [{head[2]}]({page.name})"
-            + ", closed" * bool(re.search(r"^closed|superseded by", head[3]))
-        )
+        closed = ", closed" * bool(re.search(r"^closed|superseded by", head[3]))
+        rows.append(f"{head[1]}. [{head[2]}]({page.name}){closed}")
     listed = [line for line in (FOLDER / "README.md").read_text().splitlines() if re.match(r"\d", line)]
     assert listed == rows
 
