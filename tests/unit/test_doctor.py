@@ -156,15 +156,11 @@ def test_what_a_database_was_not_asked_from_here_and_answered_inside_is_told_onc
         about = {"says": "it", "command": "c", "subject": subject}
         return Finding(check=f"database.{check}", where=where, outcome=outcome, **about)
 
-    here = [
-        finding("here", Outcome.NOT_ASKED),
-        finding("here", Outcome.NOT_ASKED, "tls"),
-        finding("here", Outcome.FAILED, "route"),
-        finding("here", Outcome.NOT_ASKED, "accounts"),
-    ]
+    asked = {name: finding("here", Outcome.NOT_ASKED, name) for name in ("login", "tls", "accounts")}
+    failing = finding("here", Outcome.FAILED, "route")
     inside = [
         finding("aws/apply_db", Outcome.PASSED, subject="db app"),
         finding("aws/apply_db", Outcome.NOT_ASKED, "tls"),
         finding("aws/apply_db", Outcome.PASSED, "accounts", "db2 app"),
     ]
-    assert doctor.merged(here, inside) == [*here[1:3], *inside]
+    assert doctor.merged([*asked.values(), failing], inside) == [asked["tls"], failing, *inside]
