@@ -11,6 +11,8 @@ from typer.main import get_command
 
 from lockstep.cli import app
 from tests.docs.pages import ROOT, blocks, name_of, pages, spans
+from tests.docs.test_installation import PAGE
+from tests.docs.test_tutorial import GUIDES, TUTORIAL
 
 SHELLS = {"", "sh", "bash", "shell", "console"}
 _SEPARATOR = re.compile(r"\|\||&&|[|;\n]|\$\(|[)]")
@@ -65,6 +67,12 @@ def _wrong_lockstep(words: list[str]) -> Iterator[str]:
 @pytest.mark.parametrize("page", [p for p in pages() if name_of(p) not in OF_OTHERS], ids=name_of)
 def test_commands_of_a_page_exist(page: Path) -> None:
     assert [f"{command}: {problem}" for command in shown(page) for problem in wrong(command)] == []
+
+
+def test_what_a_page_shows_as_run_is_run() -> None:
+    """A block of `console` has an output that a test compares. One of `sh` is for a person's own machine or account."""
+    shown = {page for page in pages() if any(block.language == "console" for block in blocks(page))}
+    assert shown == {TUTORIAL, PAGE, *(ROOT / f"docs/how-to/{guide}.md" for guide in GUIDES)}
 
 
 def test_a_command_that_does_not_exist_is_found() -> None:

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.docs.pages import ROOT, anchors, links, name_of, pages, repository_files
+from tests.docs.pages import ROOT, anchors, links, name_of, pages, repository_files, spans
 
 GENERATED = [line for line in (ROOT / ".gitignore").read_text().splitlines() if line.startswith("docs/")]
 """What `make docs` makes: the build of the site checks links to it."""
@@ -31,6 +31,16 @@ def test_pages_that_code_names_exist() -> None:
         if is_broken(ROOT / "docs" / "index.md", f"../{cited}")
     ]
     assert found == []
+
+
+def test_contributing_names_files_that_exist_and_eight_at_most_for_an_engine_or_a_store() -> None:
+    page = ROOT / "CONTRIBUTING.md"
+    paths = [span for span in spans(page) if re.fullmatch(r"[\w.]+(/[\w.]+)+", span)]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    text = page.read_text(encoding="utf-8")
+    for title in ("Add an engine", "Add a store"):
+        steps = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+        assert 0 < len(re.findall(r"^\d\. `", steps, re.MULTILINE)) <= 8
 
 
 def test_a_broken_link_is_found() -> None:
