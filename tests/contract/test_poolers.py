@@ -25,7 +25,7 @@ from lockstep.operate.doctor.servers import VERIFY_HOSTS
 from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError
 from lockstep.protocol.model import SecretStr, Tls, VerifyHost
 from sandbox.emulators.databases import CertificateAuthority, process
-from tests.agent.languages.harness import require_programs
+from tests.agent.languages.harness import require
 from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness, worlds
 from tests.contract.database_world import STEADY, Refusals, World
 from tests.contract.doctor.database_world import DoctorWorld
@@ -56,7 +56,7 @@ GO_ON += [(p, "postgresql") for p in POOLERS if p not in {"haproxy", *KEEP_PASSW
 def running(pooler: str, world: SqlHarness, authority: CertificateAuthority) -> Iterator[VerifyHost]:
     """A pooler in front of a server; without `auth_query` pgbouncer knows none of the credential's accounts."""
     program, more = pooler.partition(",")[0], POOLERS[pooler]
-    require_programs(program)
+    require({"pgpool": "pgpool2"}.get(program, program))
     if "auth_query" in more:
         made = "CREATE ROLE pooler SUPERUSER LOGIN PASSWORD 'of-the-pooler'"
         world.execute("DROP ROLE IF EXISTS pooler", made)

@@ -11,6 +11,7 @@ On stderr it writes nothing, but what its recipe says of a refused login that it
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,13 @@ RECIPES = ROOT / "docs" / "how-to"
 USER = "multi-cloud/app_user"
 NEVER = "8m"
 """As seldom as an agent may ask the stores: more seldom than a test takes."""
+PACKAGES = {
+    package: thing
+    for thing, package in re.findall(
+        r"^(\S+) (\S+)$", (ROOT / ".ci/languages").read_text().split("EOT")[1], re.MULTILINE
+    )
+}
+"""Each with a program or a path, which may have wildcards, by which it is known."""
 Cloud = Literal["aws", "oci"]
 BOTH: tuple[Cloud, ...] = ("oci", "aws")
 ENOUGH = 50
@@ -233,16 +241,12 @@ def running_application(
             application.end()
 
 
-def require_programs(*names: str) -> None:
-    """Skip where a program is missing that `make test` could not install."""
-    path = f"{os.environ['PATH']}:/usr/sbin"
-    require_files(*(shutil.which(name, path=path) or name for name in names))
-
-
-def require_files(*paths: str | Path) -> None:
-    """Skip where a library is missing that `make test` could not install."""
-    if missing := [str(path) for path in paths if not Path(path).exists()]:
-        pytest.skip(f"{', '.join(missing)} missing; `make test` installs what the recipes need")
+def require(*packages: str) -> None:
+    """Skip where a package of `.ci/languages` is missing."""
+    root = Path("/")
+    missing = [n for n in packages if not (shutil.which(p := PACKAGES[n]) or any(root.glob(p.strip("/"))))]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} missing: .ci/languages installs what can be had")
 
 
 def survives_rotations(machine: Machine, application: Application, ways: Sequence[str]) -> None:

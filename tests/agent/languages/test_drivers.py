@@ -11,24 +11,21 @@ from pathlib import Path
 import pytest
 
 from tests.agent.languages.harness import (
+    PACKAGES,
     RECIPES,
     ROOT,
     Machine,
     connects_nowhere,
     gets_over_a_refused_login,
-    require_files,
-    require_programs,
+    require,
     running_application,
     survives_rotations,
 )
 
 HERE = Path(__file__).parent
-JARS = [
-    Path("/usr/share/java", f"{name}.jar")
-    for name in ["HikariCP", "gson", "mariadb-java-client", "postgresql", "slf4j-api", "slf4j-simple"]
-]
+JAVA = [name for name, thing in PACKAGES.items() if thing.endswith(".jar")]
+JARS = [*(PACKAGES[name] for name in JAVA), "/usr/share/java/slf4j-api.jar"]
 GO_LIBRARIES = Path("/usr/share/gocode")
-DRIVERS = [GO_LIBRARIES / "src/github.com" / name for name in ("lib/pq", "go-sql-driver/mysql")]
 FRESH = ["fresh-orders", "fresh-ledger"]
 WAYS = [*FRESH, "pool-orders", "pool-ledger"]
 NODE_POOLS = ["pg-pool", "mysql2-pool"]
@@ -54,8 +51,7 @@ class Recipe:
 
 
 def _java(folder: Path) -> Recipe:
-    require_programs("javac", "java")
-    require_files(*JARS)
+    require("default-jdk-headless", *JAVA)
     path = ":".join(map(str, [folder, *JARS]))
     example = folder / "Example.java"
     example.write_text(
@@ -70,8 +66,7 @@ def _java(folder: Path) -> Recipe:
 
 
 def _go(folder: Path) -> Recipe:
-    require_programs("go")
-    require_files(*DRIVERS)
+    require("golang-go", *(name for name in PACKAGES if name.startswith("golang-github")))
     shutil.copytree(RECIPES / "go", folder / "src" / "agentdb")
     for name in ("application", "example"):
         (folder / "src" / name).mkdir()
@@ -93,8 +88,6 @@ def _go(folder: Path) -> Recipe:
 
 
 def _node(_folder: Path) -> Recipe:
-    require_programs("node")
-    require_files(ROOT / "node_modules/pg", ROOT / "node_modules/mysql2")
     application = HERE / "node_application.mjs"
     return Recipe(["node", application, RECIPES / "node"], NODE_WAYS, NODE_POOLS, NODE_WAYS)
 

@@ -18,7 +18,7 @@ from sandbox.fn import FunctionProcess
 from tests.agent.languages.harness import (
     RECIPES,
     Machine,
-    require_programs,
+    require,
     running_application,
     running_machine,
     survives_rotations,
@@ -79,7 +79,7 @@ def _running_pgbouncer(machine: Machine) -> Iterator[Path]:
 
 
 def test_clients_notice_no_rotation(estate: Estate, function: FunctionProcess, folder: Path) -> None:
-    require_programs("psql", "pgbouncer")
+    require("postgresql-client", "pgbouncer")
     # pgbouncer takes the addresses of a name in turn, and the server listens on one of those of `localhost`.
     template = _recipe("ledger.ini.j2", folder).replace("{{ host }}", "127.0.0.1")
     (folder / "ledger.ini.j2").write_text(template)
