@@ -15,7 +15,8 @@ html_title = f"Lockstep {release}"
 
 extensions = ["myst_parser", "pages", "generate"]
 # Decisions are for those who change Lockstep, and would be first in every search: they are read in the repository.
-exclude_patterns = ["site/**", "adr/**"]
+# Packages are read in their folders.
+exclude_patterns = ["site/**", "adr/**", "how-to/*/README.md"]
 root_doc = "index"
 
 # Anchors as GitHub makes them, so that a link works in both.

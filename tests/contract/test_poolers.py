@@ -1,6 +1,5 @@
 """Real poolers and proxies as verify hosts: rotations go on, or the host is named with the reason (protocol D15)."""
 
-import asyncio
 import os
 import pwd
 import socket
@@ -13,13 +12,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from lockstep.client import (
-    AsyncCredentialClient,
-    ClientCredential,
-    CredentialClient,
-    connect_asyncpg,
-    connect_psycopg,
-)
+from lockstep.client import ClientCredential, CredentialClient, connect_psycopg
 from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor.servers import VERIFY_HOSTS
 from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError
@@ -53,20 +46,20 @@ GO_ON += [(p, "postgresql") for p in POOLERS if p not in {"haproxy", *KEEP_PASSW
 
 
 @contextmanager
-def running(pooler: str, world: SqlHarness, authority: CertificateAuthority) -> Iterator[VerifyHost]:
+def running(pooler: str, server: Any, authority: CertificateAuthority) -> Iterator[VerifyHost]:  # noqa: ANN401 - of any engine
     """A pooler in front of a server; without `auth_query` pgbouncer knows none of the credential's accounts."""
     program, more = pooler.partition(",")[0], POOLERS[pooler]
     require({"pgpool": "pgpool2"}.get(program, program))
     if "auth_query" in more:
         made = "CREATE ROLE pooler SUPERUSER LOGIN PASSWORD 'of-the-pooler'"
-        world.execute("DROP ROLE IF EXISTS pooler", made)
+        server.execute_as_superuser(["DROP ROLE IF EXISTS pooler", made])
     port, certificate = process.free_port(), authority.issue()
     account = "postgres" if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="lockstep-") as name:
         folder = Path(name)
         text = (SETTINGS / program).read_text()
         files = {
-            "conf": text.format(port=port, server=world.sandbox.port, folder=folder) + more,
+            "conf": text.format(port=port, server=server.port, folder=folder) + more,
             "users": '"pooler" "of-the-pooler"',
             "key": certificate.key_file.read_text(),
             "certificate": certificate.chain_file.read_text(),
@@ -105,7 +98,7 @@ def shown_to(world: SqlHarness, *hosts: VerifyHost) -> Refusals:
 def test_rotations_go_on(
     pooler: str, world: SqlHarness, authority: CertificateAuthority, tmp_path: Path
 ) -> None:
-    with running(pooler, world, authority) as host:
+    with running(pooler, world.sandbox, authority) as host:
         shown = shown_to(world, host)
         life = World(world)
         for number in range(STEADY, GENERATIONS):
@@ -126,7 +119,7 @@ def test_rotations_go_on(
 def test_a_pooler_that_keeps_passwords_is_named_with_the_reason(
     pooler: str, reason: str, world: SqlHarness, authority: CertificateAuthority, tmp_path: Path
 ) -> None:
-    with running(pooler, world, authority) as host:
+    with running(pooler, world.sandbox, authority) as host:
         shown_to(world, host)
         doctor = DoctorWorld(world, tmp_path)
         doctor.accept_base()
@@ -147,23 +140,12 @@ def test_the_client_reads_again_in_whatever_words_it_is_refused(
     pooler: str, world: SqlHarness, authority: CertificateAuthority
 ) -> None:
     world.execute("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN PASSWORD 'right'")
-    ca = str(authority.ca_file)
-    with running(pooler, world, authority) as host:
+    with running(pooler, world.sandbox, authority) as host:
         where = {"host": host.host, "port": host.port, "dbname": "postgres"}
-        for log_in in (_with_psycopg, _with_asyncpg):
-            values = [
-                ClientCredential(username="reader", password=SecretStr(p), generation=g, connection=where)
-                for g, p in ((2, "right"), (1, "wrong"))
-            ]
-            client = CredentialClient([values.pop])
-            asyncio.run(log_in(client, ca))
-            assert (client.status.refusals, client.status.generation) == (1, 2)
-
-
-async def _with_psycopg(client: CredentialClient, ca: str) -> None:
-    connect_psycopg(client, sslrootcert=ca).close()
-
-
-async def _with_asyncpg(client: CredentialClient, ca: str) -> None:
-    connection = await connect_asyncpg(AsyncCredentialClient(client), ssl_ca=ca)
-    await connection.close()
+        values = [
+            ClientCredential(username="reader", password=SecretStr(p), generation=g, connection=where)
+            for g, p in ((2, "right"), (1, "wrong"))
+        ]
+        client = CredentialClient([values.pop])
+        connect_psycopg(client, sslrootcert=str(authority.ca_file)).close()
+        assert (client.status.refusals, client.status.generation) == (1, 2)

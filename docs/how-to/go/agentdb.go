@@ -109,10 +109,10 @@ func (c Connector) mysql(login map[string]string) (driver.Connector, error) {
 	return mysql.NewConnector(config)
 }
 
-// isRefused: SQLSTATE of class 28.
+// isRefused goes by the stage and not by the code, since poolers have words of their own, such as 08P01 and XX000.
+// Whatever the other side says of a login costs one look at the stores, and the agent looks once in five seconds.
 func isRefused(err error) bool {
-	var inPostgres *pq.Error
-	var inMySQL *mysql.MySQLError
-	return errors.As(err, &inPostgres) && inPostgres.Code.Class() == "28" ||
-		errors.As(err, &inMySQL) && string(inMySQL.SQLState[:2]) == "28"
+	var byPostgres *pq.Error
+	var byMySQL *mysql.MySQLError
+	return errors.As(err, &byPostgres) || errors.As(err, &byMySQL)
 }

@@ -24,6 +24,12 @@ export async function login(database, refreshNow = false) {
   return { user: username, password, host, port: Number(port), database: dbname };
 }
 
+/**
+ * Whether a login ended by what the other side said, in whatever words: poolers have their own, such as 08P01 and XX000.
+ * It costs one look at the stores, and the agent looks once in five seconds.
+ */
+export const saidByServer = ({ severity, sqlState }) => Boolean(severity ?? sqlState);
+
 /** Renews the login in a pool's options, if it was asked for some time ago, or was refused. */
 export function renewal(options, database, seconds) {
   let askedAt = Date.now();

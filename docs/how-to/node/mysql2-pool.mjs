@@ -1,6 +1,6 @@
 // A pool of `mysql2` whose new connections have the newest login: `const pool = await newPool('orders')`.
 import mysql from 'mysql2';
-import { ca, login, renewal } from './lockstep.mjs';
+import { ca, login, renewal, saidByServer } from './lockstep.mjs';
 
 export async function newPool(database, { max = 10, maxLifetimeSeconds = 600, renewSeconds = 30, ...more } = {}) {
   const lifetime = maxLifetimeSeconds * 1000;
@@ -19,7 +19,7 @@ export async function newPool(database, { max = 10, maxLifetimeSeconds = 600, re
   pool.getConnection = async (callback) => {
     await renew();
     const take = (mayAsk) => getConnection(async (error, connection) => {
-      if (error?.code === 'ER_ACCESS_DENIED_ERROR' && mayAsk) {
+      if (error && saidByServer(error) && mayAsk) {
         await renew(true);
         take(false);
       } else if (connection && isOld(connection)) {

@@ -1,6 +1,6 @@
 // A pool of `pg` whose new connections have the newest login: `const pool = await newPool('ledger')`.
 import pg from 'pg';
-import { ca, login, renewal } from './lockstep.mjs';
+import { ca, login, renewal, saidByServer } from './lockstep.mjs';
 
 class Pool extends pg.Pool {
   // `query` calls this too. The username may change, so `password: async () => …` would not do.
@@ -8,7 +8,7 @@ class Pool extends pg.Pool {
     const client = this.renew()
       .then(() => super.connect())
       .catch(async (error) => {
-        if (error.code !== '28P01') throw error; // invalid_password
+        if (!saidByServer(error)) throw error;
         await this.renew(true);
         return super.connect();
       });

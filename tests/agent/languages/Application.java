@@ -4,6 +4,7 @@ import java.sql.SQLException;
 import java.time.Duration;
 import java.util.Map;
 import javax.sql.DataSource;
+import lockstep.agent.AgentDataSource;
 
 /** Logs in to both databases again and again, afresh and through a pool, and tells harness.py what came of it. */
 final class Application {

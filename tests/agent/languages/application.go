@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"agentdb"
+	"lockstep.invalid/agentdb"
 )
 
 var who = map[string]string{

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from lockstep.agent.files import FORMATS, login_of
-from lockstep.agent.values import Secret, Values
 from sandbox.emulators.databases import (
     CertificateAuthority,
     DatabaseServer,
@@ -18,8 +17,8 @@ from sandbox.emulators.databases import (
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.plans import DBNAME
-from tests.agent.harness import OVERLAP, TOKEN, FakeBootClock, FakeStore, answering, app_user
-from tests.agent.languages.harness import NEVER, USER, Machine, running_machine
+from tests.agent.harness import FakeStore, app_user
+from tests.agent.languages.harness import NEVER, Machine, running_machine, served
 
 
 @pytest.fixture(scope="package")
@@ -61,23 +60,8 @@ def misnamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, 
         for name, s in servers.items()
     }
     user, blob = app_user(1), json.dumps({"databases": databases})
-    values = Values(
-        [
-            Secret(name=name, credential_id=USER, overlap=OVERLAP, sources={"oci": FakeStore(text=text)})
-            for name, text in {USER: user, "blob": blob}.items()
-        ],
-        FakeBootClock(),
-    )
-    for value in values:
-        value.refresh()
-    (folder / "token").write_text(TOKEN)
     (folder / "pgpass").write_text(FORMATS["pgpass"](login_of(user, blob, "ledger")))
     (folder / "my.cnf").write_text(FORMATS["my-cnf"](login_of(user, blob, "orders")))
-    with running(*servers.values()), answering(values) as agent:
-        yield {
-            "LOCKSTEP_AGENT": f"http://127.0.0.1:{agent.port}",
-            "LOCKSTEP_TOKEN_FILE": str(folder / "token"),
-            "LOCKSTEP_PGPASS": str(folder / "pgpass"),
-            "LOCKSTEP_MY_CNF": str(folder / "my.cnf"),
-            "LOCKSTEP_CA": str(authority.ca_file),
-        }
+    files = {"LOCKSTEP_PGPASS": str(folder / "pgpass"), "LOCKSTEP_MY_CNF": str(folder / "my.cnf")}
+    with running(*servers.values()), served(databases, FakeStore(text=user), folder) as environment:
+        yield {**environment, **files, "LOCKSTEP_CA": str(authority.ca_file)}

@@ -10,6 +10,7 @@ On stderr it writes nothing, but what its recipe says of a refused login that it
 `refused`.
 """
 
+import json
 import os
 import re
 import shutil
@@ -26,11 +27,12 @@ from typing import Any, Literal
 
 import pytest
 
+from lockstep.agent.values import Secret, Values
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess
 from sandbox.outside import Value, lets_in
 from sandbox.plans import DBNAME
-from tests.agent.harness import BOUND_SECONDS
+from tests.agent.harness import BOUND_SECONDS, OVERLAP, TOKEN, FakeBootClock, FakeStore, answering
 from tests.agent.process import AgentProcess, running_agent, until
 
 ROOT = Path(__file__).parents[3]
@@ -140,6 +142,35 @@ def running_machine(
         yield Machine(estate, function, agent, folder)
 
 
+@contextmanager
+def served(
+    databases: Mapping[str, Mapping[str, object]], user: FakeStore, folder: Path
+) -> Iterator[dict[str, str]]:
+    """The variables for an agent that serves what a store has, which it has read once.
+
+    Args:
+        databases: Their addresses, by name.
+        user: Has `app_user`.
+        folder: For the token.
+    """
+    stores = {USER: user, "blob": FakeStore(text=json.dumps({"databases": databases}))}
+    values = Values(
+        [
+            Secret(name=name, credential_id=USER, overlap=OVERLAP, sources={"oci": store})
+            for name, store in stores.items()
+        ],
+        FakeBootClock(),
+    )
+    for value in values:
+        value.refresh()
+    (folder / "token").write_text(TOKEN)
+    with answering(values) as agent:
+        yield {
+            "LOCKSTEP_AGENT": f"http://127.0.0.1:{agent.port}",
+            "LOCKSTEP_TOKEN_FILE": str(folder / "token"),
+        }
+
+
 @dataclass
 class Way:
     """What an application says about one way of logging in.
@@ -179,7 +210,7 @@ class Application:
     def is_at(self, names: Sequence[str], user: str) -> bool:
         """Whether its last logins in all these ways were as this user; nothing may have failed."""
         assert self._process.poll() is None, self.stderr
-        assert {name: way.failed for name, way in self.ways.items() if way.failed} == {}, self.stderr
+        assert not any(way.failed for way in self.ways.values()), f"{dict(self.ways)}; {self.stderr}"
         return all(self.ways[name].user == user for name in names)
 
     @property

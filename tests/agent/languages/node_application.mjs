@@ -1,16 +1,15 @@
-// Logs in again and again with the recipes for Node.js: their folder, and the ways to do it, are the arguments.
+// Logs in again and again with the package for Node.js; the ways to do it are the arguments.
 import { setTimeout as pause } from 'node:timers/promises';
-import { createRequire } from 'node:module';
+import { ca, login } from 'lockstep-agent-pools';
+import { newPool as newMysqlPool } from 'lockstep-agent-pools/mysql2';
+import { newPool as newPgPool } from 'lockstep-agent-pools/pg';
+import mysql from 'mysql2/promise';
+import pg from 'pg';
 
-const [recipes, ...wanted] = process.argv.slice(2);
-const { ca, login } = await import(`${recipes}/lockstep.mjs`);
-const require = createRequire(`${recipes}/`);
-const [pg, mysql] = [require('pg'), require('mysql2/promise')];
-
+const wanted = process.argv.slice(2);
 const lifetime = Number(process.env.POOL_LIFETIME_SECONDS);
 const options = { max: 2, maxLifetimeSeconds: lifetime, renewSeconds: lifetime / 2 };
-const pgPool = await (await import(`${recipes}/pg-pool.mjs`)).newPool('ledger', options);
-const mysqlPool = await (await import(`${recipes}/mysql2-pool.mjs`)).newPool('orders', options);
+const [pgPool, mysqlPool] = [await newPgPool('ledger', options), await newMysqlPool('orders', options)];
 
 const ways = {
   async 'pg-login'() {

@@ -1,3 +1,5 @@
+package lockstep.agent;
+
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import com.google.gson.Gson;
@@ -18,6 +20,7 @@ import java.sql.SQLTransientConnectionException;
 import java.time.Duration;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Set;
 import java.util.logging.Logger;
 import javax.sql.DataSource;
 import org.slf4j.LoggerFactory;
@@ -25,6 +28,9 @@ import org.slf4j.LoggerFactory;
 /** Each new connection logs in with what `lockstep agent` serves at that moment. */
 public record AgentDataSource(String agent, Path tokenFile, String secretId, String database, Path caFile)
         implements DataSource {
+
+    /** What drivers say where the other side has said nothing. */
+    private static final Set<String> ON_THE_WAY = Set.of("08000", "08001", "08003", "08004", "08006", "08S01");
 
     /** A pool; `lifetime` is shorter than the plan's overlap, so no connection outlives the login it was made with. */
     public HikariDataSource pool(Duration lifetime) {
@@ -40,8 +46,9 @@ public record AgentDataSource(String agent, Path tokenFile, String secretId, Str
         try {
             return logIn(login);
         } catch (SQLException error) {
-            var isRefused = error.getSQLState() != null && error.getSQLState().startsWith("28");
-            if (!isRefused) throw error;
+            // By the stage and not by the code, since poolers have words of their own, such as 08P01 and XX000. Whatever the
+            // other side says of a login costs one look at the stores, and the agent looks once in five seconds.
+            if (error.getSQLState() == null || ON_THE_WAY.contains(error.getSQLState())) throw error;
             LoggerFactory.getLogger(getClass()).warn("login of generation {} refused, reading anew", login.generation);
             return logIn(ask(true));
         }
