@@ -101,19 +101,24 @@ def _of_credentials(world: World, plan: Plan) -> Iterator[str]:
 
 
 def _admins(world: World, plan: Plan) -> Iterator[str]:
-    """Give each rotation user a password, on its server and in both clouds, as its DBA does."""
+    """Give each rotation user a password, on its server and in both clouds, as its DBA does.
+
+    Raises:
+        LookupError: It has no account yet. Nothing of it was written, so deploying again goes on from there.
+    """
+    there = [s["Name"] for s in world.aws.client("secretsmanager").list_secrets()["SecretList"]]
     for section in plan.databases:
         admin, server = section.admin, world.servers.get(section.name)
-        if not isinstance(admin, AdminSecret) or server is None:
+        if not isinstance(admin, AdminSecret) or server is None or admin.aws in there:
             continue
         login = Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24)))
-        said = [*_secret_in_aws(world, plan, admin.aws, login_text(login))]
-        if not said:
-            continue
-        set_password(server, login)
+        try:
+            set_password(server, login)
+        except Exception as error:
+            raise LookupError(f"{section.name} has no {ROTATION_USER}: first `lockstep plan sql`") from error
+        yield from _secret_in_aws(world, plan, admin.aws, login_text(login))
         if plan.store(OciVault):
-            said += _secret_in_oci(world, admin.oci, login_text(login))
-        yield from said
+            yield from _secret_in_oci(world, admin.oci, login_text(login))
         yield f"{section.name}: {ROTATION_USER} has a password"
 
 

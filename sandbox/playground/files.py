@@ -47,9 +47,8 @@ class Files:
 
     def write_client(self, database: str, server: DatabaseServer) -> None:
         """Write what a database's own client needs to log in as its administrator, in a file with that password."""
-        write_private_file(
-            self.folder / f"{database}-dba.json", json.dumps(_client(database, server)).encode()
-        )
+        text = json.dumps(_client(database, server))
+        write_private_file(self.folder / f"{database}-dba.json", text.encode())
 
     def write_commands(self) -> None:
         """Write the command `sandbox`."""
@@ -67,9 +66,8 @@ class Files:
         path = os.pathsep.join([str(self.folder / "bin"), str(Path(sys.executable).parent)])
         lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
         draft = self.folder / "env.draft"
-        write_private_file(
-            draft, "\n".join([*lines, f'export PATH={shlex.quote(path)}:"$PATH"', ""]).encode()
-        )
+        text = "\n".join([*lines, f'export PATH={shlex.quote(path)}:"$PATH"', ""])
+        write_private_file(draft, text.encode())
         draft.rename(self.environment)
 
 
