@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
         )
         return 0
     if not _CLI.exists():
-        return _stopped(["the CDK CLI is not installed; `make cdk-cli` installs it"])
+        return _stopped(["the CDK CLI is not installed; `make deploy-cdk` installs it"])
     if is_there and not _published(publication):
         return _USAGE
     profile = ["--profile", asked.profile] if asked.profile else []

@@ -62,7 +62,7 @@ def test_a_dry_run_says_what_would_be_adopted_and_deploys_nothing(
     assert "after it the secrets that are missing would be made" in said
     monkeypatch.setattr("cdk.deploy._CLI", Path("/not-there"))
     assert main([*zipped, *adopting]) == 2
-    assert capsys.readouterr().err == "the CDK CLI is not installed; `make cdk-cli` installs it\n"
+    assert capsys.readouterr().err == "the CDK CLI is not installed; `make deploy-cdk` installs it\n"
     assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
 
 
