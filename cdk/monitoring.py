@@ -141,7 +141,7 @@ class Monitoring(Construct):
                 datapoints=1,
                 periods=12,
                 description="The audit log holds what Lockstep did not write, or lacks what a digest or the other "
-                "cloud has seen. Rotation goes on.",
+                "cloud has seen. Rotation continues.",
                 first="lockstep audit verify",
             )
         )
@@ -163,8 +163,8 @@ class Monitoring(Construct):
                 below=True,
                 without_data=cloudwatch.TreatMissingData.MISSING,
                 tells_silence=True,
-                description="AWS has made no digest of its audit log for three hours. Rotation goes on, and what is "
-                "removed from the log may not be seen.",
+                description="AWS has made no digest of its audit log for three hours. Rotation continues, but entries "
+                "removed from the log may go unnoticed.",
                 first="lockstep audit verify",
             )
         )

@@ -49,9 +49,9 @@ Every command ends with one of these exit codes:
 
 | Exit code | Meaning |
 |---|---|
-| 0 | done, or the answer is yes |
-| 1 | the answer is no: not in sync, not verified, refused |
-| 2 | wrong use, or a plan that is not valid |
+| 0 | done, or the check passed |
+| 1 | check failed: not in sync, not verified, refused |
+| 2 | usage error, or a plan that is not valid |
 | 3 | something was unreachable, or the environment is wrong; nothing is known to be out of sync |
 | 130, 141 | ended by Ctrl-C; the reader of its output has gone |
 
@@ -66,12 +66,12 @@ _PARTS = (
     ("Something must change", "These end a run. Its successor goes on from where it ended.", TerminalError),
 )
 _DOCTOR = """\
-# What `lockstep doctor` looks at
+# What `lockstep doctor` checks
 
 Run it before the first deployment, after each one, and when something is wrong. It changes nothing. `--only`
 takes the id of a check, or its group, which is the word before the dot. What cannot be asked, since a right is missing
-or a service does not answer, is told as *not asked* and not as a failure; so is what needs its answer. Each failure
-names what fixes it, failures first; what has passed is a number, and listed by `--json`.
+or a service does not answer, is *not asked* and not a failure. Each failure names a fix. Checks that passed are
+counted, and listed by `--json`.
 
 It does not compare what the stack and Terraform declare, such as alarms, buckets, tables, functions, schedules and
 policies. Drift of that show `cdk diff`, `cdk drift` (what was changed by hand) and `terraform plan`.

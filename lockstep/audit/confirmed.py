@@ -316,7 +316,7 @@ def _check(digests: Digests, kept: str, *, is_whole: bool) -> None:
         before = digest.previous
         if before is None:
             if number:
-                digests.problems.append(f"the digest of {digest.hour} goes on from none")
+                digests.problems.append(f"the digest of {digest.hour} does not follow another one")
             continue
         if before in digests.unknown:
             digests.problems.append(

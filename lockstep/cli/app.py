@@ -49,8 +49,8 @@ def agent(
 
 app = typer.Typer(
     help="Rotates database credentials every 20 minutes across AWS and Oracle Cloud, in sync, without a lockout.",
-    epilog="--plan, --json and --utc may stand anywhere on the line. Exit codes: 0 done, 1 the answer is no, 2 wrong "
-    "use or an invalid plan, 3 a service was unreachable; others are in the help of the command.",
+    epilog="--plan, --json and --utc may stand anywhere on the line. Exit codes: 0 done, 1 check failed, 2 usage "
+    "error or invalid plan, 3 a service was unreachable; others are in the help of the command.",
     cls=Root,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,

@@ -70,7 +70,7 @@ def verify(
         bool, typer.Option("--stores", help="Also compare what the stores serve with the newest entries.")
     ] = False,
 ) -> None:
-    """Verify every chain of the audit log by its digests, whether the plan has its credential or not.
+    """Verify every chain of the audit log by its digests, also of credentials that left the plan.
 
     Needs to read the buckets, and no secret: the public keys of the digests are in the plan. Checks that no entry is
     missing, changed, swapped or dated otherwise, that each digest is as the other cloud has confirmed it, and that

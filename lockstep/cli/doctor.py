@@ -64,13 +64,13 @@ def doctor(
         ),
     ] = None,
 ) -> None:
-    """Look at what a rotation needs and no declaration tells, and say what fixes what is wrong.
+    """Check what a rotation depends on, and suggest a fix for each problem.
 
     Whether a cloud is as the stack and Terraform declare it, tell `cdk diff`,
     `cdk drift` and `terraform plan`.
 
-    What this identity has no right to read is told as not asked. This changes nothing, in no cloud and in no database.
-    What has passed is told as a number; --json lists it.
+    What this identity may not read is shown as not asked. It changes nothing. Checks that passed are counted; --json
+    lists them.
 
     With --in-cloud each deployed function is invoked once, and looks with its own rights, through its own network, at
     the plan that it was deployed with; it starts no rotation. A login is shown to a database once for each account and
@@ -113,7 +113,7 @@ def _earlier(file: Path) -> dict[str, Confirmation]:
     try:
         return confirmations(file)
     except (OSError, MessageError):
-        raise wrong_use(f"--confirm: {file} is no file of earlier answers") from None
+        raise wrong_use(f"--confirm: {file} is not a file of earlier answers") from None
 
 
 def _chosen(context: Context, only: Sequence[str], *, inside: bool) -> list[Check]:

@@ -66,7 +66,7 @@ def publish(
     ] = False,
     retire: Annotated[
         str | None,
-        typer.Option(metavar="VERSION", help="Trust this version of the key no more, by its OCID."),
+        typer.Option(metavar="VERSION", help="Stop trusting this version of the key, by its OCID."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Write over documents that are not of this issuer.")
@@ -85,8 +85,8 @@ def publish(
     removes it.
 
     The key set names the version of the key that the plan names, and those that it names already and that still sign.
-    --rotate makes the next version, publishes it beside the old one and says when and how the plan takes it;
-    repeated, it goes on with the version that it has made. --retire takes the old one out afterwards.
+    --rotate makes the next version, publishes it beside the old one and says when and how the plan takes it; repeated,
+    it continues with the version that it has made. --retire takes the old one out afterwards.
 
     Exit code: 0 published, or with --dry-run could be; 1 a document is not of this issuer, the key has no such
     version, or what is served differs; 2 the plan has no runners.oci.federation; 3 the vault, the bucket or the
@@ -139,13 +139,13 @@ def _opened(plan: Plan, bucket: str | None) -> "_Issuer":
     place = place_of(bucket or federation.issuer)
     if place is None:
         raise wrong_use(
-            f"{bucket or federation.issuer} is no address of a bucket in OCI's commercial realm, and this command "
+            f"{bucket or federation.issuer} is not the address of a bucket in OCI's commercial realm, and this command "
             f"knows no other; say where the documents are to be written: --bucket {_EXAMPLE}"
         )
     region = region_of(federation.key.endpoint)
     if region is None:
         raise wrong_use(
-            "runners.oci.federation.key.endpoint is no cryptographic endpoint of a vault; it is told by: "
+            "runners.oci.federation.key.endpoint is not a vault's cryptographic endpoint; to find it: "
             "oci kms management vault get --vault-id VAULT --query 'data.\"crypto-endpoint\"'"
         )
     from lockstep.oci.kms import IssuerKeyVersions  # noqa: PLC0415 - likewise
@@ -230,7 +230,7 @@ class _Issuer:
             return self._key.public_key(kid)
         except MessageError:
             raise _no(
-                f"{kid} is no RSA key of 2,048 bits or more, which AWS needs; name another one in "
+                f"{kid} is not an RSA key of 2,048 bits or more, which AWS needs; name another one in "
                 "runners.oci.federation.key"
             ) from None
 

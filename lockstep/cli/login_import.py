@@ -21,7 +21,7 @@ _NEXT = {
     "password there",
     "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate {id} --force",
     BINARY: "store {store} has a binary value in {secret}; keep it elsewhere, then repeat this with --replace",
-    NOT_AN_OBJECT: "store {store} has in {secret} what is no JSON object, for example a bare password; keep it "
+    NOT_AN_OBJECT: "store {store} has no JSON object in {secret}, for example a bare password; keep it "
     "elsewhere, then repeat this with --replace",
     "lock-held": "a run is under way; wait until it has ended: lockstep lock show {id}",
 }
@@ -37,16 +37,16 @@ def command(
         str | None, typer.Option(help="The store that has it.  [default: the plan's first]")
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace a value that is no JSON object; it would be gone.")
+        bool, typer.Option("--replace", help="Replace a value that is not a JSON object; it is lost.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Hand the login that works now over to Lockstep.
+    """Import the login that works now.
 
     The login comes from standard input or from a secret, never from the command line. It is a JSON object with
     `username` and `password`, or these two on a line each. It must log in on every database of the credential. Then
     every store, and every slot of a ring, serves it, beside the other keys that the secret has there; no database is
-    changed, and one that runs had blocked is so no more. It can be run again at any time, and finishes what was left.
+    changed, and one that runs had blocked is unblocked. It can be run again at any time, and finishes what was left.
     With `--dry-run` it only logs in.
 
     Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
@@ -146,5 +146,5 @@ def _login(text: str) -> Login:
         if login:
             return login
     raise wrong_use(
-        "that is no login: give a JSON object with `username` and `password`, or two lines, username and password"
+        "that is not a login: give a JSON object with `username` and `password`, or two lines, username and password"
     )

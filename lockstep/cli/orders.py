@@ -365,8 +365,8 @@ def pause(
 ) -> None:
     """Switch scheduled rotations off, in both clouds.
 
-    Nothing expires: every password stays as it is, and what is valid stays valid. A run that is under way goes on to
-    its end. `lockstep rotate --force` still rotates.
+    Nothing expires: every password stays as it is, and what is valid stays valid. A run that is under way finishes.
+    `lockstep rotate --force` still rotates.
 
     Exit code: 0 paused, 3 the lock table or the audit log was unreachable.
     """
@@ -432,7 +432,7 @@ def unblock(
     *,
     dry_run: DryRun = False,
 ) -> None:
-    """Let runs log in to a database again that they had blocked.
+    """Unblock a database, so that the next run tries it again.
 
     A run blocks a database whose account refuses a login twice, before the server locks the account. Find out first why
     it refused: if the password was changed there, use `lockstep import` or `lockstep take-over`.
@@ -585,7 +585,7 @@ def release(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Break glass: free the lock of a dead run.
+    """Break glass: release the lock of a run that died.
 
     A lease ends by itself within 7 minutes, so this is seldom needed. The lock is freed only if this holder still
     has it. Its claim stays: the next run finishes the generation in flight. If the holder is still alive, it can
@@ -602,7 +602,7 @@ def release(
         raise no(f"not freed: {found}", name="NotFreed")
     until = f" until {clock_time(record.expires_at, SystemClock().now())}" if record.expires_at else ""
     say(f"{holder} holds the lock of {credential.id} under fence {record.fence}{until}.")
-    say("Make sure that this run is dead: a live run would end with FenceLostError.")
+    say("Make sure that this run has ended: otherwise it ends with FenceLostError.")
     if record.claim:
         say(
             f"Generation {record.claim.generation} stays in flight: the next run is due at once and finishes it."

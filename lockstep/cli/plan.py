@@ -88,7 +88,7 @@ from lockstep.runtime.identity import DEPLOYER, Cloud
 
 
 def check() -> None:
-    """Check the plan and show what it means: who may read its secrets, and how long a value works.
+    """Check the plan, and show who may read its secrets and how long a password works.
 
     This calls no cloud and no database. The plan digest of a credential must be the same in both clouds: compare what
     this command prints for the plan of each. Quotas that the account must have raised are shown, with --json all of
@@ -451,12 +451,12 @@ def publish(
         ),
     ] = False,
 ) -> None:
-    """Bring the compiled plan into the bucket from which the functions of a cloud read it.
+    """Publish the compiled plan to the bucket from which the functions of a cloud read it.
 
-    Nothing is written over, and what is there is skipped: repeat the command after an interruption, and it goes on
-    where it was. Nothing that runs changes: a function reads the documents of the digest that it was deployed with.
-    The digest stands for every document, and the same plan has the same one on any machine. It is not the plan digest
-    of a credential, which only names what both clouds must agree on.
+    Nothing is written over, and what is there is skipped: repeat the command after an interruption. Nothing that runs
+    changes: a function reads the documents of the digest that it was deployed with. The digest stands for every
+    document, and the same plan has the same one on any machine. It is not the plan digest of a credential, which only
+    names what both clouds must agree on.
 
     The bucket is named after the audit bucket, with `-plans` at its end; `make deploy-aws` and `make deploy-oci` make
     it, and call this command. Where a document has other content than the plan's, somebody else wrote it. Functions

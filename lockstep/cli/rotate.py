@@ -78,8 +78,8 @@ def rotate(
 
     It starts the state machine of the stack, in the plan's region and your account, or the one that
     LOCKSTEP_STATE_MACHINE_ARN names, and shows each state once it is over. A credential that is not due, or whose lock
-    is held, is skipped, which is a success; it says why and until when. Ctrl-C stops following it; the rotation goes
-    on.
+    is held, is skipped, which is a success; it says why and until when. Ctrl-C stops following it; the rotation
+    continues.
 
     Exit code: 0 rotated or skipped, 1 the rotation failed, 2 wrong use, 3 AWS was unreachable or the rotation did not
     end in time.
@@ -113,13 +113,13 @@ def revoke(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Neither count sessions nor ask.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Emergency: a new value at once, and everything before it dies.
+    """Emergency: make a new password at once, and revoke everything before it.
 
-    It is an order in the lock record, which this starts a run for as `lockstep rotate` does: if that run is skipped or
-    dies, the next one of either cloud does it, whatever the schedule says. A paused credential needs --resume.
+    It writes an order into the lock record, and starts a run as `lockstep rotate` does. If that run is skipped or dies,
+    the next run of either cloud completes it, whatever the schedule says. A paused credential needs --resume.
 
-    It first shows which sessions are open, as `lockstep sessions` does, and asks. Sessions go on; it is their next
-    login that is refused, until they read the new value. Without a terminal it needs --yes.
+    It first shows which sessions are open, as `lockstep sessions` does, and asks. Open sessions continue; their next
+    login is refused until they read the new password. Without a terminal it needs --yes.
 
     Exit code: 0 revoked, 1 the rotation failed, the emergency is not over or the answer was no, 2 wrong use or nobody
     to ask, 3 AWS was unreachable or the rotation did not end in time.
@@ -149,7 +149,7 @@ def revoke(
     if record.is_revoking:
         complain(
             f"not over: generations up to {record.revoke_through} may still log in. The order stands in the record, "
-            f"and the next run of either cloud goes on with it. To see it: lockstep status {credential.id}"
+            f"and the next run of either cloud continues with it. To see it: lockstep status {credential.id}"
         )
         raise typer.Exit(Exit.NO)
 
@@ -229,7 +229,7 @@ def _run(plan: Plan, credential: Credential, asked: RunInput, arn: str) -> None:
     try:
         ended = _shown(execution, clock, aside=not wants_json())
     except KeyboardInterrupt:
-        say_aside(f"not followed any more; the rotation goes on: {execution.arn}")
+        say_aside(f"not followed any more; the rotation continues: {execution.arn}")
         raise
     if ended is None:
         raise no(f"still running: {execution.arn}", name="StillRunning", code=Exit.UNREACHABLE)

@@ -83,11 +83,11 @@ def create(
 
     `make deploy-aws` and `make deploy-oci` do this after each deployment, since the key must be there first. A secret
     gets the deployment's key, its tags, and a placeholder that the first rotation replaces. One that exists keeps its
-    value; one of this stack gets the tags that it lacks. What is in the way is told with the command that fixes it: a
-    secret of another stack, one that people made, one that is scheduled for deletion. Nothing is ever deleted.
+    value; one of this stack gets the tags that it lacks. A conflict is shown with the command that fixes it: a secret
+    of another stack, one that people made, one that is scheduled for deletion. Nothing is ever deleted.
 
-    Repeating it is harmless, and makes what is new in the plan. Interrupt it as you like: what is made stays, and the
-    next run goes on. It waits while a service throttles. With --dry-run it changes nothing.
+    It can be repeated and interrupted: a later run makes what is missing. It waits while a service throttles. With
+    --dry-run it changes nothing.
 
     Exit code: 0 every secret is there, or would be, or the plan does not name the vault in OCI yet; 1 one is in the
     way, or the key is not known; 3 a service was unreachable, or throttles for half a minute.
@@ -115,7 +115,7 @@ def tag_command(
     stack: Stack = None,
     yes: Annotated[bool, typer.Option("--yes", help="Set the tags.")] = False,
 ) -> None:
-    """Tag the secrets in AWS that people made, so that a stack's functions may use them.
+    """Tag existing AWS secrets, so that the stack may use them.
 
     A stack's functions know its secrets by two tags. `lockstep secrets create` sets them on what it makes, and this
     command on what people made: the secrets of rotation users, the OCI API key, secrets of credentials that exist. It
@@ -204,7 +204,7 @@ def _terms(stack: str | None) -> StackTerms:
     try:
         found = stack_terms(json_in(CDK_JSON)) if CDK_JSON.exists() else StackTerms()
     except (OSError, ValueError) as error:
-        raise wrong_use(f"{CDK_JSON} is no file of settings: {error}") from None
+        raise wrong_use(f"{CDK_JSON} is not a settings file: {error}") from None
     return replace(found, stack=stack or found.stack)
 
 

@@ -88,7 +88,7 @@ def status(
     It reads no password: the names of the versions say which generation they hold. They do not say what a secret holds
     that Lockstep did not write: whether that is a login or a placeholder is told with --read-values.
 
-    Of many credentials --summary tells which need a look; `status 'team/*'` then looks at these, several at a time.
+    With many credentials, --summary names those that need attention; `status 'team/*'` then shows these.
 
     Later versions only add fields and values to what --json prints.
 
@@ -312,8 +312,8 @@ def history(
     """Show the last runs of both clouds, the newest first.
 
     Each is an entry of the audit log: when it ended, in which cloud, how long it took, what it made, and why it failed.
-    Below them is what is the matter now, with the command that helps, as `status` has it. Of an entry that is archived
-    only the time is known. Runs that changed nothing leave no entry. `audit verify` verifies entries.
+    Below them is what is wrong now, with the command that helps, as in `status`. Of an entry that is archived only the
+    time is known. Runs that changed nothing leave no entry. `audit verify` verifies entries.
 
     Later versions only add fields to what --json prints.
 
@@ -361,9 +361,9 @@ def sessions(
     """Count the open sessions of a credential, by login.
 
     Shows for each database and verify host how many sessions each username has open, which generation its login is,
-    when that dies, since when they are connected, and from which hosts and applications. Sessions of a whole server
-    are counted, whichever of its databases they use. They outlive their password: only the next login is refused.
-    With alternating users a username says which generation a session used, unless it was connected before that
+    when that is revoked, since when they are connected, and from which hosts and applications. Sessions of a whole
+    server are counted, whichever of its databases they use. They outlive their password: only the next login is
+    refused. With alternating users a username says which generation a session used, unless it was connected before that
     generation was promoted. With one username no server says which password a session used.
 
     This logs in to each database as the rotation user, and only reads. A server that shows it no sessions is not a

@@ -59,19 +59,19 @@ class LoginState:
     def text(self, now: datetime) -> str:
         """The state in words."""
         if self.state in {State.CURRENT, State.NOT_ROTATED}:
-            return self.state + (", must die" if self.must_die else "")
+            return self.state + (", to be revoked" if self.must_die else "")
         if self.state is State.REVOKED:
             return "revoked, new logins are refused"
         if self.state is State.IN_ROTATION:
             return self.state
         if self.must_die:
-            end = "must die"
+            end = "to be revoked"
         elif self.dies_at is None:
-            end = "dies with the next rotation"
+            end = "revoked by the next rotation"
         elif self.dies_at <= now:
-            end = "dies with the next run"
+            end = "revoked by the next run"
         else:
-            end = f"dies in {format_duration(self.dies_at - now)}"
+            end = f"revoked in {format_duration(self.dies_at - now)}"
         return f"{self.state}, {'the latter ' if self.state is State.EITHER else ''}{end}"
 
 

@@ -226,7 +226,7 @@ def of_record(
         text = f"{record.holder} holds the lock for longer than a run may."
         yield Reason(kind=Kind.STUCK, text=text, next=step)
     elif record.claim and not is_held(record, now):
-        text = f"A run has ended before generation {record.claim.generation} was done. The next run goes on."
+        text = f"A run ended before generation {record.claim.generation} was done. The next run continues."
         yield Reason(kind=Kind.UNFINISHED, text=text, next=step)
     if record.paused:
         text = "It is paused: no scheduled run begins."
@@ -332,9 +332,9 @@ def of_stores(
         else:
             continue
         found = True
-        yield Reason(kind=kind, text=f"Store {name} {what}. The next run mends that.", next=step, place=name)
+        yield Reason(kind=kind, text=f"Store {name} {what}. The next run fixes that.", next=step, place=name)
     if is_in_sync is False and not found and len(told) == len(answers):
-        text = "The stores do not serve the same login, or not the one on record. The next run mends that."
+        text = "The stores do not serve the same login, or not the one on record. The next run fixes that."
         yield Reason(kind=Kind.OUT_OF_SYNC, text=text, next=step)
 
 

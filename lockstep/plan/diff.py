@@ -119,7 +119,7 @@ class _Comparison:
             if new is None:
                 yield from _left(
                     f"store {old.name}",
-                    "no application reads it any more; what it holds afterwards dies at a later rotation",
+                    "no application reads it any more; what it holds afterwards is revoked by a later rotation",
                     "delete its secrets: they hold logins that no longer work",
                 )
             elif not isinstance(old, AwsStore) and self._old.slots != self._new.slots:
@@ -237,7 +237,7 @@ def _what_never_changes(old: Credential, new: Credential) -> Iterator[Refusal]:
         names = f"{old.secret_names.app_user} and {old.secret_names.connection_blob}"
         yield _refused(
             new.id,
-            f"readers of its secrets {names} would keep a value that dies at a later rotation; {another}",
+            f"readers of its secrets {names} would keep a password that a later rotation revokes; {another}",
         )
 
 

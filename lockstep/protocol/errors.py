@@ -212,7 +212,7 @@ class InvalidRequestError(TerminalError):
 class FenceLostError(TerminalError):
     """This run has lost the lock or its claim, so it must not change anything.
 
-    Nothing to do: the run that has the lock goes on. See which: `lockstep lock show`.
+    Nothing to do: the run that has the lock continues. See which: `lockstep lock show`.
     """
 
 
@@ -423,8 +423,8 @@ class AccountPluginError(TerminalError):
 class AdminCredentialRejectedError(TerminalError):
     """The database refuses the login of the rotation user.
 
-    Put the login that works into its secret, `admin_secret` in the plan, or set its password with `lockstep plan
-    sql`. Where RDS has just rotated it, the next run goes on.
+    Put the login that works into its secret, `admin_secret` in the plan, or set its password with `lockstep plan sql`.
+    If RDS has just rotated it, the next run continues.
     """
 
 

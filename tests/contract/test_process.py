@@ -93,7 +93,7 @@ def test_odd_surroundings(more: dict[str, str], tmp_path: Path) -> None:
 )
 def test_a_login_that_is_no_text(locale: str, lines: str) -> None:
     done = shell(f"printf '{lines}' | $L import multi-cloud/app_user $P; echo $?", LC_ALL=locale)
-    assert (done.stdout, "that is no login" in done.stderr) == ("2\n", True)
+    assert (done.stdout, "that is not a login" in done.stderr) == ("2\n", True)
 
 
 def test_a_watch_goes_on_after_an_error_until_it_is_interrupted() -> None:

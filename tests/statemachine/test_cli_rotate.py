@@ -100,4 +100,4 @@ def test_who_ends_the_command_is_told_that_the_rotation_goes_on(
     monkeypatch.setattr("lockstep.operate.execution.Execution.followed", interrupted)
     shown = run(plain, "rotate")
     assert shown.exit_code == 130
-    assert "not followed any more; the rotation goes on: arn:aws:states:" in shown.stderr
+    assert "not followed any more; the rotation continues: arn:aws:states:" in shown.stderr

@@ -71,7 +71,7 @@ def test_sessions_are_counted_by_generation_on_every_server(everywhere: Case) ->
                 login["dies_at"] > document["promoted_at"] for login in document["logins"] if login["dies_at"]
             )
             shown = run("sessions", everywhere.credential.id)
-            assert ("previous, dies in 1" in shown.stdout, "worker (3)" in shown.stdout) == (True, True)
+            assert ("previous, revoked in 1" in shown.stdout, "worker (3)" in shown.stdout) == (True, True)
             for login in (first, second):
                 assert login.password.reveal() not in shown.output
             everywhere.again()
@@ -130,7 +130,7 @@ def test_an_emergency_shows_who_would_break_and_asks(spanning: Case) -> None:
         declined = emergency(spanning, "n\n")
         assert (declined.returncode, declined.stdout) == (1, "")
         for told in (
-            *("previous, dies in", "worker (3)", "not revoked"),
+            *("previous, revoked in", "worker (3)", "not revoked"),
             "Open sessions go on; their next login is refused until they read the new value",
         ):
             assert told in declined.stderr

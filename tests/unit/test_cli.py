@@ -77,7 +77,7 @@ WRONG_USE = {
     f"pause {CREDENTIAL} --all": "name credentials, or give --all",
     f"take-over {CREDENTIAL}": "Missing argument 'DATABASE'",
     f"take-over {CREDENTIAL} orders nowhere": "has no database nowhere in the plan; it has: orders",
-    f"import {CREDENTIAL}": "that is no login: give a JSON object with `username` and `password`",
+    f"import {CREDENTIAL}": "that is not a login: give a JSON object with `username` and `password`",
     f"import {CREDENTIAL} --from-secret Y --store nowhere": "the plan has no store 'nowhere'; it has: aws",
     f"rotate {CREDENTIAL} another": "unexpected extra argument(s) (another)",
     "rotate unknown": f"the plan has no credential 'unknown'; it has: {CREDENTIAL}",

@@ -44,8 +44,8 @@ CLAIM = Claim(kind=ClaimKind.NEW, generation=42, base_generation=41, rotation_id
 TURNS = {38: "c", 39: "d", 40: "a", 41: "b", 42: "a", 43: "b"}
 """The username of each generation."""
 LATER = NOW + timedelta(minutes=9)
-A, B = "a previous, dies in 7m, 40", "b current, 41"
-PAUSED = f"a previous, dies with the next rotation, 40; {B}"
+A, B = "a previous, revoked in 7m, 40", "b current, 41"
+PAUSED = f"a previous, revoked by the next rotation, 40; {B}"
 LOGINS: dict[str, tuple[LockRecord, str, str]] = {
     "two usernames": (record(40, 41), "ab", f"{A}; {B}"),
     "never rotated": (record(current=None), "ab", "a not rotated yet; b not rotated yet"),
@@ -54,27 +54,27 @@ LOGINS: dict[str, tuple[LockRecord, str, str]] = {
     "in flight": (record(40, 41, claim=CLAIM), "ab", f"a in rotation, 42; {B}"),
     "of four the one that waited longest ends first": (
         *(record(38, 39, 40, 41), "abcd"),
-        f"a previous, dies in 47m, 40; {B}; c older, dies in 7m, 38; d older, dies in 27m, 39",
+        f"a previous, revoked in 47m, 40; {B}; c older, revoked in 7m, 38; d older, revoked in 27m, 39",
     ),
     "one without a login has its turn first": (
         *(record(40, 41), "abn"),
-        f"a previous, dies in 27m, 40; {B}; n revoked, new logins are refused",
+        f"a previous, revoked in 27m, 40; {B}; n revoked, new logins are refused",
     ),
-    "an overlap": (record(40, 41, not_before=LATER), "ab", f"a previous, dies in 9m, 40; {B}"),
-    "due": (record(40, 41, next_due_at=NOW), "ab", f"a previous, dies with the next run, 40; {B}"),
+    "an overlap": (record(40, 41, not_before=LATER), "ab", f"a previous, revoked in 9m, 40; {B}"),
+    "due": (record(40, 41, next_due_at=NOW), "ab", f"a previous, revoked by the next run, 40; {B}"),
     "paused": (record(40, 41, paused=True), "ab", PAUSED),
     "never due": (record(40, 41, next_due_at=None), "ab", PAUSED),
     "an emergency": (
         record(40, 41, revoke_through=41),
         "ab",
-        "a previous, must die, 40; b current, must die, 41",
+        "a previous, to be revoked, 40; b current, to be revoked, 41",
     ),
     "an emergency that is over": (
         *(record(42, current=42, revoke_through=41), "ab"),
         "a current, 42; b revoked, new logins are refused",
     ),
     # Which of both a server does not say, and no value is read for it.
-    "one username": (record(40, 41), "x", "x current or previous, the latter dies in 7m, 41 40"),
+    "one username": (record(40, 41), "x", "x current or previous, the latter revoked in 7m, 41 40"),
     "one username and one generation": (record(41), "x", "x current, 41"),
 }
 
@@ -135,7 +135,7 @@ def test_sessions_are_told_by_login_and_by_the_time_of_the_promotion() -> None:
     assert (name, a.sessions, a.connected_before_current, a.oldest_seconds) == ("ledger", 3, 1, 302)
     assert (b.sessions, b.connected_before_current) == (1, 1)
     text = "\n".join(lines(found))
-    assert "previous, dies in 7m" in text
+    assert "previous, revoked in 7m" in text
     assert "5m2s" in text
     assert "at least" not in text
 

@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[Changes, Changes, str]] = {
     "the order of usernames": (NOTHING, {"credentials.0.alternates": ["app_b", "app_a"]}, USERNAMES),
     "a username": (NOTHING, {"credentials.0.alternates": ["app_a", "app_c"]}, USERNAMES),
     # Its readers would keep the last value, which dies two rotations later.
-    "a secret's name": (NOTHING, RENAMED, "app and blob would keep a value that dies"),
+    "a secret's name": (NOTHING, RENAMED, "app and blob would keep a password that a later rotation revokes"),
     "the host part of accounts": (
         NOTHING,
         {"credentials.1.account_host": "10.%"},
@@ -181,5 +181,5 @@ def test_the_command_prints_the_steps_in_order_or_refuses(tmp_path: Path) -> Non
     printed = json.loads(told)
     assert (code, printed["safe"], printed["refusals"][0]["what"]) == (1, False, "app")
     code, told, refused = diff(RENAMED)
-    assert (code, told, "would keep a value that dies" in refused) == (1, "", True)
+    assert (code, told, "would keep a password that a later rotation revokes" in refused) == (1, "", True)
     assert diff(NOTHING)[1].startswith("nothing")

@@ -125,7 +125,7 @@ def answer_of(context: Context, where: str, name: str, payload: bytes) -> Answer
             return _only(where, _broken(context, name, str(document["error"]), where))
         reply: Reply = read(Reply, document)
     except MessageError:
-        says = "its answer is none that this command knows: the builds differ"
+        says = "this command does not know its answer: the builds differ"
         found, _ = _only(where, failed(FUNCTION, name, says, _DEPLOY[cloud]))
         return found, _perhaps_refused(context, where)
     own = [

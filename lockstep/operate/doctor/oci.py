@@ -82,7 +82,7 @@ def secrets(context: Context) -> Iterator[Finding]:
         words = ("--secret-id", rings[name].id, "--compartment-id", "OTHER")
         move = formatting.oci(store.region, "vault secret change-compartment", *words)
         yield warning(
-            SECRETS, name, "it is no slot of this plan, and both runners may read and write it", move
+            SECRETS, name, "it is not a slot of this plan, and both runners may read and write it", move
         )
 
 

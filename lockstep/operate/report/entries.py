@@ -32,7 +32,7 @@ LARGEST = 2**53
 """A larger number is not in canonical JSON (RFC 8785)."""
 ARCHIVED_RUN, ARCHIVED_ORDER = "archived run", "archived order"
 NOT_READ = "it is archived: restore it to have it read"
-UNKNOWN = "it is no run and no order of a form that this version knows"
+UNKNOWN = "this version does not know its form"
 
 
 class Proof(Struct, frozen=True, kw_only=True):

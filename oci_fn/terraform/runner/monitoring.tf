@@ -43,7 +43,7 @@ locals {
   alarms = {
     absent = {
       title    = "the standby was not called"
-      body     = "Resource Scheduler has missed three triggers. AWS goes on rotating, but the standby would not take over."
+      body     = "Resource Scheduler has missed three triggers. AWS keeps rotating, but the standby would not take over."
       severity = "WARNING"
       # The alarm stays for three days without a call.
       query = "FunctionInvocationCount[${local.silence_interval}]{resourceId = \"${oci_functions_function.rotate.id}\"}.groupBy(resourceId).absent(3d)"

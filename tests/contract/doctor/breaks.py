@@ -167,7 +167,7 @@ OF_OCI: tuple[Break, ...] = (
     Break(
         "oci.secrets",
         lambda world: create_secret(world.oci, "payroll", b"x"),
-        "no slot of this plan",
+        "not a slot of this plan",
         "change-compartment",
         WARNING,
     ),
