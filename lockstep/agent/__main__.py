@@ -9,7 +9,7 @@ from pathlib import Path
 from lockstep.agent import DEFAULT_SETTINGS
 from lockstep.agent.settings import load_settings
 from lockstep.plan.file import PlanProblemsError
-from lockstep.protocol.errors import Environment, EnvironmentalError, line_of
+from lockstep.protocol.errors import Environment, EnvironmentalError, LockstepError, line_of
 
 _FIELDS = ("secret", "path", "generation", "error", "at")
 
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--once", action="store_true", help="write the files and end: for jobs and init containers"
     )
-    parser.add_argument("--check", action="store_true", help="only check the settings and the token file")
+    parser.add_argument("--check", action="store_true", help="only look for what the start would refuse")
     asked = parser.parse_args(arguments)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json())
@@ -46,17 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("lockstep").setLevel(logging.INFO)
     try:
         settings = load_settings(asked.config)
-        from lockstep.agent.serve import check_token, once, serve  # noqa: PLC0415 - wrong settings are told at once
+        from lockstep.agent.serve import check, once, serve  # noqa: PLC0415 - wrong settings are told at once
 
         if asked.check:
-            if not asked.once:
-                check_token(settings.token_file)
+            check(settings, is_once=asked.once)
             return 0
         return once(settings) if asked.once else serve(settings)
     except PlanProblemsError as error:
         for problem in error.problems:
-            sys.stderr.write(f"{problem}\n" if problem.mark else f"{asked.config}: {problem}\n")
-    except EnvironmentalError as error:
+            has_place = problem.mark or not problem.place
+            sys.stderr.write(f"{problem}\n" if has_place else f"{asked.config}: {problem}\n")
+    except LockstepError as error:
         sys.stderr.write(f"{line_of(error)}\n")
     except ModuleNotFoundError as error:
         if error.name != "oci":

@@ -1,31 +1,61 @@
 """The files that the agent writes: a login in the form that another program reads."""
 
-import json
 import os
 import signal
 import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lockstep.protocol.errors import Environment, EnvironmentalError, LockstepError, SecretMalformedError
 from lockstep.protocol.model import SecretStr
-from lockstep.stores.contents import decode_connection, decode_databases
+from lockstep.stores.contents import PLACEHOLDER, decode_app_user, decode_connection, decode_databases
+
+
+@contextmanager
+def refused_as(problem: Environment, **where: str) -> Iterator[None]:
+    """Tell what this machine refuses: as a problem of the environment, with the code of the refusal.
+
+    Raises:
+        EnvironmentalError: Something inside was refused, or is not what it should be.
+    """
+    try:
+        yield
+    except (OSError, ValueError, IndexError) as error:
+        code = getattr(error, "strerror", None) or type(error).__name__
+        raise EnvironmentalError(problem, **where, code=code) from None
+
 
 # Files that are whole for whoever reads them: one is written beside its place and renamed.
 #
 # A reader sees the old file or the new one, and a full disk leaves the old one.
 
 
+_FOLDER_MODE = 0o750
+
+
+def require_place(path: Path, problem: Environment = Environment.FILE_REFUSED) -> None:
+    """Look whether `replace_file` could make a file there; nothing is made.
+
+    Raises:
+        EnvironmentalError: It could not.
+    """
+    with refused_as(problem, path=str(path)):
+        folder = next(folder for folder in path.parents if folder.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise PermissionError(None, "Permission denied")
+
+
 def replace_file(path: Path, content: bytes, *, mode: int, uid: int = -1, gid: int = -1) -> None:
     """Give a file this content. It has its mode and owner before it has its name.
 
     Args:
-        path: Its place; the folder must exist. A link there is replaced, not followed.
+        path: Its place, in a folder that is made for its owner and group where there is none. A link there is replaced,
+            not followed.
         content: All of it.
         mode: Its permissions.
         uid: Its owner; -1 leaves it to the process.
@@ -34,6 +64,7 @@ def replace_file(path: Path, content: bytes, *, mode: int, uid: int = -1, gid: i
     Raises:
         OSError: It was not written; the one that was there before is whole.
     """
+    path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -50,11 +81,15 @@ def replace_file(path: Path, content: bytes, *, mode: int, uid: int = -1, gid: i
         raise
 
 
+NO_DATABASE = "no-such-database"
+
+
 class LoginFormError(LockstepError):
     """The login cannot be given in this form; a file that was there before is whole.
 
-    Compare `database` in the settings with the plan: `lockstep agent --check`. A control character is written by
-    `format: json` and templates only; a code with a line is that of the template.
+    Compare `database` in the settings with the plan: `lockstep agent --check`. A secret that a person has changed is
+    right again after the next rotation: `lockstep rotate`. A control character is written by `format: json` and
+    templates only; a code with a line is that of the template.
     """
 
 
@@ -92,29 +127,29 @@ def login_of(app_user: str, connection_blob: str | None, database: str | None) -
         database: Its name in the plan; None: the first.
 
     Raises:
-        LoginFormError: They do not say what is needed, or there is no such database.
+        LoginFormError: They do not say what is needed, with the code NO_DATABASE where only that database is missing.
     """
     try:
-        user = json.loads(app_user)
-        where = (
-            decode_databases(connection_blob or "", store="", secret="")[database]
-            if database
-            else decode_connection(app_user, store="", secret="")
-        )
+        user, generation = decode_app_user(app_user, store="", secret="")
+        databases = decode_databases(connection_blob, store="", secret="") if connection_blob else {}
+        where = databases.get(database) if database else decode_connection(app_user, store="", secret="")
+        if user is None or where is None:
+            raise LoginFormError(database=database or "", code=NO_DATABASE if user else PLACEHOLDER)
         return Login(
-            username=str(user["username"]),
-            password=SecretStr(str(user["password"])),
+            username=user.username,
+            password=user.password,
             engine=str(where["engine"]),
             host=str(where["host"]),
             port=int(where["port"]),
             dbname=str(where["dbname"]),
             database=database or "",
-            generation=int(user.get("generation", 0)),
+            generation=generation,
             text=SecretStr(app_user),
         )
-    except (ValueError, KeyError, TypeError, SecretMalformedError):
-        code = "no-such-database" if database else "no-login"
-        raise LoginFormError(code=code, **({"database": database} if database else {})) from None
+    except SecretMalformedError as error:
+        raise LoginFormError(code=error.where["code"]) from None
+    except (ValueError, KeyError, TypeError):
+        raise LoginFormError(database=database or "", code="no-address") from None
 
 
 def formatted(login: Login, form: str) -> str:
@@ -190,9 +225,10 @@ def rendered(login: Login, template: str) -> str:
         LoginFormError: The template is wrong. The error has its line, not its text.
     """
     # Few agents have a template, and each would pay 7 MB for it.
-    from jinja2 import Environment, StrictUndefined, TemplateError  # noqa: PLC0415
+    from jinja2 import Environment as Jinja  # noqa: PLC0415
+    from jinja2 import StrictUndefined, TemplateError  # noqa: PLC0415
 
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - no HTML
+    environment = Jinja(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - no HTML
     numbers = {"port": login.port, "generation": login.generation}
     try:
         return environment.from_string(template).render(login.strings(), database=login.database, **numbers)
@@ -207,7 +243,7 @@ def write(
     """Write a file if it does not have this text, mode and owner yet.
 
     Args:
-        path: Its place; the folder must exist.
+        path: As for `replace_file`.
         text: Its content.
         mode: Its permissions.
         uid: Its owner; -1 leaves it to the process.
@@ -221,13 +257,10 @@ def write(
         EnvironmentalError: It was not; the code says why.
     """
     content = text.reveal().encode()
-    try:
+    with refused_as(Environment.FILE_REFUSED, path=str(path)):
         if _has(path, content, mode=mode, uid=uid, gid=gid, is_ours=before == text):
             return False
         replace_file(path, content, mode=mode, uid=uid, gid=gid)
-    except OSError as error:
-        code = error.strerror or type(error).__name__
-        raise EnvironmentalError(Environment.FILE_REFUSED, path=str(path), code=code) from None
     return True
 
 
@@ -263,14 +296,10 @@ def run_command(
     Raises:
         EnvironmentalError: It could not be started, ended with another status than 0, or did not end in time.
     """
-    try:
+    with refused_as(Environment.HOOK_FAILED):
         process = subprocess.Popen(  # noqa: S603 - the operator's own setting
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
-    except OSError as error:
-        raise EnvironmentalError(
-            Environment.HOOK_FAILED, code=error.strerror or type(error).__name__
-        ) from None
     ends_at = time.monotonic() + seconds
     try:
         while (status := _status(process)) is None and time.monotonic() < ends_at and not is_cut():
@@ -301,10 +330,8 @@ def send_signal(name: str, pid_file: Path) -> None:
     Raises:
         EnvironmentalError: There is no such process, or this one may not.
     """
-    try:
+    with refused_as(Environment.HOOK_FAILED):
         pid = int(pid_file.read_text(encoding="ascii").split()[0])
         if pid <= 1:
             raise EnvironmentalError(Environment.HOOK_FAILED, code="no-process-id")
         os.kill(pid, signal.Signals[f"SIG{name}"])
-    except (OSError, ValueError, IndexError) as error:
-        raise EnvironmentalError(Environment.HOOK_FAILED, code=type(error).__name__) from None

@@ -4,13 +4,12 @@
     GET /v1/<secretId>                       the same; the prefix is a setting
     GET /lockstep/login?secretId=…           the login as a flat object of strings; `database=…` names another database
     GET /ping                                `healthy`, without a token
-    GET /healthz                             200 while every value may be served, else 503; without a token
-    GET /metrics                             for Prometheus; without a token, and without values
+    GET /healthz                             200 while every value may be served, else 503; why: with a token
+    GET /metrics                             for Prometheus, without values
 
-Paths, parameters, headers and status codes are those of https://github.com/aws/aws-secretsmanager-agent, version 2. One
-differs: what is not there is a 404, where that agent passes the service's 400 on.
-Added are: 503 instead of a value that may be revoked, headers that tell a value's generation and age, and the login,
-since tools that map a JSON object to keys take strings only.
+Paths, parameters, headers and status codes are those of the AWS Secrets Manager Agent, which is part of
+https://github.com/aws/aws-workload-credentials-provider since June 2026. What differs, and why, is said by the table of
+its tests in ours, tests/agent/test_peer.py.
 """
 
 import json
@@ -23,16 +22,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from lockstep.agent.files import LoginFormError, login_of
+from lockstep.agent.files import NO_DATABASE, LoginFormError, login_of
+from lockstep.agent.metrics import CONTENT_TYPE, text_of
+from lockstep.agent.server import refusal_of
 from lockstep.agent.values import Kept, Value, Values
 
 HTTP = "http"
 TOKEN_HEADERS = ("X-Aws-Parameters-Secrets-Token", "X-Vault-Token")
 CURRENT = "AWSCURRENT"
 LOGIN = "/lockstep/login"
-_OPEN = frozenset({"/ping", "/healthz", "/metrics"})
-"""Paths that need no token: they tell nothing about a value."""
-_PARAMETERS = frozenset({"versionId", "versionStage", "refreshNow"})
+_OPEN = frozenset({"/ping", "/healthz"})
+"""Paths that need no token: they name nothing."""
+_PARAMETERS = frozenset({"versionId", "versionStage", "refreshNow", "roleArn"})
 _REFRESH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -42,6 +43,7 @@ class Dialect:
     Args:
         values: What is served.
         matches: Whether this is the token that a request must bring.
+        names: What the header Host may say; None: anything, on a socket that no browser can ask.
         path_prefix: Before the name of a secret in a path.
     """
 
@@ -50,11 +52,13 @@ class Dialect:
         values: Values,
         *,
         matches: Callable[[str], bool],
+        names: frozenset[str] | None,
         path_prefix: str = "/v1/",
     ) -> None:
         self.answered = Counter[int]()
         self._values = values
         self._matches = matches
+        self._names = names
         self._prefix = path_prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,33 +66,30 @@ class Dialect:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
+        foreign = refusal_of(request.headers, self._names) if self._names else None
         try:
-            self._require_allowed(request)
-            response = await self._answer(request)
+            response = foreign or await self._answer(request)
         except HTTPException as refused:
             response = Response(refused.detail, refused.status_code, refused.headers, "text/plain")
         self.answered[response.status_code] += 1
         await response(scope, receive, send)
 
-    def _require_allowed(self, request: Request) -> None:
-        path = _path_of(request)
+    async def _answer(self, request: Request) -> Response:
+        # As it was sent, decoded. That of `request.url` goes through a parser that drops some characters.
+        path = str(request.scope["path"])
         if "X-Forwarded-For" in request.headers and path not in _OPEN:
             raise HTTPException(400, "Forwarded")
-        is_trusted = path in _OPEN or any(self._matches(request.headers.get(h, "")) for h in TOKEN_HEADERS)
-        if not is_trusted:
+        is_trusted = any(self._matches(request.headers.get(h, "")) for h in TOKEN_HEADERS)
+        if not (is_trusted or path in _OPEN):
             raise HTTPException(403, "Bad Token")
         if request.method != "GET":
             raise HTTPException(405, "Not allowed")
-
-    async def _answer(self, request: Request) -> Response:
-        path = _path_of(request)
         if path == "/ping":
             return PlainTextResponse("healthy")
         if path == "/healthz":
-            return PlainTextResponse(*self._health())
+            told = "\n".join(f"{v.secret.name}: {_state(v)}" for v in self._values)
+            return PlainTextResponse(told if is_trusted else "", 200 if self._values.are_served else 503)
         if path == "/metrics":
-            from lockstep.agent.metrics import CONTENT_TYPE, text_of  # noqa: PLC0415 - at the first request for them
-
             return PlainTextResponse(text_of(self._values, self.answered), media_type=CONTENT_TYPE)
         parameters = dict(request.query_params)
         if path in ("/secretsmanager/get", LOGIN):
@@ -102,17 +103,14 @@ class Dialect:
         answer = self._login if path == LOGIN else self._value
         return await answer(secret_id, parameters)
 
-    def _health(self) -> tuple[str, int]:
-        late = [v for v in self._values if not v.served]
-        told = [f"{v.secret.name}: {_state(v)}" for v in self._values]
-        return "\n".join(told), 503 if late else 200
-
     async def _served(self, secret_id: str, parameters: Mapping[str, str]) -> tuple[Value, Kept]:
         if unknown := next((name for name in parameters if name not in _PARAMETERS), None):
             raise HTTPException(400, f"unknown parameter: {unknown}")
         refresh_now = _REFRESH.get(parameters.get("refreshNow", "false").lower())
         if refresh_now is None:
             raise HTTPException(400, "invalid refreshNow value")
+        if "roleArn" in parameters:
+            raise _refusal(403, "AccessDeniedException", "The role is that of this agent's AWS profile.")
         value = self._values.find(secret_id)
         if value is None:
             raise _refusal(404, "ResourceNotFoundException", "This agent does not serve that secret.")
@@ -133,8 +131,9 @@ class Dialect:
         try:
             login = login_of(kept.value.text.reveal(), where.value.text.reveal() if where else None, database)
         except LoginFormError as error:
-            text = f"That secret has no such login. {error}"
-            raise _refusal(404, "ResourceNotFoundException", text) from None
+            is_unknown = error.where["code"] == NO_DATABASE
+            status, code = (404, "ResourceNotFoundException") if is_unknown else (503, "ServiceUnavailable")
+            raise _refusal(status, code, f"That secret has no such login. {error}") from None
         value.note(HTTP, kept)
         return JSONResponse(login.strings(), headers=_describe(value, kept))
 
@@ -149,16 +148,11 @@ class Dialect:
         )
 
 
-def _path_of(request: Request) -> str:
-    """The path as it was sent, decoded. That of `request.url` goes through a parser that drops some characters."""
-    return str(request.scope["path"])
-
-
 def _body(value: Value, kept: Kept, asked: str) -> str:
     created = kept.value.created_at
     return json.dumps(
         {
-            "ARN": asked if asked.startswith("arn:") else value.secret.name,
+            "ARN": kept.value.arn or asked,
             "Name": value.secret.name,
             "VersionId": kept.value.version,
             "SecretString": kept.value.text.reveal(),

@@ -3,7 +3,6 @@
 import ctypes
 import hmac
 import logging
-import os
 import resource
 import signal
 import threading
@@ -15,9 +14,10 @@ from pathlib import Path
 
 from lockstep.agent import files
 from lockstep.agent.http import Dialect
-from lockstep.agent.server import listener_of, server_of
+from lockstep.agent.server import ENDS, listener_of, names_of, run_until_signal
 from lockstep.agent.settings import File, Settings
 from lockstep.agent.values import Secret, Values, describe, reader_of
+from lockstep.plan.compiled import AwsStore
 from lockstep.protocol.errors import Environment, EnvironmentalError
 from lockstep.protocol.model import SecretStr
 from lockstep.protocol.names import VersionNames
@@ -26,7 +26,6 @@ from lockstep.runtime.system import boot_seconds, new_token
 # The file with the token that requests must bring.
 
 MODE = 0o640
-_FOLDER_MODE = 0o750
 
 
 def token_of(file: Path) -> SecretStr:
@@ -35,21 +34,14 @@ def token_of(file: Path) -> SecretStr:
     Raises:
         EnvironmentalError: It cannot be read or made, or is empty, or others than its owner and group can read it.
     """
-    try:
+    with files.refused_as(problem := Environment.TOKEN_FILE_UNUSABLE, path=str(file)):
         if not file.exists():
-            file.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             files.replace_file(file, new_token().reveal().encode(), mode=MODE)
-        if file.stat().st_mode & 0o007:
-            raise EnvironmentalError(
-                Environment.TOKEN_FILE_UNUSABLE, path=str(file), code="readable-by-everybody"
-            )
+        is_everybodys = file.stat().st_mode & 0o007
         token = file.read_text(encoding="ascii").strip()
-    except (OSError, ValueError) as error:
-        raise EnvironmentalError(
-            Environment.TOKEN_FILE_UNUSABLE, path=str(file), code=type(error).__name__
-        ) from None
-    if not token:
-        raise EnvironmentalError(Environment.TOKEN_FILE_UNUSABLE, path=str(file), code="empty")
+    if is_everybodys or not token:
+        code = "readable-by-everybody" if is_everybodys else "empty"
+        raise EnvironmentalError(problem, path=str(file), code=code)
     return SecretStr(token)
 
 
@@ -59,14 +51,11 @@ def check_token(file: Path) -> None:
     Raises:
         EnvironmentalError: As `token_of` does.
     """
-    with suppress(PermissionError):
+    with files.refused_as(problem := Environment.TOKEN_FILE_UNUSABLE, path=str(file)):
         if file.exists():
             token_of(file)
-            return
-        folder = next(folder for folder in file.parents if folder.exists())
-        if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
-            return
-    raise EnvironmentalError(Environment.TOKEN_FILE_UNUSABLE, path=str(file), code=PermissionError.__name__)
+        else:
+            files.require_place(file, problem)
 
 
 class TokenFile:
@@ -95,7 +84,6 @@ class TokenFile:
 
 logger = logging.getLogger("lockstep.agent")
 
-_ENDS = (signal.SIGTERM, signal.SIGINT)
 _END_SECONDS = 5.0
 _CUT_SECONDS = 1.0
 _PR_SET_DUMPABLE = 4
@@ -228,11 +216,7 @@ class Agent:
         login = files.login_of(
             kept.value.text.reveal(), where.value.text.reveal() if where else None, file.database
         )
-        text = (
-            files.rendered(login, file.template.read_text(encoding="utf-8"))
-            if file.template
-            else files.formatted(login, file.format or "json")
-        )
+        text = _text(login, file)
         if files.write(
             file.path,
             SecretStr(text),
@@ -257,6 +241,36 @@ class Agent:
         return True
 
 
+def check(settings: Settings, *, is_once: bool) -> None:
+    """Find what the start would; nothing is made, no store is read, and the port is left to an agent that runs.
+
+    Args:
+        settings: Valid.
+        is_once: Whether `once` would be started, which has no token.
+
+    Raises:
+        LockstepError: What would not work.
+        ModuleNotFoundError: A package is missing.
+    """
+    Agent(settings)
+    if not is_once:
+        check_token(settings.token_file)
+    for file in settings.files:
+        _text(files.login_of(_EXAMPLE, None, None), file)
+        files.require_place(file.path)
+
+
+_EXAMPLE = '{"username":"a","password":"a","engine":"mysql","host":"a","port":1,"dbname":"a"}'
+
+
+def _text(login: files.Login, file: File) -> str:
+    if file.template is None:
+        return files.formatted(login, file.format or "json")
+    with files.refused_as(Environment.FILE_REFUSED, path=str(file.template)):
+        template = file.template.read_text(encoding="utf-8")
+    return files.rendered(login, template)
+
+
 def serve(settings: Settings) -> int:
     """Run the agent until SIGTERM or SIGINT; the exit status."""
     forbid_core_dumps()
@@ -268,16 +282,12 @@ def serve(settings: Settings) -> int:
     # Before reads that may take long: it would end the process.
     signal.signal(signal.SIGHUP, lambda *_received: agent.hurry())
     agent.prepare()
-    dialect = Dialect(agent.values, matches=token.matches, path_prefix=listen.path_prefix)
-    server, end = server_of(dialect, graceful_seconds=5)
-
-    # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
-    for number in _ENDS:
-        signal.signal(number, end)
+    names = None if listen.socket else names_of(*listener.getsockname()[:2])
+    dialect = Dialect(agent.values, matches=token.matches, names=names, path_prefix=listen.path_prefix)
     with agent.refreshing(), listener:
         where = listen.socket or "{}:{}".format(*listener.getsockname()[:2])
         logger.info("the agent answers", extra={"at": str(where)})
-        server.run([listener])
+        run_until_signal(dialect, listener, graceful_seconds=5)
     return 0
 
 
@@ -290,6 +300,7 @@ def once(settings: Settings) -> int:
 
 def _secrets(settings: Settings) -> Iterator[Secret]:
     readers = {store.name: reader_of(store) for store in settings.stores_in_turn}
+    region = next((s.region for s in settings.stores_in_turn if isinstance(s, AwsStore)), None)
     for credential in settings.served:
         app_user = credential.secret_names.app_user
         for name in (app_user, credential.secret_names.connection_blob):
@@ -299,6 +310,7 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
                 credential_id=credential.id,
                 overlap=credential.schedule.overlap,
                 sources={store: partial(read, names) for store, read in readers.items()},
+                region=region,
                 has_login=name == app_user,
             )
 
@@ -309,7 +321,7 @@ def _end_by_an_exception(status: int) -> None:
     def end(*_received: object) -> None:
         raise SystemExit(status)
 
-    for number in _ENDS:
+    for number in ENDS:
         signal.signal(number, end)
 
 

@@ -1,29 +1,39 @@
 """The HTTP server of the agent and of the live page: it says nothing of itself, and ends when a signal tells it to.
 
-Connections and requests are bounded, as those of the AWS Secrets Manager Agent are (`max_conn`, MAX_BUF_BYTES). Else
-whoever reaches the port could take every file descriptor of the process, or all of its memory, without a token: no
-store could be read and no file written.
+Whoever reaches the port, without a token, must take neither the memory nor the file descriptors of the process, nor
+the place of another client: no store could be read and no file written. So requests, connections and their time are
+bounded, with the figures of the AWS agent where it has one (`max_conn`, MAX_REQ_TIME_SEC; hyper's 100 headers).
 """
 
 import asyncio
 import os
 import resource
+import signal
 import socket
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from lockstep.protocol.errors import Environment, EnvironmentalError
+from lockstep.agent.files import refused_as
+from lockstep.protocol.errors import Environment
 
+ENDS = (signal.SIGTERM, signal.SIGINT)
 MOST_CONNECTIONS = 800
-FIRST_REQUEST_SECONDS = 10.0
-"""After which a connection ends on which nothing was asked yet."""
-MOST_BYTES = 321 * 1024
+KEPT_FOR_PROBES = 2
+"""Connections beyond those, for the requests of `_PROBES`."""
+DEADLINE_SECONDS = 61.0
+"""After which a connection ends. Nothing renews it but a request that has come as a whole."""
+MOST_BYTES = 16 * 1024
 """Of one request."""
+MOST_LINES = 101
+"""Of one request: 100 headers. Each costs far more memory than its bytes."""
+_PROBES = (b"GET /ping ", b"GET /healthz ")
 _TOO_MANY = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 25\r\n"
     b"Connection: close\r\n\r\nConnection limit exceeded"
@@ -35,38 +45,66 @@ class _Bounded(asyncio.Protocol):
 
     Attributes:
         connections: All of the server.
-        cycle: The latest request; None: there was none.
+        cycle: The latest request whose head has come; None: there was none.
     """
 
-    connections: Collection[object]
-    cycle: object | None
-    _counted_for: object | None = None
-    _bytes = 0
+    connections: Collection["_Bounded"]
+    cycle: Any
+    transport: asyncio.Transport
+    _complete: object | None = None
+    _bytes = _lines = 0
+    _only_probes = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._transport = transport
-        self._first_request = asyncio.get_running_loop().call_later(FIRST_REQUEST_SECONDS, self._close_unused)
-        if len(self.connections) > most_connections() and isinstance(transport, asyncio.WriteTransport):
-            transport.write(_TOO_MANY)
-            transport.close()
+        self._renew()
+        most = most_connections()
+        others = [c for c in self.connections if c is not self and not c.transport.is_closing()]
+        if len(others) < most:
+            return
+        # The one that has been silent for longest makes room: a client that asks is never kept out by those.
+        if silent := min((c for c in others if c.is_waited_for), key=lambda c: c.ends_at, default=None):
+            silent.transport.abort()
+        elif len(others) < most + KEPT_FOR_PROBES:
+            self._only_probes = True
+        else:
+            self._refuse()
 
     def data_received(self, data: bytes) -> None:
-        if self._counted_for is not self.cycle:  # The head of a request was complete.
-            self._counted_for, self._bytes = self.cycle, 0
         self._bytes += len(data)
-        if self._bytes > MOST_BYTES:
-            self._transport.close()
+        self._lines += data.count(b"\n")
+        if self._bytes > MOST_BYTES or self._lines > MOST_LINES:
+            self.transport.abort()
+        elif self._only_probes and not data.startswith(_PROBES):
+            self._refuse()
         else:
             super().data_received(data)
+            if self.cycle is not self._complete and not self.cycle.more_body:
+                self._complete, self._bytes, self._lines = self.cycle, 0, 0
+                self._deadline.cancel()
+                self._renew()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._first_request.cancel()
+        self._deadline.cancel()
         super().connection_lost(exc)
 
-    def _close_unused(self) -> None:
-        if self.cycle is None:
-            self._transport.close()
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether it is the client's turn: no request of it is being answered."""
+        return self.cycle is None or self.cycle.more_body or self.cycle.response_complete
+
+    @property
+    def ends_at(self) -> float:
+        """By the clock of the event loop."""
+        return self._deadline.when()
+
+    def _renew(self) -> None:
+        # Not closed: what a client does not read would have to be waited for.
+        self._deadline = asyncio.get_running_loop().call_later(DEADLINE_SECONDS, self.transport.abort)
+
+    def _refuse(self) -> None:
+        self.transport.write(_TOO_MANY)
+        self.transport.close()
 
 
 def most_connections() -> int:
@@ -103,6 +141,48 @@ def server_of(app: ASGIApp, *, graceful_seconds: int) -> tuple[uvicorn.Server, C
     return server, end
 
 
+def run_until_signal(app: ASGIApp, listener: socket.socket, *, graceful_seconds: int) -> None:
+    """Answer until SIGTERM or SIGINT; arguments as of `server_of`."""
+    server, end = server_of(app, graceful_seconds=graceful_seconds)
+    # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
+    for number in ENDS:
+        signal.signal(number, end)
+    server.run([listener])
+
+
+# What a page of another site makes a browser ask: it has a name of its own for loopback (DNS rebinding), or says that
+# it asks across origins.
+
+_OWN_SITES = frozenset({"same-origin", "none"})
+"""Of `Sec-Fetch-Site`: a request of the page itself, and an address that a person has typed
+(https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header)."""
+_HTTP = 80
+
+
+def names_of(host: str, port: int) -> frozenset[str]:
+    """What a client on this machine may call the server that listens there, as the header Host has it."""
+    hosts = (f"[{host}]" if ":" in host else host, "localhost")
+    return frozenset(f"{name}:{port}" for name in hosts) | (
+        frozenset(hosts) if port == _HTTP else frozenset()
+    )
+
+
+def refusal_of(headers: Headers, names: frozenset[str]) -> Response | None:
+    """The answer to a request that is not for this server, or that another site's page makes; None: it may go on.
+
+    Args:
+        headers: Of the request.
+        names: Those of the server.
+    """
+    if headers.get("host", "").lower() not in names:
+        return PlainTextResponse("This address is not one of this server.\n", 421)
+    origin = headers.get("origin")
+    is_own = origin is None or origin.lower().removeprefix("http://") in names
+    if not is_own or headers.get("sec-fetch-site", "none") not in _OWN_SITES:
+        return PlainTextResponse("Another site may not ask. Open the address by hand.\n", 403)
+    return None
+
+
 # Where the agent listens: a port, or a Unix socket.
 
 _WAITING = 1024
@@ -119,14 +199,9 @@ def listener_of(host: str, port: int, path: Path | None = None) -> socket.socket
     Raises:
         EnvironmentalError: Another program listens there, or this one may not.
     """
-    try:
+    with refused_as(Environment.ADDRESS_UNUSABLE, path=str(path or f"{host}:{port}")):
         listener = _port(host, port) if path is None else _unix_socket(path)
         listener.listen(_WAITING)
-    except OSError as error:
-        where = str(path or f"{host}:{port}")
-        raise EnvironmentalError(
-            Environment.ADDRESS_UNUSABLE, path=where, code=error.strerror or type(error).__name__
-        ) from None
     return listener
 
 

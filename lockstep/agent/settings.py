@@ -30,7 +30,7 @@ from pydantic import (
 from lockstep.agent.files import FORMATS
 from lockstep.plan.compiled import Store
 from lockstep.plan.fields import CredentialId, Duration, Name, Section, Text, refuse
-from lockstep.plan.file import PlanProblemsError, Problem, load_plan, problems_of, read_yaml
+from lockstep.plan.file import PlanProblemsError, Problem, load_plan, problems_of, read_text, read_yaml
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential
 
@@ -38,7 +38,6 @@ DEFAULT_PORT = 2773
 """That of the AWS Secrets Manager Agent."""
 REFRESHES_IN_AN_OVERLAP = 4
 """Several reads may fail before a value has to be refused."""
-MAX_CHARACTERS = 262_144
 AS_THE_PROCESS = -1
 """An owner or group of a file that is not named."""
 
@@ -107,16 +106,11 @@ class File(Section):
 
 
 class Listen(Section):
-    """Where requests come in. With a socket there is no port.
-
-    Attributes:
-        public: Consent to an address that others can reach; the token crosses the network in plain text.
-    """
+    """Where requests come in: on this machine alone, since the token is in them. With a socket there is no port."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
     socket: Path | None = None
-    public: bool = False
     path_prefix: Annotated[str, Text(r"/([A-Za-z0-9_-]+/)+", "a path that begins and ends with a slash")] = (
         "/v1/"
     )
@@ -127,10 +121,8 @@ class Listen(Section):
             is_private = self.host == "localhost" or ip_address(self.host).is_loopback
         except ValueError:
             is_private = False
-        if not (is_private or self.public or self.socket):
-            raise ValueError(
-                f"host: {self.host} can be reached from elsewhere; use 127.0.0.1, a socket, or say `public: true`"
-            )
+        if not (is_private or self.socket):
+            raise ValueError(f"host: {self.host} can be reached from elsewhere; use 127.0.0.1 or a socket")
         return self
 
 
@@ -201,7 +193,8 @@ class Settings(Section):
     def how_often(self) -> timedelta:
         """How often the stores are asked."""
         shortest = min(c.schedule.overlap for c in self.served)
-        return self.refresh or min(shortest / REFRESHES_IN_AN_OVERLAP, timedelta(minutes=1))
+        by_itself = min(shortest / REFRESHES_IN_AN_OVERLAP, timedelta(minutes=1))
+        return by_itself if self.refresh is None else self.refresh
 
     @property
     def stores_in_turn(self) -> tuple[Store, ...]:
@@ -219,13 +212,7 @@ def load_settings(file: Path) -> Settings:
     Raises:
         PlanProblemsError: With every mistake of the settings, or of the plan.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise PlanProblemsError([Problem("", "cannot be read: not UTF-8")]) from None
-    except OSError as error:
-        raise PlanProblemsError([Problem("", f"cannot be read: {error.strerror}")]) from None
-    document = read_yaml(text[:MAX_CHARACTERS], file=str(file))
+    document = read_yaml(read_text(file), file=str(file))
     try:
         return Settings.model_validate(document.data, context=file.parent)
     except ValidationError as error:

@@ -20,6 +20,7 @@ from lockstep.protocol.errors import LockstepError, StoreUnreachableError
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.readers import Snapshot
 
+_ARN = re.compile(r"(?P<place>arn:[^:]+:secretsmanager:(?P<region>[^:]+):\d+:secret:)(?P<name>.+)", re.ASCII)
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")
 _NOW = SystemClock().now
 
@@ -39,6 +40,7 @@ class Secret:
         name: As in the plan; what applications ask for.
         credential_id: The credential that it belongs to.
         overlap: How long a value logs in after a newer one was promoted.
+        region: Of the AWS store; None: there is none, so that the secret has no ARN.
         sources: By the store's name, the nearest first.
         has_login: Whether it is the one with the password.
     """
@@ -47,6 +49,7 @@ class Secret:
     credential_id: str
     overlap: timedelta
     sources: Mapping[str, Read]
+    region: str | None = None
     has_login: bool = True
 
 
@@ -88,6 +91,11 @@ class Value(CredentialCache[StoredText]):
     def served(self) -> Kept | None:
         """What is kept, if it may be served."""
         return None if self.is_over else self.kept
+
+    def is_in(self, place: str, region: str) -> bool:
+        """Whether this may be the secret of an ARN: its account is known where the AWS store has shown the value."""
+        arn = self.kept.value.arn if self.kept else ""
+        return region == self.secret.region and (not arn or arn.startswith(place))
 
     @property
     def problem(self) -> str:
@@ -138,10 +146,18 @@ class Values:
             silent |= value.refresh(last=silent)
 
     def find(self, secret_id: str) -> Value | None:
-        """The value of a secret by its name or its ARN; None if it is not one of these."""
-        return next(
-            (v for name in (secret_id, *_names_in_arn(secret_id)) if (v := self._values.get(name))), None
-        )
+        """The value of a secret by its name or its ARN; None if it is not one of these.
+
+        Of an ARN the end that AWS appends to a name may be left out, and the last part of a name with a hyphen is no
+        such end
+        (https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html#ARN_secretnamehyphen).
+        """
+        found, arn = self._values.get(secret_id), _ARN.fullmatch(secret_id)
+        if found or arn is None:
+            return found
+        names = (arn["name"], _RANDOM_END.sub("", arn["name"]))
+        named = next((self._values[name] for name in names if name in self._values), None)
+        return named if named and named.is_in(arn["place"], arn["region"]) else None
 
     def beside(self, value: Value) -> Value | None:
         """The credential's other secret, which has the addresses of its databases: they do not die with an overlap."""
@@ -157,17 +173,6 @@ class Values:
 def describe(error: Exception) -> str:
     """An error of ours tells no value; the text of another one might."""
     return f"{error.name}: {error}" if isinstance(error, LockstepError) else type(error).__name__
-
-
-def _names_in_arn(arn: str) -> tuple[str, ...]:
-    """The names that a secret's ARN may mean: with its end, and without the end that AWS appends to a name.
-
-    A caller may leave that end out, and the last part of a name with a hyphen is no such end
-    (https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html#ARN_secretnamehyphen).
-    """
-    parts = arn.split(":", 6)
-    is_secret = len(parts) == 7 and parts[0] == "arn" and parts[2] == "secretsmanager"  # noqa: PLR2004 - of an ARN
-    return (parts[6], _RANDOM_END.sub("", parts[6])) if is_secret and parts[5] == "secret" else ()
 
 
 def reader_of(store: Store) -> ReadText:

@@ -240,6 +240,7 @@ class SecretsManagerSecret:
                 generation=self._names.generation_of(version),
                 text=text if isinstance(text, str) else None,  # None: it is binary.
                 created_at=moment(reply.get("CreatedDate")),
+                arn=str(reply.get("ARN", "")),
             )
 
     @contextmanager

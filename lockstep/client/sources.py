@@ -48,6 +48,7 @@ class StoredText:
         generation: 0 if Lockstep did not write it.
         created_at: When the version was made, by the store's clock.
         place: The secret that has it; in OCI the slot.
+        arn: Of the secret, in AWS.
     """
 
     text: SecretStr = field(compare=False)
@@ -55,6 +56,7 @@ class StoredText:
     generation: int
     created_at: datetime | None = field(default=None, compare=False)
     place: str = field(default="", compare=False)
+    arn: str = field(default="", compare=False)
 
 
 ReadText = Callable[[VersionNames], StoredText]
@@ -76,6 +78,7 @@ def aws_texts(*, region: str, store: str) -> ReadText:
             generation=found.generation,
             created_at=found.created_at,
             place=names.secret,
+            arn=found.arn,
         )
 
     return read

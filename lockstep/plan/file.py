@@ -526,7 +526,7 @@ def load_source(file: Path) -> PlanSource:
     Raises:
         PlanProblemsError: As `load_plan`.
     """
-    return _parse(_read(file), base=file.parent, name=str(file), environ=os.environ)
+    return _parse(read_text(file), base=file.parent, name=str(file), environ=os.environ)
 
 
 def parse_plan(text: str, *, base: Path, environ: Mapping[str, str] | None = None) -> Plan:
@@ -540,7 +540,12 @@ def parse_plan(text: str, *, base: Path, environ: Mapping[str, str] | None = Non
     return _parse(text, base=base, name=PLAN_NAME, environ=os.environ if environ is None else environ).plan
 
 
-def _read(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """The text of a plan, or of other settings; of one that is too long, only so much that this is seen.
+
+    Raises:
+        PlanProblemsError: It cannot be read; its cause is then an EnvironmentalError.
+    """
     try:
         with file.open(encoding="utf-8") as opened:
             return opened.read(MAX_PLAN_CHARACTERS + 1)  # What is longer is refused, and may have no end.

@@ -386,12 +386,14 @@ class SecretVersion:
         generation: The generation in the version's name; 0 if Lockstep did not write the version.
         text: Its content; None if that is not text.
         created_at: When it was made, by the store's clock; None if the store does not say.
+        arn: Of the secret, in AWS.
     """
 
     id: str
     generation: int
     text: str | None = field(repr=False)
     created_at: datetime | None = None
+    arn: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from lockstep.agent.http import Dialect
-from lockstep.agent.server import listener_of, server_of
+from lockstep.agent.server import listener_of, names_of, server_of
 from lockstep.agent.values import Secret, Values
 from lockstep.client.sources import StoredText
 from lockstep.protocol.errors import StoreUnreachableError
@@ -21,7 +21,7 @@ NAME = "multi-cloud/app_user"
 TOKEN = "the-token"
 OVERLAP = timedelta(minutes=12)
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
-BOUND_SECONDS = 90.0
+BOUND_SECONDS = 8.0
 
 
 def app_user(generation: int) -> str:
@@ -53,6 +53,7 @@ class FakeStore:
     is_up: bool = True
     reads: int = 0
     text: str | None = None
+    arn: str = ""
 
     def __call__(self) -> StoredText:
         self.reads += 1
@@ -63,6 +64,7 @@ class FakeStore:
             version=f"version-{self.generation}",
             generation=self.generation,
             created_at=datetime(2026, 11, 27, tzinfo=UTC),
+            arn=self.arn,
         )
 
 
@@ -127,8 +129,8 @@ class Address:
 @contextmanager
 def answering(values: Values) -> Iterator[Address]:
     """The agent's answers on a free port of loopback."""
-    dialect = Dialect(values, matches=TOKEN.__eq__)
     listener = listener_of("127.0.0.1", 0)
+    dialect = Dialect(values, matches=TOKEN.__eq__, names=names_of(*listener.getsockname()[:2]))
     server, end = server_of(dialect, graceful_seconds=5)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

@@ -1,8 +1,10 @@
-"""Connections are bounded: whoever reaches the port, without a token, takes nothing from stores and files."""
+"""Connections are bounded: whoever reaches the port, without a token, takes nothing from stores, files and others."""
 
 import http.client
+import itertools
 import resource
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from lockstep.agent import server
-from tests.agent.harness import BOUND_SECONDS, Address, World, answering
+from tests.agent.harness import BOUND_SECONDS, NAME, TOKEN, Address, World, answering
 
 MOST = 20
 
@@ -21,78 +23,107 @@ def agent() -> Iterator[Address]:
         yield address
 
 
-def _connected(agent: Address) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", agent.port), timeout=BOUND_SECONDS)
+def _connected(agent: Address, *sent: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", agent.port), timeout=BOUND_SECONDS)
+    for part in sent:
+        connection.sendall(part.replace(b"HOST", f"Host: 127.0.0.1:{agent.port}\r\n".encode()))
+    return connection
 
 
 def _received(connection: socket.socket) -> bytes:
     found = b""
-    while part := connection.recv(4096):
-        found += part
+    try:
+        while part := connection.recv(65536):
+            found += part
+    except ConnectionResetError:
+        pass
     return found
 
 
-def test_more_connections_than_there_may_be_are_refused(
-    agent: Address, monkeypatch: pytest.MonkeyPatch
-) -> None:
+ASKED = b"GET /ping HTTP/1.1\r\nHOST"
+PING = ASKED + b"\r\n"
+POST = b"POST /v1/a HTTP/1.1\r\nHOSTContent-Length: 9999999\r\n\r\n"
+SILENT = [(), (b"GET /pi",), (ASKED, b"X-A: "), (POST,), (PING, b"GET /"), (PING, ASKED, b"X-A: a\r\n")]
+
+
+def test_a_client_is_let_in_for_one_that_is_silent(agent: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every place is taken, without a token, by those of which nothing whole will ever come; the oldest one goes."""
     monkeypatch.setattr(server, "MOST_CONNECTIONS", MOST)
-    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 4 * BOUND_SECONDS)
     with ExitStack() as stack:
-        for _ in range(MOST):
-            stack.enter_context(_connected(agent))
+        silent = [stack.enter_context(_connected(agent, *SILENT[i % len(SILENT)])) for i in range(MOST)]
+        agent.get("/ping")
         for _ in range(3):
-            with _connected(agent) as refused:
-                told = _received(refused)
-                assert told.startswith(b"HTTP/1.1 429 ")
-                assert told.endswith(b"\r\n\r\nConnection limit exceeded")
-    ends_at = time.monotonic() + BOUND_SECONDS
-    while agent.get("/ping", token=None).status != 200:  # Until it has seen that they have gone.
-        assert time.monotonic() < ends_at
+            began = time.monotonic()
+            assert agent.get("/v1/x").status == 404
+            assert time.monotonic() - began < 5
+        assert _received(silent[0]) == b""
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /ping HTT", b"GET /ping HTTP/1.1\r\nHost: a\r\nX-A: "])
-def test_a_connection_on_which_nothing_is_asked_ends(
-    agent: Address, monkeypatch: pytest.MonkeyPatch, sent: bytes
+def test_where_all_are_being_answered_only_probes_are_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", MOST)
+    world, begun, may_end = World(), threading.Semaphore(0), threading.Event()
+    world.value.refresh()
+
+    def slow() -> None:
+        begun.release()
+        may_end.wait(BOUND_SECONDS)
+
+    monkeypatch.setattr(world.value, "refresh_now", slow)
+    asked = f"GET /v1/{NAME}?refreshNow=1 HTTP/1.1\r\nHOSTConnection: close\r\nX-Vault-Token: {TOKEN}\r\n\r\n"
+    with answering(world.values) as agent, ExitStack() as stack:
+        waiting = [stack.enter_context(_connected(agent, asked.encode())) for _ in range(MOST)]
+        assert all(begun.acquire(timeout=BOUND_SECONDS) for _ in waiting)
+        for path, status in (("/ping", 200), ("/healthz", 200), (f"/v1/{NAME}", 429), ("/metrics", 429)):
+            answer = agent.get(path)
+            assert (answer.status, path) == (status, path)
+        assert answer.body == "Connection limit exceeded"
+        may_end.set()
+        assert all(b"version-1" in _received(connection) for connection in waiting)
+
+
+@pytest.mark.parametrize("sent", SILENT)
+def test_a_connection_ends_where_no_request_comes(
+    agent: Address, monkeypatch: pytest.MonkeyPatch, sent: tuple[bytes, ...]
 ) -> None:
-    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 0.3)
-    with _connected(agent) as connection:
-        connection.sendall(sent)
-        assert _received(connection) == b""
+    monkeypatch.setattr(server, "DEADLINE_SECONDS", 0.3)
+    with _connected(agent, *sent) as connection:
+        assert _received(connection).count(b"HTTP/1.1 ") == (PING in sent or POST in sent)
 
 
-ASKED = b"GET /ping HTTP/1.1\r\nHost: a\r\n"
+def test_a_client_that_reads_no_answer_ends(agent: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "DEADLINE_SECONDS", 0.5)
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        _connected(agent, *itertools.repeat(PING, 50_000_000))
 
 
-@pytest.mark.parametrize("before", [b"", ASKED + b"\r\n"], ids=["first", "second"])
+@pytest.mark.parametrize("before", [(), (PING,)], ids=["first", "second"])
 @pytest.mark.parametrize(
     ("begun", "part"),
-    [
-        (b"GET /", b"a"),
-        (ASKED + b"X-A: ", b"a"),
-        (ASKED, b"X-A: a\r\n"),
-        (ASKED + b"Content-Length: 9999999\r\n\r\n", b"a"),
-    ],
+    [(b"GET /", b"a"), (ASKED + b"X-A: ", b"a"), (ASKED, b"X-A: a\r\n"), (POST, b"a")],
     ids=["path", "header", "headers", "body"],
 )
 def test_a_request_that_does_not_end_takes_no_memory(
-    agent: Address, before: bytes, begun: bytes, part: bytes
+    agent: Address, before: tuple[bytes, ...], begun: bytes, part: bytes
 ) -> None:
-    with _connected(agent) as connection:
-        connection.sendall(before + begun)
-        with pytest.raises((BrokenPipeError, ConnectionResetError, TimeoutError)):
-            connection.sendall(part * (50_000_000 // len(part)))
-    # It may be as large as the AWS agent takes it.
-    assert agent.get("/ping", token=None, headers={"X-A": "a" * 300 * 1024}).status == 200
+    with (
+        _connected(agent, *before, begun) as connection,
+        pytest.raises((BrokenPipeError, ConnectionResetError)),
+    ):
+        connection.sendall(part * (50_000_000 // len(part)))
+    assert agent.get("/ping", headers={"X-A": "a" * 15 * 1024}).status == 200
+    assert agent.get("/ping", headers={f"X-{i}": "a" for i in range(90)}).status == 200
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+        agent.get("/ping", headers={f"X-{i}": "a" for i in range(110)})
 
 
 def test_a_connection_on_which_something_was_asked_goes_on(
     agent: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 1.5)
+    monkeypatch.setattr(server, "DEADLINE_SECONDS", 3.0)
     connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=BOUND_SECONDS)
     connection.connect()
     used = connection.sock
-    for pause in (0.0, 2.5):
+    for pause in (0.0, 2.0, 2.0):
         time.sleep(pause)
         connection.request("GET", "/ping")
         assert connection.getresponse().read() == b"healthy"

@@ -22,6 +22,7 @@ from tests.agent.harness import NEEDLE, app_user, blob
 from tests.contract.test_client_fork import in_child
 
 PASSWORD = f"{NEEDLE}-1"
+NESTED = '{"databases":' * 20_000
 
 
 def _login(database: str | None = None) -> Login:
@@ -124,7 +125,11 @@ def test_each_other_form_is_as_its_reader_takes_it() -> None:
             partial(rendered, _login(), template)
             for template in ("{{ unknown }}", "{% if %}", "{{ password | no_filter }}", "{{ password.x.y }}")
         ),
-        *(partial(login_of, text, None, None) for text in ("not json", '{"placeholder": true}', "[1]")),
+        *(
+            partial(login_of, text, None, None)
+            for text in ("not json", '{"placeholder": true}', "[1]", NESTED)
+        ),
+        partial(login_of, app_user(1), NESTED, "ledger"),
         partial(login_of, app_user(1), None, "ledger"),
         partial(login_of, app_user(1), blob(1), "unknown"),
     ],

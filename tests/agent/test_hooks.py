@@ -83,5 +83,5 @@ def test_a_signal_reaches_the_process_of_the_file(tmp_path: Path) -> None:
 def test_no_other_process_gets_a_signal(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "pid").write_text(text)
-    with pytest.raises(EnvironmentalError, match=None if text is not None else "FileNotFoundError"):
+    with pytest.raises(EnvironmentalError, match=None if text is not None else "No such file"):
         send_signal("HUP", tmp_path / "pid")

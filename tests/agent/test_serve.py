@@ -84,7 +84,7 @@ def _rotate(estate: Estate, function: Any, *, by: str) -> None:  # noqa: ANN401 
 def _it_tells_what_it_gave(estate: Estate, agent: AgentProcess, folder: Path) -> None:
     item = estate.outside.lock_item(USER)
     current = int(item["current_generation"]["N"])
-    metrics = agent.address.get("/metrics", token=None).body
+    metrics = agent.address.get("/metrics", token=agent.token).body
     for way in ("http", *(f"{folder}/{name}" for name in ("pgpass", "my.cnf", "app.json"))):
         labels = f'{{credential="{USER}",way="{way}"}}'
         assert f"lockstep_agent_given_generation{labels} {current:.1f}" in metrics
@@ -98,8 +98,8 @@ def _nothing_leaks(estate: Estate, agent: AgentProcess, folder: Path) -> None:
         "arguments": (process / "cmdline").read_text(),
         "environment": (process / "environ").read_text(),
         "hook's environment": (folder / "hook-environment").read_text(),
-        "metrics": agent.address.get("/metrics", token=None).body,
-        "health": agent.address.get("/healthz", token=None).body,
+        "metrics": agent.address.get("/metrics", token=agent.token).body,
+        "health": agent.address.get("/healthz", token=agent.token).body,
     }
     for what, text in shown.items():
         assert text, what

@@ -71,7 +71,11 @@ def test_callers_that_want_a_fresh_value_share_reads() -> None:
 def test_an_arn_without_its_end_means_the_secret_of_that_name_and_no_other() -> None:
     """AWS takes a partial ARN, too. The end of `prod-orders` could be the one that AWS appends."""
     names = ("prod", "prod-db", "prod-orders", "multi-cloud/app_user")
-    secrets = [Secret(name=n, credential_id=n, overlap=OVERLAP, sources={"aws": FakeStore()}) for n in names]
+    store = FakeStore(arn=f"{ARN}prod-a1B2c3")
+    secrets = [
+        Secret(name=n, credential_id=n, overlap=OVERLAP, sources={"aws": store}, region="eu-central-1")
+        for n in names
+    ]
     values = Values(secrets, World().clock)
     for name in names:
         for arn in (name, f"{ARN}{name}", f"{ARN}{name}-a1B2c3"):
@@ -80,5 +84,20 @@ def test_an_arn_without_its_end_means_the_secret_of_that_name_and_no_other() -> 
             assert found.secret.name == name
     for wrong in ("prod-", "prod-d", "prod-db-", "prod-db-a1B2c", "prod-db-a1B2c3d", "prod-other"):
         assert values.find(ARN + wrong) is None, wrong
-    for wrong in ("", "multi-cloud", f"{ARN}multi-cloud/other-a1B2c3", "arn:aws:s3:::multi-cloud/app_user"):
+    elsewhere = (
+        ARN.replace("central", "west"),
+        ARN.replace("eu-central-1", ""),
+        ARN.replace("aws", "aws-cn", 1),
+    )
+    for wrong in (
+        *(f"{other}prod" for other in elsewhere[:2]),
+        "",
+        "multi-cloud",
+        f"{ARN}multi-cloud/other-a1B2c3",
+        "arn:aws:s3:::multi-cloud/app_user",
+    ):
         assert values.find(wrong) is None, wrong
+    values.refresh()
+    assert values.find(f"{ARN}prod")
+    for other in (*elsewhere, ARN.replace("123456789012", "999999999999")):
+        assert values.find(f"{other}prod") is None, other

@@ -9,7 +9,6 @@ rebinding) or across origins; such a request is refused before a route is looked
 and a page loads its own style sheet and script and nothing else.
 """
 
-import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lockstep import __version__
-from lockstep.agent.server import listener_of, server_of
+from lockstep.agent.server import listener_of, names_of, refusal_of, run_until_signal
 from lockstep.operate.access import operator
 from lockstep.operate.formatting import absolute, clock_time, generation_name, relative, span
 from lockstep.operate.history import run_ending
@@ -49,9 +48,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 _METHODS = frozenset({"GET", "HEAD"})
-_OWN_SITES = frozenset({"same-origin", "none"})
-"""Of `Sec-Fetch-Site`: a request of the page itself, and an address that a person has typed
-(https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header)."""
 
 
 class Guard:
@@ -77,19 +73,10 @@ class Guard:
                 message["headers"] = [*message["headers"], *own]
             await send(message)
 
-        refused = self._refused(scope["method"], Headers(scope=scope))
+        refused = refusal_of(Headers(scope=scope), self._hosts)
+        if refused is None and scope["method"] not in _METHODS:
+            refused = PlainTextResponse("This page changes nothing.\n", 405, headers={"Allow": "GET, HEAD"})
         await (refused or self._app)(scope, receive, with_headers)
-
-    def _refused(self, method: str, headers: Headers) -> Response | None:
-        if headers.get("host", "").lower() not in self._hosts:
-            return PlainTextResponse("This address is not of this page.\n", 421)
-        origin = headers.get("origin")
-        is_own = origin is None or origin.lower().removeprefix("http://") in self._hosts
-        if not is_own or headers.get("sec-fetch-site", "none") not in _OWN_SITES:
-            return PlainTextResponse("Another site may not ask. Open the address by hand.\n", 403)
-        if method not in _METHODS:
-            return PlainTextResponse("This page changes nothing.\n", 405, headers={"Allow": "GET, HEAD"})
-        return None
 
 
 class Site:
@@ -178,8 +165,6 @@ def _asked(parameters: Mapping[str, str]) -> Asked:
 
 # The page as a process: it looks, and answers requests until it is told to end.
 
-HTTP = 80
-
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -200,21 +185,16 @@ class Address:
         return cls(listener, host, listener.getsockname()[1])
 
     @property
-    def _name(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-    @property
     def url(self) -> str:
         """To be opened."""
-        return f"http://{self._name}:{self.port}/"
+        return (
+            f"http://[{self.host}]:{self.port}/" if ":" in self.host else f"http://{self.host}:{self.port}/"
+        )
 
     @property
     def names(self) -> frozenset[str]:
-        """What a browser may call it: host and port, without the port where it is that of HTTP."""
-        hosts = (self._name, "localhost")
-        return frozenset(
-            {f"{host}:{self.port}" for host in hosts} | ({*hosts} if self.port == HTTP else set())
-        )
+        """What a browser may call it."""
+        return names_of(self.host, self.port)
 
 
 def serve_until_signal(plan: Plan, address: Address, *, ready: Callable[[], None]) -> None:
@@ -232,11 +212,6 @@ def serve_until_signal(plan: Plan, address: Address, *, ready: Callable[[], None
     calls = Calls(clock.monotonic)
     poller = Poller(Looker(plan, operator(plan, deadline_guard=calls.count), calls), clock)
     site = Site(poller, f"{plan.lock.table}, {plan.lock.region}", calls, clock)
-    server, end = server_of(app_of(site, address.names), graceful_seconds=2)
-
-    # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
     with poller.looking():
         ready()
-        server.run([address.listener])
+        run_until_signal(app_of(site, address.names), address.listener, graceful_seconds=2)
