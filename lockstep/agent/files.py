@@ -131,7 +131,8 @@ def login_of(app_user: str, connection_blob: str | None, database: str | None) -
     """
     try:
         user, generation = decode_app_user(app_user, store="", secret="")
-        databases = decode_databases(connection_blob, store="", secret="") if connection_blob else {}
+        read = database and connection_blob
+        databases = decode_databases(read, store="", secret="") if read else {}
         where = databases.get(database) if database else decode_connection(app_user, store="", secret="")
         if user is None or where is None:
             raise LoginFormError(database=database or "", code=NO_DATABASE if user else PLACEHOLDER)

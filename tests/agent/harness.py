@@ -21,7 +21,7 @@ NAME = "multi-cloud/app_user"
 TOKEN = "the-token"
 OVERLAP = timedelta(minutes=12)
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
-BOUND_SECONDS = 8.0
+BOUND_SECONDS = 90.0
 
 
 def app_user(generation: int) -> str:

@@ -1,13 +1,14 @@
 """The tests of the AWS agent, put to this one: each is the same here, or docs/agent.md says why it differs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lockstep.agent.values import Secret, Values
-from tests.agent.harness import OVERLAP, Address, FakeStore, World, answering
+from lockstep.agent.values import Values
+from tests.agent.harness import Address, FakeStore, World, answering
 
 TESTS = Path(__file__).resolve().parents[1]
 ROWS = [
@@ -28,8 +29,8 @@ HOW: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def agent() -> Iterator[Address]:
-    of = {"overlap": OVERLAP, "sources": {"aws": FakeStore(arn=ARN)}, "region": "us-west-2"}
-    values = Values([Secret(name=n, credential_id=n, **of) for n in ("MyTest", "My/Test")], World().clock)
+    one = replace(World().value.secret, sources={"aws": FakeStore(arn=ARN)}, region="us-west-2")
+    values = Values([replace(one, name=name) for name in ("MyTest", "My/Test")], World().clock)
     values.refresh()
     with answering(values) as address:
         yield address
