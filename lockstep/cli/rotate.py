@@ -26,10 +26,10 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.operate.access import operator
-from lockstep.operate.documents import Exit, Rotated, StateOfMachine, WouldRotate
+from lockstep.operate.documents import Exit, Rotated, WaitsFor, WouldRotate
 from lockstep.operate.execution import Ended, Execution, located, require_machine
-from lockstep.operate.formatting import absolute, clock_time, to_second, wants_json
-from lockstep.operate.state import Wait, waits_for
+from lockstep.operate.formatting import absolute, clock_time, wants_json
+from lockstep.operate.state import waits_for
 from lockstep.operate.verdict import Ending, next_step, of_last_run, of_record, ranked
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
@@ -39,7 +39,6 @@ from lockstep.protocol.errors import (
     advice_of,
     line_of,
 )
-from lockstep.protocol.lock_rule import Reason
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential
 from lockstep.protocol.names import DEFAULT_STACK
@@ -196,7 +195,7 @@ class After:
 
     text: str = ""
     next: str | None = None
-    wait: Wait | None = None
+    wait: WaitsFor | None = None
 
 
 def _after(plan: Plan, credential: Credential, ended: Ended, now: datetime, *, is_forced: bool) -> After:
@@ -213,8 +212,8 @@ def _after(plan: Plan, credential: Credential, ended: Ended, now: datetime, *, i
         ]
         return After(next=ranked(reasons)[0].next if reasons else None)
     if wait := waits_for(record, now, is_forced=is_forced):
-        step = None if wait.reason is Reason.HELD else next_step(record, credential, now)
-        return After(text=wait.describe(now), next=step, wait=wait)
+        step = None if wait.reason == "held" else next_step(record, credential, now)
+        return After(text=wait.meaning, next=step, wait=wait)
     if record.not_before and record.not_before > now:
         return After(text=f"nothing to repair, and the overlap ends at {clock_time(record.not_before, now)}")
     return After(text="what it waited for is over, so start it again")
@@ -236,7 +235,7 @@ def _run(plan: Plan, credential: Credential, asked: RunInput, arn: str) -> None:
     now, after = clock.now(), After()
     if ended.error is not None or ended.output.get("outcome") == SKIPPED:
         after = _after(plan, credential, ended, now, is_forced=asked.force)
-    _report(ended, after, now)
+    _report(ended, after)
 
 
 def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Ended | None:
@@ -244,19 +243,21 @@ def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Ended | None:
     told, ended = 0, None
     with Status("started", console=err) as running:
         for ended, states in execution.followed(clock):  # noqa: B007 - the last one is the answer
-            over = [s for s in states if s.left_at]
+            over = [s for s in states if s.seconds is not None]
             for state in over[told:] if aside else ():
-                say_aside(f"  {absolute(state.at, clock.now())}  {state.name}  {state.seconds:.1f} s")
+                say_aside(
+                    f"  {absolute(state.entered_at, clock.now())}  {state.state}  {state.seconds:.1f} s"
+                )
             told = len(over)
             for state in states[told:]:
-                running.update(f"{state.name}, since {absolute(state.at, clock.now())}")
+                running.update(f"{state.state}, since {absolute(state.entered_at, clock.now())}")
     return ended
 
 
-def _report(ended: Ended, after: After, now: datetime) -> None:
+def _report(ended: Ended, after: After) -> None:
     """Tell how it ended; exit code 1 where it failed."""
     if wants_json():
-        print_json(_document(ended, after, now))
+        print_json(_document(ended, after))
     elif ended.error is not None:
         complain(f"failed: {ended.error}: {ended.cause}")
         if (advice := advice_of(ended.error)) and advice not in ended.cause:
@@ -274,9 +275,8 @@ def _report(ended: Ended, after: After, now: datetime) -> None:
         raise typer.Exit(Exit.NO)
 
 
-def _document(ended: Ended, after: After, now: datetime) -> Rotated:
+def _document(ended: Ended, after: After) -> Rotated:
     failed = ended.error is not None
-    skipped = after.wait.document(now) if after.wait else None
     return Rotated(
         execution=ended.arn,
         status=ended.status,
@@ -285,8 +285,6 @@ def _document(ended: Ended, after: After, now: datetime) -> Rotated:
         error=ended.error or UNSET,
         cause=ended.cause if failed else UNSET,
         next=after.next if failed else UNSET,
-        waits_for=skipped if after.text and not failed else UNSET,
-        states=[
-            StateOfMachine(state=s.name, entered_at=to_second(s.at), seconds=s.seconds) for s in ended.states
-        ],
+        waits_for=after.wait if after.text and not failed else UNSET,
+        states=ended.states,
     )

@@ -29,7 +29,7 @@ from lockstep.cli.output import (
 from lockstep.operate import documents
 from lockstep.operate.access import operator
 from lockstep.operate.doctor.oci import vault_of
-from lockstep.operate.documents import Exit
+from lockstep.operate.documents import CreatedIn, Exit
 from lockstep.operate.formatting import wants_json
 from lockstep.operate.secrets import (
     AWS_QUOTA,
@@ -311,7 +311,8 @@ def _shown(rooms: Sequence[Room], *, is_dry: bool) -> None:
     for room in rooms:
         carried_out(room, is_dry=is_dry)
     if wants_json():
-        print_json(documents.Created(dry_run=is_dry, clouds=list(map(_document, rooms))))
+        clouds = [CreatedIn(cloud=r.cloud, counts=r.counts, secrets=r.described) for r in rooms]
+        print_json(documents.Created(dry_run=is_dry, clouds=clouds))
         return
     for room in rooms:
         show(room, is_dry=is_dry)
@@ -335,20 +336,3 @@ def show(room: Room, *, is_dry: bool = False) -> None:
 
 def _told(decision: Decision) -> str:
     return f" ({', '.join(f'{key}={value}' for key, value in decision.tags.items())})"
-
-
-def _document(room: Room) -> documents.CreatedIn:
-    return documents.CreatedIn(
-        cloud=room.cloud,
-        counts=room.counts,
-        secrets=[
-            documents.CreatedSecret(
-                secret=decision.name,
-                state=decision.action.value,
-                done=decision.is_done,
-                problems=decision.problems,
-                command=decision.command,
-            )
-            for decision in room.described
-        ],
-    )

@@ -39,7 +39,6 @@ from lockstep.operate.state import (
     lines,
     looked_at,
     of_logs,
-    reason_documents,
     state_of_unreadable,
     table_of,
 )
@@ -147,8 +146,8 @@ def _look(
     if wants_json():
         print_json(
             documents.Status(
-                verdict=verdict.value,
-                evidence=reason_documents(evidence),
+                verdict=verdict,
+                evidence=evidence,
                 credentials=[document(s, now) for s in states],
             )
         )
@@ -192,9 +191,7 @@ def _show(state: CredentialState, now: datetime) -> None:
     if state.next_run is None:
         say(f"  next run: {_NO_ANSWER}")
     elif state.next_run.waits_for:
-        say(
-            f"  next run: skipped now ({state.next_run.waits_for.describe(now)}); then {state.next_run.meaning}"
-        )
+        say(f"  next run: skipped now ({state.next_run.waits_for.meaning}); then {state.next_run.meaning}")
     else:
         say(f"  next run: {state.next_run.meaning}")
     _show_last(state, now)
@@ -279,9 +276,8 @@ def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> i
     found = watch(clouds.lock_table(), expected, now=clouds.clock.now())
     verdict = verdict_of(reason for reasons in found.reasons.values() for reason in reasons)
     if wants_json():
-        reasons = {of: reason_documents(named) for of, named in found.reasons.items()}
         print_json(
-            documents.Summary(verdict=verdict.value, reasons=reasons, metrics=found.metrics, ids=found.ids)
+            documents.Summary(verdict=verdict, reasons=found.reasons, metrics=found.metrics, ids=found.ids)
         )
     else:
         _show_fleet(found, verdict)

@@ -6,14 +6,17 @@ field that is UNSET is left out.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from lockstep.databases.findings import Finding, Outcome
+from lockstep.operate.secrets import Decision
+from lockstep.operate.verdict import Reason, Verdict
 from lockstep.plan.limits import Use
+from lockstep.protocol.model import ChainHead
 
 Time = Annotated[datetime, Meta(tz=True)]
 Action = Literal["rotate", "finish", "reconcile", "stop"]
@@ -46,13 +49,6 @@ class Refused(Struct, frozen=True, kw_only=True):
     """What stands in the place of an answer."""
 
     error: Error
-
-
-class Head(Struct, frozen=True, kw_only=True):
-    """The newest entry of an audit stream that the lock record knows."""
-
-    seq: int
-    hash: str
 
 
 class ClaimInFlight(Struct, frozen=True, kw_only=True):
@@ -132,16 +128,6 @@ class Run(Struct, frozen=True, kw_only=True):
     trigger: str = "?"
 
 
-class Reason(Struct, frozen=True, kw_only=True):
-    """Something that is the matter; `next` is the command that helps, `place` the database, store or cloud."""
-
-    kind: str
-    verdict: Literal["degraded", "down"]
-    place: str
-    meaning: str
-    next: str
-
-
 class Record(Struct, frozen=True, kw_only=True):
     """The lock record of a credential."""
 
@@ -154,7 +140,7 @@ class Record(Struct, frozen=True, kw_only=True):
     claim: ClaimInFlight | None
     next_due_at: Time | None
     not_before: Time | None
-    heads: dict[str, Head]
+    heads: Mapping[str, ChainHead]
 
 
 class Locks(Struct, frozen=True, kw_only=True):
@@ -176,8 +162,8 @@ class Credential(Record, frozen=True, kw_only=True):
     next_cloud: Literal["aws", "oci"]
     last_run: Run | None
     plan_digest: str
-    verdict: Literal["healthy", "degraded", "down"]
-    reasons: list[Reason]
+    verdict: Verdict
+    reasons: Sequence[Reason]
     in_sync: bool | None
     read: Literal["names", "values"]
     pending_since: Time | None
@@ -188,15 +174,15 @@ class Credential(Record, frozen=True, kw_only=True):
 class Status(Struct, frozen=True, kw_only=True):
     """What `lockstep status --json` prints. `verdict` is the worst; `evidence` says what is the matter with the log."""
 
-    verdict: Literal["healthy", "degraded", "down"]
-    evidence: list[Reason]
+    verdict: Verdict
+    evidence: Sequence[Reason]
     credentials: list[Credential]
 
 
 class Summary(Struct, frozen=True, kw_only=True):
     """What `lockstep status --summary --json` prints: the watch's numbers, what they count, and all reasons."""
 
-    verdict: Literal["healthy", "degraded", "down"]
+    verdict: Verdict
     reasons: Mapping[str, Sequence[Reason]]
     metrics: Mapping[str, float]
     ids: Mapping[str, Sequence[str]]
@@ -266,14 +252,33 @@ class Entries(Struct, frozen=True, kw_only=True):
     entries: list[EntryShown]
 
 
+class LoginState(StrEnum):
+    """Of the login that a username has now."""
+
+    CURRENT = "current"
+    EITHER = "current or previous"
+    IN_ROTATION = "in rotation"
+    PREVIOUS = "previous"
+    OLDER = "older"
+    REVOKED = "revoked"
+    NOT_ROTATED = "not rotated yet"
+
+
 class Login(Struct, frozen=True, kw_only=True):
-    """A username of a credential, and what its login is."""
+    """A username of a credential, and what its login is.
+
+    Attributes:
+        generations: Which it may be, the newest first. With one username all that are valid, since a server does not
+            say which password a session used; with several at most one. Empty: none logs in.
+        dies_at: When the next rotation may end what is not current, as the schedule stands; None: nothing is scheduled.
+        must_die: An emergency is in force, and ends it as soon as a run can.
+    """
 
     username: str
-    state: str
-    generations: Sequence[int]
-    dies_at: Time | None
-    must_die: bool
+    state: LoginState
+    generations: Sequence[int] = ()
+    dies_at: Time | None = None
+    must_die: bool = False
 
 
 class ClientSessions(Struct, frozen=True, kw_only=True):
@@ -313,7 +318,7 @@ class SessionsOfCredential(Struct, frozen=True, kw_only=True):
     credential: str
     current_generation: int | None
     promoted_at: Time | None
-    logins: list[Login]
+    logins: Sequence[Login]
     servers: list[SessionsOfServer]
 
 
@@ -324,7 +329,7 @@ class Sessions(Struct, frozen=True, kw_only=True):
 
 
 class StateOfMachine(Struct, frozen=True, kw_only=True):
-    """A state of an execution."""
+    """A state that an execution has entered; `seconds` is null while it is in it."""
 
     state: str
     entered_at: Time
@@ -342,7 +347,7 @@ class Rotated(Struct, frozen=True, kw_only=True):
     cause: str | UnsetType | None = UNSET
     next: str | UnsetType | None = UNSET
     waits_for: WaitsFor | UnsetType | None = UNSET
-    states: list[StateOfMachine]
+    states: Sequence[StateOfMachine]
 
 
 class WouldRotate(Struct, frozen=True, kw_only=True):
@@ -413,22 +418,12 @@ class PublishedPlan(Struct, frozen=True, kw_only=True):
     clouds: list[PublishedIn]
 
 
-class CreatedSecret(Struct, frozen=True, kw_only=True):
-    """A secret that was made or tagged, is to be, or is in the way."""
-
-    secret: str
-    state: str
-    done: bool
-    problems: Sequence[str]
-    command: str | None
-
-
 class CreatedIn(Struct, frozen=True, kw_only=True):
     """The secrets of a cloud."""
 
     cloud: str
     counts: Mapping[str, int]
-    secrets: list[CreatedSecret]
+    secrets: list[Decision]
 
 
 class Created(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,8 @@ from itertools import takewhile
 from typing import Any
 
 from lockstep.aws.clients import ErrorKind, aws_client, translated
+from lockstep.operate.documents import StateOfMachine
+from lockstep.operate.formatting import to_second
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
     Environment,
@@ -30,24 +32,6 @@ EVENTS_AT_ONCE = 10
 """Of the history. A state that calls a function has five."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entered:
-    """A state that an execution has entered.
-
-    Attributes:
-        left_at: When the next one was entered, or the execution ended; None while it is in this one.
-    """
-
-    name: str
-    at: datetime
-    left_at: datetime | None = None
-
-    @property
-    def seconds(self) -> float | None:
-        """How long it was there."""
-        return (self.left_at - self.at).total_seconds() if self.left_at else None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Ended:
     """An execution that has ended.
@@ -65,7 +49,7 @@ class Ended:
     output: dict[str, Any]
     error: str | None
     cause: str
-    states: tuple[Entered, ...]
+    states: tuple[StateOfMachine, ...]
 
 
 class Execution:
@@ -83,10 +67,10 @@ class Execution:
                 stateMachineArn=state_machine_arn, input=json.dumps(write(asked))
             )
         self.arn: str = started["executionArn"]
-        self._entered: list[Entered] = []
+        self._entered: list[tuple[str, datetime]] = []
         self._last_event = 0
 
-    def look(self) -> tuple[dict[str, Any], tuple[Entered, ...]]:
+    def look(self) -> tuple[dict[str, Any], tuple[StateOfMachine, ...]]:
         """Its description, and all states so far.
 
         Raises:
@@ -116,12 +100,12 @@ class Execution:
         new = list({event["id"]: event for event in unknown}.values())
         self._last_event = new[0]["id"] if new else self._last_event
         self._entered += [
-            Entered(name=event["stateEnteredEventDetails"]["name"], at=event["timestamp"])
+            (event["stateEnteredEventDetails"]["name"], event["timestamp"])
             for event in reversed(new)
             if "stateEnteredEventDetails" in event
         ]
 
-    def followed(self, clock: Clock) -> Iterator[tuple[Ended | None, tuple[Entered, ...]]]:
+    def followed(self, clock: Clock) -> Iterator[tuple[Ended | None, tuple[StateOfMachine, ...]]]:
         """How it has ended, None as long as it has not, and all states so far, at each look; gives up after a while.
 
         Raises:
@@ -165,12 +149,13 @@ def located(plan: Plan, stack: str) -> str:
     return f"arn:{partition}:states:{region}:{account}:stateMachine:{state_machine_name(stack)}:{LIVE}"
 
 
-def _until_next(entered: list[Entered], stopped: datetime | None) -> Iterator[Entered]:
-    for state, left_at in zip(entered, [*(s.at for s in entered[1:]), stopped], strict=False):
-        yield Entered(name=state.name, at=state.at, left_at=left_at)
+def _until_next(entered: list[tuple[str, datetime]], stopped: datetime | None) -> Iterator[StateOfMachine]:
+    for (name, at), left_at in zip(entered, [*(at for _, at in entered[1:]), stopped], strict=False):
+        seconds = (left_at - at).total_seconds() if left_at else None
+        yield StateOfMachine(state=name, entered_at=to_second(at), seconds=seconds)
 
 
-def _ended(arn: str, shown: dict[str, Any], states: tuple[Entered, ...]) -> Ended:
+def _ended(arn: str, shown: dict[str, Any], states: tuple[StateOfMachine, ...]) -> Ended:
     succeeded = shown["status"] == "SUCCEEDED"
     return Ended(
         arn=arn,

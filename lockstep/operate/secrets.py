@@ -5,12 +5,12 @@ What a secret holds and says of itself before its first rotation.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from msgspec import Struct, ValidationError, convert
+from msgspec import Struct, ValidationError, convert, structs
 
 from lockstep.aws.clients import STORE_ERRORS, translated
 from lockstep.aws.reads import Client
@@ -139,23 +139,24 @@ class Action(StrEnum):
     REFUSE = "in the way"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(
+    Struct, frozen=True, kw_only=True, rename={"name": "secret", "action": "state", "is_done": "done"}
+):
     """What becomes of a secret.
 
     Attributes:
-        tags: To be set; of a secret that is to be made, all that it gets.
+        is_done: Whether it was made or tagged now.
         problems: Why it is refused, or what else is wrong with it, which is not changed.
         command: What a person runs where it is refused.
-        is_done: Whether it was made or tagged now.
+        tags: To be set; of a secret that is to be made, all that it gets.
     """
 
     name: str
     action: Action
-    tags: Mapping[str, str] = field(default_factory=dict)
+    is_done: bool = False
     problems: tuple[str, ...] = ()
     command: str | None = None
-    is_done: bool = False
+    tags: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -396,14 +397,14 @@ def settled(place: Place, decision: Decision, sleep: Callable[[float], None]) ->
     """
     if decision.action is Action.TAG:
         _patiently(partial(place.tag, decision), sleep)
-        return replace(decision, is_done=True)
+        return structs.replace(decision, is_done=True)
     if _patiently(partial(place.make, decision), sleep):
-        return replace(decision, is_done=True)
+        return structs.replace(decision, is_done=True)
     # Somebody else has made it, or a reply of ours was lost.
     found = _patiently(partial(place.decide, decision.name), sleep)
     if found.action is Action.MAKE:
         return place.taken(decision.name)
-    return replace(found, action=Action.NOTHING) if found.action is Action.TAG else found
+    return structs.replace(found, action=Action.NOTHING) if found.action is Action.TAG else found
 
 
 def looked_at(place: Place, name: str, sleep: Callable[[float], None]) -> Decision:

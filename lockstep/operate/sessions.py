@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from functools import partial
 
 from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
 from lockstep.operate import documents
-from lockstep.operate.documents import ClientSessions, SessionsOfLogin
+from lockstep.operate.documents import ClientSessions, Login, LoginState, SessionsOfLogin
 from lockstep.operate.formatting import clock_time, to_second
 from lockstep.operate.state import promoted_at
 from lockstep.plan.fields import format_duration
@@ -27,57 +26,29 @@ Answer = SessionList | NotCountable | LockstepError
 # What becomes of the login that each username of a credential has. Pure.
 
 
-class State(StrEnum):
-    """Of the login that a username has now."""
-
-    CURRENT = "current"
-    EITHER = "current or previous"
-    IN_ROTATION = "in rotation"
-    PREVIOUS = "previous"
-    OLDER = "older"
-    REVOKED = "revoked"
-    NOT_ROTATED = "not rotated yet"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginState:
-    """The login of a username.
-
-    Attributes:
-        generations: Which it may be, the newest first. With one username all that are valid, since a server does not
-            say which password a session used; with several at most one. Empty: none logs in.
-        dies_at: When the next rotation may end what is not current, as the schedule stands; None: nothing is scheduled.
-        must_die: An emergency is in force, and ends it as soon as a run can.
-    """
-
-    username: str
-    state: State
-    generations: tuple[int, ...] = ()
-    dies_at: datetime | None = None
-    must_die: bool = False
-
-    def text(self, now: datetime) -> str:
-        """The state in words."""
-        if self.state in {State.CURRENT, State.NOT_ROTATED}:
-            return self.state + (", to be revoked" if self.must_die else "")
-        if self.state is State.REVOKED:
+def login_text(login: Login, now: datetime) -> str:
+    """The state of a login in words."""
+    match login.state:
+        case LoginState.CURRENT | LoginState.NOT_ROTATED:
+            return login.state + (", to be revoked" if login.must_die else "")
+        case LoginState.REVOKED:
             return "revoked, new logins are refused"
-        if self.state is State.IN_ROTATION:
-            return self.state
-        if self.must_die:
-            end = "to be revoked"
-        elif self.dies_at is None:
-            end = "revoked by the next rotation"
-        elif self.dies_at <= now:
-            end = "revoked by the next run"
-        else:
-            end = f"revoked in {format_duration(self.dies_at - now)}"
-        return f"{self.state}, {'the latter ' if self.state is State.EITHER else ''}{end}"
+        case LoginState.IN_ROTATION:
+            return login.state
+    if login.must_die:
+        end = "to be revoked"
+    elif login.dies_at is None:
+        end = "revoked by the next rotation"
+    elif login.dies_at <= now:
+        end = "revoked by the next run"
+    else:
+        end = f"revoked in {format_duration(login.dies_at - now)}"
+    return f"{login.state}, {'the latter ' if login.state is LoginState.EITHER else ''}{end}"
 
 
 def login_states(
     record: LockRecord, credential: Credential, username_of: Callable[[int], str | None]
-) -> list[LoginState]:
+) -> list[Login]:
     """The state of each username's login, in the plan's order.
 
     Args:
@@ -88,10 +59,10 @@ def login_states(
     """
     current = record.current_generation
     if current is None:
-        return [LoginState(username=u, state=State.NOT_ROTATED) for u in credential.usernames]
+        return [Login(username=u, state=LoginState.NOT_ROTATED) for u in credential.usernames]
     valid = record.valid | {current}
     if len(credential.usernames) == 1:
-        state = State.CURRENT if valid == {current} else State.EITHER
+        state = LoginState.CURRENT if valid == {current} else LoginState.EITHER
         newest = tuple(sorted(valid, reverse=True))
         return [_login(record, credential.usernames[0], state, newest, dies_at=_next(record))]
     return _of_several(record, credential, _holders({*valid, *_in_flight(record)}, username_of))
@@ -107,7 +78,7 @@ def _holders(generations: set[int], username_of: Callable[[int], str | None]) ->
     return {username: generation for username, generation in found.items() if username is not None}
 
 
-def _of_several(record: LockRecord, credential: Credential, held: Mapping[str, int]) -> list[LoginState]:
+def _of_several(record: LockRecord, credential: Credential, held: Mapping[str, int]) -> list[Login]:
     idle = [u for u in credential.usernames if u not in held]
     # Each rotation gives a new value to the username that base does not have (protocol C4).
     turns = [*idle, *sorted((u for u in credential.usernames if u in held), key=lambda u: held[u])]
@@ -117,14 +88,14 @@ def _of_several(record: LockRecord, credential: Credential, held: Mapping[str, i
     for username in credential.usernames:
         generation = held.get(username)
         if generation is None:
-            found.append(LoginState(username=username, state=State.REVOKED))
+            found.append(Login(username=username, state=LoginState.REVOKED))
             continue
         if generation in _in_flight(record):
-            state = State.IN_ROTATION
+            state = LoginState.IN_ROTATION
         elif generation == record.current_generation:
-            state = State.CURRENT
+            state = LoginState.CURRENT
         else:
-            state = State.PREVIOUS if generation == previous else State.OLDER
+            state = LoginState.PREVIOUS if generation == previous else LoginState.OLDER
         turn: timedelta = credential.schedule.interval * turns.index(username)
         found.append(
             _login(record, username, state, (generation,), dies_at=soonest + turn if soonest else None)
@@ -135,17 +106,17 @@ def _of_several(record: LockRecord, credential: Credential, held: Mapping[str, i
 def _login(
     record: LockRecord,
     username: str,
-    state: State,
+    state: LoginState,
     generations: tuple[int, ...],
     *,
     dies_at: datetime | None,
-) -> LoginState:
+) -> Login:
     must_die = record.is_revoking and generations[-1] <= (record.revoke_through or 0)
-    return LoginState(
+    return Login(
         username=username,
         state=state,
         generations=generations,
-        dies_at=None if state in {State.CURRENT, State.IN_ROTATION} else dies_at,
+        dies_at=None if state in {LoginState.CURRENT, LoginState.IN_ROTATION} else dies_at,
         must_die=must_die,
     )
 
@@ -171,7 +142,7 @@ class OpenSessions:
 
     credential: Credential
     record: LockRecord
-    logins: Sequence[LoginState]
+    logins: Sequence[Login]
     answers: dict[str, Answer]
     now: datetime
 
@@ -292,7 +263,7 @@ def lines(found: OpenSessions) -> Iterator[str]:
 
 
 def _row(
-    name: str, answer: SessionList, login: LoginState, count: SessionsOfLogin, now: datetime
+    name: str, answer: SessionList, login: Login, count: SessionsOfLogin, now: datetime
 ) -> tuple[str, ...]:
     least = "" if answer.ages_are_exact else "at least "
     before = oldest = "?" if count.sessions else "-"
@@ -307,7 +278,7 @@ def _row(
     if count.clients_in_all > MOST_CLIENTS:
         clients.append(f"and {count.clients_in_all - MOST_CLIENTS} more")
     generations = " or ".join(map(str, login.generations)) or "-"
-    shown = (login.username, generations, login.text(now), str(count.sessions), before, oldest)
+    shown = (login.username, generations, login_text(login, now), str(count.sessions), before, oldest)
     return (name, *shown, ", ".join(clients))
 
 
@@ -331,7 +302,7 @@ def _meaning(found: OpenSessions) -> Iterator[str]:
     if not answers or found.current is None:
         return
     yield f"BEFORE: connected before generation {found.current} was promoted, so with an earlier one."
-    if any(login.state is State.EITHER for login in found.logins):
+    if any(login.state is LoginState.EITHER for login in found.logins):
         yield "With one username no server says which password a session used: those after that may have used either."
     if not all(answer.ages_are_exact for answer in answers):
         yield "At least: MySQL and MariaDB keep no time of connection; counted from a session's last statement."
@@ -346,16 +317,7 @@ def document(found: OpenSessions) -> documents.SessionsOfCredential:
         credential=found.credential.id,
         current_generation=found.current,
         promoted_at=to_second(found.promoted_at),
-        logins=[
-            documents.Login(
-                username=login.username,
-                state=login.state.value,
-                generations=login.generations,
-                dies_at=to_second(login.dies_at),
-                must_die=login.must_die,
-            )
-            for login in found.logins
-        ],
+        logins=found.logins,
         servers=[_server_document(found, name, answer) for name, answer in found.answers.items()],
     )
 

@@ -7,12 +7,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from msgspec import structs
+
 from lockstep.audit.confirmed import Digests, recent_digests
 from lockstep.audit.confirmed import Verdict as AuditVerdict
 from lockstep.audit.digest import UNSEEN, Evidence
 from lockstep.operate import documents
 from lockstep.operate.access import evidence_of, named_stores
-from lockstep.operate.documents import FEW, Action, Run, WaitsFor
+from lockstep.operate.documents import FEW, Action, ClaimInFlight, NextRun, Record, Run, WaitsFor
 from lockstep.operate.formatting import clock_time, to_second
 from lockstep.operate.history import last_runs
 from lockstep.operate.verdict import (
@@ -177,57 +179,6 @@ def judged(cases: Iterable[Served], judge: Callable[[Served], JudgedT]) -> list[
 # What a run that started now would do, as a pure function over what was read. It probes and changes nothing.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """What a run waits for.
-
-    Attributes:
-        until: When that is over; None for a pause, which ends by an order, and for a holder without an end.
-        holder: The run that holds the lock.
-    """
-
-    credential_id: str
-    reason: Against
-    until: datetime | None = None
-    holder: str | None = None
-
-    def describe(self, now: datetime) -> str:
-        """The same, in words."""
-        end = clock_time(self.until, now) if self.until else "somebody gives it back"
-        match self.reason:
-            case Against.HELD:
-                return f"{self.holder} holds the lock until {end}"
-            case Against.PAUSED:
-                return f"paused, until `lockstep resume {self.credential_id}`"
-            case Against.NOT_DUE:
-                return f"not due before {end}"
-
-    def document(self, now: datetime) -> WaitsFor:
-        """The same, for other programs."""
-        return WaitsFor(
-            reason=self.reason.value,
-            until=to_second(self.until),
-            holder=self.holder,
-            meaning=self.describe(now),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """What the next run does.
-
-    Attributes:
-        action: `rotate`, `finish`, `reconcile`, or `stop` where it would end without a change; None where that depends
-            on values that were not read.
-        meaning: The same, as a sentence.
-        waits_for: Why a run that starts now would be skipped; None: it would not.
-    """
-
-    action: Action | None
-    meaning: str
-    waits_for: Wait | None
-
-
 def in_sync(record: LockRecord, cases: Sequence[Served]) -> bool | None:
     """Whether every store serves the same login, and the one that the lock record knows.
 
@@ -251,7 +202,7 @@ def _is_in_sync(record: LockRecord, current: Served) -> bool:
 
 def forecast(
     record: LockRecord, cases: Sequence[Served], credential: Credential, *, now: datetime
-) -> Forecast:
+) -> NextRun:
     """What the next run does, and what it waits for; the waiting by the condition of AcquireLock, not forced.
 
     Args:
@@ -266,7 +217,7 @@ def forecast(
     [(action, meaning), *others] = judged(cases, partial(_foreseen, record, credential, starts))
     for _, other in others:
         action, meaning = None, f"{meaning}; or, if the stores hold placeholders only: {other}"
-    return Forecast(action=action, meaning=meaning, waits_for=waits)
+    return NextRun(action=action, meaning=meaning, waits_for=waits)
 
 
 def _foreseen(
@@ -288,7 +239,7 @@ def _foreseen(
             return "reconcile", "find a login that works on every database, and serve it from every store"
 
 
-def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> Wait | None:
+def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> WaitsFor | None:
     """Why a run that starts now would be skipped, by the condition of AcquireLock; None: it would not.
 
     Args:
@@ -299,9 +250,15 @@ def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> 
     reason = reason_against(record, now=now, is_forced=is_forced)
     if reason is None:
         return None
-    ends = {Against.HELD: record.expires_at, Against.NOT_DUE: record.next_due_at}
+    until = {Against.HELD: record.expires_at, Against.NOT_DUE: record.next_due_at}.get(reason)
+    end = clock_time(until, now) if until else "somebody gives it back"
+    meanings = {
+        Against.HELD: f"{record.holder} holds the lock until {end}",
+        Against.PAUSED: f"paused, until `lockstep resume {record.credential_id}`",
+        Against.NOT_DUE: f"not due before {end}",
+    }
     holder = record.holder if reason is Against.HELD else None
-    return Wait(credential_id=record.credential_id, reason=reason, until=ends.get(reason), holder=holder)
+    return WaitsFor(reason=reason.value, until=until, holder=holder, meaning=meanings[reason])
 
 
 # What a credential's record says to a person: how old its value is, and who rotates it next.
@@ -392,7 +349,7 @@ class CredentialState:
     has_standby: bool
     look: StoreSnapshot
     is_in_sync: bool | None
-    next_run: Forecast | None
+    next_run: NextRun | None
     last_run: Run | None
     unread: Mapping[str, LockstepError]
     reasons: Sequence[Reason]
@@ -442,10 +399,10 @@ def state_of(
     told = {name: a for name, a in look.answers.items() if not isinstance(a, LockstepError)}
     wrong = [n for n, a in look.answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
     is_in_sync: bool | None = False if wrong else None
-    next_run: Forecast | None = None
+    next_run: NextRun | None = None
     if wrong:
         meaning = f"change nothing, because what store {wrong[0]} has cannot be used"
-        next_run = Forecast(action="stop", meaning=meaning, waits_for=waits_for(record, now))
+        next_run = NextRun(action="stop", meaning=meaning, waits_for=waits_for(record, now))
     elif told and len(told) == len(look.answers):
         cases = possible(told)
         is_in_sync, next_run = in_sync(record, cases), forecast(record, cases, credential, now=now)
@@ -462,7 +419,7 @@ def state_of(
     if wrong:  # No run does anything before that.
         first = next(reason.next for reason in of_contents if reason.place == wrong[0])
         run = run_command(credential)
-        reasons = [replace(r, next=first) if r.next == run else r for r in reasons]
+        reasons = [structs.replace(r, next=first) if r.next == run else r for r in reasons]
     return CredentialState(
         record=record,
         credential=credential,
@@ -530,34 +487,14 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
         next_cloud=next_cloud(record, state.credential, now, has_standby=state.has_standby),
         last_run=state.last_run,
         plan_digest=state.credential.plan_digest,
-        verdict=state.verdict.value,
-        reasons=reason_documents(state.reasons),
+        verdict=state.verdict,
+        reasons=state.reasons,
         in_sync=state.is_in_sync,
         read=state.look.depth,
         pending_since=to_second(since) if isinstance(since, datetime) else None,
         stores=[_store_document(name, answer) for name, answer in state.look.answers.items()],
-        next_run=documents.NextRun(
-            action=state.next_run.action,
-            meaning=state.next_run.meaning,
-            waits_for=state.next_run.waits_for.document(now) if state.next_run.waits_for else None,
-        )
-        if state.next_run
-        else None,
+        next_run=state.next_run,
     )
-
-
-def reason_documents(reasons: Iterable[Reason]) -> list[documents.Reason]:
-    """Reasons, for other programs."""
-    return [
-        documents.Reason(
-            kind=reason.kind.value,
-            verdict="down" if reason.verdict is Verdict.DOWN else "degraded",
-            place=reason.place,
-            meaning=reason.text,
-            next=reason.next,
-        )
-        for reason in reasons
-    ]
 
 
 def evidence_reasons(plan: Plan, clouds: Clouds, now: datetime) -> list[Reason]:
@@ -613,26 +550,10 @@ def record_fields(record: LockRecord) -> dict[str, Any]:
     """The lock record, as the fields of `documents.Record`."""
     claim = record.claim
     return {
+        **{name: getattr(record, name, None) for name in Record.__struct_fields__},
         "credential": record.credential_id,
-        "holder": record.holder,
-        "fence": record.fence,
-        "expires_at": to_second(record.expires_at),
-        "current_generation": record.current_generation,
         "valid": sorted(record.valid),
-        "claim": documents.ClaimInFlight(
-            kind=claim.kind.value,
-            generation=claim.generation,
-            base_generation=claim.base_generation,
-            promoting=record.promoting,
-            rotation_id=claim.rotation_id,
-        )
-        if claim
-        else None,
-        "next_due_at": to_second(record.next_due_at),
-        "not_before": to_second(record.not_before),
-        "heads": {
-            stream: documents.Head(seq=head.seq, hash=head.hash) for stream, head in record.heads.items()
-        },
+        "claim": claim and ClaimInFlight(**structs.asdict(claim), promoting=record.promoting),
     }
 
 

@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from msgspec import Struct, field, structs
+
 from lockstep.protocol.deadlines import CLOCK_SKEW, IMPORT_LEASE, LEASE
 from lockstep.protocol.errors import (
     AccountMissingError,
@@ -87,25 +89,26 @@ _OF_CONTENT = _names(SecretMalformedError, StoresDivergedError)
 """Errors of a run that could use nothing that a store holds; names of versions do not say what that is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """Something that a person should know.
+class Reason(Struct, frozen=True, kw_only=True):
+    """Something that is the matter, as people and programs are told it.
 
     Attributes:
-        text: One sentence or two.
-        next: The command that helps.
+        verdict: What it makes of the credential.
         place: The database, store or cloud; of a record that cannot be read the name of the error.
+        text: One sentence or two; programs know it as `meaning`.
+        next: The command that helps.
     """
 
     kind: Kind
-    text: str
-    next: str
+    verdict: Verdict = Verdict.DEGRADED
     place: str = ""
+    text: str = field(name="meaning")
+    next: str
 
-    @property
-    def verdict(self) -> Verdict:
-        """What it makes of the credential."""
-        return Verdict.DOWN if self.kind in _DOWN else Verdict.DEGRADED
+    def __post_init__(self) -> None:
+        """A kind has its verdict."""
+        if self.kind in _DOWN:
+            structs.force_setattr(self, "verdict", Verdict.DOWN)
 
 
 class Watched(Protocol):

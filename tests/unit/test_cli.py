@@ -391,7 +391,7 @@ def test_the_forecast_follows_the_rules_and_names_tell_the_same_or_nothing(name:
     by_names = possible({f"store-{n}": names_of(v) for n, v in enumerate(values)})
     found, named = (forecast(lock_record, cases, PLANNED, now=NOW) for cases in (by_values, by_names))
     assert (in_sync(lock_record, by_values), found.action) == (expected_in_sync, action)
-    assert (waits_for or "") in (found.waits_for.describe(NOW) if found.waits_for else "")
+    assert (waits_for or "") in (found.waits_for.meaning if found.waits_for else "")
     assert (waits_for is None) == (found.waits_for is None) == (named.waits_for is None)
     if name in DECIDED_BY_VALUES:
         assert (in_sync(lock_record, by_names), named.action) == (None, None)

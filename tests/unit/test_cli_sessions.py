@@ -7,15 +7,15 @@ import pytest
 from msgspec import structs
 
 from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
+from lockstep.operate.documents import Login, LoginState
 from lockstep.operate.sessions import (
     MOST_CLIENTS,
     Answer,
-    LoginState,
     OpenSessions,
-    State,
     document,
     lines,
     login_states,
+    login_text,
 )
 from lockstep.operate.state import promoted_at
 from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
@@ -87,7 +87,10 @@ def test_what_becomes_of_each_login(found: LockRecord, usernames: str, expected:
 
     told = [
         ", ".join(
-            [f"{login.username} {login.text(NOW)}", *filter(None, [" ".join(map(str, login.generations))])]
+            [
+                f"{login.username} {login_text(login, NOW)}",
+                *filter(None, [" ".join(map(str, login.generations))]),
+            ]
         )
         for login in login_states(found, credential(*usernames), read)
     ]
@@ -121,8 +124,8 @@ def counted(**answers: Answer) -> OpenSessions:
         credential=of,
         record=record(plan=of.plan_digest, not_before=PROMOTED + of.schedule.overlap),
         logins=(
-            LoginState(username="a", state=State.CURRENT, generations=(41,)),
-            LoginState(username="b", state=State.PREVIOUS, generations=(40,), dies_at=DUE),
+            Login(username="a", state=LoginState.CURRENT, generations=(41,)),
+            Login(username="b", state=LoginState.PREVIOUS, generations=(40,), dies_at=DUE),
         ),
         answers={name.replace("_at_", "@"): answer for name, answer in answers.items()},
         now=NOW,
