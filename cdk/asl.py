@@ -18,6 +18,10 @@ _LAMBDA_ERRORS = (
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
     "Lambda.TooManyRequestsException",
+    # Nothing ran: the function is inactive, or the network gave it no interface (API of Lambda, Invoke).
+    "Lambda.ResourceNotReadyException",
+    *("Lambda.EC2ThrottledException", "Lambda.ENINotReadyException", "Lambda.ENILimitReachedException"),
+    "Lambda.SubnetIPAddressLimitReachedException",
     "Lambda.Unknown",
     "Runtime.ExitError",
     "Sandbox.Timedout",
@@ -29,11 +33,11 @@ https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.htm
 """
 _DYNAMODB_ERRORS = (
     "DynamoDB.ProvisionedThroughputExceededException",
-    "DynamoDB.RequestLimitExceeded",
+    *("DynamoDB.RequestLimitExceeded", "DynamoDB.RequestLimitExceededException"),
     "DynamoDB.ThrottlingException",
     "DynamoDB.InternalServerError",
     "DynamoDB.InternalServerErrorException",
-    "DynamoDB.SdkClientException",
+    *("DynamoDB.SdkClientException", "DynamoDB.AmazonDynamoDBException"),
     "States.Timeout",
 )
 """The names of LOCK_POLICY's error where the state machine calls DynamoDB itself."""

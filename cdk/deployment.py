@@ -220,31 +220,12 @@ def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
             f"runners.aws.federation.kms_key: {client_key} is another key's; name one that only signs for the "
             f"application, such as alias/{stack}-oci-client"
         )
-    _check_key_arns(plan)
     if plan.audit.aws.retention % timedelta(days=1):
         raise NotDeployableError("audit.aws.retention: must be whole days")
     for credential in plan.credentials:
         if 2 * credential.schedule.interval > LONGEST_ALARM:
             raise NotDeployableError(
                 f"credentials.{credential.id}.interval: must be half a week at most, or no alarm sees that it is stale"
-            )
-
-
-def _check_key_arns(plan: Plan) -> None:
-    """A policy that names an alias by its ARN lets nobody use the key behind it.
-
-    https://docs.aws.amazon.com/kms/latest/developerguide/alias-authorization.html
-    """
-    audit = plan.audit.aws
-    named = [("audit.aws.mac_key", audit.mac_key), ("audit.aws.order_key", audit.order_key)]
-    named += [("audit.aws.retired_mac_keys", key) for key in audit.retired_mac_keys]
-    named += [("runners.aws.federation.kms_key", key) for key in (client_key_name(plan),) if key]
-    for place, key in named:
-        head, is_alias, alias = key.partition(":alias/")
-        if is_alias and head.startswith("arn:"):
-            raise NotDeployableError(
-                f"{place}: {key} is the ARN of an alias, and a policy must name the key; give the ARN of the key"
-                + ("" if place.endswith("retired_mac_keys") else f", or alias/{alias}")
             )
 
 

@@ -173,15 +173,13 @@ def _policy_of(deployment: Deployment, account: Account, bucket: str) -> list[Ma
     arn = f"arn:{account.partition}:s3:::{bucket}"
     if bucket == plan_bucket_name(deployment.plan.audit.aws.bucket):
         return [new_plans_only(arn)]
-    settings, region = deployment.settings, deployment.plan.lock.region
+    settings = deployment.settings
     roles = f"arn:{account.partition}:iam::{account.id}:role"
     policy = AuditPolicy(
         bucket_arn=arn,
-        writers=[f"{roles}/{settings.role_name('audit', region)}", *settings.operators],
-        digester=f"{roles}/{settings.role_name('digest', region)}",
-        break_glass=settings.audit_break_glass_role,
+        settings=settings,
+        functions=settings.evidence_roles(roles, deployment.plan.lock.region),
         deployer=f"{roles}/ROLE-THAT-MANAGES-THE-BUCKET",
-        removable=settings.object_lock == "governance",
     )
     return policy.statements()
 

@@ -171,14 +171,11 @@ class Foundation(Construct):
         self.key_arns = [self.key.key_arn, *settings.adopt.keys]
         audit, adopt = plan.audit.aws, settings.adopt
         roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role"
-        role, self._digester = (
-            f"{roles}/{settings.role_name(f, plan.lock.region)}" for f in ("audit", "digest")
-        )
-        self._writers = [role, *settings.operators]
-        self.mac_key = named_key(self, audit.mac_key, _MAC_KEY, adopt=adopt, signers=[role])
+        self._roles = settings.evidence_roles(roles, plan.lock.region)
+        self.mac_key = named_key(self, audit.mac_key, _MAC_KEY, adopt=adopt, signers=[self._roles["audit"]])
         self.order_key = named_key(self, audit.order_key, _ORDER_KEY, adopt=adopt, signers=settings.operators)
         digests, client = digest_alias(settings.stack), client_key_name(plan)
-        self.digest_key = named_key(self, digests, _DIGEST_KEY, adopt=adopt, signers=[self._digester])
+        self.digest_key = named_key(self, digests, _DIGEST_KEY, adopt=adopt, signers=[self._roles["digest"]])
         self.client_key = named_key(self, client, _CLIENT_KEY, adopt=adopt) if client else None
         self._made_table = None if plan.lock.table in adopt.existing else self._lock_table(plan, settings)
         # By name, so that nothing waits for it: see `make_table_last`.
@@ -326,12 +323,7 @@ class Foundation(Construct):
             # A policy would take the placeholder for a variable of its own.
             deployer = deployer.replace(f"${{AWS::{placeholder}}}", token)
         return AuditPolicy(
-            bucket_arn=bucket.bucket_arn,
-            writers=self._writers,
-            digester=self._digester,
-            break_glass=settings.audit_break_glass_role,
-            deployer=deployer,
-            removable=settings.object_lock == "governance",
+            bucket_arn=bucket.bucket_arn, settings=settings, functions=self._roles, deployer=deployer
         )
 
 

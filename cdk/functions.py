@@ -266,10 +266,11 @@ class Functions(Construct):
                 "lockstep": iam.PolicyDocument(
                     statements=[
                         *granted,
-                        *identities.statements(self._grants, step, arn),
+                        *identities.statements(self._grants, step),
                         *self._grants.read_plan(),
                         permissions.logs(log.log_group_arn),
                         permissions.trace(),
+                        permissions.from_code_only(arn),
                         *(permissions.network(arn) if groups else []),
                     ]
                 )
@@ -339,14 +340,11 @@ class Functions(Construct):
 
     def _image(self, handler: str) -> lambda_.Code:
         plan, *ca_files = self._shipped_files()
-        arguments = {"PLAN": plan}
-        if self._settings.base_image:
-            arguments["BASE"] = self._settings.base_image
         return lambda_.Code.from_asset_image(
             str(ROOT),
             file="functions/Dockerfile",
             cmd=[handler],
-            build_args=arguments,
+            build_args={"PLAN": plan},
             platform=_PLATFORMS[self._settings.architecture],
             # Only the files of the bundle, so that no other change builds a new image.
             exclude=["*", *(f"!{path}" for path in [*sources("aws"), plan, *ca_files]), "**/__pycache__"],

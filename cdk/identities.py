@@ -43,20 +43,19 @@ def key_kind(plan: Plan, step: str) -> SecretKind:
     return SecretKind.RUNNER_READER_KEY if only_reads else SecretKind.RUNNER_KEY
 
 
-def statements(grants: Grants, step: str, function_arn: str) -> Statements:
+def statements(grants: Grants, step: str) -> Statements:
     """What a step needs in AWS to be somebody in OCI.
 
     Args:
         grants: Of the stack.
         step: The step.
-        function_arn: Its function, without a qualifier.
     """
     if step not in steps_in_oci(grants.plan):
         return []
     to_oci = grants.plan.runners.aws.compile()
     kinds = [key_kind(grants.plan, step)] if grants.plan.runners.aws.secrets else []
     return [
-        *([_token(to_oci, function_arn)] if isinstance(to_oci, FederationToOci) else []),
+        *([_token(to_oci)] if isinstance(to_oci, FederationToOci) else []),
         *([_sign(grants.client_key)] if grants.client_key else []),
         *grants.secrets("OciKey", READ, kinds),
         *grants.secret_keys(["kms:Decrypt"], kinds, sid="OciKeyKey"),
@@ -71,20 +70,18 @@ def principals(plan: Plan, role_arn: Callable[[str], str]) -> dict[str, str]:
     return {step: role_arn(step) for step in steps_in_oci(plan)}
 
 
-def _token(to_oci: FederationToOci, function_arn: str) -> iam.PolicyStatement:
-    """Ask STS for a token about the own role, for OCI alone, from the code of the own function alone.
+def _token(to_oci: FederationToOci) -> iam.PolicyStatement:
+    """Ask STS for a token about the own role, for OCI alone.
 
     The call has no resource
     (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_outbound_policies.html). A request without an
-    audience would meet ForAllValues. The key `lambda:SourceFunctionArn` is in every request of a function's code
-    (https://docs.aws.amazon.com/lambda/latest/dg/permissions-source-function-arn.html).
+    audience would meet ForAllValues.
     """
     return allow(
         "OciToken",
         ["sts:GetWebIdentityToken"],
         ["*"],
         {
-            "ArnEquals": {"lambda:SourceFunctionArn": [function_arn, f"{function_arn}:*"]},
             "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": to_oci.audience},
             "Null": {"sts:IdentityTokenAudience": "false"},
             "NumericLessThanEquals": {"sts:DurationSeconds": str(TOKEN_SECONDS)},

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -84,9 +84,7 @@ def find_program() -> str:
     return found
 
 
-def build_command(
-    program: str, *, context: Path, platform: Platform, tag: str, arguments: Mapping[str, str]
-) -> list[str]:
+def build_command(program: str, *, context: Path, platform: Platform, tag: str) -> list[str]:
     """The command that builds the image.
 
     Args:
@@ -94,16 +92,13 @@ def build_command(
         context: The folder that `stage` has written.
         platform: The processor of the function's application.
         tag: The image's name and tag.
-        arguments: Of the Dockerfile, besides the plan.
     """
-    every = {"PLAN": str(PLAN_IN_CONTEXT), **arguments}
     # Docker adds attestations, and so an index where OCI Functions wants an image.
     plain = () if Path(program).name == "podman" else ("--provenance=false", "--sbom=false")
     return [
         *(program, "build", "--platform", platform),
         *("--file", str(context / DOCKERFILE), "--tag", tag, *plain),
-        *(word for name, value in every.items() for word in ("--build-arg", f"{name}={value}")),
-        str(context),
+        *("--build-arg", f"PLAN={PLAN_IN_CONTEXT}", str(context)),
     ]
 
 
@@ -118,10 +113,6 @@ def image(
     platform: Annotated[
         Platform, typer.Option(help="The processor; `shape` of the function's application must fit.")
     ] = "linux/amd64",
-    base: Annotated[str | None, typer.Option(help="Another base image, best with its digest.")] = None,
-    builder: Annotated[
-        str | None, typer.Option(help="The image that builds the bundle, best with its digest.")
-    ] = None,
     context: Annotated[Path, typer.Option(help="The folder for the build context.")] = ROOT
     / "build"
     / "image-oci",
@@ -133,15 +124,13 @@ def image(
 
     Exit code: 0 built, 2 wrong use, an invalid plan, or no program to build with; else that of docker or podman.
     """
-    given = (("BASE", base), ("BUILDER", builder))
-    arguments = {name: value for name, value in given if value}
     try:
         stage(plan, context)
         program = "docker" if context_only else find_program()
     except (BundleError, PlanProblemsError) as error:
         typer.echo("\n".join(error.lines) if isinstance(error, PlanProblemsError) else str(error), err=True)
         raise typer.Exit(2) from None
-    command = build_command(program, context=context, platform=platform, tag=tag, arguments=arguments)
+    command = build_command(program, context=context, platform=platform, tag=tag)
     if not context_only:
         # BuildKit knows BUILDPLATFORM and TARGETARCH; docker's old builder does not.
         done = subprocess.run(command, check=False, env={**os.environ, "DOCKER_BUILDKIT": "1"})  # noqa: S603 - docker or podman

@@ -8,17 +8,21 @@ the watch (`cdk/alarms.py`).
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
-from cdk.alarms import Alarms, Rule, rules
+from cdk.alarms import Alarms, Rule, Severity, rules
 from cdk.dashboard import AUDIT_LOG_TOUCHED, CONFIRMING, DIGESTS, LATE, ROTATIONS, SKIPPED, Dashboard
 from cdk.deployment import Deployment
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.machines import Schedules, StateMachine
 from lockstep.operate.watch import namespace
+from lockstep.protocol.names import rule_name
 
 _SOON, _HOUR = Duration.minutes(5), Duration.hours(1)
 _MOST_PERIODS = 288
@@ -75,10 +79,12 @@ class Monitoring(Construct):
                 ),
                 severity="ticket",
                 datapoints=2,
-                periods=3,
-                description="A trigger of a schedule started no execution. The message in the queue gives the reason.",
+                is_rare=True,
+                description="A trigger of a schedule started no execution, or Generate promoted: the message in the "
+                "queue says it.",
             )
         )
+        self._promotions(functions.roles["generate"], schedules.dead_letters)
         if self._settings.dashboard:
             Dashboard(
                 self,
@@ -140,6 +146,7 @@ class Monitoring(Construct):
                 severity="page",
                 datapoints=1,
                 periods=12,
+                is_rare=True,
                 description="The audit log holds what Lockstep did not write, or lacks what a digest or the other "
                 "cloud has seen. Rotation continues.",
                 first="lockstep audit verify",
@@ -153,37 +160,73 @@ class Monitoring(Construct):
         """
         made = logs.FilterPattern.string_value("$.message", "=", "digest made")
         self._count("DigestsFilter", DIGESTS, log, made, rest=0)
-        self.alarms.add(
-            Rule(
-                name="DigestMissing",
-                metric=self._counted(DIGESTS, _HOUR),
-                severity="page",
-                datapoints=3,
-                periods=3,
-                below=True,
-                without_data=cloudwatch.TreatMissingData.MISSING,
-                tells_silence=True,
-                description="AWS has made no digest of its audit log for three hours. Rotation continues, but entries "
-                "removed from the log may go unnoticed.",
-                first="lockstep audit verify",
-            )
+        self._hourly(
+            "DigestMissing",
+            DIGESTS,
+            "page",
+            "AWS has made no digest of its audit log for three hours. Rotation continues, but entries removed from the "
+            "log may go unnoticed.",
         )
         if not self._plan.runners.oci:
             return
         confirming = logs.FilterPattern.all(made, logs.FilterPattern.boolean_value("$.confirms", value=True))
         self._count("ConfirmingFilter", CONFIRMING, log, confirming, rest=0)
+        self._hourly(
+            "DigestUnconfirmed",
+            CONFIRMING,
+            "ticket",
+            "For three hours no digest of AWS has confirmed one of OCI: OCI makes none, or AWS cannot read it.",
+        )
+
+    def _hourly(self, name: str, counted: str, severity: Severity, description: str) -> None:
+        """An alarm on what was not counted in three hours; where there is no data, one that pages tells that too."""
         self.alarms.add(
             Rule(
-                name="DigestUnconfirmed",
-                metric=self._counted(CONFIRMING, _HOUR),
-                severity="ticket",
+                name=name,
+                metric=self._counted(counted, _HOUR),
+                severity=severity,
                 datapoints=3,
                 periods=3,
                 below=True,
-                without_data=cloudwatch.TreatMissingData.MISSING,
-                description="For three hours no digest of AWS has confirmed one of OCI: OCI makes none, or AWS cannot "
-                "read it.",
+                tells_silence=severity == "page",
+                description=description,
                 first="lockstep audit verify",
+            )
+        )
+
+    def _promotions(self, generate: iam.IRole, queue: sqs.IQueue) -> None:
+        """Generate stages. `PutSecretValue` promotes where it names no stage, and no condition of IAM knows stages.
+
+        EventBridge has the calls from the account's trail, so there must be one. The queue keeps them as evidence.
+        """
+        name = rule_name(self._settings.stack, "promotions")
+        events.CfnRule(
+            self,
+            "Promotions",
+            name=name,
+            description="Lockstep: keep what Generate has promoted",
+            event_pattern={
+                "source": ["aws.secretsmanager"],
+                "detail": {
+                    "eventName": ["PutSecretValue"],
+                    "requestParameters": {"versionStages": [{"exists": False}, "AWSCURRENT"]},
+                    "userIdentity": {"sessionContext": {"sessionIssuer": {"arn": [generate.role_arn]}}},
+                },
+            },
+            state="ENABLED",
+            targets=[events.CfnRule.TargetProperty(arn=queue.queue_arn, id="Evidence")],
+        )
+        kept = {"namespace": "AWS/Events", "metric_name": "Invocations", "dimensions_map": {"RuleName": name}}
+        self.alarms.add(
+            Rule(
+                name="PromotedByGenerate",
+                metric=cloudwatch.Metric(**kept, statistic="Sum", period=_SOON),
+                severity="page",
+                datapoints=1,
+                periods=12,
+                is_rare=True,
+                description="The function Generate, which stages, has promoted a value itself: somebody else's code "
+                "runs there, or has its rights. The message in the dead-letter queue names the secret.",
             )
         )
 
@@ -205,6 +248,7 @@ class Monitoring(Construct):
                 severity="ticket",
                 datapoints=1,
                 periods=self._periods_of_an_interval(),
+                is_rare=True,
                 description="Rotations of a shard were not started, since their turn came too late. The standby or the "
                 "next trigger rotates them.",
             )
@@ -225,6 +269,7 @@ class Monitoring(Construct):
                     severity="ticket",
                     datapoints=1,
                     periods=self._periods_of_an_interval(),
+                    is_rare=True,
                     description=description,
                 )
             )

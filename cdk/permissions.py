@@ -47,6 +47,8 @@ _NAMES = {"#plan": "plan", "#format": "format"}
 _WORDS = frozenset({"ADD", "AND", "DELETE", "OR", "REMOVE", "SET"})
 _NAME = re.compile(r"(?<![:\w#])#?[A-Za-z_]\w*(?!\w|\s*\()")
 """A name or its placeholder; not a value, and not a function."""
+_SIGNING = ("kms:GenerateMac", "kms:GetPublicKey", "kms:Sign", "kms:VerifyMac")
+"""What the code itself asks of KMS."""
 
 
 def named(*expressions: str) -> Attributes:
@@ -141,21 +143,10 @@ def log_of_a_machine() -> Statements:
     These calls have no resource to name
     (https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy).
     """
+    on_deliveries = [f"{verb}LogDelivery" for verb in ("Create", "Delete", "Get", "Update")]
+    calls = ["DescribeLogGroups", "DescribeResourcePolicies", "ListLogDeliveries", "PutResourcePolicy"]
     return [
-        allow(
-            "DeliverLogs",
-            [
-                "logs:CreateLogDelivery",
-                "logs:DeleteLogDelivery",
-                "logs:DescribeLogGroups",
-                "logs:DescribeResourcePolicies",
-                "logs:GetLogDelivery",
-                "logs:ListLogDeliveries",
-                "logs:PutResourcePolicy",
-                "logs:UpdateLogDelivery",
-            ],
-            ["*"],
-        ),
+        allow("DeliverLogs", [f"logs:{call}" for call in (*on_deliveries, *calls)], ["*"]),
         trace(["xray:GetSamplingRules", "xray:GetSamplingTargets"]),
     ]
 
@@ -165,20 +156,36 @@ def trace(more: Iterable[str] = ()) -> iam.PolicyStatement:
     return allow("Trace", ["xray:PutTelemetryRecords", "xray:PutTraceSegments", *more], ["*"])
 
 
+def _of_code(function_arn: str) -> Mapping[str, object]:
+    """The condition that a request is of a function's code, in whatever version."""
+    return {"lambda:SourceFunctionArn": [function_arn, f"{function_arn}:*"]}
+
+
+def from_code_only(function_arn: str) -> iam.PolicyStatement:
+    """Deny to whoever has the credentials of a function's role elsewhere what the code of the function may do.
+
+    Lambda adds the key to the requests of the function's environment
+    (https://docs.aws.amazon.com/lambda/latest/dg/permissions-source-function-arn.html). What a service asks of KMS for
+    the code, and what Lambda does for a VPC, has none. Whether a login to a database by IAM has it is not documented.
+    """
+    return iam.PolicyStatement(
+        sid="FromCodeOnly",
+        effect=iam.Effect.DENY,
+        actions=["dynamodb:*", "events:*", *_SIGNING, "s3:*", "secretsmanager:*", "states:*", "sts:*"],
+        resources=["*"],
+        conditions={"ArnNotEquals": _of_code(function_arn)},
+    )
+
+
 def network(function_arn: str) -> Statements:
     """Let Lambda attach a function to a VPC, and deny the same calls to the code of the function.
 
     The calls have no resource that could be named in advance
     (https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html#configuration-vpc-permissions).
     """
-    actions = [
-        "ec2:AssignPrivateIpAddresses",
-        "ec2:CreateNetworkInterface",
-        "ec2:DeleteNetworkInterface",
-        "ec2:DescribeNetworkInterfaces",
-        "ec2:DescribeSubnets",
-        "ec2:UnassignPrivateIpAddresses",
-    ]
+    on_addresses = ("ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses", "ec2:DescribeSubnets")
+    calls = ("CreateNetworkInterface", "DeleteNetworkInterface", "DescribeNetworkInterfaces")
+    actions = sorted([*on_addresses, *(f"ec2:{call}" for call in calls)])
     return [
         allow("Network", actions, ["*"]),
         iam.PolicyStatement(
@@ -186,7 +193,7 @@ def network(function_arn: str) -> Statements:
             effect=iam.Effect.DENY,
             actions=actions,
             resources=["*"],
-            conditions={"ArnEquals": {"lambda:SourceFunctionArn": [function_arn, f"{function_arn}:*"]}},
+            conditions={"ArnEquals": _of_code(function_arn)},
         ),
     ]
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cdk.settings import Settings
+
 Statement = Mapping[str, Any]
 
 AUDIT_PREFIX = "aws/"
@@ -57,20 +59,16 @@ class AuditPolicy:
 
     Attributes:
         bucket_arn: The bucket's ARN.
-        writers: The principals that may append entries: the audit function's role, and operators.
-        digester: The one that may write digests: the digest function's role.
-        break_glass: The principal that may delete entries and change the bucket, if there is one.
+        settings: They name who breaks the glass and who gives orders. Under `governance` the policy can be removed.
+        functions: The ARNs of the functions' roles, by step.
         deployer: The principal that may change the bucket, and cannot delete an entry as long as the policy stands:
             CloudFormation's role, or whoever manages an adopted bucket.
-        removable: Whether an administrator may remove the policy, as for a trial.
     """
 
     bucket_arn: str
-    writers: Sequence[str]
-    digester: str
-    break_glass: str | None
+    settings: Settings
+    functions: Mapping[str, str]
     deployer: str
-    removable: bool
 
     def statements(self) -> list[Statement]:
         """Every statement, for a policy."""
@@ -79,7 +77,7 @@ class AuditPolicy:
             self._entries_of_writers_only(),
             self._digests_of_one_only(),
             self._entries_stay(),
-            *([] if self.removable else [self._bucket_stays()]),
+            *([] if self.settings.object_lock == "governance" else [self._bucket_stays()]),
         ]
 
     def _new_objects_only(self) -> Statement:
@@ -87,19 +85,27 @@ class AuditPolicy:
 
     def _entries_of_writers_only(self) -> Statement:
         resource = f"{self.bucket_arn}/{AUDIT_PREFIX}*"
-        return _denial("EntriesOfWritersOnly", ("s3:PutObject",), resource, spares=self.writers)
+        return _denial(
+            "EntriesOfWritersOnly",
+            ("s3:PutObject",),
+            resource,
+            spares=[self.functions["audit"], *self.settings.operators],
+        )
 
     def _digests_of_one_only(self) -> Statement:
         resource = f"{self.bucket_arn}/{DIGEST_PREFIX}*"
-        return _denial("DigestsOfOneOnly", ("s3:PutObject",), resource, spares=[self.digester])
+        return _denial("DigestsOfOneOnly", ("s3:PutObject",), resource, spares=[self.functions["digest"]])
 
     def _entries_stay(self) -> Statement:
-        spares = (self.break_glass,) if self.break_glass else ()
-        return _denial("EntriesStay", ENTRY_ACTIONS, f"{self.bucket_arn}/*", spares=spares)
+        return _denial("EntriesStay", ENTRY_ACTIONS, f"{self.bucket_arn}/*", spares=self._break_glass)
 
     def _bucket_stays(self) -> Statement:
-        spares = (self.deployer, *((self.break_glass,) if self.break_glass else ()))
+        spares = [self.deployer, *self._break_glass]
         return _denial("BucketStays", BUCKET_ACTIONS, self.bucket_arn, spares=spares)
+
+    @property
+    def _break_glass(self) -> Sequence[str]:
+        return [arn for arn in [self.settings.audit_break_glass_role] if arn]
 
 
 def new_objects_only(sid: str, resource: str) -> Statement:

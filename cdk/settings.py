@@ -184,9 +184,6 @@ class Settings(BaseModel):
         Architecture,
         Field(description="with packaging image: the processor; a zip has the one it was built for"),
     ] = "arm64"
-    base_image: Annotated[
-        str | None, Field(description="with packaging image: the base image, with its digest to pin it")
-    ] = None
     memory_mb: Annotated[
         int,
         Field(
@@ -270,6 +267,15 @@ class Settings(BaseModel):
             "but for the account's root user, who can replace the bucket's policy"
         ),
     ] = None
+
+    def evidence_roles(self, roles: str, region: str) -> dict[str, str]:
+        """The ARNs of the roles that write to the audit bucket, by their functions.
+
+        Args:
+            roles: How the ARNs of the account's roles begin.
+            region: Of the stack.
+        """
+        return {function: f"{roles}/{self.role_name(function, region)}" for function in ("audit", "digest")}
 
     def role_name(self, function: str, region: str) -> str:
         """The name of a role that policies of a bucket or key name: of an account, so it has the region."""

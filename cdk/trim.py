@@ -6,7 +6,8 @@ KIND is `aws` or `oci` for the functions of a cloud, or `agent`. The two SDKs kn
 a handful. A function's file system is read-only, so each module is compiled here, by the target's Python. Packages of
 others keep the byte code only, where Python finds it without a source, and the OCI SDK keeps none of its texts, which
 are half of it. Lockstep's own packages, which OWN names, keep their sources, so that what is deployed can be read;
-their byte code is unchecked, since unpacking changes the files' dates. Tracebacks show the path below SHOWN.
+their byte code is unchecked, since unpacking changes the files' dates. Tracebacks show the path below SHOWN. The file
+THIRD_PARTY names what is left of others, with its licence; the texts of the licences stay in the packages' folders.
 
     python -I -S -B cdk/trim.py check KIND FOLDER
 
@@ -17,6 +18,7 @@ error, by a signer or by a retry, would be missed in an account only. Exit code:
 import compileall
 import gzip
 import importlib
+import importlib.metadata
 import json
 import shutil
 import struct
@@ -129,6 +131,17 @@ def _without_text(model: dict[str, Any]) -> dict[str, Any]:
     return {**model, "documentation": ""} if isinstance(model.get("documentation"), str) else model
 
 
+def third_parties(content: Path, own: frozenset[str]) -> str:
+    """A line for each package of others: name and version on PyPI, and licence."""
+    lines = []
+    for said in (d.metadata for d in importlib.metadata.distributions(path=[str(content)])):
+        classes = [c.rpartition(" :: ")[2] for c in said.get_all("Classifier", []) if c.startswith("License")]
+        licence = said["License-Expression"] or "; ".join(classes) or said["License"].partition("\n")[0]
+        if said["Name"].partition("-")[0] not in own:
+            lines.append(f"{said['Name']} {said['Version']}: {licence}\n")
+    return "".join(sorted(lines, key=str.lower))
+
+
 def compile_all(content: Path, shown: str, own: frozenset[str]) -> None:
     """Compile every module below a folder."""
     for entry in content.iterdir():
@@ -214,6 +227,7 @@ def main(words: list[str]) -> int:
     if words[0] != "check":
         kind, folder, shown, *own = words
         trim(Path(folder), kind)
+        (Path(folder) / "THIRD_PARTY").write_text(third_parties(Path(folder), frozenset(own)))
         compile_all(Path(folder), shown, frozenset(own))
         return 0
     content = Path(words[2]).resolve()

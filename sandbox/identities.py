@@ -77,11 +77,11 @@ _STEPS_AND_DIGEST = (*FUNCTIONS.values(), DIGEST)
 
 
 class Way(StrEnum):
-    """How the runners prove themselves in the other cloud; all but the first two have something that lives long."""
+    """How the runners prove themselves in the other cloud; all but ASSERTION have something that lives long."""
 
     SESSIONS = "sessions"
     USER_SESSIONS = "sessions of service users"
-    CLIENT_SECRET = "sessions, and a client secret"
+    ASSERTION = "sessions, and an assertion in the client secret's place"
     KEY = "a key"
     TWO_KEYS = "a writer's and a reader's key"
 
@@ -120,7 +120,7 @@ def make_identities(aws: AwsSandbox, oci: OciSandbox, way: Way) -> Identities:
     if way in {Way.KEY, Way.TWO_KEYS}:
         return _with_keys(oci, of_function, of_digest, has_reader=way is Way.TWO_KEYS)
     keys, arns = _functions(aws)
-    proof, texts = _application(aws, oci, has_secret=way is Way.CLIENT_SECRET)
+    proof, texts = _application(aws, oci, has_secret=way is not Way.ASSERTION)
     issuer = make_issuer(oci)
     issuer["role_arn"] = trust_issuer(aws, issuer["issuer"])
     as_users = way is Way.USER_SESSIONS

@@ -405,6 +405,8 @@ _CODES = {
             "RequestTimeout",
             "RequestTimeoutException",
             "ServiceUnavailable",
+            # Of STS: the caller's own session ends before the token would. Lambda renews it.
+            "SessionDurationEscalationException",
         }
     ),
     ErrorKind.THROTTLED: frozenset(

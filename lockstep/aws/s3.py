@@ -3,7 +3,8 @@
 The AWS audit stream: one S3 object for each entry, in a bucket with Object Lock.
 
 An entry is written only if no object has its name (`lockstep.protocol.ports`). Every method makes one call, except
-`numbers` and `history`, which make one for each page, and `look` where S3 does not say whether there is an object.
+`numbers` and `history`, which make one for each page, and `look` and `read` where S3 does not say whether there is an
+object.
 """
 
 import hashlib
@@ -37,7 +38,10 @@ AUDIT_ERRORS = {
     ErrorKind.REJECTED: AuditLogAccessDeniedError,
 }
 
-_BAD_REQUEST, _FORBIDDEN = "400", "403"
+_ABSENT = {"404", "NoSuchKey"}
+_UNCLEAR = {"400", "403", "AccessDenied", "InvalidRequest"}
+_OWN_KEY = {"400", "InvalidRequest"}
+"""For an object that somebody has encrypted with a key of their own, as no entry is."""
 _STUCK = "a page that does not advance would loop forever"
 _TAKEN, _CONFLICT = "PreconditionFailed", "ConditionalRequestConflict"
 
@@ -115,37 +119,36 @@ class S3AuditLog(EntryObjects):
             try:
                 return self._client.head_object(Bucket=self._bucket, Key=self.key(number))["Metadata"]
             except ClientError as error:
-                # A reply to a HEAD has no body, so the code is the status.
-                status = error_code(error)
-                if status in {"404", "NoSuchKey"}:
+                if self._is_absent(number, code := error_code(error)):
                     return None
-                if status in {_BAD_REQUEST, _FORBIDDEN} and not self._is_listed(number):
-                    return None
-                if status == _BAD_REQUEST:
+                if code in _OWN_KEY:
                     return {}
                 raise
 
-    def _is_listed(self, number: int) -> bool:
-        """Whether there is an object that cannot be looked at.
+    def _is_absent(self, number: int, code: str) -> bool:
+        """Whether a HEAD or a GET was refused because there is no object.
 
-        Who may list a folder only gets 403 for an object that is missing, because a HEAD names no prefix. An object
-        that somebody has encrypted with a key of their own (SSE-C) is answered with 400
-        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html).
+        A reply to a HEAD has no body, so its code is the status. Who may list a folder only gets 403 for an object that
+        is missing, because neither call names a prefix. An object that somebody has encrypted with a key of their own
+        (SSE-C) is answered with 400 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html, and
+        API_GetObject.html). Only a list tells these from what is missing.
         """
+        if code not in _UNCLEAR:
+            return code in _ABSENT
         key = self.key(number)
         reply = self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
-        return any(item["Key"] == key for item in reply.get("Contents", []))
+        return all(item["Key"] != key for item in reply.get("Contents", []))
 
     def read(self, number: int) -> bytes | None:
         """The body of an object, as far as an entry can be long; None where there is none."""
         with self._translated(seq=number):
             try:
                 reply = self._client.get_object(Bucket=self._bucket, Key=self.key(number))
-            except self._client.exceptions.NoSuchKey:
-                return None
             except ClientError as error:
-                if error_code(error) == "InvalidRequest":
-                    return b""  # Encrypted with a key of somebody's own, as no entry is.
+                if self._is_absent(number, code := error_code(error)):
+                    return None
+                if code in _OWN_KEY:
+                    return b""
                 raise
             return reply["Body"].read(MAX_ENTRY_BYTES + 1)
 

@@ -76,8 +76,9 @@ StoreT = TypeVar("StoreT", bound=AwsSecretsManager | OciVault)
 KmsKeyId = Annotated[
     str,
     Text(
-        r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:)?[A-Za-z0-9/_-]{1,256}",
-        "the id, the alias (alias/…) or the ARN of a KMS key",
+        # A policy cannot name the ARN of an alias.
+        r"((arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/)?[A-Za-z0-9_-]{1,128}|alias/[A-Za-z0-9/_-]{1,250})",
+        "the id, the alias (alias/…) or the ARN of a KMS key, which is none of an alias",
     ),
 ]
 
@@ -141,7 +142,7 @@ class OciAudit(Section):
 
     bucket: Annotated[str, Text(r"[A-Za-z0-9._-]{1,256}", "letters, digits and . _ -, at most 256 in all")]
     """An Object Storage bucket with a retention rule, in the region of the vault."""
-    namespace: str
+    namespace: Annotated[str, Text(r"[A-Za-z0-9_-]{1,100}", "letters, digits and _ -, at most 100 in all")]
     """The tenancy's Object Storage namespace: `oci os ns get`."""
     mac_secret: SecretName
     """The Vault secret with the key that signs the entries."""

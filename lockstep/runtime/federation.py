@@ -141,15 +141,17 @@ def _signed(key: IssuerKey, reach: SessionContext, digest: bytes) -> bytes:
 def _of_sts(error: Exception) -> SessionFailure:
     trouble, code = aws.diagnose(error)
     if code in _UNREADABLE or (code == "InvalidIdentityToken" and _NO_KEY in str(error)):
-        return SessionFailure(
-            FailureKind.UNREACHABLE, code, EnvironmentalError(Environment.ISSUER_UNREADABLE, code=code)
-        )
+        return _failure(FailureKind.UNREACHABLE, code, Environment.ISSUER_UNREADABLE)
     problem = (
         EnvironmentalError(Environment.ISSUER_TOKEN_REFUSED, code=code)
         if code in _REFUSED
         else environment_problem(error)
     )
     return SessionFailure(FailureKind.of(trouble), code, problem)
+
+
+def _failure(kind: FailureKind, code: str, problem: Environment) -> SessionFailure:
+    return SessionFailure(kind, code, EnvironmentalError(problem, code=code))
 
 
 # One POST to an identity domain, of which nothing is believed: bounded in time and size, no redirect, nothing
@@ -238,9 +240,7 @@ def _read(raw: Any, clock: Clock, until: float) -> bytes:  # noqa: ANN401 - urll
 
 
 def _strange(code: str) -> SessionFailure:
-    return SessionFailure(
-        FailureKind.UNREACHABLE, code, EnvironmentalError(Environment.DOMAIN_UNREACHABLE, code=code)
-    )
+    return _failure(FailureKind.UNREACHABLE, code, Environment.DOMAIN_UNREACHABLE)
 
 
 # Sessions in OCI for what runs in AWS.
@@ -252,8 +252,9 @@ def _strange(code: str) -> SessionFailure:
 TOKEN_SECONDS = 300
 """For which AWS makes a token. It is exchanged at once."""
 RESOURCE_SESSION_SECONDS = 3600
-"""For which a resource principal's session is asked; the domain would give one of up to 12 hours. What it has given,
-its token says."""
+"""For which a resource principal's session is asked; the domain would give one of up to 12 hours."""
+_SLACK_SECONDS = 60
+"""By which the session may be longer or shorter: sources disagree whether the domain counts seconds or minutes."""
 KEY_BITS = 2048
 _TOKEN_PATH = "/oauth2/v1/token"  # noqa: S105 - a path
 _CLIENT_AUDIENCE = "https://identity.oraclecloud.com/"
@@ -294,7 +295,8 @@ def _to_oci_made(federation: FederationToOci, reach: SessionContext) -> IssuedSe
         timeouts=reach.timeouts.cloud,
         deadline_guard=reach.deadline_guard,
     )
-    return _session(answer, key, reach)
+    asked = RESOURCE_SESSION_SECONDS if federation.token == "rpst" else None  # noqa: S105 - a kind
+    return _session(answer, key, reach, asked)
 
 
 def _token_endpoint(federation: FederationToOci, reach: SessionContext) -> str:
@@ -356,13 +358,17 @@ def _of_aws(error: Exception) -> SessionFailure:
     return SessionFailure(FailureKind.of(trouble), code, problem)
 
 
-def _session(answer: Answer, key: rsa.RSAPrivateKey, reach: SessionContext) -> IssuedSession[Any]:
+def _session(
+    answer: Answer, key: rsa.RSAPrivateKey, reach: SessionContext, asked: int | None
+) -> IssuedSession[Any]:
     token = answer.document.get("token")
     if answer.status != HTTPStatus.OK or not isinstance(token, str):
         raise _refusal(answer, reach)
     seconds = seconds_of(token)
     if seconds is None or seconds <= 0:
-        raise _unusable("not-a-token")
+        raise _strange("not-a-token")
+    if asked and abs(seconds - asked) > _SLACK_SECONDS:
+        raise _strange(f"lasts-{seconds:.0f}-s")
     return IssuedSession(session=signer_of(token, key), seconds=seconds)
 
 
@@ -370,27 +376,19 @@ def _refusal(answer: Answer, reach: SessionContext) -> SessionFailure:
     """What the domain means. Of its words only the codes that are known are shown."""
     said = answer.document.get("error")
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return SessionFailure(
-            FailureKind.THROTTLED,
-            "throttled",
-            EnvironmentalError(Environment.DOMAIN_UNREACHABLE, code="throttled"),
-        )
+        return _failure(FailureKind.THROTTLED, "throttled", Environment.DOMAIN_UNREACHABLE)
     if not (
         HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(said, str)
     ):
-        return _unusable(f"status-{answer.status}")
+        return _strange(f"status-{answer.status}")
     if _is_skewed(answer.date, reach):
         return SessionFailure(
             FailureKind.DENIED, "clock", EnvironmentalError(Environment.CLOCK_SKEW, code="identity-domain")
         )
     if said in _OF_CLIENT:
-        return SessionFailure(
-            FailureKind.DENIED, said, EnvironmentalError(Environment.DOMAIN_CLIENT_REFUSED, code=said)
-        )
+        return _failure(FailureKind.DENIED, said, Environment.DOMAIN_CLIENT_REFUSED)
     code = said if said in _OF_TOKEN else f"status-{answer.status}"
-    return SessionFailure(
-        FailureKind.DENIED, code, EnvironmentalError(Environment.DOMAIN_TOKEN_REFUSED, code=code)
-    )
+    return _failure(FailureKind.DENIED, code, Environment.DOMAIN_TOKEN_REFUSED)
 
 
 def _is_skewed(date: str, reach: SessionContext) -> bool:
@@ -400,9 +398,3 @@ def _is_skewed(date: str, reach: SessionContext) -> bool:
     except (ValueError, OverflowError):
         return False
     return theirs.tzinfo is not None and abs(theirs - reach.clock.now()) > BACKDATED
-
-
-def _unusable(code: str) -> SessionFailure:
-    return SessionFailure(
-        FailureKind.UNREACHABLE, code, EnvironmentalError(Environment.DOMAIN_UNREACHABLE, code=code)
-    )

@@ -180,7 +180,7 @@ variable "audit_break_glass_group_ocid" {
 }
 
 variable "audit_deny_policies" {
-  description = "Whether to deny everybody else what the break-glass group may, and all but its function to write to each bucket, whatever other policies allow. The tenancy must have deny policies enabled. Who deploys must be in the break-glass group or an administrator of the tenancy."
+  description = "Whether to deny everybody else what the break-glass group may, and all but its function to write to each bucket, whatever other policies allow. The tenancy must have deny policies enabled. Only the tenancy's group Administrators, and the administrator who enabled them, may write them, so one of these must deploy."
   type        = bool
   default     = false
 }

@@ -213,7 +213,7 @@ READ = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"{ARN}/aws/*"}
 TRUST = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
 ROLES: dict[str, tuple[tuple[object, ...], int, object]] = {
     "reads an entry": ((READ, LIST), 1, METADATA),
-    # S3 answers 403 then, as a HEAD has no prefix; the next number, and a forged head's, are such objects.
+    # S3 answers 403 then, as neither HEAD nor GET has a prefix; the next number, and a forged head's, are such objects.
     "who may list one folder sees that an object is missing": ((READ, LIST), 2, None),
     "an object that may not be read is not missing": ((LIST,), 1, AuditLogAccessDeniedError),
     "who may not list is not told that an object is missing": ((READ,), 2, AuditLogAccessDeniedError),
@@ -237,10 +237,11 @@ def test_what_a_role_sees_of_an_object(sandbox: AwsSandbox, log: S3Harness, name
     client = aws_client("s3", sandbox.region, keys=keys, endpoint=sandbox.url)
     own = S3AuditLog(client, BUCKET, "aws", log.objects.prefix.split("/")[1])
     if isinstance(expected, type):
-        with pytest.raises(AuditLogAccessDeniedError):
-            own.look(seq)
+        for refused in (own.look, own.read):
+            with pytest.raises(AuditLogAccessDeniedError):
+                refused(seq)
     else:
-        assert own.look(seq) == expected
+        assert (own.look(seq), own.read(seq)) == (expected, expected and b"{}")
 
 
 @pytest.mark.parametrize(("number", "found"), [(1, {}), (2, None)])

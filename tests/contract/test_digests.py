@@ -90,7 +90,7 @@ def _world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         )
         clock = StoresClock(oci.clock)
         aws = stack.enter_context(AwsSandbox(wall_clock=clock.timestamp, names=oci.names))
-        identities = make_identities(aws, oci, Way.SESSIONS)
+        identities = make_identities(aws, oci, Way.ASSERTION)
         made = create_resources(aws, lock_table=LOCK_TABLE, audit_bucket=AUDIT_BUCKET, secrets={})
         make_log(oci)
         mac_key = base64.b64encode(secrets.token_bytes(48))

@@ -141,9 +141,13 @@ def test_a_principal_of_another_function_may_do_only_its_own(world: Federated) -
 
 
 def test_what_keeps_aws_from_making_a_token_is_named(world: Federated) -> None:
-    world.aws.web_identity.refusals["GetWebIdentityToken"] = "Throttling"
     clouds = world.from_aws()
-    assert refusal(world, clouds)[0] == "StoreThrottledError"
+    for code, error in (
+        ("Throttling", "StoreThrottledError"),
+        ("SessionDurationEscalationException", UNREACHABLE),
+    ):
+        world.aws.web_identity.refusals["GetWebIdentityToken"] = code
+        assert refusal(world, clouds)[0] == error
     world.aws.web_identity.refusals.clear()
     assert secrets(world, clouds) == []
     world.aws.web_identity.disable()
@@ -164,11 +168,16 @@ FAULTS: dict[str, Callable[[OciSandbox], object]] = {
     "a slow one": lambda o: o.faults.trickle(EXCHANGE, seconds=0.03),
     "unavailable": lambda o: o.faults.refuse(EXCHANGE, status=503, code="temporarily_unavailable"),
 }
+
 REPLIES: dict[str, Reply] = {
     "a page of a proxy": Reply(200, {"content-type": "text/html"}, b"<html>Log in</html>"),
     "nothing": Reply(200, {}, b""),
     "no JWT": Reply(200, {}, b'{"token": "a.b.c"}'),
     "a token without an end": Reply(200, {}, b'{"token": "e30.e30.e30"}'),
+    "60 hours, of who took the seconds for minutes": Reply(
+        200, {}, b'{"token": "e30.eyJpYXQiOiAwLCAiZXhwIjogMjE2MDAwfQ.e30"}'
+    ),
+    "58 minutes": Reply(200, {}, b'{"token": "e30.eyJpYXQiOiAwLCAiZXhwIjogMzQ4MH0.e30"}'),
     "nested": Reply(200, {}, b"[" * 60000),
     "huge": Reply(200, {}, b'{"token": "' + b"a" * 10_000_000 + b'"}'),
     "another place": Reply(302, {"location": "http://127.0.0.1:9/oauth2/v1/token"}, b""),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from moto.events.models import EventPattern
 from typer.testing import CliRunner
 
 from cdk.bundle import HANDLERS, ROOT
@@ -23,7 +24,15 @@ from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, RUNBOOK, TOPICS, Sy
 from tests.support.scaled import scaled
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-PAGES = {"AuditLogTouched", "Blocked", "DigestMissing", "Revoking", "Stale", "WatchSilent"}
+PAGES = {
+    "AuditLogTouched",
+    "Blocked",
+    "DigestMissing",
+    "PromotedByGenerate",
+    "Revoking",
+    "Stale",
+    "WatchSilent",
+}
 TICKETS = {
     *("DeadLetters", "ExecutionsAborted", "ExecutionsFailed", "ExecutionsTimedOut", "Paused"),
     *("FleetAborted", "FleetFailed", "FleetTimedOut", "PlanNotActive", "StartedLate"),
@@ -45,6 +54,7 @@ OF_AWS = {
     },
     ("AWS/Lambda", "FunctionName"): {"Duration", "Errors"},
     ("AWS/SQS", "QueueName"): {"ApproximateNumberOfMessagesVisible"},
+    ("AWS/Events", "RuleName"): {"Invocations"},
 }
 """Metrics of AWS's own, by namespace and dimension:
 https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html,
@@ -167,13 +177,30 @@ ONE_IS_ENOUGH = {
         ),
         ("Stale", {"Namespace": "Lockstep/lockstep", "MetricName": "StaleCredentials"}),
         ("Stale", {"Dimensions": [{"Name": "Stack", "Value": "lockstep"}]}),
-        ("DeadLetters", {"Threshold": 1}),
         ("DigestMissing", {"Period": 3600, "Statistic": "Sum"}),
-        ("DigestUnconfirmed", {"Period": 3600, "Statistic": "Sum"}),
     ],
 )
 def test_when_an_alarm_is_raised(name: str, wanted: Mapping[str, Any]) -> None:
     assert alarms(shape("both"))[name].items() >= wanted.items()
+
+
+def test_that_generate_promotes_is_kept_and_told() -> None:
+    """By what CloudTrail tells EventBridge. Where a call names no stage, Secrets Manager promotes."""
+    stack = shape("both")
+    (rule,) = [r for r in stack.each("AWS::Events::Rule") if r.get("Name") == "lockstep-promotions"]
+    pattern = EventPattern.load(json.dumps(stack.resolved(rule["EventPattern"])))
+    for role, asked, is_told in (
+        ("Generate", {"versionStages": ["PENDING", "AWSCURRENT"]}, True),
+        ("Generate", {}, True),
+        ("Generate", {"versionStages": ["PENDING"]}, False),
+        ("Audit", {}, False),
+    ):
+        (name,) = [n for n in stack.resources("AWS::IAM::Role") if n.startswith(f"Functions{role}Role")]
+        issuer = {"sessionContext": {"sessionIssuer": {"arn": stack.arn(name)}}}
+        detail = {"eventName": "PutSecretValue", "requestParameters": asked, "userIdentity": issuer}
+        event = {"source": "aws.secretsmanager", "detail": detail}
+        assert pattern.matches_event(event) is is_told, (role, asked)
+    assert alarms(stack)["PromotedByGenerate"]["Dimensions"] == [{"Name": "RuleName", "Value": rule["Name"]}]
 
 
 def test_what_is_stale_gets_its_next_trigger_and_digests_three_hours_before_people_are_told() -> None:

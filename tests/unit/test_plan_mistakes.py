@@ -53,7 +53,8 @@ IN_AWS: Rows = {
         ("mac_key", "lockstep mac", "must be the id, the alias", "alias/lockstep-mac"),
         ("mac_key", KMS, "its region is us-east-1", KMS.replace("us-east-1", "eu-central-1")),
         ("order_key", "alias/lockstep", "signs or signed other entries", "alias/lockstep-orders"),
-        ("order_key", "arn:aws:kms:eu-central-1:111122223333:alias/lockstep", "signs or signed", GONE),
+        # A policy with the ARN of an alias as its resource lets nobody use the key.
+        ("order_key", KMS.replace("key/", "alias/"), "must be the id, the alias", GONE),
     ],
     "credentials.0": [
         ("interval", "0s", "it must be 15, 20 or 30 minutes, hours that divide a day", "20m"),
@@ -135,6 +136,7 @@ IN_BOTH: Rows = {
         ("oci", {}, "give federation, or instead aws_key_secret", {"aws_key_secret": "k"}),
         ("aws", {"oci_reader_key_secret": "k"}, "needs oci_key_secret beside it", {"oci_key_secret": "k"}),
     ],
+    "audit.oci": [("namespace", "a/\nb", "must be letters, digits and _ -", "a")],
     "stores.1": [
         ("compartment_id", GONE, "this key is required", "ocid1.compartment.oc1..a"),
         ("vault_id", "x", "must be an OCID, which begins with ocid1.", "ocid1.vault.oc1..a"),

@@ -187,11 +187,10 @@ def test_what_is_shipped_has_no_variables_and_its_rendering_is_the_same_plan(tmp
 
 
 def test_a_dollar_sign_is_one_unless_a_brace_follows(tmp_path: Path) -> None:
-    text = EXAMPLE.replace("namespace: examplenamespace", "namespace: '$$-$x$${y}'", 1)
+    text = EXAMPLE.replace("# ca_file: ca.pem", "ca_file: '$$-$x$${y}'", 1)
     file, one = tmp_path / "lockstep.yaml", tmp_path / "one.yaml"
     file.write_text(text.replace("port: 3306", "port: ${NONE:-3306}"))
     # What it comes to is written so that it is read as it is.
     one.write_text(load_source(file).text)
     for plan in (parse_plan(text, base=Path(), environ={}), load_shipped_plan(one)):
-        assert plan.audit.oci
-        assert plan.audit.oci.namespace == "$$-$x${y}"
+        assert [ca_file.name for ca_file in plan.databases[0].ca_files] == ["$$-$x${y}"]

@@ -195,9 +195,11 @@ def session_in_oci(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
     is_unknown = (
         isinstance(failure, EnvironmentalError) and failure.problem is Environment.DOMAIN_CLIENT_REFUSED
     )
-    with_key = is_unknown and isinstance(federation.client, ClientKey)
-    choice = "client_secret: NAME instead of kms_key and certificate" if with_key else _KEY
-    yield _of_session("session in OCI", failure, "the identity domain gives one", f"runners.aws: {choice}")
+    proof = "kms_key" if isinstance(federation.client, ClientKey) else "client_secret"
+    asserted = is_unknown and proof == "kms_key"
+    choice = "client_secret: NAME instead of kms_key and certificate" if asserted else _KEY
+    says = f"the identity domain gives one for {proof}"
+    yield _of_session("session in OCI", failure, says, f"runners.aws: {choice}")
     if failure is None:
         failure = _failure(_read_secret, clouds, plan)
         says = "it takes the session, and its policies let the principal read"

@@ -31,7 +31,7 @@ FROM_SESSIONS = {"assertion": TO_OCI, "keys-of-aws": TO_OCI, "resource-session":
 
 @pytest.fixture(name="world")
 def _world(tmp_path: Path) -> Iterator[World]:
-    with running_world(tmp_path, Way.SESSIONS) as world:
+    with running_world(tmp_path, Way.ASSERTION) as world:
         world.oci.identity.permit(
             OCI_FUNCTION, "OBJECT_INSPECT", "OBJECT_READ", compartment=world.oci.own_compartment_id
         )
