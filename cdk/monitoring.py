@@ -171,12 +171,8 @@ class Monitoring(Construct):
             return
         confirming = logs.FilterPattern.all(made, logs.FilterPattern.boolean_value("$.confirms", value=True))
         self._count("ConfirmingFilter", CONFIRMING, log, confirming, rest=0)
-        self._hourly(
-            "DigestUnconfirmed",
-            CONFIRMING,
-            "ticket",
-            "For three hours no digest of AWS has confirmed one of OCI: OCI makes none, or AWS cannot read it.",
-        )
+        reason = "For three hours no digest of AWS has confirmed one of OCI: OCI makes none, or AWS cannot read it."
+        self._hourly("DigestUnconfirmed", CONFIRMING, "ticket", reason)
 
     def _hourly(self, name: str, counted: str, severity: Severity, description: str) -> None:
         """An alarm on what was not counted in three hours; where there is no data, one that pages tells that too."""
@@ -216,11 +212,13 @@ class Monitoring(Construct):
             state="ENABLED",
             targets=[events.CfnRule.TargetProperty(arn=queue.queue_arn, id="Evidence")],
         )
-        kept = {"namespace": "AWS/Events", "metric_name": "Invocations", "dimensions_map": {"RuleName": name}}
+        of_rule = {"RuleName": name}
         self.alarms.add(
             Rule(
                 name="PromotedByGenerate",
-                metric=cloudwatch.Metric(**kept, statistic="Sum", period=_SOON),
+                metric=cloudwatch.Metric(
+                    namespace="AWS/Events", metric_name="Invocations", dimensions_map=of_rule, statistic="Sum"
+                ),
                 severity="page",
                 datapoints=1,
                 periods=12,

@@ -198,7 +198,7 @@ def test_that_generate_promotes_is_kept_and_told() -> None:
         (name,) = [n for n in stack.resources("AWS::IAM::Role") if n.startswith(f"Functions{role}Role")]
         issuer = {"sessionContext": {"sessionIssuer": {"arn": stack.arn(name)}}}
         detail = {"eventName": "PutSecretValue", "requestParameters": asked, "userIdentity": issuer}
-        event = {"source": "aws.secretsmanager", "detail": detail}
+        event: Any = {"source": "aws.secretsmanager", "detail": detail}
         assert pattern.matches_event(event) is is_told, (role, asked)
     assert alarms(stack)["PromotedByGenerate"]["Dimensions"] == [{"Name": "RuleName", "Value": rule["Name"]}]
 
