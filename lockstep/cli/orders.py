@@ -100,7 +100,7 @@ def require_stdin(what: str, otherwise: str) -> None:
         otherwise: What a person can do instead.
     """
     if not sys.stdin.isatty():
-        raise wrong_use(f"{what}, and without a terminal nobody can be asked. {otherwise}")
+        raise wrong_use(f"not confirmed, since there is no terminal to ask: {what}. {otherwise}")
 
 
 def require_yes(question: str, *, otherwise: str) -> None:

@@ -242,7 +242,7 @@ def source_or_exit(file: Path | None = None) -> PlanSource:
     except PlanProblemsError as e:
         if e.__cause__:  # It was not read.
             raise
-        later = "" if e.all_told else "; what concerns several sections is checked once these are valid"
+        later = "" if e.all_told else "; cross-section checks run once these are fixed"
         text = f"{file} is not a valid plan{later}:"
         raise wrong_use(text, name="InvalidPlanError", problems=e.problems) from None
 

@@ -214,10 +214,10 @@ def _order_lines(state: CredentialState) -> Iterator[str]:
 
 
 def _sync(state: CredentialState) -> str:
-    by = "by the names of the versions" if state.look.depth == "names" else "by their values"
+    by = "version names compared, values not read" if state.look.depth == "names" else "values compared"
     if state.is_in_sync is None:
         return ""
-    return f"; {'in sync' if state.is_in_sync else 'not in sync'}, {by}"
+    return f"; {'in sync' if state.is_in_sync else 'not in sync'} ({by})"
 
 
 def _unread(state: CredentialState) -> str | None:

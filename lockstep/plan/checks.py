@@ -285,7 +285,7 @@ def example_values(plan: "Plan") -> Iterator[str]:
         found.append(("runners.oci.federation.role_arn", to_aws.role_arn, _EXAMPLE))
     for place, value, pattern in found:
         if pattern.search(value):
-            yield f"{place}: {value} is an example; give your own"
+            yield f"{place}: {value} is a placeholder; replace it with your value"
 
 
 def awaited_values(plan: "Plan") -> Iterator[str]:
@@ -300,7 +300,7 @@ def awaited_values(plan: "Plan") -> Iterator[str]:
         found += [(f"runners.oci.federation.key.{name}", value) for name, value in to_aws.key]
     for place, value in found:
         if value and _EXAMPLE.search(value):
-            yield f"{place}: {value} is an example; give your own, which `make deploy-oci` prints"
+            yield f"{place}: {value} is a placeholder; replace it with the value that `make deploy-oci` prints"
 
 
 def unknown_regions(plan: "Plan", known: Callable[[str, str], Sequence[str]]) -> Iterator[str]:

@@ -120,7 +120,7 @@ def test_with_oci_the_plan_has_sessions_and_the_check_names_what_nobody_knows_ye
     assert told.exit_code == 0
     for key in ("stores[1].vault_id", "runners.oci.federation.key.endpoint"):
         [line] = [line for line in told.stdout.splitlines() if f" {key}: " in line]
-        assert "is an example; give your own, which `make deploy-oci` prints" in line
+        assert "is a placeholder; replace it with the value that `make deploy-oci` prints" in line
 
 
 def test_the_steps_after_it_are_in_the_order_in_which_they_can_be_done(tmp_path: Path) -> None:

@@ -138,11 +138,11 @@ def test_values_of_the_example_are_refused_before_any_call(
 ) -> None:
     assert main(["--dry-run"]) == 2
     said = capsys.readouterr().err
-    assert "audit.aws.bucket: example-lockstep-audit is an example; give your own" in said
-    assert "databases[0].host: orders.example.com is an example; give your own" in said
+    assert "audit.aws.bucket: example-lockstep-audit is a placeholder; replace it with your value" in said
+    assert "databases[0].host: orders.example.com is a placeholder; replace it with your value" in said
     monkeypatch.setenv("CDK_CONTEXT_JSON", json.dumps({"plan": "lockstep.yaml"}))
     assert cdk_app.main() == 2
-    assert "is an example; give your own" in capsys.readouterr().err
+    assert "is a placeholder; replace it with your value" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_status_and_history_of_a_credential_that_rotates(plain: Case) -> None:
     assert "store aws: a version that Lockstep did not write\n" in before.stdout
     assert "; or, if the stores hold placeholders only: change nothing: " in before.stdout
     by_value = run(plain, "status", "--read-values").stdout
-    assert ": degraded; in sync, by their values\n  It was never rotated.\n" in by_value
+    assert ": degraded; in sync (values compared)\n  It was never rotated.\n" in by_value
     assert f"    next: lockstep rotate {plain.credential.id} --force\n" in by_value
     assert run(plain, "history").stdout.startswith(f"no runs\n{plain.credential.id}: It was never rotated.\n")
     plain.rotate()
@@ -61,7 +61,7 @@ def test_status_and_history_of_a_credential_that_rotates(plain: Case) -> None:
     shown = run(plain, "status")
     assert shown.exit_code == 0
     for line in (
-        *(": healthy; in sync, by the names of the versions\n", "store aws: generation 2\n"),
+        *(": healthy; in sync (version names compared, values not read)\n", "store aws: generation 2\n"),
         *("skipped now (not due before", "generation 2: promoted at ", "last run: "),
         "previous generation 1: proven by the last run, valid until ",
     ):

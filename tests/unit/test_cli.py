@@ -176,11 +176,11 @@ def test_before_oci_is_deployed_what_it_makes_may_be_an_example(plan: Path) -> N
     shown = run("check").stderr
     assert not [word for word in ("vault_id", "own_compartment_id") if word in shown]
     # The compartment of the rings is made by hand, before the first apply.
-    assert "stores[1].compartment_id: ocid1.compartment.oc1..exampleuniqueid is an example" in shown
+    assert "stores[1].compartment_id: ocid1.compartment.oc1..exampleuniqueid is a placeholder" in shown
     own = shipped.replace("example", "acme").replace("11112222", "21112222")
     plan.write_text(own.replace("acmeownid", "exampleownid"))
     shown = run("check").stdout
-    assert "exampleownid is an example; give your own, which `make deploy-oci` prints" in shown
+    assert "exampleownid is a placeholder; replace it with the value that `make deploy-oci` prints" in shown
     assert shown.endswith("valid\n")
 
 

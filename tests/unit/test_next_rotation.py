@@ -135,13 +135,13 @@ def test_whose_turn_it_is(
 
 def test_an_edit_by_hand_is_told_with_what_was_not_read(capsys: pytest.CaptureFixture[str]) -> None:
     told = shown(capsys, record(), aws=EDITED, oci=NAMED)
-    assert told[0].endswith(": degraded; not in sync, by the names of the versions")
+    assert told[0].endswith(": degraded; not in sync (version names compared, values not read)")
     assert "  store aws: a version that Lockstep did not write, but connection_blob has generation 7" in told
     unread = "not read: the value in aws; whether a run can use it: "
     assert f"  {unread}lockstep status --read-values {PLANNED.id}" in told
     by_values = shown(capsys, record(), aws=stored(0, blob=7), oci=stored())
     assert not any("read-values" in line for line in by_values)
-    assert by_values[0].endswith(": degraded; not in sync, by their values")
+    assert by_values[0].endswith(": degraded; not in sync (values compared)")
 
 
 @pytest.mark.parametrize(
