@@ -447,5 +447,5 @@ def test_what_it_needs_of_terraform_and_of_the_plan_is_told(rings: Rings) -> Non
     file.write_text(file.read_text().replace(rings.oci.vault_id, "ocid1.vault.oc1..example"))
     shown = rings.run()
     assert (shown.exit_code, shown.stdout) == (0, "")
-    assert "vault_id: ocid1.vault.oc1..example is an example" in " ".join(shown.stderr.split())
+    assert "vault_id: ocid1.vault.oc1..example is a placeholder" in " ".join(shown.stderr.split())
     assert rings.slots() == {}
