@@ -21,7 +21,7 @@ from typing import Annotated, Final
 import typer
 
 from cdk.bundle import ROOT, BundleError
-from cdk.image import copy_sources, find_program
+from cdk.image import copy_sources, find_program, unattested
 from lockstep import __version__
 
 DISTRIBUTION = "lockstep-rotation"
@@ -136,7 +136,8 @@ def build_image(out: Path, *, program: str, context: Path) -> None:
     """Build the agent's image, and write it as an archive that `docker load` and `podman load` take."""
     copy_sources(_AGENT_FILES, context)
     tag = f"{IMAGE}:{__version__}"
-    build = [program, "build", "--file", str(context / AGENT_DOCKERFILE), "--tag", tag, str(context)]
+    of = ("--file", str(context / AGENT_DOCKERFILE), "--tag", tag, *unattested(program))
+    build = [program, "build", *of, str(context)]
     subprocess.run(build, check=True, env={**os.environ, "DOCKER_BUILDKIT": "1"}, stdout=sys.stderr)  # noqa: S603 - docker or podman
     archive = out / f"{IMAGE}-{__version__}.tar"
     subprocess.run([program, "save", "--output", str(archive), tag], check=True, stdout=sys.stderr)  # noqa: S603 - as above

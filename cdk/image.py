@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -84,6 +84,11 @@ def find_program() -> str:
     return found
 
 
+def unattested(program: str) -> Sequence[str]:
+    """Options without which docker adds attestations, and so makes an index where an image is wanted."""
+    return () if Path(program).name == "podman" else ("--provenance=false", "--sbom=false")
+
+
 def build_command(program: str, *, context: Path, platform: Platform, tag: str) -> list[str]:
     """The command that builds the image.
 
@@ -93,11 +98,9 @@ def build_command(program: str, *, context: Path, platform: Platform, tag: str) 
         platform: The processor of the function's application.
         tag: The image's name and tag.
     """
-    # Docker adds attestations, and so an index where OCI Functions wants an image.
-    plain = () if Path(program).name == "podman" else ("--provenance=false", "--sbom=false")
     return [
         *(program, "build", "--platform", platform),
-        *("--file", str(context / DOCKERFILE), "--tag", tag, *plain),
+        *("--file", str(context / DOCKERFILE), "--tag", tag, *unattested(program)),
         *("--build-arg", f"PLAN={PLAN_IN_CONTEXT}", str(context)),
     ]
 

@@ -116,7 +116,7 @@ def test_the_image_is_built_from_what_its_dockerfile_copies_and_nothing_else(tmp
     assert (out / f"lockstep-agent-{__version__}.tar").read_text() == "image\n"
     build, save = (tmp_path / "calls").read_text().splitlines()
     assert build.startswith("build --file")
-    assert build.endswith(f"--tag lockstep-agent:{__version__} {context}")
+    assert build.endswith(f"--tag lockstep-agent:{__version__} --provenance=false --sbom=false {context}")
     assert save.endswith(f"lockstep-agent:{__version__}")
     dockerfile = (context / artefacts.AGENT_DOCKERFILE).read_text()
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)

@@ -213,14 +213,3 @@ def test_shipped_versions_are_the_tested_ones(lock: str) -> None:
     shipped, tested = _pins(f"{lock}.txt"), _pins("dev.txt")
     others = {pin.partition("==")[0] for pin, hashes in shipped.items() if tested.get(pin) != hashes}
     assert (len(shipped) > 3, others) == (True, {"uv"} if lock == "bootstrap" else set())
-
-
-def test_the_image_runs_without_privileges_and_names_its_base_once() -> None:
-    lines = (ROOT / "functions" / "Dockerfile").read_text().splitlines()
-    instructions = [line.split(maxsplit=1) for line in lines if line and not line.startswith(("#", " "))]
-    assert [rest for name, rest in instructions if name == "USER"] == ["65534:65534"]
-    assert [rest for name, rest in instructions if name == "FROM"] == [
-        "--platform=$BUILDPLATFORM ${BASE} AS bundle",
-        "${BASE}",
-    ]
-    assert not [rest for name, rest in instructions if name in {"ADD", "ENV"}]
