@@ -8,12 +8,15 @@ Each credential has its own chain in each stream, because its heads are in its o
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import rfc8785
+from msgspec import field, to_builtins
+from msgspec.structs import asdict
 
 from lockstep.audit.entry import (
     CHAIN,
@@ -24,7 +27,6 @@ from lockstep.audit.entry import (
     Seal,
     Stored,
     hash_of,
-    is_hash,
     is_of_a_run,
     is_signed,
     look,
@@ -44,12 +46,12 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.ports import MAX_ENTRY_BYTES, AuditLog, Mac, Signer, chain_folder
 
+_HASH = re.compile("[0-9a-f]{64}")
 _PARTS = ["chain", "event", "mac"]
 _BEGIN, _EVENT, _MAC, _END = b'{"chain":{', b',"event":{', b',"mac":{', b"}}"
 """Of the text of an entry. Hashes and MAC bind the very bytes between these."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry(Seal):
     """A parsed entry: its seal, and its event, which is empty for one that is archived.
 
@@ -58,7 +60,7 @@ class Entry(Seal):
         hash: What the next entry names.
     """
 
-    event: Mapping[str, Any]
+    event: Mapping[str, Any] = field(name="body")
     mac: Mac
     digest: bytes
     hash: str
@@ -117,8 +119,9 @@ def seal(
         event_hash=hashlib.sha256(event_text).hexdigest(),
         stepped_over=end.stepped_over,
         differs=end.differs,
+        format=model.FORMAT,
     )
-    chain_text = rfc8785.dumps(place.document())
+    chain_text = rfc8785.dumps(to_builtins(place))
     digest = hashlib.sha256(chain_text).digest()
     mac = signer_of(signer, rotation_id).sign(digest)
     signed = mac_text(mac)
@@ -173,8 +176,7 @@ def _sealed(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSON
 
 def entry_of(place: Seal, event: Mapping[str, Any], *, mac: Mac, digest: bytes, entry_hash: str) -> Entry:
     """The entry that a seal belongs to."""
-    sealed: dict[str, Any] = {name: getattr(place, name) for name in Seal.__slots__}
-    return Entry(**sealed, event=event, mac=mac, digest=digest, hash=entry_hash)
+    return Entry(**asdict(place), event=event, mac=mac, digest=digest, hash=entry_hash)
 
 
 # Where a chain ends, as its log shows it (protocol E6, E7).
@@ -335,7 +337,7 @@ def _differs(head: ChainHead, at: Stored | None) -> Differs:
     """What the head names, as far as an entry can say it: somebody may have written anything."""
     return Differs(
         seq=min(head.seq, LAST),
-        hash=head.hash if is_hash(head.hash) else "",
+        hash=head.hash if _HASH.fullmatch(head.hash) else "",
         found=at.hash or None if at else None,
     )
 

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import asdict
 
 from lockstep.audit.chain import Ends
-from lockstep.audit.entry import milliseconds, read_json, text
+from lockstep.audit.entry import Hash, milliseconds, read_json, text
 from lockstep.protocol.errors import AuditLogUnreachableError, LockstepError, line_of
 from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.ports import AuditLog, Clock, Folder, Listed, Mac, Signer
@@ -48,7 +48,6 @@ _WINDOW = 256
 """Objects in the place of digests that are read before the next ones are asked for."""
 _NAME = re.compile(r"(?P<hour>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(-[0-9a-f]{16})?\.json", re.ASCII)
 _HOUR = "%Y-%m-%dT%H"
-Hash = Annotated[str, matching("[0-9a-f]{64}")]
 Hour = Annotated[str, matching("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}")]
 
 

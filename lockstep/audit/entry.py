@@ -16,17 +16,19 @@ hash is the SHA-256 of the canonical form of `chain` and `mac` together.
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
+
+from msgspec import Meta, convert, field
 
 from lockstep import __version__
 from lockstep.protocol import model
 from lockstep.protocol.messages import FailedRun, Run
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.ports import AuditLog, Mac, Signer, chain_folder
+from lockstep.protocol.strict_json import Message, matching
 
 NO_PREVIOUS = "0" * 64
 ORDER = "order-"
@@ -34,15 +36,12 @@ ORDER = "order-"
 MAC_ALGORITHM = "HMAC-SHA-256"
 CHAIN, MAC = "chain", "mac"
 """The names of the metadata."""
-_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_CHAIN_KEYS = {
-    *("credential", "differs", "event", "format", "previous_hash", "rotation_id"),
-    *("seq", "stepped_over", "stream", "time"),
-}
+Hash = Annotated[str, matching("[0-9a-f]{64}")]
+Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""A larger number is not in canonical JSON (RFC 8785)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Differs:
+class Differs(Message):
     """The entry that the lock record's head names, where the log does not hold it (protocol E7).
 
     Attributes:
@@ -51,14 +50,13 @@ class Differs:
         found: The hash of what the log holds there; None if that is nothing, or no entry.
     """
 
-    seq: int
+    seq: Whole
     hash: str
     found: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
-    """The place of an entry in a chain.
+class Seal(Message):
+    """The place of an entry in a chain; as JSON it is `chain`.
 
     Attributes:
         rotation_id: The id of the run or the order.
@@ -70,29 +68,14 @@ class Seal:
 
     credential: str
     stream: str
-    seq: int
-    previous_hash: str
+    seq: Whole
+    previous_hash: Hash
     rotation_id: str
-    time: int
-    event_hash: str
-    stepped_over: tuple[int, int] | None = None
-    differs: Differs | None = None
-
-    def document(self) -> dict[str, Any]:
-        """The seal as JSON."""
-        d = self.differs
-        return {
-            "credential": self.credential,
-            "differs": {"seq": d.seq, "hash": d.hash, "found": d.found} if d else None,
-            "event": self.event_hash,
-            "format": model.FORMAT,
-            "previous_hash": self.previous_hash,
-            "rotation_id": self.rotation_id,
-            "seq": self.seq,
-            "stepped_over": list(self.stepped_over) if self.stepped_over else None,
-            "stream": self.stream,
-            "time": self.time,
-        }
+    time: Whole
+    event_hash: Hash = field(name="event")
+    stepped_over: tuple[Whole, Whole] | None
+    differs: Differs | None
+    format: Whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,32 +163,13 @@ def stored(number: int, metadata: Mapping[str, str]) -> Stored:
         return Stored(number=number)
 
 
-def read_seal(document: Mapping[str, Any]) -> Seal:
+def read_seal(document: object) -> Seal:
     """A seal from its JSON.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: It is none.
+        ValueError: It is none.
     """
-    over, d = document["stepped_over"], document["differs"]
-    if document.keys() != _CHAIN_KEYS or not (over is None or len(over) == 2):  # noqa: PLR2004 - first and last
-        raise ValueError
-    return Seal(
-        credential=text(document["credential"]),
-        stream=text(document["stream"]),
-        seq=whole(document["seq"]),
-        previous_hash=hash_text(document["previous_hash"]),
-        rotation_id=text(document["rotation_id"]),
-        time=whole(document["time"]),
-        event_hash=hash_text(document["event"]),
-        stepped_over=None if over is None else (whole(over[0]), whole(over[1])),
-        differs=None
-        if d is None
-        else Differs(
-            seq=whole(d["seq"]),
-            hash=text(d["hash"]),
-            found=None if d["found"] is None else text(d["found"]),
-        ),
-    )
+    return convert(document, Seal)
 
 
 def is_of_a_run(entry_id: str) -> bool:
@@ -244,18 +208,6 @@ def whole(value: object) -> int:
     if type(value) is not int or abs(value) > 2**53:
         raise TypeError
     return value
-
-
-def hash_text(value: object) -> str:
-    """A hash, as it may be copied into another entry."""
-    if not is_hash(text(value)):
-        raise ValueError
-    return text(value)
-
-
-def is_hash(value: str) -> bool:
-    """Whether a text is a SHA-256 in hexadecimal."""
-    return _HASH.fullmatch(value) is not None
 
 
 def text(value: object) -> str:

@@ -93,14 +93,9 @@ _ENVIRONMENT_CODES: Mapping[str, Environment] = {
     **dict.fromkeys(("RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"), Environment.CLOCK_SKEW),
     **dict.fromkeys(
         (
-            *(
-                "IncompleteSignature",
-                "InvalidAccessKeyId",
-                "InvalidClientTokenId",
-                "InvalidSignatureException",
-            ),
-            *("InvalidToken", "MissingAuthenticationToken", "SignatureDoesNotMatch"),
-            *("AuthFailure", "UnrecognizedClientException"),
+            *("IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId", "AuthFailure"),
+            *("InvalidSignatureException", "InvalidToken", "MissingAuthenticationToken"),
+            *("SignatureDoesNotMatch", "UnrecognizedClientException"),
         ),
         Environment.AWS_CREDENTIALS_REFUSED,
     ),
@@ -111,6 +106,9 @@ _ENVIRONMENT_CODES: Mapping[str, Environment] = {
     "NoSuchBucket": Environment.AUDIT_BUCKET_MISSING,
     "StateMachineDoesNotExist": Environment.STATE_MACHINE_MISSING,
 }
+_OF_THE_IDENTITY = frozenset(
+    {Environment.AWS_SESSION_EXPIRED, Environment.AWS_CREDENTIALS_REFUSED, Environment.AWS_ACTION_DENIED}
+)
 _MISSING: Mapping[tuple[str, str], Environment] = {
     **{
         ("ResourceNotFoundException", call): Environment.LOCK_TABLE_MISSING
@@ -398,48 +396,21 @@ class ErrorKind(Enum):
 _CODES = {
     ErrorKind.UNREACHABLE: frozenset(
         {
-            "InternalError",
-            "InternalFailure",
-            "InternalServerError",
-            "InternalServiceError",
-            "RequestTimeout",
-            "RequestTimeoutException",
-            "ServiceUnavailable",
+            *("InternalError", "InternalFailure", "InternalServerError", "InternalServiceError"),
+            *("RequestTimeout", "RequestTimeoutException", "ServiceUnavailable"),
             # Of STS: the caller's own session ends before the token would. Lambda renews it.
             "SessionDurationEscalationException",
         }
     ),
     ErrorKind.THROTTLED: frozenset(
         {
-            "BandwidthLimitExceeded",
-            "ProvisionedThroughputExceededException",
-            "RequestLimitExceeded",
-            "RequestThrottled",
-            "RequestThrottledException",
-            "SlowDown",
-            "ThrottledException",
-            "Throttling",
-            "ThrottlingException",
-            "TooManyRequestsException",
+            *("BandwidthLimitExceeded", "ProvisionedThroughputExceededException", "RequestLimitExceeded"),
+            *("RequestThrottled", "RequestThrottledException", "SlowDown", "ThrottledException"),
+            *("Throttling", "ThrottlingException", "TooManyRequestsException"),
         }
     ),
     ErrorKind.DENIED: frozenset(
-        {
-            "403",
-            "AccessDenied",
-            "AccessDeniedException",
-            "ExpiredToken",
-            "ExpiredTokenException",
-            "IncompleteSignature",
-            "InvalidAccessKeyId",
-            "InvalidClientTokenId",
-            "InvalidSignatureException",
-            "MissingAuthenticationToken",
-            "NotAuthorized",
-            "OptInRequired",
-            "SignatureDoesNotMatch",
-            "UnrecognizedClientException",
-        }
+        code for code, problem in _ENVIRONMENT_CODES.items() if problem in _OF_THE_IDENTITY
     ),
 }
 STORE_ERRORS = {
@@ -449,6 +420,17 @@ STORE_ERRORS = {
     ErrorKind.REJECTED: StoreRejectedError,
 }
 """What each trouble is called where the secrets manager is asked, or an identity is had."""
+
+
+def errors_of(
+    unreachable: type[LockstepError], denied: type[LockstepError]
+) -> Mapping[ErrorKind, type[LockstepError]]:
+    """What each trouble is called of a service that knows two errors."""
+    both = {ErrorKind.UNREACHABLE: unreachable, ErrorKind.DENIED: denied}
+    return {**both, ErrorKind.THROTTLED: unreachable, ErrorKind.REJECTED: denied}
+
+
+AUDIT_ERRORS = errors_of(AuditLogUnreachableError, AuditLogAccessDeniedError)
 _SERVER_ERRORS = range(500, 600)
 _UNREACHABLE = (
     BotoConnectionError,
@@ -511,15 +493,8 @@ def translated(
 
 # AWS Security Token Service: who calls. Every identity may ask this.
 
-_ERRORS = {
-    ErrorKind.UNREACHABLE: AuditLogUnreachableError,
-    ErrorKind.THROTTLED: AuditLogUnreachableError,
-    ErrorKind.DENIED: AuditLogAccessDeniedError,
-    ErrorKind.REJECTED: AuditLogAccessDeniedError,
-}
-
 
 def caller_arn(client: Any) -> str:  # noqa: ANN401 - botocore makes its clients' types at run time
     """The ARN of the identity, which an audit entry names."""
-    with translated(_ERRORS):
+    with translated(AUDIT_ERRORS):
         return str(client.get_caller_identity()["Arn"])

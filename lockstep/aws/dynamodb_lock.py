@@ -34,7 +34,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lockstep.aws.clients import ErrorKind, translated
+from lockstep.aws.clients import errors_of, translated
 from lockstep.protocol import model
 from lockstep.protocol.errors import (
     MALFORMED_ITEM,
@@ -147,12 +147,7 @@ Item = Mapping[str, Any]
 HEAD = "head_"
 """How the attributes of the audit chains' heads begin; a stream's name follows."""
 
-LOCK_TABLE_ERRORS = {
-    ErrorKind.UNREACHABLE: LockTableUnreachableError,
-    ErrorKind.THROTTLED: LockTableUnreachableError,
-    ErrorKind.DENIED: LockTableAccessDeniedError,
-    ErrorKind.REJECTED: LockTableAccessDeniedError,
-}
+LOCK_TABLE_ERRORS = errors_of(LockTableUnreachableError, LockTableAccessDeniedError)
 """What a call of the lock table that failed is, for runs and operators."""
 
 

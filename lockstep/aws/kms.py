@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import botocore.exceptions
 
-from lockstep.aws.clients import translated
-from lockstep.aws.s3 import AUDIT_ERRORS
+from lockstep.aws.clients import AUDIT_ERRORS, translated
 from lockstep.protocol.ports import Mac, Signer
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from lockstep.aws.clients import ErrorKind, error_code, translated
+from lockstep.aws.clients import AUDIT_ERRORS, ErrorKind, error_code, errors_of, translated
 from lockstep.protocol.errors import (
-    AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     LockstepError,
     PlanAccessDeniedError,
@@ -30,13 +29,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ListObjectVersionsOutputTypeDef
 
-
-AUDIT_ERRORS = {
-    ErrorKind.UNREACHABLE: AuditLogUnreachableError,
-    ErrorKind.THROTTLED: AuditLogUnreachableError,
-    ErrorKind.DENIED: AuditLogAccessDeniedError,
-    ErrorKind.REJECTED: AuditLogAccessDeniedError,
-}
 
 _ABSENT = {"404", "NoSuchKey"}
 _UNCLEAR = {"400", "403", "AccessDenied", "InvalidRequest"}
@@ -225,12 +217,7 @@ class S3AuditLog(EntryObjects):
 # An object is written only if none has its name. Every method makes one call, except `listed` and `folders`, which make
 # one for each page.
 
-PLAN_ERRORS = {
-    ErrorKind.UNREACHABLE: PlanUnreachableError,
-    ErrorKind.THROTTLED: PlanUnreachableError,
-    ErrorKind.DENIED: PlanAccessDeniedError,
-    ErrorKind.REJECTED: PlanAccessDeniedError,
-}
+PLAN_ERRORS = errors_of(PlanUnreachableError, PlanAccessDeniedError)
 _NO_BUCKET = "NoSuchBucket"
 
 

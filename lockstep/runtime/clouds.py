@@ -380,7 +380,8 @@ class Clouds:
     def _folder(self, cloud: Cloud, folder: str) -> Folder:
         """A folder of the audit log."""
         if cloud == "aws":
-            from lockstep.aws.s3 import AUDIT_ERRORS, S3Folder
+            from lockstep.aws.clients import AUDIT_ERRORS
+            from lockstep.aws.s3 import S3Folder
 
             aws = self.plan.aws_stream
             return S3Folder(self.aws("s3", aws.region), aws.bucket, folder, errors=AUDIT_ERRORS)

@@ -272,7 +272,7 @@ def test_missing_credentials_are_access_denied(monkeypatch: pytest.MonkeyPatch) 
         ("UnrecognizedClientException", errors.StoreAccessDeniedError, False),
         ("InvalidClientTokenId", errors.StoreAccessDeniedError, False),
         ("InvalidAccessKeyId", errors.StoreAccessDeniedError, False),
-        ("InvalidToken", errors.StoreRejectedError, False),
+        ("InvalidToken", errors.StoreAccessDeniedError, False),
         ("AccessDeniedException", errors.StoreAccessDeniedError, True),
         ("ThrottlingException", errors.StoreThrottledError, True),
     ],

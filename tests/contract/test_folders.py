@@ -12,8 +12,8 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
-from lockstep.aws.clients import aws_client
-from lockstep.aws.s3 import AUDIT_ERRORS, S3AuditLog, S3Folder
+from lockstep.aws.clients import AUDIT_ERRORS, aws_client
+from lockstep.aws.s3 import S3AuditLog, S3Folder
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage import AUDIT_ERRORS as OCI_ERRORS
 from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFolder
