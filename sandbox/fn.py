@@ -90,7 +90,7 @@ class FunctionProcess:
             return self._call(body, seconds, headers or {})
 
     def invoked(self, body: bytes, *, seconds: float = 120.0) -> tuple[int, bytes]:
-        """Call it, as what stands under an OCID (`sandbox.emulators.oci.invocation`)."""
+        """Call it, as what stands under an OCID (`sandbox.emulators.oci.deployment`)."""
         answer = self.call(body, seconds=seconds)
         return answer.status, answer.text.encode()
 

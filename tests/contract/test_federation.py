@@ -114,10 +114,10 @@ def test_what_the_domain_refuses_is_an_error_that_names_the_side(world: Federate
             assert refusal(world) == told, name
     assert secrets(world, world.from_aws()) == []
     # AWS signs with a key that its document does not show (yet).
-    host, target = world.aws.web_identity.host, "/.well-known/jwks.json"
-    old = world.aws.names.answer(host, target)
+    host = world.aws.web_identity.host
+    old = world.aws.names.fetch(f"https://{host}/.well-known/jwks.json")
     world.aws.web_identity.rotate_key(keep_old=False)
-    world.aws.names.serve(host, lambda _: old)
+    world.aws.names.serve(host, lambda _: Reply(200, body=old))
     assert refusal(world) == TOKEN
 
 

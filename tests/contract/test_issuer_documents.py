@@ -10,14 +10,15 @@ from lockstep.protocol.errors import Environment, EnvironmentalError
 from lockstep.runtime import issuer as reading
 from lockstep.runtime.issuer import read_document
 from lockstep.runtime.system import SystemClock
-from sandbox.emulators.oci.names import Answer, Names, Trouble
+from sandbox.emulators.oci.names import Names, Trouble
+from sandbox.emulators.oci.wire import Reply
 from tests.support.peer import delegate, peer
 
 
 @pytest.fixture(name="names")
 def _names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     with Names() as found:
-        found.serve("localhost", lambda _: Answer(200, b"{}"))
+        found.serve("localhost", lambda _: Reply(200, body=b"{}"))
         monkeypatch.setenv("SSL_CERT_FILE", str(found.ca_file))
         yield found
 
@@ -65,7 +66,7 @@ def test_what_a_verifier_would_not_take_is_not_taken(
     if trouble in {Trouble.SILENT, Trouble.SLOW}:
         monkeypatch.setattr(reading, "WITHIN_SECONDS", 1.0)
     if trouble in {Trouble.SLOW, Trouble.CUT}:
-        names.serve("localhost", lambda _: Answer(200, b"x" * 5000))
+        names.serve("localhost", lambda _: Reply(200, body=b"x" * 5000))
     names.troubles["localhost"] = trouble
     clock = SystemClock()
     begin = clock.monotonic()

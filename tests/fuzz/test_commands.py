@@ -22,7 +22,7 @@ from sandbox import plans
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.resources import create_lock_table
 from sandbox.emulators.oci import OciSandbox
-from sandbox.emulators.oci.config_file import write_config_file
+from sandbox.emulators.oci.identity import write_config_file
 from tests.fuzz.environments import ANSWERS, AWS, CANARY, KEYS, OCI, Broken
 from tests.fuzz.garbage_server import garbage_server
 from tests.fuzz.harness import characters, counted, inputs

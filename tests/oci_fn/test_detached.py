@@ -8,7 +8,7 @@ import pytest
 
 from lockstep.protocol.deadlines import BATCH
 from lockstep.runtime.wiring import FUNCTION_VARIABLE, REGION_VARIABLE
-from sandbox.emulators.oci.invocation import Detached
+from sandbox.emulators.oci.deployment import Detached
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess, running_function
 

@@ -20,7 +20,7 @@ from lockstep.protocol.ring import SLOTS
 from lockstep.stores.credential import Ports, Stores
 from sandbox import plans
 from sandbox.emulators.oci import OciSandbox
-from sandbox.emulators.oci.secret import Version
+from sandbox.emulators.oci.vault import Version
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.proof import invariants
 from tests.proof.invariants import Snapshot, ViolationError

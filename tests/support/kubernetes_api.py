@@ -7,10 +7,11 @@ that the API server answers.
 
 import json
 import re
-import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from sandbox.emulators.oci.wire import HttpServer, Reply, Request
 
 _PATH = re.compile(r"/apis/external-secrets\.io/v1/namespaces/([a-z0-9-]+)/externalsecrets/([a-z0-9.-]+)")
 _TYPES = {"application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"}
@@ -34,29 +35,19 @@ class KubernetesApi:
 
     def start(self) -> str:
         """Listen on loopback; the address."""
-        api = self
+        self._server = HttpServer(self._answer)
+        self._server.start()
+        return f"http://127.0.0.1:{self._server.port}"
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_PATCH(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status = api.patch(self.path, dict(self.headers), body)
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{self._server.server_port}"
+    def _answer(self, request: Request) -> Reply:
+        is_patch = request.method == "PATCH"
+        return Reply(self.patch(request.target, request.headers, request.body) if is_patch else 501)
 
     def stop(self) -> None:
         """Listen no more."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
 
-    def patch(self, path: str, headers: dict[str, str], body: bytes) -> int:
+    def patch(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
         """The status of one PATCH."""
         place = "/".join(found.groups()) if (found := _PATH.fullmatch(path)) else ""
         if refused := self._refusal(place, headers):
@@ -71,12 +62,12 @@ class KubernetesApi:
         self.patches.append(place)
         return 200
 
-    def _refusal(self, place: str, headers: dict[str, str]) -> int | None:
+    def _refusal(self, place: str, headers: Mapping[str, str]) -> int | None:
         """In the order in which the API server checks: who is it, may they, is it there, what is it."""
-        if headers.get("Authorization") != f"Bearer {self.token}":
+        if headers.get("authorization") != f"Bearer {self.token}":
             return 401
         if place and place not in self.may_patch:
             return 403
         if place not in self.objects:
             return 404
-        return None if headers.get("Content-Type") in _TYPES else 415
+        return None if headers.get("content-type") in _TYPES else 415

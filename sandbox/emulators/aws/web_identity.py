@@ -4,7 +4,6 @@ Follows the API reference of `GetWebIdentityToken`, and the guide's page on the 
 (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_outbound_token_claims.html). moto does not know it.
 """
 
-import json
 import uuid
 from datetime import UTC, datetime
 from functools import cache
@@ -19,7 +18,8 @@ from sandbox.emulators.aws.assumed_roles import AssumedRoles
 from sandbox.emulators.aws.guard import Caller, Guard
 from sandbox.emulators.aws.query import QueryError, QueryRequest, invalid
 from sandbox.emulators.aws.tokens import SigningKeys
-from sandbox.emulators.oci.names import Answer, Names
+from sandbox.emulators.oci.names import Names
+from sandbox.emulators.oci.wire import Reply, json_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ class WebIdentity:
     def _now(self) -> float:
         return self._guard.wall_clock() + self.clock_ahead_seconds
 
-    def _document(self, target: str) -> Answer:
+    def _document(self, target: str) -> Reply:
         """One of the issuer's documents."""
         with self._lock:
             keys = [key for generation in self._generations for key in generation.published()]
@@ -135,8 +135,8 @@ class WebIdentity:
             _KEYS: {"keys": keys},
         }
         if target not in documents:
-            return Answer(404)
-        return Answer(200, json.dumps(documents[target]).encode(), {"Content-Type": "application/json"})
+            return Reply(404)
+        return json_reply(documents[target], {})
 
     def _token(self, asked: QueryRequest) -> Response:
         audiences = asked.members("Audience")

@@ -2,13 +2,11 @@
 
 from sandbox.emulators.oci.calls import CallRecord
 from sandbox.emulators.oci.clock import SandboxClock
-from sandbox.emulators.oci.config_file import write_config_file
 from sandbox.emulators.oci.faults import Effect, Fault
-from sandbox.emulators.oci.identity import Grant
-from sandbox.emulators.oci.identity_domain import IdentityDomain
+from sandbox.emulators.oci.identity import Grant, write_config_file
+from sandbox.emulators.oci.identity_domain import App, IdentityDomain, Trust
 from sandbox.emulators.oci.keys import Key
 from sandbox.emulators.oci.server import OBJECT_STORAGE_HOST, OciSandbox
-from sandbox.emulators.oci.trusts import App, Trust
 from sandbox.emulators.oci.vault import VaultBehaviour
 
 __all__ = [

@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from sandbox.emulators.oci.config_file import write_config_file
+from sandbox.emulators.oci.identity import write_config_file
 from sandbox.emulators.oci.server import OciSandbox
 
 

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from sandbox.emulators.oci.details import Details
 from sandbox.emulators.oci.errors import invalid
 from sandbox.emulators.oci.identity import Principal
 from sandbox.emulators.oci.routes import Service, Target
-from sandbox.emulators.oci.wire import Request
+from sandbox.emulators.oci.wire import Details, Request
 
 ItemT = TypeVar("ItemT")
 

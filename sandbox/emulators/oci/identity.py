@@ -7,8 +7,10 @@ Vault Service", "Details for Object Storage and Archive Storage").
 import hashlib
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Final, Literal
 
 from cryptography.hazmat.primitives import serialization
@@ -19,8 +21,8 @@ REGION: Final = "eu-frankfurt-1"
 # OCI takes API keys of 2,048 bits or more.
 _KEY_BITS: Final = 2048
 
-Kind = Literal["user", "identityfederateddomainapp"]
-"""What `request.principal.type` says: a user, or a workload of elsewhere that an identity domain let in."""
+Kind = Literal["user", "identityfederateddomainapp", "instance", "workload"]
+"""What `request.principal.type` says: a user, a workload of elsewhere that an identity domain let in, or of OCI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +193,18 @@ class Identity:
     def api_key(self, key_id: str) -> ApiKey | None:
         """The registered key of an id, `tenancy/user/fingerprint`."""
         return self._keys.get(key_id)
+
+
+# SDK config files, as processes outside OCI have them.
+def write_config_file(folder: Path, name: str, config: Mapping[str, str]) -> Path:
+    """Write a config of the sandbox as `<name>.config`, which names its key's file; only their owner may read both."""
+    key_file, config_file = folder / f"{name}.pem", folder / f"{name}.config"
+    lines = [f"{k}={v}" for k, v in config.items() if k != "key_content"]
+    texts = {
+        key_file: config["key_content"],
+        config_file: "\n".join(["[DEFAULT]", *lines, f"key_file={key_file}", ""]),
+    }
+    for file, text in texts.items():
+        file.touch(mode=0o600)
+        file.write_text(text)
+    return config_file

@@ -11,8 +11,10 @@ import base64
 import binascii
 import hmac
 import json
+import re
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Final
@@ -25,7 +27,7 @@ from jwt.algorithms import RSAAlgorithm
 from sandbox.emulators.oci.calls import Call
 from sandbox.emulators.oci.clock import SandboxClock
 from sandbox.emulators.oci.errors import oauth_error
-from sandbox.emulators.oci.identity import TENANCY, Credential, Identity, Principal, new_private_key
+from sandbox.emulators.oci.identity import TENANCY, Credential, Identity, Kind, Principal, new_private_key
 from sandbox.emulators.oci.ids import Ids
 from sandbox.emulators.oci.jwts import (
     LEAST_BITS,
@@ -40,8 +42,102 @@ from sandbox.emulators.oci.jwts import (
     verified,
 )
 from sandbox.emulators.oci.names import FetchError
-from sandbox.emulators.oci.trusts import App, IssuerKeys, ServiceUser, Trust
 from sandbox.emulators.oci.wire import Reply, json_reply
+
+# What an administrator of an identity domain makes: confidential applications and identity propagation trusts.
+_RULE: Final = re.compile(r"""(?P<claim>\S+)\s+eq\s+(?P<quote>["']?)(?P<value>.+)(?P=quote)""")
+
+
+@dataclass(slots=True)
+class App:
+    """A confidential application. A test changes it as an administrator would.
+
+    Attributes:
+        client_id: Its name in token requests.
+        secret: None where it has none.
+        certificates: The public key of each, by its alias.
+        is_active: Whether it may ask for tokens.
+    """
+
+    client_id: str
+    secret: str | None = field(default=None, repr=False)
+    certificates: dict[str, rsa.RSAPublicKey] = field(default_factory=dict)
+    is_active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceUser:
+    """A user whom the bearers of some tokens become.
+
+    Attributes:
+        rule: Which tokens: `CLAIM eq VALUE`, the value with or without quotes; `CLAIM eq *` is all.
+        user: The user's name.
+    """
+
+    rule: str
+    user: str
+
+    def covers(self, claims: Claims) -> bool:
+        """Whether a token is one of them.
+
+        Raises:
+            ValueError: The rule is none.
+        """
+        found = _RULE.fullmatch(self.rule)
+        if found is None:
+            raise ValueError(f"not a rule: {self.rule}")
+        values, wanted = audiences(claims, found["claim"]), found["value"]
+        return bool(values) and (wanted == "*" or wanted in values)
+
+
+@dataclass(slots=True, kw_only=True)
+class Trust:
+    """An identity propagation trust, with the service's own names. A test changes it as an administrator would.
+
+    https://docs.oracle.com/iaas/tools/python/latest/api/identity_domains/models/oci.identity_domains.models.IdentityPropagationTrust.html
+
+    Attributes:
+        issuer: Whose tokens it covers; one trust an issuer.
+        oauth_clients: The ids of the applications that may exchange them.
+        client_claim_values: One of them must be in `aud`.
+        public_key_endpoint: Where the issuer's JWKS is, over HTTPS by name.
+        impersonating_resource: What `res_type` must be for a resource principal's token; None where there is none.
+        impersonation_service_users: Whom the bearers become who ask for a user's token; the first rule decides.
+        is_active: Whether it covers anything.
+    """
+
+    name: str
+    issuer: str
+    oauth_clients: set[str]
+    client_claim_values: tuple[str, ...]
+    public_key_endpoint: str
+    impersonating_resource: str | None = None
+    impersonation_service_users: tuple[ServiceUser, ...] = ()
+    is_active: bool = True
+
+    def check(self, claims: Claims) -> None:
+        """Check what a token says of whom it is for and from.
+
+        Raises:
+            BadTokenError: It is not for this trust.
+        """
+        if not set(self.client_claim_values) & set(audiences(claims)):
+            raise BadTokenError("its aud is none that the trust names")
+        if not isinstance(claims.get("sub"), str) or not claims["sub"]:
+            raise BadTokenError("it has no sub")
+
+    def user_of(self, claims: Claims) -> str | None:
+        """The name of the user that the bearer of a token becomes."""
+        return next((one.user for one in self.impersonation_service_users if one.covers(claims)), None)
+
+
+@dataclass(slots=True)
+class IssuerKeys:
+    """The keys of an issuer, as they were last read."""
+
+    keys: dict[str, rsa.RSAPublicKey]
+    read_at: datetime
+
 
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 RPST: Final = "urn:oci:token-type:oci-rpst"
@@ -53,6 +149,7 @@ LONGEST_RPST: Final = timedelta(hours=12)
 LONGEST_UPST: Final = timedelta(hours=1)
 _ISSUER: Final = "authService.oracle.com"
 _KID: Final = "asw_sandbox"
+_KINDS: Final[Mapping[str, Kind]] = {"instance": "instance", "workload": "workload"}
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -148,15 +245,19 @@ class IdentityDomain:
 
     # ---- for the services
 
-    def session(self, token: str) -> Credential | None:
-        """The key that signs for a session, and whose session it is; None where its token is not ours, or over."""
+    def claims_of(self, token: str) -> Claims | None:
+        """What a token says; None where it is not ours, or over."""
         try:
             claims = verified(token, self._key.public_key(), now=self._clock.now())
         except BadTokenError:
             return None
         with self._lock:
-            if claims["jti"] not in self._sessions:
-                return None
+            return claims if claims["jti"] in self._sessions else None
+
+    def session(self, token: str) -> Credential | None:
+        """The key that signs for a session, and whose session it is; None where its token is not ours, or over."""
+        if (claims := self.claims_of(token)) is None:
+            return None
         key = RSAAlgorithm.from_jwk(claims["jwk"])
         principal = self._principal(claims)
         return Credential(key, principal) if principal and isinstance(key, rsa.RSAPublicKey) else None
@@ -164,7 +265,9 @@ class IdentityDomain:
     def _principal(self, claims: Claims) -> Principal | None:
         if claims["ptype"] == "user":
             return self._identity.user(claims["sub"])
-        return self._identity.principal(claims["sub"], "identityfederateddomainapp")
+        return self._identity.principal(
+            claims["sub"], _KINDS.get(claims["ptype"], "identityfederateddomainapp")
+        )
 
     # ---- the exchange
 
@@ -185,13 +288,13 @@ class IdentityDomain:
             raise oauth_error("invalid_request", "requested_token_type has no such value.")
         if form.get("subject_token_type") != "jwt":
             raise oauth_error("invalid_request", "subject_token_type must be jwt.")
-        session_key = _session_key(form.get("public_key", ""))
+        key = session_key(form.get("public_key", ""))
         try:
             trust, claims = self._subject(form.get("subject_token", ""), app)
         except BadTokenError as error:
             raise oauth_error("invalid_grant", f"The subject token is not valid: {error}.") from error
         about = self._resource(form, trust, claims) if requested == RPST else self._user(form, trust, claims)
-        return json_reply({"token": self._issued(about, session_key)}, {"cache-control": "no-store"})
+        return json_reply({"token": self.issued(about, key)}, {"cache-control": "no-store"})
 
     # ---- who asks
 
@@ -297,11 +400,18 @@ class IdentityDomain:
             "exp": exp,
         }
 
-    def _issued(self, about: Claims, session_key: rsa.RSAPublicKey) -> str:
+    def issued(self, about: Claims, key: rsa.RSAPublicKey) -> str:
+        """A token for the holder of a key, by default for `token_lifetime`.
+
+        Args:
+            about: `sub`, and in `ptype` what that is: a `user` by its OCID, a `resource`, `instance` or `workload`.
+            key: Verifies what is signed with the token.
+        """
         jti = self._ids.uuid()
         with self._lock:
             self._sessions.add(jti)
         claims = {
+            "exp": self._seconds() + int(self.token_lifetime.total_seconds()),
             **about,
             "iss": _ISSUER,
             "aud": "oci",
@@ -309,7 +419,7 @@ class IdentityDomain:
             "iat": self._seconds(),
             "jti": jti,
             # A text in the token, not an object.
-            "jwk": json.dumps(jwk_of(session_key, jti)),
+            "jwk": json.dumps(jwk_of(key, jti)),
         }
         return signed(claims, self._key, _KID)
 
@@ -336,7 +446,12 @@ def _form(call: Call) -> dict[str, str]:
     return form
 
 
-def _session_key(text: str) -> rsa.RSAPublicKey:
+def session_key(text: str) -> rsa.RSAPublicKey:
+    """The public key of a session, as base64 of its DER.
+
+    Raises:
+        ApiError: It is none, or too short.
+    """
     try:
         der = base64.b64decode(text, validate=True)
         key = load_der_public_key(der)

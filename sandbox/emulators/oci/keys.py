@@ -17,11 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from sandbox.emulators.oci.calls import Call
 from sandbox.emulators.oci.clock import SandboxClock, rfc3339
-from sandbox.emulators.oci.details import Details
 from sandbox.emulators.oci.errors import ApiError, invalid, missing, not_emulated, not_found
 from sandbox.emulators.oci.identity import pem_of
 from sandbox.emulators.oci.ids import Ids
-from sandbox.emulators.oci.wire import Reply, json_reply
+from sandbox.emulators.oci.wire import Details, Reply, json_reply
 
 Algorithm = Literal["RSA", "AES"]
 State = Literal["CREATING", "ENABLED", "DISABLED", "PENDING_DELETION", "DELETED"]

@@ -7,21 +7,22 @@ reaches only the names that are served here, checks their certificates, and give
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from http.client import HTTPException, HTTPResponse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import SplitResult, urlsplit
 
 import trustme
+
+from sandbox.emulators.oci.wire import HttpServer, Reply, Request
 
 LIMIT_BYTES: Final = 100_000
 """What a document may have, see `Names.fetch`."""
@@ -70,16 +71,7 @@ class FetchError(Exception):
         self.is_answered = is_answered
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a served name answers."""
-
-    status: int
-    body: bytes = field(default=b"", repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-Respond = Callable[[str], Answer]
+Respond = Callable[[str], Reply]
 """Answers a GET of a target, which is the path and query of the URL as they came."""
 
 
@@ -97,7 +89,8 @@ class Names:
         self._folder: TemporaryDirectory[str] | None = None
         self._responders: dict[str, Respond] = {}
         self._contexts: dict[tuple[str, Trouble | None], ssl.SSLContext] = {}
-        self._server: _Server | None = None
+        self._server: HttpServer | None = None
+        self._stopped = Event()
         self._lock = Lock()
 
     def serve(self, host: str, respond: Respond) -> None:
@@ -110,7 +103,8 @@ class Names:
         with self._lock:
             self._responders[host] = respond
             if self._server is None:
-                self._server = _Server(self)
+                self._stopped = Event()
+                self._server = HttpServer(self._reply, context=self._chosen_by_name())
                 self._server.start()
 
     def forget(self, host: str) -> None:
@@ -125,6 +119,7 @@ class Names:
             self._contexts.clear()
             server, self._server = self._server, None
             folder, self._folder = self._folder, None
+        self._stopped.set()
         if server:
             server.stop()
         if folder:
@@ -192,11 +187,33 @@ class Names:
         except (OSError, HTTPException) as error:
             raise FetchError(f"{host} could not be read: {type(error).__name__}") from error
 
-    def answer(self, host: str, target: str) -> Answer:
-        """What a name answers when nothing is wrong with it."""
+    def _reply(self, request: Request) -> Reply | None:
+        host = request.headers["host"].partition(":")[0]
+        trouble = self.troubles.get(host)
+        if trouble is Trouble.SILENT:
+            self._stopped.wait(10.0)
+            return None
         with self._lock:
             respond = self._responders.get(host)
-        return respond(target) if respond else Answer(404)
+        reply = _troubled(trouble, host, request.target) or (
+            respond(request.target) if respond else Reply(404)
+        )
+        slowly = _TRICKLE_SECONDS if trouble is Trouble.SLOW else 0
+        return replace(reply, is_cut=trouble is Trouble.CUT, trickle_seconds=slowly)
+
+    def _chosen_by_name(self) -> ssl.SSLContext:
+        """Shakes hands as the name that the client asks for."""
+
+        def chosen(connection: ssl.SSLSocket | ssl.SSLObject, host: str | None, _: object) -> int | None:
+            try:
+                connection.context = self.context_of(host or "")
+            except LookupError:
+                return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+            return None
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.sni_callback = chosen
+        return context
 
     def context_of(self, host: str) -> ssl.SSLContext:
         """The TLS context of a served name, with the certificate that it shows now.
@@ -305,97 +322,12 @@ def _document(url: str, raw: bytes, limit_bytes: int) -> bytes:
     return body
 
 
-class _Server:
-    """The HTTPS server behind all names."""
-
-    def __init__(self, names: Names) -> None:
-        self.stopped = Event()
-        self._http = _Listener((_LOOPBACK, 0), _handler(names, self.stopped))
-        self._http.names = names
-        self.port = int(self._http.server_address[1])
-
-    def start(self) -> None:
-        Thread(
-            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="names", daemon=True
-        ).start()
-
-    def stop(self) -> None:
-        self.stopped.set()
-        self._http.shutdown()
-        self._http.server_close()
-
-
-class _Listener(ThreadingHTTPServer):
-    """Takes connections; the handshake is left to the thread of each."""
-
-    daemon_threads = True
-    names: Names
-
-    def finish_request(self, request: object, client_address: object) -> None:
-        """Shake hands as the name that the client asks for."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        asked: list[str] = []
-
-        def chosen(
-            connection: ssl.SSLSocket | ssl.SSLObject, host: str | None, _: ssl.SSLContext
-        ) -> int | None:
-            try:
-                connection.context = self.names.context_of(host or "")
-            except LookupError:
-                return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
-            asked.append(host or "")
-            return None
-
-        context.sni_callback = chosen
-        if not isinstance(request, socket.socket):
-            raise TypeError("not a TCP connection")
-        try:
-            request.settimeout(10.0)
-            with context.wrap_socket(request, server_side=True) as secure:
-                secure.host = asked[0]  # type: ignore[attr-defined]  # the handler asks for it
-                super().finish_request(secure, client_address)
-        except OSError:
-            return  # The client does not trust the certificate, or is gone.
-
-
-def _handler(names: Names, stopped: Event) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        """Answers one GET, as the trouble of its name demands."""
-
-        def do_GET(self) -> None:
-            """Answer."""
-            host = str(self.connection.host)
-            trouble = names.troubles.get(host)
-            if trouble is Trouble.SILENT:
-                stopped.wait(10.0)
-                return
-            answer = _troubled(trouble, host, self.path) or names.answer(host, self.path)
-            head = [f"HTTP/1.1 {answer.status} -", f"Content-Length: {len(answer.body)}", "Connection: close"]
-            head += [f"{name}: {value}" for name, value in answer.headers.items()]
-            raw = "\r\n".join([*head, "", ""]).encode("latin-1") + answer.body
-            match trouble:
-                case Trouble.CUT:
-                    self.wfile.write(raw[: -len(answer.body) // 2 - 1])
-                case Trouble.SLOW:
-                    for byte in raw:
-                        self.wfile.write(bytes([byte]))
-                        if stopped.wait(_TRICKLE_SECONDS):
-                            return
-                case _:
-                    self.wfile.write(raw)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in http.server
-            """Say nothing."""
-
-    return Handler
-
-
-def _troubled(trouble: Trouble | None, host: str, target: str) -> Answer | None:
+def _troubled(trouble: Trouble | None, host: str, target: str) -> Reply | None:
     match trouble:
         case Trouble.REDIRECT:
-            return Answer(302, headers={"Location": f"https://{host}{target}?again"})
+            return Reply(302, {"Location": f"https://{host}{target}?again"})
         case Trouble.NOT_FOUND:
-            return Answer(404)
+            return Reply(404)
         case Trouble.HUGE:
-            return Answer(200, b" " * (10 * LIMIT_BYTES))
+            return Reply(200, body=b" " * (10 * LIMIT_BYTES))
     return None

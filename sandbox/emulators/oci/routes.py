@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import unquote
 
-from sandbox.emulators.oci.details import Details
 from sandbox.emulators.oci.errors import ApiError, not_emulated
-from sandbox.emulators.oci.wire import Request
+from sandbox.emulators.oci.wire import Details, Request
 
 Service = Literal[
     "vault",
@@ -18,6 +17,7 @@ Service = Literal[
     "identitydomain",
     "ons",
     "functions",
+    "auth",
 ]
 
 _SECRET: Final = "/20180608/secrets/{secret}"
@@ -61,7 +61,7 @@ class Route:
     @property
     def is_unsigned(self) -> bool:
         """Whether its callers prove who they are in another way."""
-        return self.service == "identitydomain"
+        return self.service in {"identitydomain", "auth"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,9 @@ ROUTES: Final = (
     _route("objectstorage", "create_retention_rule", "POST", _BUCKET + "/retentionRules"),
     _route("objectstorage", "get_namespace", "GET", "/n"),
     _route("identitydomain", "exchange_token", "POST", "/oauth2/v1/token"),
+    _route("auth", "get_metadata", "GET", "/opc/v2/{object}"),
+    _route("auth", "exchange_certificate", "POST", "/v1/x509"),
+    _route("auth", "exchange_pod_token", "POST", "/resourcePrincipalSessionTokens"),
     _route("kms", "get_key", "GET", _KEY),
     _route("kms", "list_key_versions", "GET", _KEY + "/keyVersions"),
     _route("kms", "create_key_version", "POST", _KEY + "/keyVersions"),

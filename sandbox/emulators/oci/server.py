@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC
 from email.utils import format_datetime
 from functools import cache, lru_cache
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
@@ -18,21 +19,20 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.emulators.oci.calls import Call, CallLog, CallRecord
 from sandbox.emulators.oci.clock import SandboxClock, real_time
-from sandbox.emulators.oci.deployment import Deployment, DeploymentService
-from sandbox.emulators.oci.errors import ApiError
+from sandbox.emulators.oci.deployment import Deployment, DeploymentService, InvocationService
+from sandbox.emulators.oci.errors import ApiError, not_authenticated
 from sandbox.emulators.oci.faults import Effect, Fault, Faults
 from sandbox.emulators.oci.identity import REGION, Credential, Identity, Principal, new_private_key
 from sandbox.emulators.oci.identity_domain import IdentityDomain
 from sandbox.emulators.oci.ids import Ids
-from sandbox.emulators.oci.invocation import InvocationService
 from sandbox.emulators.oci.keys import KeysService
-from sandbox.emulators.oci.names import Answer, Names
+from sandbox.emulators.oci.names import Names
 from sandbox.emulators.oci.notifications import NotificationsService
 from sandbox.emulators.oci.object_storage import NAMESPACE, ObjectStorageService
-from sandbox.emulators.oci.retrieval import RetrievalService
+from sandbox.emulators.oci.principals import POD_PORT, PrincipalService
 from sandbox.emulators.oci.routes import Target, target_of
 from sandbox.emulators.oci.signatures import signer_of
-from sandbox.emulators.oci.vault import VaultService
+from sandbox.emulators.oci.vault import RetrievalService, VaultService
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request
 
 Hook = Callable[[Literal["before", "after"], str, str], None]
@@ -118,8 +118,10 @@ class OciSandbox:
             "ons": self.notifications.lock,
             # A function calls the other services while it is called.
             "functions": nullcontext(),
+            "auth": nullcontext(),
         }
         self.functions = InvocationService(self.deployment)
+        self._pods: HttpServer | None = None
         self._operations = (
             self.functions.operations
             | self.vault.operations
@@ -129,6 +131,7 @@ class OciSandbox:
             | self.keys.operations
             | self.domain.operations
             | DeploymentService(self.deployment).operations
+            | PrincipalService(self.domain, self.identity_clock).operations
         )
 
     # ---- life
@@ -140,10 +143,21 @@ class OciSandbox:
             self._serve_by_name()
         return self
 
+    def serve_pods(self, host: str) -> Path:
+        """Listen where pods of OKE get their sessions, by TLS at a loopback address; the file of its authority."""
+        if self._pods is None:
+            self.names.serve(host, lambda _: Reply(404))
+            context = self.names.context_of(host)
+            self._pods = HttpServer(self.respond, host=host, port=POD_PORT, context=context)
+            self._pods.start()
+        return self.names.ca_file
+
     def stop(self) -> None:
         """Lift all faults, cut all connections and listen no more."""
         self.faults.clear()
         self._server.stop()
+        if self._pods:
+            self._pods.stop()
         if self._own_names:
             self.names.stop()
         else:
@@ -259,7 +273,13 @@ class OciSandbox:
         route = target.route
         if route.is_unsigned or (route.may_be_unsigned and "authorization" not in request.headers):
             return _ANYONE
-        return signer_of(request, self._credential, now=real_time(), covers_body=route.covers_body)
+        signer = signer_of(request, self._credential, now=real_time(), covers_body=route.covers_body)
+        if (token := request.headers.get("opc-obo-token")) is None:
+            return signer
+        user = self.domain.session(token)
+        if user is None or signer.kind != "instance":
+            raise not_authenticated("The delegation token is not valid, or not an instance's to bring.")
+        return user.principal
 
     def _credential(self, key_id: str) -> Credential | None:
         if key_id.startswith(_SESSION):
@@ -269,9 +289,8 @@ class OciSandbox:
     def _serve_by_name(self) -> None:
         self.names.serve(OBJECT_STORAGE_HOST, self._answer_by_name)
 
-    def _answer_by_name(self, target: str) -> Answer:
-        reply = self.respond(Request("GET", target, {}))
-        return Answer(reply.status, reply.body, reply.headers) if reply else Answer(503)
+    def _answer_by_name(self, target: str) -> Reply:
+        return self.respond(Request("GET", target, {})) or Reply(503)
 
     def _refusal(self, request: Request, error: ApiError, target: Target | None) -> Reply:
         names = ("error", "error_description") if _is_of_domain(target) else ("code", "message")

@@ -36,6 +36,7 @@ def signer_of(
     *,
     now: datetime,
     covers_body: bool,
+    covers_host: bool = True,
 ) -> Principal:
     """The principal that signed the request, after its proof.
 
@@ -44,6 +45,7 @@ def signer_of(
         credential_of: The credential that a key id names: `tenancy/user/fingerprint` of an API key, or `ST$` and a
             session token.
         now: The real time, aware: a signature more than five minutes off is refused.
+        covers_host: Whether it must cover the host, too (all but those of an instance's certificate).
         covers_body: Whether this operation's signature must cover its body (all but PutObject's).
 
     Raises:
@@ -52,7 +54,9 @@ def signer_of(
     fields = _authorization(request.headers)
     key = credential_of(fields.get("keyId", ""))
     signed = fields.get("headers", "date").lower().split()
-    required = _ALWAYS_SIGNED
+    required = _ALWAYS_SIGNED - (set() if covers_host else {"host"}) | (
+        {"opc-obo-token"} & request.headers.keys()
+    )
     if covers_body and request.method in _METHODS_WITH_BODY:
         required = required | _SIGNED_WITH_BODY
     if key is None or not required.issubset(signed):

@@ -6,16 +6,21 @@
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from http import HTTPStatus
 from io import BufferedReader
 from typing import Final
 from urllib.parse import parse_qsl
 
+from sandbox.emulators.oci.errors import ApiError, invalid, missing
+
 _MAX_LINE: Final = 65536
+_HANDSHAKE_SECONDS: Final = 10.0
 _LOOPBACK: Final = "127.0.0.1"
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -68,17 +73,25 @@ class _BadRequestError(Exception):
 class HttpServer:
     """Serves on a free loopback port; after a stop it starts again on the same one."""
 
-    def __init__(self, respond: Callable[[Request], Reply | None]) -> None:
-        """Answer each request with `respond`; None closes the connection without a word."""
+    def __init__(
+        self,
+        respond: Callable[[Request], Reply | None],
+        *,
+        host: str = _LOOPBACK,
+        port: int = 0,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Answer each request with `respond`; None closes the connection without a word. TLS with a context."""
         self._respond = respond
+        self._host, self._context = host, context
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._connections: set[socket.socket] = set()
-        self.port = 0
+        self.port = port
 
     def start(self) -> None:
         """Listen, then accept in the background."""
-        listener = socket.create_server((_LOOPBACK, self.port), backlog=128)
+        listener = socket.create_server((self._host, self.port), backlog=128)
         self.port = listener.getsockname()[1]
         with self._lock:
             self._listener = listener
@@ -114,11 +127,19 @@ class HttpServer:
     def _serve(self, connection: socket.socket) -> None:
         try:
             # The client may disconnect at any byte.
-            with contextlib.suppress(OSError), connection, connection.makefile("rb") as reader:
-                self._converse(connection, reader)
+            with (
+                contextlib.suppress(OSError),
+                self._secured(connection) as secure,
+                secure.makefile("rb") as reader,
+            ):
+                self._converse(secure, reader)
         finally:
             with self._lock:
                 self._connections.discard(connection)
+
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        connection.settimeout(_HANDSHAKE_SECONDS if self._context else None)
+        return self._context.wrap_socket(connection, server_side=True) if self._context else connection
 
     def _converse(self, connection: socket.socket, reader: BufferedReader) -> None:
         while True:
@@ -132,7 +153,8 @@ class HttpServer:
             reply = self._respond(request)
             if reply is None:
                 return
-            if not _send(connection, reply, _render(reply, head=request.method == "HEAD")):
+            is_over = request.headers.get("connection", "").lower() == "close"
+            if not _send(connection, reply, _render(reply, head=request.method == "HEAD")) or is_over:
                 return
 
 
@@ -177,3 +199,74 @@ def _render(reply: Reply, *, head: bool) -> bytes:
     lines += [f"content-length: {len(reply.body)}", "", ""]
     top = "\r\n".join(lines).encode("latin-1")
     return top if head or reply.status == HTTPStatus.NOT_MODIFIED else top + reply.body
+
+
+# A request's JSON body, read field by field with the errors that OCI answers to a malformed one.
+class Details:
+    """A JSON object. A field that is absent or null reads as None; one of another type is InvalidParameter."""
+
+    def __init__(self, fields: Mapping[str, object]) -> None:
+        """Read from decoded fields."""
+        self._fields = fields
+
+    @classmethod
+    def parsed(cls, body: bytes) -> "Details":
+        """Read from a body; an empty one has no fields."""
+        try:
+            fields = json.loads(body) if body else {}
+        except ValueError:
+            fields = None
+        if not isinstance(fields, dict):
+            raise ApiError(400, "CannotParseRequest", "The request is incorrectly formatted.")
+        return cls(fields)
+
+    def __contains__(self, name: str) -> bool:
+        return self._fields.get(name) is not None
+
+    def text(self, name: str) -> str | None:
+        """A string."""
+        value = self._fields.get(name)
+        if value is not None and not isinstance(value, str):
+            raise invalid(f"{name} must be a string")
+        return value
+
+    def required_text(self, name: str) -> str:
+        """A string that must be there."""
+        value = self.text(name)
+        if not value:
+            raise missing(name)
+        return value
+
+    def integer(self, name: str) -> int | None:
+        """A whole number."""
+        value = self._fields.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise invalid(f"{name} must be an integer")
+        return value
+
+    def moment(self, name: str) -> datetime | None:
+        """An RFC 3339 time with its zone."""
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise invalid(f"{name} must be an RFC 3339 timestamp")
+        return moment
+
+    def section(self, name: str) -> "Details | None":
+        """A nested object."""
+        value = self._fields.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise invalid(f"{name} must be an object")
+        return Details(value)
+
+    def mapping(self, name: str) -> Mapping[str, object]:
+        """A nested object as it came; empty where absent."""
+        section = self.section(name)
+        return section._fields if section else {}

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
 from sandbox.emulators.aws import AwsSandbox
-from sandbox.emulators.oci.names import Answer
+from sandbox.emulators.oci.wire import Reply
 
 HOST = "objectstorage.eu-frankfurt-1.oraclecloud.com"
 ADDRESS = f"{HOST}/n/ns/b/issuer/o"
@@ -67,10 +67,10 @@ class Issuer:
         key = keys.get(algorithm, self.key)
         return jwt.encode(claims, key, algorithm, headers or {"kid": self.kid})
 
-    def _answer(self, target: str) -> Answer:
+    def _answer(self, target: str) -> Reply:
         path = self.url.removeprefix(f"https://{HOST}")
         documents: dict[str, object] = {
             f"{path}/.well-known/openid-configuration": self.discovery,
             f"{path}/jwks.json": {"keys": self.keys},
         }
-        return Answer(200, json.dumps(documents[target]).encode()) if target in documents else Answer(404)
+        return Reply(200, body=json.dumps(documents[target]).encode()) if target in documents else Reply(404)

@@ -16,7 +16,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.identity import new_private_key
-from sandbox.emulators.oci.names import Answer
+from sandbox.emulators.oci.wire import Reply
 
 HOST: Final = "0f3c7b1a.tokens.sts.global.api.aws"
 ISSUER: Final = f"https://{HOST}"
@@ -61,9 +61,9 @@ class DomainCase:
         sandbox.names.serve(HOST, self._jwks)
         self.basic: str | None = f"{CLIENT}:{SECRET}"
 
-    def _jwks(self, target: str) -> Answer:
+    def _jwks(self, target: str) -> Reply:
         if target != "/.well-known/jwks.json":
-            return Answer(404)
+            return Reply(404)
         self.reads += 1
         curve = ECAlgorithm.to_jwk(curve_key().public_key(), as_dict=True) | {"kid": "curve", "use": "sig"}
         keys = [
@@ -71,7 +71,7 @@ class DomainCase:
             | {"kid": kid, "alg": "RS256", "use": "sig"}
             for kid in self.published
         ]
-        return Answer(200, json.dumps({"keys": [curve, *keys]}).encode())
+        return Reply(200, body=json.dumps({"keys": [curve, *keys]}).encode())
 
     def seconds(self, later: int = 0) -> int:
         return int((self.sandbox.identity_clock.now() + timedelta(seconds=later)).timestamp())

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.emulators.oci.names import LIMIT_BYTES, WITHIN_SECONDS, Answer, FetchError, Names, Trouble
+from sandbox.emulators.oci.names import LIMIT_BYTES, WITHIN_SECONDS, FetchError, Names, Trouble
+from sandbox.emulators.oci.wire import Reply
 
 HOST = "issuer.example.com"
 OTHER = "other.example.com"
@@ -18,8 +19,8 @@ SECONDS_OF_THE_SLOW = 3.5
 @pytest.fixture
 def names() -> Iterator[Names]:
     with Names() as names:
-        names.serve(HOST, lambda target: Answer(200, f"issuer {target}".encode()))
-        names.serve(OTHER, lambda target: Answer(200, f"other {target}".encode()))
+        names.serve(HOST, lambda target: Reply(200, body=f"issuer {target}".encode()))
+        names.serve(OTHER, lambda target: Reply(200, body=f"other {target}".encode()))
         yield names
 
 
@@ -79,7 +80,7 @@ def test_each_trouble_is_told_in_time(names: Names, trouble: Trouble, text: str)
 
 
 def test_a_document_may_have_all_of_the_limit_and_not_a_byte_more(names: Names) -> None:
-    names.serve(HOST, lambda target: Answer(200, b"x" * int(target[1:])))
+    names.serve(HOST, lambda target: Reply(200, body=b"x" * int(target[1:])))
     assert len(names.fetch(f"https://{HOST}/{LIMIT_BYTES}")) == LIMIT_BYTES
     with pytest.raises(FetchError, match="more than"):
         names.fetch(f"https://{HOST}/{LIMIT_BYTES + 1}")
@@ -92,5 +93,5 @@ def test_after_a_stop_nothing_listens_until_a_name_is_served_again(names: Names)
         socket.create_connection(("127.0.0.1", port), timeout=1.0)
     with pytest.raises(FetchError, match="does not resolve"):
         names.fetch(URL)
-    names.serve(HOST, lambda _: Answer(200, b"again"))
+    names.serve(HOST, lambda _: Reply(200, body=b"again"))
     assert names.fetch(URL) == b"again"

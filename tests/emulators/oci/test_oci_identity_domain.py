@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.identity_domain import ServiceUser
 from sandbox.emulators.oci.jwts import jwk_of
-from sandbox.emulators.oci.names import Answer, Trouble
-from sandbox.emulators.oci.trusts import ServiceUser
+from sandbox.emulators.oci.names import Trouble
+from sandbox.emulators.oci.wire import Reply
 from tests.emulators.oci.domain_case import (
     CLIENT,
     HOST,
@@ -257,8 +258,8 @@ def test_keys_are_long_and_for_such_signatures(domain: DomainCase) -> None:
         assert domain.refusal(subject_token=token) == NOT_THE_TOKEN, published
 
 
-def _serving(keys: list[dict[str, Any]]) -> Callable[[str], Answer]:
-    return lambda _: Answer(200, json.dumps({"keys": keys}).encode())
+def _serving(keys: list[dict[str, Any]]) -> Callable[[str], Reply]:
+    return lambda _: Reply(200, body=json.dumps({"keys": keys}).encode())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
 from sandbox.emulators.oci import OciSandbox
-from sandbox.emulators.oci.invocation import MAX_BODY_BYTES
+from sandbox.emulators.oci.deployment import MAX_BODY_BYTES
 from tests.emulators.oci.oci_case import refused
 
 FUNCTION_ID = "ocid1.fnfunc.oc1..rotate"

@@ -5,6 +5,7 @@ import urllib3
 
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.names import FetchError, Names
+from sandbox.emulators.oci.wire import Reply
 from sandbox.oci_resources import create_issuer_bucket
 from tests.emulators.oci.oci_case import OciCase, refused
 
@@ -66,7 +67,7 @@ def test_a_wrong_signature_is_refused_even_where_none_is_needed(case: OciCase) -
 
 def test_names_are_shared_and_left_to_their_owner() -> None:
     with Names() as names:
-        names.serve("other.example", lambda _: names.answer("", ""))
+        names.serve("other.example", lambda _: Reply(404))
         with OciSandbox(names=names) as sandbox:
             issuer = create_issuer_bucket(sandbox, "issuer")
             with pytest.raises(FetchError, match="status 404"):
