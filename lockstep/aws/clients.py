@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from botocore import UNSIGNED
@@ -63,7 +63,7 @@ from lockstep.protocol.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
-from lockstep.protocol.federation import Sessions
+from lockstep.protocol.federation import Sessions, Stamps, stamps_of
 from lockstep.protocol.model import SecretStr
 
 # What botocore raises because of the environment, as one of `lockstep.protocol.errors`.
@@ -73,27 +73,23 @@ _LOCAL: tuple[tuple[tuple[type[Exception], ...], Environment], ...] = (
     ((ProfileNotFound,), Environment.AWS_PROFILE_MISSING),
     ((NoCredentialsError, PartialCredentialsError), Environment.AWS_CREDENTIALS_MISSING),
     ((SSOError, LoginError, TokenRetrievalError), Environment.AWS_SESSION_EXPIRED),
-    (
-        (CredentialRetrievalError, MetadataRetrievalError, RefreshWithMFAUnsupportedError),
-        Environment.AWS_CREDENTIALS_UNAVAILABLE,
-    ),
+    ((CredentialRetrievalError, MetadataRetrievalError), Environment.AWS_CREDENTIALS_UNAVAILABLE),
+    ((RefreshWithMFAUnsupportedError,), Environment.AWS_CREDENTIALS_UNAVAILABLE),
     ((ConfigParseError, ConfigNotFound, InvalidConfigError), Environment.AWS_CONFIG_INVALID),
-    (
-        (NoRegionError, InvalidRegionError, UnknownRegionError, UnknownEndpointError),
-        Environment.AWS_REGION_INVALID,
-    ),
+    ((NoRegionError, InvalidRegionError), Environment.AWS_REGION_INVALID),
+    ((UnknownRegionError, UnknownEndpointError), Environment.AWS_REGION_INVALID),
     ((ProxyConnectionError,), Environment.PROXY_UNUSABLE),
     ((ResponseParserError,), Environment.FOREIGN_ANSWER),
     ((BotoConnectionError, HTTPClientError, UrllibError), Environment.ENDPOINT_UNREACHABLE),
 )
-_ENVIRONMENT_CODES: Mapping[str, Environment] = {
+_REFUSALS: Mapping[str, Environment] = {
     **dict.fromkeys(
         ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), Environment.AWS_SESSION_EXPIRED
     ),
     **dict.fromkeys(("RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"), Environment.CLOCK_SKEW),
     **dict.fromkeys(
         (
-            *("IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId", "AuthFailure"),
+            *("AuthFailure", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId"),
             *("InvalidSignatureException", "InvalidToken", "MissingAuthenticationToken"),
             *("SignatureDoesNotMatch", "UnrecognizedClientException"),
         ),
@@ -103,27 +99,21 @@ _ENVIRONMENT_CODES: Mapping[str, Environment] = {
         ("403", "AccessDenied", "AccessDeniedException", "NotAuthorized", "OptInRequired"),
         Environment.AWS_ACTION_DENIED,
     ),
+}
+"""Codes of an identity that is not let in."""
+_OF_LOCKS = ("GetItem", "UpdateItem", "PutItem", "DeleteItem", "Scan")
+_OF_KEYS = ("GenerateMac", "VerifyMac", "DescribeKey")
+_MISSING: Mapping[tuple[str, str], Environment] = {
+    **{("ResourceNotFoundException", call): Environment.LOCK_TABLE_MISSING for call in _OF_LOCKS},
+    **{("NotFoundException", call): Environment.AUDIT_KEY_MISSING for call in _OF_KEYS},
+}
+"""Codes that mean something else in each service, with the call."""
+_MISSING_BY_CODE = {
     "NoSuchBucket": Environment.AUDIT_BUCKET_MISSING,
     "StateMachineDoesNotExist": Environment.STATE_MACHINE_MISSING,
 }
-_OF_THE_IDENTITY = frozenset(
-    {Environment.AWS_SESSION_EXPIRED, Environment.AWS_CREDENTIALS_REFUSED, Environment.AWS_ACTION_DENIED}
-)
-_MISSING: Mapping[tuple[str, str], Environment] = {
-    **{
-        ("ResourceNotFoundException", call): Environment.LOCK_TABLE_MISSING
-        for call in ("GetItem", "UpdateItem", "PutItem", "DeleteItem", "Scan")
-    },
-    **{
-        ("NotFoundException", call): Environment.AUDIT_KEY_MISSING
-        for call in ("GenerateMac", "VerifyMac", "DescribeKey")
-    },
-}
-"""Codes that mean something else in each service, with the call."""
-_OF_CREDENTIALS = frozenset(
-    {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetRoleCredentials"}
-)
-"""Calls that botocore makes itself, to get credentials: what they refuse says nothing of what was to be called."""
+_OF_CREDENTIALS = ("AssumeRole", "GetRoleCredentials")
+"""So begin the calls that botocore makes itself, to get credentials: what they refuse says nothing of any other."""
 # Every service writes it into its text; nothing else is taken from there.
 _ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]{2,40}:[A-Za-z0-9]{2,60})\b")
 _SKEW = re.compile(r"signature (expired|not yet current)", re.IGNORECASE)
@@ -185,19 +175,15 @@ def _refusal(error: ClientError) -> EnvironmentalError | None:
     told = error.response.get("Error", {})
     code, text = str(told.get("Code") or ""), str(told.get("Message") or "")
     call = str(error.operation_name)
-    problem = _MISSING.get((code, call)) or _ENVIRONMENT_CODES.get(code)
+    problem = _MISSING.get((code, call)) or _REFUSALS.get(code) or _MISSING_BY_CODE.get(code)
     if problem is Environment.AWS_CREDENTIALS_REFUSED and _SKEW.search(text):
         problem = Environment.CLOCK_SKEW
-    if problem is None:
-        return (
-            EnvironmentalError(Environment.AWS_CREDENTIALS_UNAVAILABLE, code=code, action=call)
-            if call in _OF_CREDENTIALS
-            else None
-        )
+    if problem is None and call.startswith(_OF_CREDENTIALS):
+        return EnvironmentalError(Environment.AWS_CREDENTIALS_UNAVAILABLE, code=code, action=call)
     if problem is Environment.AWS_ACTION_DENIED:
         named = _ACTION.search(text)
         return EnvironmentalError(problem, action=named[1] if named else call)
-    return EnvironmentalError(problem, code=code)
+    return EnvironmentalError(problem, code=code) if problem else None
 
 
 def _where(error: Exception, kwargs: Mapping[str, object]) -> dict[str, str]:
@@ -274,7 +260,9 @@ def aws_client(
     )
     sessions, fixed = _told_apart(keys)
     try:
-        client = botocore_session(sessions).create_client(
+        session = botocore_session(sessions, _files())
+        held = sessions or (None if fixed or not is_signed else session.get_credentials())
+        client = session.create_client(
             service,
             region_name=region,
             endpoint_url=endpoint,
@@ -285,8 +273,8 @@ def aws_client(
         )
     except SETUP_ERRORS as error:
         raise setup_problem(error) from None
-    if sessions:
-        client.meta.events.register("after-call", partial(_end_session, sessions))
+    if isinstance(held, Sessions | _OfEnvironment):
+        client.meta.events.register("after-call", partial(_end_session, held))
     client.meta.events.register_first("before-send", lambda **_: deadline_guard())
     return client
 
@@ -303,10 +291,9 @@ def aws_credentials(keys: Keys | None) -> ReadOnlyCredentials:
     sessions, fixed = _told_apart(keys)
     if fixed:
         return fixed
-    found = botocore_session(sessions).get_credentials()
-    if found is None:
-        raise NoCredentialsError
-    return found.get_frozen_credentials()
+    provider = botocore_session(sessions, _files()).get_component("credential_provider")
+    found: ReadOnlyCredentials = provider.load_credentials().get_frozen_credentials()
+    return found
 
 
 def _told_apart(keys: Keys | None) -> tuple[Sessions[AwsKeys] | None, ReadOnlyCredentials | None]:
@@ -336,16 +323,58 @@ class _OfSessions(CredentialProvider, Credentials):
         return self
 
 
-def _end_session(sessions: Sessions[AwsKeys], parsed: Mapping[str, Any], **_: object) -> None:
-    """A session that AWS does not know, or has ended, is used no more. In the second case the call may be made again.
+class _OfEnvironment(CredentialProvider, Credentials):
+    """What the environment gives: looked for with each request while it is nothing, or was refused, or files change.
+
+    botocore itself keeps what it found first for good, also if that was nothing, and what it has read of files.
+
+    Args:
+        first: Finds it where nothing was read yet.
+    """
+
+    def __init__(self, first: CredentialResolver) -> None:
+        Credentials.__init__(self, "", "", method="lockstep")
+        self._next: CredentialResolver | None = first
+        self._found: Credentials | None = None
+        self._seen: Stamps = ()
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        self.load()
+        if self._found is None:
+            raise NoCredentialsError
+        return self._found.get_frozen_credentials()
+
+    def load(self) -> Self:
+        """Look, if it is time to. A client does when it is made."""
+        if self._found is None or self._seen != _files():
+            self._seen, self._found = _files(), None
+            resolver, self._next = self._next or Session().get_component("credential_provider"), None
+            self._found = resolver.load_credentials()
+        return self
+
+    def drop(self) -> None:
+        """It was refused."""
+        self._found = None
+
+
+def _files() -> Stamps:
+    """The files of keys and profiles, as AWS's tools name them."""
+    return stamps_of(
+        os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+        os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"),
+    )
+
+
+def _end_session(held: Sessions[AwsKeys] | _OfEnvironment, parsed: Mapping[str, Any], **_: object) -> None:
+    """An identity that AWS does not know, or has ended, is used no more. A session's call may then be made again.
 
     Raises:
-        SessionFailure: AWS has ended it.
+        SessionFailure: AWS has ended a session.
     """
     code = str(parsed.get("Error", {}).get("Code"))
     if code in _ENDED | _UNKNOWN:
-        sessions.drop()
-    if code in _ENDED:
+        held.drop()
+    if code in _ENDED and isinstance(held, Sessions):
         raise SessionFailure(FailureKind.UNREACHABLE, code, None)
 
 
@@ -355,13 +384,14 @@ _UNKNOWN = {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "Unrec
 
 
 @lru_cache(maxsize=4)  # A replaced identity is not kept for good.
-def botocore_session(sessions: Sessions[AwsKeys] | None = None) -> Session:
-    """Whose identity clients have: that of these sessions, or of the environment as it was at the first call."""
+def botocore_session(sessions: Sessions[AwsKeys] | None, _seen: Stamps) -> Session:
+    """Whose identity clients have: that of these sessions, or of the environment. It reads files once."""
     # At DEBUG botocore logs every request and reply, including secrets.
     logging.getLogger("botocore").setLevel(logging.INFO)
     made = Session()
-    if sessions:
-        made.register_component("credential_provider", CredentialResolver([_OfSessions(sessions)]))
+    own = made.get_component("credential_provider")
+    provider = _OfSessions(sessions) if sessions else _OfEnvironment(own)
+    made.register_component("credential_provider", CredentialResolver([provider]))
     return made
 
 
@@ -376,7 +406,8 @@ def known_regions(partition: str) -> Sequence[str]:
 def own_region() -> str | None:
     """The region of the environment; None where it has none, or a profile that is not there."""
     try:
-        region: str | None = os.environ.get("AWS_REGION") or botocore_session().get_config_variable("region")
+        session = botocore_session(None, _files())
+        region: str | None = os.environ.get("AWS_REGION") or session.get_config_variable("region")
     except RAISED:
         return None
     return region
@@ -393,26 +424,12 @@ class ErrorKind(Enum):
 
 # The codes of https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html and of the same page
 # of DynamoDB, KMS and S3; for throttling and transient errors, the codes that botocore's own retries know.
-_CODES = {
-    ErrorKind.UNREACHABLE: frozenset(
-        {
-            *("InternalError", "InternalFailure", "InternalServerError", "InternalServiceError"),
-            *("RequestTimeout", "RequestTimeoutException", "ServiceUnavailable"),
-            # Of STS: the caller's own session ends before the token would. Lambda renews it.
-            "SessionDurationEscalationException",
-        }
-    ),
-    ErrorKind.THROTTLED: frozenset(
-        {
-            *("BandwidthLimitExceeded", "ProvisionedThroughputExceededException", "RequestLimitExceeded"),
-            *("RequestThrottled", "RequestThrottledException", "SlowDown", "ThrottledException"),
-            *("Throttling", "ThrottlingException", "TooManyRequestsException"),
-        }
-    ),
-    ErrorKind.DENIED: frozenset(
-        code for code, problem in _ENVIRONMENT_CODES.items() if problem in _OF_THE_IDENTITY
-    ),
-}
+_THROTTLED = re.compile(
+    r"Throttl|SlowDown|TooManyRequests|(Bandwidth|Request)LimitExceeded|ThroughputExceeded"
+)
+_OUTAGES = {"RequestTimeout", "RequestTimeoutException", "SessionDurationEscalationException"}
+"""They come with a status below 500; whatever has a higher one is an outage, too. The last is of STS: the caller's own
+session ends before the token would, and Lambda renews it."""
 STORE_ERRORS = {
     ErrorKind.UNREACHABLE: StoreUnreachableError,
     ErrorKind.THROTTLED: StoreThrottledError,
@@ -441,7 +458,7 @@ _UNREACHABLE = (
     OSError,
     UrllibError,  # Botocore does not translate it if the body of an error is cut.
 )
-_DENIED = (NoCredentialsError, PartialCredentialsError)
+_DENIED = (NoCredentialsError, PartialCredentialsError, ConfigParseError, ProfileNotFound)
 _MALFORMED = (ResponseParserError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What botocore or a reader of its reply raises for a reply that is not from AWS: a proxy's page, half a document."""
 RAISED = (ClientError, BotoCoreError, OSError, UrllibError, *_MALFORMED)
@@ -458,11 +475,13 @@ def diagnose(error: Exception) -> tuple[ErrorKind, str]:
     if not isinstance(error, ClientError):
         return _local_trouble(error), type(error).__name__
     code = error_code(error)
-    for trouble, codes in _CODES.items():
-        if code in codes:
-            return trouble, code
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return ErrorKind.UNREACHABLE if status in _SERVER_ERRORS else ErrorKind.REJECTED, code
+    if _THROTTLED.search(code):
+        return ErrorKind.THROTTLED, code
+    if code in _REFUSALS:
+        return ErrorKind.DENIED, code
+    is_outage = code in _OUTAGES or status in _SERVER_ERRORS
+    return ErrorKind.UNREACHABLE if is_outage else ErrorKind.REJECTED, code
 
 
 def _local_trouble(error: Exception) -> ErrorKind:

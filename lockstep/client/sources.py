@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from lockstep.client.cache import ClientCredential, StoreSource, decode
-from lockstep.protocol.errors import SecretMalformedError
+from lockstep.protocol.errors import EnvironmentalError, SecretMalformedError
 from lockstep.protocol.model import SecretStr
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import BINARY
@@ -29,11 +30,18 @@ class PerProcess(Generic[Made]):
 
     def __init__(self, make: Callable[[], Made]) -> None:
         self._make = make
-        self._made = os.getpid(), make()
+        self._made: tuple[int, Made] | None = None
+        # An environment that is wrong is told by the read, and may be right by then.
+        with suppress(EnvironmentalError):
+            self()
 
     def __call__(self) -> Made:
-        """What was made in this process."""
-        if self._made[0] != os.getpid():
+        """What was made in this process.
+
+        Raises:
+            EnvironmentalError: Nothing can be made now.
+        """
+        if self._made is None or self._made[0] != os.getpid():
             self._made = os.getpid(), self._make()
         return self._made[1]
 
@@ -85,7 +93,7 @@ def aws_texts(*, region: str, store: str) -> ReadText:
 
 
 def vault_texts(*, region: str, compartment_id: str, vault_id: str, store: str) -> ReadText:
-    """Reads rings in OCI, with the resource principal, or what OCI_CONFIG_FILE names."""
+    """Reads rings in OCI, as `lockstep.runtime.identity.own_oci_identity` says."""
     from lockstep.oci.clients import OciClients
     from lockstep.oci.vault import Vault
     from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
@@ -150,7 +158,7 @@ def oci_ring_source(
 
     Args:
         secret: Name of the `app_user` secret in the plan.
-        region: The vault's region. The identity is the resource principal, or what OCI_CONFIG_FILE names.
+        region: The vault's region. The identity is that of `lockstep.runtime.identity.own_oci_identity`.
         compartment_id: OCID of the compartment.
         vault_id: OCID of the vault.
         credential_id: The credential's id, where the plan gives its secret another name.

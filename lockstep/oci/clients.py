@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from oci.exceptions import (  # type: ignore[import-untyped]  # likewise  # type: ignore[import-untyped]  # likewise
+from oci.exceptions import (  # type: ignore[import-untyped]  # likewise
     BaseRequestException,
     ClientError,
     InvalidConfig,
@@ -32,6 +32,7 @@ from lockstep.protocol.errors import (
     LockstepError,
     SessionFailure,
 )
+from lockstep.protocol.federation import Stamps, stamps_of
 
 # What OCI's SDK raises because of the environment, as one of `lockstep.protocol.errors`.
 
@@ -55,31 +56,23 @@ def environment_problem(error: Exception) -> EnvironmentalError | None:
         return _of_requests(error)
     if isinstance(error, OSError) and error.filename is None:
         missing_ca = "TLS CA certificate bundle" in str(error)
-        return (
-            EnvironmentalError(Environment.CA_FILE_MISSING)
-            if missing_ca
-            else EnvironmentalError(Environment.ENDPOINT_UNREACHABLE, code=type(error).__name__)
-        )
+        problem = Environment.CA_FILE_MISSING if missing_ca else Environment.ENDPOINT_UNREACHABLE
+        return EnvironmentalError(problem, code=type(error).__name__)
     return config_problem(error) if isinstance(error, ClientError | OSError) else None
 
 
 def config_problem(error: Exception) -> EnvironmentalError:
     """The same for an error of reading a config or a key."""
-    if isinstance(error, InvalidConfig):
-        return EnvironmentalError(Environment.OCI_CONFIG_INVALID, code=_field_of(error))
-    if isinstance(error, InvalidKeyFilePath | InvalidPrivateKey):
-        return EnvironmentalError(Environment.OCI_KEY_UNREADABLE, code=type(error).__name__)
-    return EnvironmentalError(Environment.OCI_CONFIG_INVALID, code=type(error).__name__)
+    is_key = isinstance(error, InvalidKeyFilePath | InvalidPrivateKey)
+    problem = Environment.OCI_KEY_UNREADABLE if is_key else Environment.OCI_CONFIG_INVALID
+    return EnvironmentalError(problem, code=_field_of(error))
 
 
 def _refusal(error: Any) -> EnvironmentalError | None:  # noqa: ANN401 - of the SDK, which ships no types
     if error.status == _UNAUTHENTICATED:
         is_clock = "clock skew" in str(error.message).lower()
-        return (
-            EnvironmentalError(Environment.CLOCK_SKEW, code=str(error.code))
-            if is_clock
-            else EnvironmentalError(Environment.OCI_IDENTITY_REFUSED, code=str(error.code))
-        )
+        problem = Environment.CLOCK_SKEW if is_clock else Environment.OCI_IDENTITY_REFUSED
+        return EnvironmentalError(problem, code=str(error.code))
     if error.status == _FORBIDDEN:
         return EnvironmentalError(
             Environment.OCI_ACTION_DENIED, action=str(error.operation_name or "?"), code=str(error.code)
@@ -98,9 +91,9 @@ def _of_requests(error: Exception) -> EnvironmentalError:
 
 
 def _field_of(error: Exception) -> str:
-    """Which field is wrong, and how: `fingerprint malformed`."""
-    found = error.args[0] if error.args else None
-    return " ".join(map(str, next(iter(found.items())))) if isinstance(found, dict) and found else "?"
+    """Which field is wrong, and how: `fingerprint malformed`; else the kind of the error."""
+    found = error.args[0] if isinstance(error, InvalidConfig) else None
+    return " ".join(map(str, next(iter(found.items())))) if isinstance(found, dict) else type(error).__name__
 
 
 _DEFAULT_TIMEOUTS = CloudTimeouts()
@@ -114,11 +107,13 @@ class OciIdentity:
     """The identity that signs: a config with an API key, or a signer with a config that may lack one.
 
     Attributes:
+        files: What it was read from, as it was then.
         drop: Called where it was refused: what it has kept of it is used no more.
     """
 
     config: Mapping[str, Untyped] = field(repr=False)
     signer: Untyped = field(default=None, repr=False)
+    files: Stamps = ()
     drop: Callable[[], None] = field(default=lambda: None, repr=False)
 
 
@@ -145,20 +140,17 @@ _STATUSES = {
     409: ErrorKind.BUSY,
     412: ErrorKind.CHANGED,
     429: ErrorKind.THROTTLED,
-    500: ErrorKind.UNREACHABLE,
-    502: ErrorKind.UNREACHABLE,
-    503: ErrorKind.UNREACHABLE,
-    504: ErrorKind.UNREACHABLE,
+    **dict.fromkeys((500, 502, 503, 504), ErrorKind.UNREACHABLE),
 }
 _QUOTA_CODES = frozenset({"LimitExceeded", "QuotaExceeded"})
-_NOT_AUTHENTICATED = 401
 
 
 class OciClients:
     """The clients of one region, each made at its first use and then kept.
 
-    An identity that is refused is dropped, and the next call reads it again. If it has worked, it may have been
-    replaced, and the call counts as unreachable, so that it is made again; else the call is denied.
+    An identity that is refused, or of no use, is dropped, and the next call reads it again; so does a call after one of
+    its files has changed. If it has worked, it may have been replaced, and a call that is refused counts as
+    unreachable, so that it is made again; else the call is denied.
 
     Args:
         identity: Reads the identity; called again after a refusal.
@@ -220,15 +212,7 @@ class OciClients:
             read_seconds: For each wait for a part of the answer.
         """
         with self._making:
-            identity = self._signed_in = self._signed_in or self._identity()
-        return make_client(
-            kind,
-            identity,
-            region=self._region,
-            endpoint=endpoint,
-            timeouts=replace(self._timeouts, read_seconds=read_seconds),
-            deadline_guard=self._deadline_guard,
-        )
+            return self._made_of(kind, endpoint, replace(self._timeouts, read_seconds=read_seconds))
 
     @property
     def config(self) -> Mapping[str, Untyped]:
@@ -244,6 +228,8 @@ class OciClients:
         self, errors: Mapping[ErrorKind, type[LockstepError]], **where: str | int
     ) -> Iterator[None]:
         """Turn every exception inside into one of `errors`, with `where` and the code."""
+        if (held := self._signed_in) and held.files != stamps_of(*(name for name, _ in held.files)):
+            self._sign_out(held)
         signed_in, has_worked = self._signed_in, self._has_worked
         try:
             yield
@@ -253,8 +239,9 @@ class OciClients:
             raise errors[ErrorKind[failure.kind.name]](**where, code=failure.code) from failure.problem
         except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an invalid date
             trouble, code = diagnose(error)
-            if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED:
-                trouble = ErrorKind.UNREACHABLE if has_worked else trouble
+            is_refused = isinstance(error, ServiceError) and error.status == _UNAUTHENTICATED
+            trouble = ErrorKind.UNREACHABLE if is_refused and has_worked else trouble
+            if is_refused or isinstance(error, ClientError):
                 self._sign_out(signed_in)
             raise errors[trouble](**where, code=code) from environment_problem(error)
         with self._making:
@@ -276,18 +263,22 @@ class OciClients:
         self, name: str, kind: Callable[[], Callable[..., Untyped]], endpoint: str | None = None
     ) -> Untyped:
         with self._making:
-            if name in self._made:
-                return self._made[name]
-            identity = self._signed_in = self._signed_in or self._identity()
-            self._made[name] = make_client(
-                kind(),
-                identity,
-                region=self._region,
-                endpoint=endpoint or self._endpoint,
-                timeouts=self._timeouts,
-                deadline_guard=self._deadline_guard,
-            )
+            if name not in self._made:
+                self._made[name] = self._made_of(kind(), endpoint or self._endpoint, self._timeouts)
             return self._made[name]
+
+    def _made_of(
+        self, kind: Callable[..., Untyped], endpoint: str | None, timeouts: CloudTimeouts
+    ) -> Untyped:
+        identity = self._signed_in = self._signed_in or self._identity()
+        return make_client(
+            kind,
+            identity,
+            region=self._region,
+            endpoint=endpoint,
+            timeouts=timeouts,
+            deadline_guard=self._deadline_guard,
+        )
 
 
 def make_client(

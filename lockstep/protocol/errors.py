@@ -648,14 +648,19 @@ class Environment(Enum):
             deploy the stack: `make deploy-aws`.
         AWS_CALL_REFUSED: AWS did not answer the call, or refused it. Look at the code, and try the identity: `aws sts
             get-caller-identity`.
-        OCI_CONFIG_INVALID: The OCI config does not exist, or is not valid. Correct OCI_CONFIG_FILE or the file that it
-            names, or make that anew: `oci setup config`.
-        OCI_IDENTITY_MISSING: No identity in OCI is named here. Name a config file: `export
-            OCI_CONFIG_FILE=~/.oci/config`.
+        OCI_CONFIG_INVALID: The OCI config does not exist, or is not valid. Correct OCI_CONFIG_FILE, OCI_CONFIG_PROFILE
+            or the file that is named; a person makes a profile for an hour by `oci session authenticate`.
+        OCI_IDENTITY_MISSING: There is no identity in OCI here: no config file, no resource principal, and no instance
+            metadata answers. A VM needs its metadata (version 2), a pod of OKE OCI_RESOURCE_PRINCIPAL_VERSION and the
+            token of its service account; a person logs in, `oci session authenticate`. It is looked for again.
+        OCI_PRINCIPAL_UNAVAILABLE: What should give this machine its identity in OCI has failed. Ask as the machine: on
+            a VM `oci --auth instance_principal os ns get`, in a pod of an enhanced OKE cluster `oci --auth
+            oke_workload_identity os ns get`, elsewhere look at OCI_RESOURCE_PRINCIPAL_RPST. It is looked for again.
         OCI_KEY_UNREADABLE: The private key of the OCI config cannot be read. Correct `key_file` and `pass_phrase` in
-            the config, or make a new key: `oci setup keys`.
-        OCI_IDENTITY_REFUSED: OCI does not accept this identity: its fingerprint, key, user or tenancy is wrong. Compare
-            them with the API keys of the user: `oci iam user api-key list --user-id USER`.
+            the config, or log in anew: `oci session authenticate`.
+        OCI_IDENTITY_REFUSED: OCI does not accept this identity: its session is over, or its fingerprint, key, user or
+            tenancy is wrong. Log in anew, `oci session authenticate`, or compare an API key with those of its user:
+            `oci iam user api-key list --user-id USER`.
         OCI_ACTION_DENIED: OCI denies this action to this identity. Compare its policies, `oci iam policy list
             --compartment-id ID`, with docs/iam-oci.md.
         OCI_CALL_REFUSED: OCI did not answer the call, or refused it. Look at the code, and try the identity: `oci iam
@@ -718,6 +723,7 @@ class Environment(Enum):
     # Oracle Cloud.
     OCI_CONFIG_INVALID = auto()
     OCI_IDENTITY_MISSING = auto()
+    OCI_PRINCIPAL_UNAVAILABLE = auto()
     OCI_KEY_UNREADABLE = auto()
     OCI_IDENTITY_REFUSED = auto()
     OCI_ACTION_DENIED = auto()

@@ -10,6 +10,7 @@ The keys stay in OCI Vault; a key's `kid` is the OCID of its version.
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -501,3 +502,22 @@ class Sessions(Generic[T]):
     def _usable(self) -> T | None:
         held = self._held
         return held.made.session if held and held.left(self._clock) > 0 else None
+
+
+# Identities that files give: replaced by whoever renews them, at any time.
+
+Stamps = tuple[tuple[str, object], ...]
+"""Names of files, each with what changes where it is written, replaced, made or removed."""
+
+
+def stamps_of(*files: str) -> Stamps:
+    """What is there now."""
+    return tuple((file, _stamp(file)) for file in files)
+
+
+def _stamp(file: str) -> object:
+    try:
+        found = os.stat(os.path.expanduser(file))  # noqa: PTH111, PTH116 - a variable may name no path at all
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -5,8 +5,8 @@
     AWS_READER    the same                              the same; or the API key of a user who may only read
     OCI_RUNNER    a session of a role; or an access     its resource principal
                   key, kept in OCI Vault
-    OPERATOR      what the environment gives            what the environment names; else the AWS runner's API key
-    DEPLOYER      what the environment gives            what the environment names
+    OPERATOR      what the environment gives            the same (`own_oci_identity`); else the AWS runner's API key
+    DEPLOYER      what the environment gives            what the environment gives
 
 Sessions are made by `lockstep.runtime.federation`. A key of the other cloud is a JSON object with the field names
 that this cloud's own tools give it.
@@ -14,35 +14,26 @@ that this cloud's own tools give it.
 
 # Imported late so that neither cloud's runner loads the other's SDK before it needs it.
 
-import configparser
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from lockstep.plan.compiled import AccessKey, ApiKeys, FederationToAws, FederationToOci
 from lockstep.protocol.deadlines import CLOCK_SKEW, RUN_AWAITED
-from lockstep.protocol.errors import (
-    Environment,
-    EnvironmentalError,
-    InvalidPlanError,
-    StoreAccessDeniedError,
-)
+from lockstep.protocol.errors import InvalidPlanError, StoreAccessDeniedError
 from lockstep.protocol.model import SecretStr
+from lockstep.protocol.strict_json import object_of
 
 if TYPE_CHECKING:
     from lockstep.aws.clients import AwsKeys, Keys
     from lockstep.oci.clients import OciIdentity
     from lockstep.runtime.federation import SessionContext
 
-RESOURCE_PRINCIPAL_VARIABLE = "OCI_RESOURCE_PRINCIPAL_VERSION"
-"""Set by OCI where there is a resource principal, as in every function."""
-
 CONFIG_FILE_VARIABLE = "OCI_CONFIG_FILE"
-"""Names a config file of the SDK with an API key, for a process without a resource principal: on a workstation, in the
-sandbox. There is no default file."""
+"""Names a config file of OCI's tools."""
 
 OCI_ENDPOINT_VARIABLE = "LOCKSTEP_OCI_ENDPOINT"
 """Where OCI is, if not at Oracle's own address. The counterpart of AWS_ENDPOINT_URL; OCI's SDK has no such variable."""
@@ -69,10 +60,6 @@ class Identity:
     oci: Callable[["SessionContext"], "OciIdentity"]
 
 
-def _environments_keys(_reach: "SessionContext") -> None:
-    return None
-
-
 def _in_aws(reach: "SessionContext") -> "Keys":
     match reach.plan.to_aws:
         case FederationToAws() as federation:
@@ -91,7 +78,7 @@ def _in_aws(reach: "SessionContext") -> "Keys":
     raise InvalidPlanError
 
 
-def _in_oci(reach: "SessionContext", *, key: Callable[[ApiKeys], str]) -> "OciIdentity":
+def _in_oci(reach: "SessionContext", *, key: Literal["writer", "reader"]) -> "OciIdentity":
     match reach.plan.to_oci:
         case FederationToOci() as federation:
             from lockstep.runtime.federation import identity_in_oci
@@ -99,35 +86,30 @@ def _in_oci(reach: "SessionContext", *, key: Callable[[ApiKeys], str]) -> "OciId
             kept: OciIdentity = reach.kept.setdefault("oci", identity_in_oci(federation, reach))
             return kept
         case ApiKeys() as keys:
-            return oci_api_key(reach.secret(key(keys)), store="aws", secret=key(keys))
+            secret: str = getattr(keys, key)
+            return oci_api_key(reach.secret(secret), store="aws", secret=secret)
     raise InvalidPlanError
 
 
-def _writer(keys: ApiKeys) -> str:
-    return keys.writer
-
-
-def _reader(keys: ApiKeys) -> str:
-    return keys.reader
-
-
-def _named_identity(reach: "SessionContext") -> "OciIdentity":
-    named = os.environ.keys() & {CONFIG_FILE_VARIABLE, RESOURCE_PRINCIPAL_VARIABLE}
-    # The domain knows the functions' roles, and no person.
-    if named or not isinstance(reach.plan.to_oci, ApiKeys):
+def _persons_identity(reach: "SessionContext") -> "OciIdentity":
+    try:
         return own_oci_identity()
-    return _in_oci(reach, key=_writer)
+    except StoreAccessDeniedError as error:
+        # The domain knows the functions' roles, and no person.
+        if error.where["code"] != "no-identity" or not isinstance(reach.plan.to_oci, ApiKeys):
+            raise
+    return _in_oci(reach, key="writer")
 
 
-AWS_RUNNER = Identity(home="aws", aws=_environments_keys, oci=partial(_in_oci, key=_writer))
+AWS_RUNNER = Identity(home="aws", aws=lambda _reach: None, oci=partial(_in_oci, key="writer"))
 """The Lambda functions that change secrets."""
-AWS_READER = Identity(home="aws", aws=_environments_keys, oci=partial(_in_oci, key=_reader))
+AWS_READER = Identity(home="aws", aws=lambda _reach: None, oci=partial(_in_oci, key="reader"))
 """Those that only read in OCI."""
 OCI_RUNNER = Identity(home="oci", aws=_in_aws, oci=lambda _reach: own_oci_identity())
 """The OCI function."""
-OPERATOR = Identity(home="aws", aws=_environments_keys, oci=_named_identity)
+OPERATOR = Identity(home="aws", aws=lambda _reach: None, oci=_persons_identity)
 """A person at a command line. The AWS runner's key serves only those who may read it."""
-DEPLOYER = Identity(home="aws", aws=_environments_keys, oci=lambda _reach: own_oci_identity())
+DEPLOYER = Identity(home="aws", aws=lambda _reach: None, oci=lambda _reach: own_oci_identity())
 """A person who makes what no runner may make: a published plan, secrets. A runner's key is of no use to them."""
 
 
@@ -142,26 +124,10 @@ def identity_of(function: str) -> Identity:
 
 
 def own_oci_identity() -> "OciIdentity":
-    """The identity of a process inside OCI, or the one that its environment names.
+    """Who this process is in OCI; as `lockstep.oci.identity.own_identity`."""
+    from lockstep.oci.identity import own_identity
 
-    Raises:
-        StoreAccessDeniedError: There is neither, or it is not usable.
-    """
-    import oci  # type: ignore[import-untyped]  # the SDK ships no types
-
-    from lockstep.oci.clients import OciIdentity, config_problem
-
-    try:
-        if RESOURCE_PRINCIPAL_VARIABLE in os.environ:
-            signer = oci.auth.signers.get_resource_principals_signer()
-            return OciIdentity(config={}, signer=signer)
-        if file := os.environ.get(CONFIG_FILE_VARIABLE):
-            config = oci.config.from_file(file)
-            # Requests that are logged show what they carry.
-            return OciIdentity(config={**config, "log_requests": False})
-    except (oci.exceptions.ClientError, configparser.Error, ValueError, OSError) as error:
-        raise StoreAccessDeniedError(code=type(error).__name__) from config_problem(error)
-    raise StoreAccessDeniedError(code="no-identity") from EnvironmentalError(Environment.OCI_IDENTITY_MISSING)
+    return own_identity(endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
 
 
 def oci_api_key(text: str, *, store: str, secret: str) -> "OciIdentity":
@@ -174,15 +140,7 @@ def oci_api_key(text: str, *, store: str, secret: str) -> "OciIdentity":
 
     fields = ("tenancy", "user", "fingerprint", "private_key", "region")
     key = _fields(text, fields, store=store, secret=secret)
-    return OciIdentity(
-        config={
-            "tenancy": key["tenancy"],
-            "user": key["user"],
-            "fingerprint": key["fingerprint"],
-            "key_content": key["private_key"],
-            "region": key["region"],
-        }
-    )
+    return OciIdentity(config={"key_content": key.pop("private_key"), **key})
 
 
 def aws_access_key(text: str, *, store: str, secret: str) -> "AwsKeys":
@@ -214,13 +172,9 @@ def oci_client_secret(text: str, *, secret: str) -> str:
     return str(found)
 
 
-def _fields(text: str, names: tuple[str, ...], *, store: str, secret: str) -> Mapping[str, str]:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        # The parser's own message quotes the text, so it is dropped.
-        document = None
-    if not isinstance(document, dict) or not all(_is_plain(document.get(n)) for n in names):
+def _fields(text: str, names: tuple[str, ...], *, store: str, secret: str) -> dict[str, str]:
+    document = object_of(text)
+    if not all(_is_plain(document.get(n)) for n in names):
         raise StoreAccessDeniedError(store=store, secret=secret, code="not-a-key")
     return {name: document[name] for name in names}
 

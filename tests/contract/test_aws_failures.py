@@ -5,9 +5,8 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 import trustme
 from botocore.stub import Stubber
 
-from lockstep.aws import clients
 from lockstep.aws.clients import STORE_ERRORS, aws_client, caller_arn, translated
 from lockstep.aws.dynamodb_lock import DynamoDbLock, read_table
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
@@ -31,6 +29,7 @@ from lockstep.protocol.orders import Pause
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.readers import NamedStore
+from sandbox.emulators.oci.wire import HttpServer, Reply, Request
 from tests.contract.aws_fixtures import KEYS
 from tests.contract.harness import CREDENTIAL
 from tests.support.peer import silent
@@ -100,40 +99,19 @@ UNREACHABLE: list[tuple[Call, type[LockstepError]]] = [
 ]
 
 
-@dataclass
-class Reply:
-    status: int
-    body: bytes
-    requests: list[str] = field(default_factory=list)
-
-
 @contextmanager
-def replying(reply: Reply, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A server that gives every request the same reply."""
+def replying(reply: Reply, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[Request]]]:
+    """A server that gives every request the same reply: its address, and what it was asked."""
+    asked: list[Request] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # S3 uploads wait for a 100 Continue.
+    def answer(request: Request) -> Reply:
+        asked.append(request)
+        return reply
 
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            reply.requests.append(self.command)
-            self.send_response(reply.status)
-            body = b"" if self.command == "HEAD" else reply.body
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = do_PUT = do_HEAD = answer  # noqa: N815 - http.server's names
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if tls:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        yield f"{'https' if tls else 'http'}://localhost:{server.server_port}"
-        server.shutdown()
+    server = HttpServer(answer, context=tls)
+    server.start()
+    yield f"{'https' if tls else 'http'}://localhost:{server.port}", asked
+    server.stop()
 
 
 def as_json(code: str) -> bytes:
@@ -226,11 +204,10 @@ def test_the_shipped_time_outs_are_seconds() -> None:
 def test_each_refusal_is_its_error_after_one_try(
     call: Call, status: int, body: bytes, expected: type[LockstepError], code: str | None
 ) -> None:
-    reply = Reply(status, body)
-    with replying(reply) as endpoint, pytest.raises(expected) as error:
+    with replying(Reply(status, body=body)) as (endpoint, asked), pytest.raises(expected) as error:
         call(endpoint)
     assert type(error.value) is expected
-    assert len(reply.requests) == 1
+    assert len(asked) == 1
     assert error.value.where.get("code", "") == (error_code_in(body) if code is None else code)
     assert LEAK not in f"{error.value} {error.value!r}"
 
@@ -244,25 +221,11 @@ def test_an_untrusted_certificate_is_rejected_and_not_an_outage() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
     with (
-        replying(Reply(200, b"{}"), context) as endpoint,
+        replying(Reply(200, body=b"{}"), context) as (endpoint, _),
         pytest.raises(errors.StoreRejectedError) as error,
     ):
         call_store(endpoint)
     assert error.value.where["code"] == "SSLError"
-
-
-def test_missing_credentials_are_access_denied(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "none")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
-    clients.botocore_session.cache_clear()
-    client = aws_client("secretsmanager", REGION, endpoint="http://127.0.0.1:9")
-    clients.botocore_session.cache_clear()
-    with pytest.raises(errors.StoreAccessDeniedError) as error:
-        open_store(client).read_current()
-    assert error.value.where["code"] == "NoCredentialsError"
 
 
 @pytest.mark.parametrize(

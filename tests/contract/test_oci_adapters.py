@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
-from pathlib import Path
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
@@ -38,7 +37,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.ports import Mac
-from lockstep.runtime.identity import aws_access_key, oci_api_key, own_oci_identity
+from lockstep.runtime.identity import aws_access_key, oci_api_key
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.wire import Reply
 from sandbox.oci_resources import create_audit_bucket, create_signing_key
@@ -232,60 +231,6 @@ def test_a_secret_that_is_not_a_key_is_an_error_and_not_quoted(
         read(text, store="aws", secret="lockstep/key")
     assert error.value.where == {"store": "aws", "secret": "lockstep/key", "code": "not-a-key"}
     assert "hunter2" not in str(error.value)
-
-
-def test_outside_oci_only_the_named_config_file_is_used(
-    sandbox: OciSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = sandbox.config()
-    (tmp_path / "key.pem").write_text(config.pop("key_content"))
-    lines = [f"{name}={value}" for name, value in config.items()]
-    text = "\n".join(["[DEFAULT]", *lines, f"key_file={tmp_path / 'key.pem'}", "log_requests=true", ""])
-    (tmp_path / ".oci").mkdir()
-    (tmp_path / ".oci" / "config").write_text(text)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("OCI_CONFIG_FILE", raising=False)
-    monkeypatch.delenv("OCI_RESOURCE_PRINCIPAL_VERSION", raising=False)
-    with pytest.raises(StoreAccessDeniedError):
-        own_oci_identity()
-    monkeypatch.setenv("OCI_CONFIG_FILE", str(tmp_path / ".oci" / "config"))
-    identity = own_oci_identity()
-    assert identity.config["log_requests"] is False
-    assert identity.config["user"] == config["user"]
-    monkeypatch.setenv("OCI_CONFIG_FILE", str(tmp_path / "missing"))
-    with pytest.raises(StoreAccessDeniedError) as error:
-        own_oci_identity()
-    assert error.value.where == {"code": "ConfigFileNotFound"}
-
-
-def token() -> str:
-    """A session token like a function's in OCI, with an invalid signature."""
-    claims = {
-        "exp": 4102444800,
-        "res_tenant": "ocid1.tenancy.oc1..a",
-        "res_compartment": "ocid1.compartment.oc1..a",
-    }
-    parts = (json.dumps(part).encode() for part in ({"alg": "RS256"}, claims, "signature"))
-    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
-
-
-def test_inside_oci_the_resource_principal_is_used_and_renewed_once_where_it_is_refused(
-    sandbox: OciSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OCI_CONFIG_FILE", "/nonexistent")
-    monkeypatch.setenv("OCI_RESOURCE_PRINCIPAL_VERSION", "2.2")
-    with pytest.raises(StoreAccessDeniedError) as error:  # There is no token.
-        own_oci_identity()
-    assert error.value.where == {"code": "ValueError"}
-    (tmp_path / "token").write_text(token())
-    (tmp_path / "key").write_text(sandbox.config()["key_content"])
-    monkeypatch.setenv("OCI_RESOURCE_PRINCIPAL_RPST", str(tmp_path / "token"))
-    monkeypatch.setenv("OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM", str(tmp_path / "key"))
-    monkeypatch.setenv("OCI_RESOURCE_PRINCIPAL_REGION", "eu-frankfurt-1")
-    vault = sandbox_vault(sandbox, OciClients(own_oci_identity, "eu-frankfurt-1", endpoint=sandbox.endpoint))
-    with pytest.raises(StoreAccessDeniedError):  # The sandbox knows no resource principals.
-        vault.secret_id("secret")
-    assert sandbox.calls.count("list_secrets") == 2
 
 
 # The audit log

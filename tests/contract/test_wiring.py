@@ -39,6 +39,8 @@ def role(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
     for name in ("OCI_RESOURCE_PRINCIPAL_VERSION", "OCI_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OCI_METADATA_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("HOME", "/nowhere")
 
 
 def _no_secret(name: str) -> str:
@@ -127,18 +129,6 @@ def test_workers_that_need_the_same_client_at_the_same_time_make_it_once() -> No
     one, other = at_the_same_time([lambda: clouds.oci("eu-frankfurt-1").vaults] * 2)
     assert one is other
     assert asked == ["aws", "oci"]
-
-
-def test_an_operator_uses_the_oci_identity_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with OciSandbox() as sandbox:
-        config = sandbox.config()
-        monkeypatch.setenv(
-            identity.CONFIG_FILE_VARIABLE, str(write_config_file(tmp_path, "operator", config))
-        )
-    found = OPERATOR.oci(_reach(_no_secret))
-    assert found.config["user"] == config["user"]
 
 
 def test_an_operator_without_an_oci_identity_uses_the_aws_runners_key() -> None:
