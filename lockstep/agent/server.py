@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,11 @@ class _Bounded(asyncio.Protocol):
     """Put before uvicorn's protocol, whose attributes these are.
 
     Attributes:
-        connections: All of the server.
+        queue: All of the server, that of the oldest deadline first.
         cycle: The latest request whose head has come; None: there was none.
     """
 
-    connections: Collection["_Bounded"]
+    queue: dict["_Bounded", None]
     cycle: Any
     transport: asyncio.Transport
     _complete: object | None = None
@@ -58,14 +58,12 @@ class _Bounded(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._renew()
-        most = most_connections()
-        others = [c for c in self.connections if c is not self and not c.transport.is_closing()]
-        if len(others) < most:
+        if (most := most_connections()) >= len(self.queue):
             return
         # The one that has been silent for longest makes room: a client that asks is never kept out by those.
-        if silent := min((c for c in others if c.is_waited_for), key=lambda c: c.ends_at, default=None):
-            silent.transport.abort()
-        elif len(others) < most + KEPT_FOR_PROBES:
+        if silent := next((c for c in self.queue if c.is_waited_for and c is not self), None):
+            silent.abort()
+        elif len(self.queue) <= most + KEPT_FOR_PROBES:
             self._only_probes = True
         else:
             self._refuse()
@@ -74,18 +72,18 @@ class _Bounded(asyncio.Protocol):
         self._bytes += len(data)
         self._lines += data.count(b"\n")
         if self._bytes > MOST_BYTES or self._lines > MOST_LINES:
-            self.transport.abort()
+            self.abort()
         elif self._only_probes and not data.startswith(_PROBES):
             self._refuse()
         else:
             super().data_received(data)
             if self.cycle is not self._complete and not self.cycle.more_body:
                 self._complete, self._bytes, self._lines = self.cycle, 0, 0
-                self._deadline.cancel()
+                self._forget()
                 self._renew()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._deadline.cancel()
+        self._forget()
         super().connection_lost(exc)
 
     @property
@@ -93,16 +91,21 @@ class _Bounded(asyncio.Protocol):
         """Whether it is the client's turn: no request of it is being answered."""
         return self.cycle is None or self.cycle.more_body or self.cycle.response_complete
 
-    @property
-    def ends_at(self) -> float:
-        """By the clock of the event loop."""
-        return self._deadline.when()
+    def abort(self) -> None:
+        """End it now: one that is closed would wait until the client has read what was sent."""
+        self._forget()
+        self.transport.abort()
 
     def _renew(self) -> None:
-        # Not closed: what a client does not read would have to be waited for.
-        self._deadline = asyncio.get_running_loop().call_later(DEADLINE_SECONDS, self.transport.abort)
+        self.queue[self] = None
+        self._deadline = asyncio.get_running_loop().call_later(DEADLINE_SECONDS, self.abort)
+
+    def _forget(self) -> None:
+        self.queue.pop(self, None)
+        self._deadline.cancel()
 
     def _refuse(self) -> None:
+        self._forget()
         self.transport.write(_TOO_MANY)
         self.transport.close()
 
@@ -122,7 +125,7 @@ def server_of(app: ASGIApp, *, graceful_seconds: int) -> tuple[uvicorn.Server, C
         app: What answers.
         graceful_seconds: For so long requests under way are waited for at the end.
     """
-    protocol: Any = type("Connection", (_Bounded, AutoHTTPProtocol), {})
+    protocol: Any = type("Connection", (_Bounded, AutoHTTPProtocol), {"queue": {}})
     server = uvicorn.Server(
         uvicorn.Config(
             app,

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from lockstep.agent import DEFAULT_SETTINGS
 from lockstep.agent.values import Secret, Values
+from sandbox.agent import command
+from sandbox.estate import Estate
 from tests.agent.harness import NAME, OVERLAP, TOKEN, Address, FakeStore, World, answering, blob
+from tests.agent.process import running_agent
 
 NAME_IN_EXAMPLES = "multi-cloud/ledger_user"
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "agent"
@@ -45,7 +50,7 @@ def _fetched(agent: Address, webhook: dict[str, Any], key: str) -> dict[str, str
     [(header, template)] = webhook["headers"].items()
     assert template == "{{ .auth.token }}"
     assert [s["name"] for s in webhook["secrets"]] == ["auth"]
-    path = re.fullmatch(r"http://lockstep-agent:2773(/.*)", url)
+    path = re.fullmatch(r"http://127\.0\.0\.1:2773(/.*)", url)
     assert path
     answer = agent.get(path[1], token=None, headers={header: TOKEN})
     assert answer.status == 200, answer.body
@@ -90,15 +95,18 @@ def test_containers_have_no_privileges() -> None:
     assert image.count("--require-hashes") == 2
 
 
-def test_probes_ask_the_agent_and_no_proxy(agent: Address) -> None:
-    """Container engines put the proxy of their machine into every container."""
+def _probes() -> list[list[str]]:
     [compose], [pod] = _documents("compose.yaml"), _documents("kubernetes.yaml")
-    probes = (
+    return [
         compose["services"]["agent"]["healthcheck"]["test"][1:],
         pod["spec"]["initContainers"][0]["startupProbe"]["exec"]["command"],
-    )
+    ]
+
+
+def test_probes_ask_the_agent_and_no_proxy(agent: Address) -> None:
+    """Container engines put the proxy of their machine into every container."""
     with answering(World().values) as unread:
-        for python, option, program in probes:
+        for python, option, program in _probes():
             assert (python, option) == ("/agent/bin/python", "-c")
             for address, is_healthy in ((agent, True), (unread, False)):
                 asks = program.replace("2773", str(address.port))
@@ -112,11 +120,39 @@ def test_probes_ask_the_agent_and_no_proxy(agent: Address) -> None:
                 assert (done.returncode == 0) == is_healthy, done.stderr
 
 
-def test_systemd_confines_the_agent() -> None:
-    lines = (FOLDER / "agent.service").read_text().splitlines()
+def test_systemd_confines_the_agent_and_takes_the_unit(tmp_path: Path) -> None:
+    text = (FOLDER / "agent.service").read_text()
+    lines = text.splitlines()
     for line in (
         *("DynamicUser=yes", "NoNewPrivileges=yes", "ProtectSystem=strict", "LimitCORE=0"),
         "CapabilityBoundingSet=",
     ):
         assert line in lines
-    assert [line for line in lines if line.startswith("ExecStart=") and "lockstep.agent" in line]
+    # A dynamic user has the unit's name, and systemd refuses one where only a group of that name exists (status 217).
+    [group] = re.findall(r"^Group=(.*)$", text, re.MULTILINE)
+    [unit] = re.findall(r"/etc/systemd/system/(.*)\.service", text)
+    assert group != unit
+    assert f"`g {group} -`" in text
+    (tmp_path / f"{unit}.service").write_text(text.replace("/opt/lockstep/bin/python", sys.executable))
+    if verify := shutil.which("systemd-analyze"):
+        subprocess.run([verify, "verify", str(tmp_path / f"{unit}.service")], check=True)  # noqa: S603 - likewise
+
+
+def test_what_the_examples_start_answers_their_probes(estate: Estate, tmp_path: Path) -> None:
+    [exec_start] = re.findall(r"^ExecStart=(.*)$", (FOLDER / "agent.service").read_text(), re.MULTILINE)
+    image = (FOLDER / "Dockerfile").read_text()
+    entry, arguments = (
+        json.loads(re.findall(rf"^{k} (.*)$", image, re.MULTILINE)[0]) for k in ("ENTRYPOINT", "CMD")
+    )
+    for started in (exec_start.split(), [*entry, *arguments]):
+        assert started == command(DEFAULT_SETTINGS, python=started[0])
+    pgpass = tmp_path / "run" / "pgpass"
+    files = [{"path": str(pgpass), "format": "pgpass", "mode": "0640"}]
+    estate.rotate(estate.plan.credentials[0].id)
+    with running_agent(tmp_path, {"plan": str(estate.plan_file), "files": files}) as agent:
+        for _, option, program in _probes():
+            probe = [sys.executable, option, program.replace("2773", str(agent.address.port))]
+            subprocess.run(probe, check=True, env={"http_proxy": "http://127.0.0.1:9"})  # noqa: S603 - likewise
+        login = agent.address.get("/lockstep/login?secretId=multi-cloud/app_user", token=agent.token)
+    assert json.loads(login.body)["password"]
+    assert [oct(path.stat().st_mode & 0o777) for path in (pgpass.parent, pgpass)] == ["0o750", "0o640"]
