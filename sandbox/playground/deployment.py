@@ -66,8 +66,9 @@ def _aws(world: World, plan: Plan) -> Iterator[str]:
         if alias not in there:
             create_mac_key(kms, alias)
             yield f"AWS: key {alias}"
+    proofs = {OCI_KEY_SECRET: world.keys.in_aws[OCI_KEY_SECRET], **world.sessions.in_aws}
     for name in plan.runners.aws.secrets.values():
-        yield from _secret_in_aws(world, plan, name, world.keys.in_aws[OCI_KEY_SECRET])
+        yield from _secret_in_aws(world, plan, name, proofs.get(name, proofs[OCI_KEY_SECRET]))
 
 
 def _oci(world: World, plan: Plan) -> Iterator[str]:
