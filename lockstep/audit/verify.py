@@ -117,7 +117,7 @@ def read_object(credential_id: str, log: AuditLog, signer: Signer | None, number
     except AuditLogUnreachableError as error:
         if error.where.get("code") != NOT_RESTORED:
             raise
-        return _archived(credential_id, log, signer, number)
+        return read_archived(credential_id, log, signer, number)
     if body is None:
         return Object(number, None, "is gone: it was deleted meanwhile")
     try:
@@ -153,7 +153,8 @@ def _unlike_its_event(entry: Entry) -> str:
     return "" if uid == entry.rotation_id else "names another run than its event"
 
 
-def _archived(credential_id: str, log: AuditLog, signer: Signer | None, number: int) -> Object:
+def read_archived(credential_id: str, log: AuditLog, signer: Signer | None, number: int) -> Object:
+    """The same of an archived object, by its metadata."""
     found = look(log, number) or Stored(number=number)
     if not (found.seal and found.mac and found.is_at(credential_id, log.stream)):
         return Object(number, None, "is archived, and its metadata are no seal", archived=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
@@ -31,7 +31,9 @@ from lockstep.operate.access import evidence_of, named_stores, operator, streams
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import absolute, at_milliseconds, wants_json
 from lockstep.operate.report.build import Report, build, report_on
+from lockstep.operate.report.entries import part
 from lockstep.operate.report.forms import as_csv, as_json, page
+from lockstep.plan.compiled import message
 from lockstep.plan.fields import parse_duration
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
@@ -138,28 +140,20 @@ def served_without_entry(
 
 
 def _chain(name: str, v: Verification) -> documents.Chain:
-    return documents.Chain(
-        credential=name,
-        stream=v.stream,
-        verdict=v.verdict.value,
-        entries=len(v.entries),
-        uncovered=v.uncovered,
-        problems=[str(p) for p in v.problems],
-        notes=v.notes,
-        error=v.unreadable or None,
-    )
+    problems, error = [str(p) for p in v.problems], v.unreadable or None
+    told = {"credential": name, "entries": len(v.entries), "problems": problems, "error": error}
+    return message(documents.Chain, v, **told)
 
 
 def _digests(found: Digests, evidence: Evidence) -> documents.DigestsShown:
     confirmed = found.confirmed
-    return documents.DigestsShown(
-        stream=found.stream,
+    return message(
+        documents.DigestsShown,
+        found,
         digests=len(found.genuine),
         keys=evidence.fingerprints,
         confirmed=f"{found.stream}:{confirmed.named}" if confirmed else None,
         confirmed_until=confirmed.moment if confirmed else None,
-        problems=found.problems,
-        notes=found.notes,
         error=found.unreadable or None,
     )
 
@@ -182,7 +176,7 @@ def _show(
         told = f"{c.entries} entries" + (
             f", {c.uncovered} not covered by a digest yet" if c.uncovered else ""
         )
-        say(f"{c.credential} {c.stream}: {c.verdict} ({c.error or told})", style=_STYLES[Verdict(c.verdict)])
+        say(f"{c.credential} {c.stream}: {c.verdict} ({c.error or told})", style=_STYLES[c.verdict])
         _tell(c.problems, c.notes)
     say(verdict.value, style=_STYLES[verdict])
 
@@ -254,14 +248,14 @@ def _line(entry: Entry) -> str:
         if details[name] not in (None, False, "") and details[name] != []
     ]
     status = [] if "order" in details else [str(event.get("status_code", event.get("status", "?")))]
-    who = _part(_part(event, "actor"), "user").get("name") or _part(event, "metadata").get("uid")
+    who = part(part(event, "actor"), "user").get("name") or part(event, "metadata").get("uid")
     return ", ".join((_when(event.get("time")), *status, *fields, f"by {who}"))
 
 
 def _words(value: object) -> str:
     """A detail of an entry, whatever a forged one holds there."""
     if isinstance(value, dict):
-        return " ".join(f"{name}: {_words(_part(value, name).get('outcome', value[name]))}" for name in value)
+        return " ".join(f"{name}: {_words(part(value, name).get('outcome', value[name]))}" for name in value)
     if isinstance(value, list) and any(isinstance(item, list) for item in value):
         return str(len(value))
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -271,11 +265,6 @@ def _when(milliseconds: object) -> str:
     text = str(milliseconds)  # A forged entry may hold anything here.
     time = at_milliseconds(int(text)) if re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII) else None
     return absolute(time, SystemClock().now()) if time else "?"
-
-
-def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = whole.get(name)
-    return part if isinstance(part, dict) else {}
 
 
 # `lockstep audit report`: evidence for people and auditors, as one page, JSON or CSV.

@@ -283,13 +283,7 @@ def shown_ids(ids: Sequence[str]) -> str:
 
 
 _PACKAGE = Path(__file__).parents[1]
-_ANSWERS = (
-    FenceLostError,
-    OrderRefusedError,
-    OrderRefusedError,
-    OrderRefusedError,
-    UnknownUsernameError,
-)
+_ANSWERS = (FenceLostError, OrderRefusedError, UnknownUsernameError)
 """Errors that are a negative answer to a write."""
 
 INTERRUPTED_STATUS = 128 + signal.SIGINT

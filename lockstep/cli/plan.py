@@ -469,10 +469,13 @@ def publish(
     if digest:
         say(published.digest)
         return
+    credentials, documents_of_it = len(plan.credential_sections), len(published.files)
     if not wants_json():
-        _show_published(plan, published)
+        say(f"digest {published.digest}")
+        say(f"{credentials:,} credentials, {documents_of_it:,} documents, {published.size:,} bytes")
     clouds = operator(plan, identity=DEPLOYER)
-    found, wanted = [], _wanted(plan, cloud)
+    running: list[Cloud] = ["aws", "oci"] if plan.runners.oci else ["aws"]
+    found, wanted = list[PublishedIn](), [one_cloud for one_cloud in running if cloud in (one_cloud, "both")]
     for one_cloud in wanted:
         bucket, address = _bucket(plan, clouds, one_cloud, published.digest)
         try:
@@ -486,7 +489,16 @@ def publish(
         if not wants_json():
             _show_outcome(outcome, dry_run=dry_run)
     if wants_json():
-        print_json(_publish_document(plan, published, found, dry_run=dry_run))
+        print_json(
+            PublishedPlan(
+                digest=published.digest,
+                credentials=credentials,
+                documents=documents_of_it,
+                bytes=published.size,
+                dry_run=dry_run,
+                clouds=found,
+            )
+        )
     else:
         say(
             _DEPLOYED
@@ -503,31 +515,6 @@ def _compiled() -> tuple[Plan, Published]:
         problems = in_order(map(source.located, told))
         raise wrong_use(f"{file} cannot be published:", name="PlanNotDeployable", problems=problems)
     return source.plan, compile_plan(source.plan.compiled, source.plan.shards, file.parent)
-
-
-def _show_published(plan: Plan, published: Published) -> None:
-    say(f"digest {published.digest}")
-    say(
-        f"{len(plan.credential_sections):,} credentials, {len(published.files):,} documents, {published.size:,} bytes"
-    )
-
-
-def _publish_document(
-    plan: Plan, published: Published, found: list[PublishedIn], *, dry_run: bool
-) -> PublishedPlan:
-    return PublishedPlan(
-        digest=published.digest,
-        credentials=len(plan.credential_sections),
-        documents=len(published.files),
-        bytes=published.size,
-        dry_run=dry_run,
-        clouds=found,
-    )
-
-
-def _wanted(plan: Plan, cloud: Literal["aws", "oci", "both"]) -> tuple[Cloud, ...]:
-    running: tuple[Cloud, ...] = ("aws", "oci") if plan.runners.oci else ("aws",)
-    return tuple(one_cloud for one_cloud in running if cloud in (one_cloud, "both"))
 
 
 def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[PlanBucket, str]:

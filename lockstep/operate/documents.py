@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from lockstep.audit.confirmed import Verdict as AuditVerdict
 from lockstep.databases.findings import Finding, Outcome
 from lockstep.operate.secrets import Decision
 from lockstep.operate.verdict import Reason, Verdict
@@ -208,10 +209,10 @@ class Chain(Struct, frozen=True, kw_only=True):
 
     credential: str
     stream: str
-    verdict: str
+    verdict: AuditVerdict
     entries: int
     uncovered: int
-    problems: list[str]
+    problems: Sequence[str]
     notes: Sequence[str]
     error: str | None
 

@@ -6,11 +6,13 @@ from itertools import islice
 from typing import Literal
 
 from lockstep.audit.chain import Entry, newest_numbers, parse
-from lockstep.audit.entry import is_of_a_run, look, whole
-from lockstep.audit.verify import NOT_RESTORED
+from lockstep.audit.verify import NOT_RESTORED, read_archived
 from lockstep.operate.access import streams
 from lockstep.operate.documents import Run
-from lockstep.operate.formatting import at_milliseconds, clock_time, error_text, to_second
+from lockstep.operate.formatting import clock_time, error_text, to_second
+from lockstep.operate.report import entries
+from lockstep.operate.report.entries import read_entry
+from lockstep.plan.compiled import message
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
     AuditLogUnreachableError,
@@ -22,7 +24,6 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.model import ChainHead, Credential
 from lockstep.protocol.ports import AuditLog
 from lockstep.runtime.clouds import Clouds
-from lockstep.runtime.identity import Cloud
 
 OTHERS = 20
 """So many entries of orders are expected among the newest."""
@@ -66,77 +67,40 @@ def _run_at(log: AuditLog, credential: Credential, seq: int) -> Run | None:
     """The run of an entry; None if it is of something else. No MAC is verified: in OCI that would read the key."""
     try:
         body = log.read(seq)
+        entry = parse(body, credential_id=credential.id, stream=log.stream, seq=seq) if body else None
     except AuditLogUnreachableError as error:
         if error.where.get("code") != NOT_RESTORED:
             raise
-        return _archived(log, credential, seq)
-    try:
-        entry = body and parse(body, credential_id=credential.id, stream=log.stream, seq=seq)
+        entry = read_archived(credential.id, log, None, seq).entry
     except AuditVerificationError:
         return None
-    return _run(credential, log.stream, seq, entry) if entry else None
+    return _run(credential, entry) if entry else None
 
 
-def _archived(log: AuditLog, credential: Credential, seq: int) -> Run | None:
-    """A run by the metadata of its entry."""
-    found = look(log, seq)
-    seal = found.seal if found and found.is_at(credential.id, log.stream) else None
-    ended_at = at_milliseconds(seal.time) if seal and is_of_a_run(seal.rotation_id) else None
-    if seal is None or ended_at is None:
-        return None
-    return Run(
-        credential=credential.id,
-        cloud=_cloud(log.stream),
-        seq=seq,
-        rotation_id=seal.rotation_id,
-        ended_at=to_second(ended_at),
-        outcome="archived",
-    )
-
-
-def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | None:
-    """The run of an entry; None if it is of something else. A forged one may hold anything."""
-    event, details = entry.event, entry.details
-    ended_at = at_milliseconds(entry.time)
-    if ended_at is None or not is_of_a_run(entry.rotation_id) or not event:
-        return None
-    error = str(event.get("status_code") or "?") if event.get("status") != "Success" else None
-    return Run(
-        credential=credential.id,
-        cloud=_cloud(cloud),
-        seq=seq,
-        rotation_id=entry.rotation_id,
-        ended_at=to_second(ended_at),
-        seconds=_seconds(event.get("start_time"), entry.time),
-        outcome="failed" if error else "rotated",
-        error=error,
-        meaning=error_text(error) if error else None,
-        advice=advice_of(error),
-        kind=_kind(details.get("kind")),
-        generation=_number(details.get("generation")),
-        base_generation=_number(details.get("base_generation")),
-        trigger=str(details.get("trigger") or "?"),
-    )
-
-
-def _kind(value: object) -> Literal["new", "reconcile"] | None:
-    return "new" if value == "new" else "reconcile" if value == "reconcile" else None
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _cloud(stream: str) -> Cloud:
-    return "oci" if stream == "oci" else "aws"
-
-
-def _seconds(began: object, ended: int) -> float | None:
-    """How long a run took, by its milliseconds since the epoch; None where these are none."""
-    try:
-        return (ended - whole(began)) / 1000
-    except TypeError:
-        return None
+def _run(credential: Credential, entry: Entry) -> Run | None:
+    cloud: Literal["aws", "oci"] = "oci" if entry.stream == "oci" else "aws"
+    match read_entry(entry):
+        case entries.Run() as run:
+            return message(
+                Run,
+                run,
+                credential=credential.id,
+                cloud=cloud,
+                ended_at=to_second(run.at),
+                seconds=(run.at - run.started).total_seconds(),
+                meaning=error_text(run.error) if run.error else None,
+                advice=advice_of(run.error),
+            )
+        case entries.Other(outcome=entries.ARCHIVED_RUN, at=datetime() as at):
+            return Run(
+                credential=credential.id,
+                cloud=cloud,
+                seq=entry.seq,
+                rotation_id=entry.rotation_id,
+                ended_at=to_second(at),
+                outcome="archived",
+            )
+    return None
 
 
 def run_line(run: Run, now: datetime) -> str:

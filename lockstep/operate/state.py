@@ -30,6 +30,7 @@ from lockstep.operate.verdict import (
     unreadable,
     verdict_of,
 )
+from lockstep.plan.compiled import message
 from lockstep.plan.model import Plan
 from lockstep.protocol.decide import (
     Adopt,
@@ -475,10 +476,10 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
     record, since = state.record, state.look.pending_since
     return documents.Credential(
         **record_fields(record),
-        orders=documents.Orders(
+        orders=message(
+            documents.Orders,
+            record,
             active_plan=record.plan,
-            activate=record.activate,
-            paused=record.paused,
             revoke_through=record.revoke_through if record.is_revoking else None,
             take_over=sorted(record.take_over),
             blocked=sorted(record.blocked),

@@ -35,10 +35,20 @@ SHORTEST_INTERVAL = timedelta(minutes=15)
 _NAME_IN_VAULT = re.compile(r"[A-Za-z0-9/_.-]+")
 _EXAMPLE = re.compile(r"(^|[./-])example|:111122223333:")
 """AWS's documentation has this account in its examples."""
-_EXAMPLE_ACCOUNTS = re.compile(r":(111122223333|123456789012|444455556666):")
-"""Those of AWS's documentation."""
-_EXAMPLE_HOST = re.compile(r"(^|\.)example\.(com|net|org)$", re.IGNORECASE)
-"""Reserved for documentation (RFC 2606)."""
+_EXAMPLES = (
+    (r"audit\.aws\.bucket|audit\.oci\.namespace|stores\[\d+\]\.compartment_id", _EXAMPLE),
+    (r"runners\.aws\.federation\.domain_url|runners\.oci\.federation\.(issuer|role_arn)", _EXAMPLE),
+    # Reserved for documentation (RFC 2606).
+    (
+        r"databases\[\d+\]\.(host|verify_hosts\[\d+\])",
+        re.compile(r"(?i)(^|\.)example\.(com|net|org)(:\d+)?$"),
+    ),
+    # Those of AWS's documentation.
+    (r"databases\[\d+\]\.admin_secret", re.compile(":(111122223333|123456789012|444455556666):")),
+)
+"""Places of values that come from the example plan, and what they are there."""
+_AWAITED = ((r"stores\[\d+\]\.(own_compartment_id|vault_id)|runners\.oci\.federation\.key\.\w+", _EXAMPLE),)
+"""The same of those that the OCI side prints once it is deployed."""
 
 
 def problems(plan: "Plan") -> Iterator[str]:
@@ -265,42 +275,32 @@ def _cloud_problems(plan: "Plan") -> Iterator[str]:
 
 def example_values(plan: "Plan") -> Iterator[str]:
     """Values that come from the example plan: with them a plan is valid, but cannot be deployed."""
-    found = [("audit.aws.bucket", plan.audit.aws.bucket, _EXAMPLE)]
-    for i, database in enumerate(plan.database_sections):
-        hosts = [("host", database.host)]
-        hosts += [
-            (f"verify_hosts[{j}]", end.partition(":")[0]) for j, end in enumerate(database.verify_hosts)
-        ]
-        found += [(f"databases[{i}].{key}", host, _EXAMPLE_HOST) for key, host in hosts]
-        found.append((f"databases[{i}].admin_secret", database.admin_secret or "", _EXAMPLE_ACCOUNTS))
-    for i, store in enumerate(plan.stores):
-        if isinstance(store, OciVault):
-            found.append((f"stores[{i}].compartment_id", store.compartment_id, _EXAMPLE))
-    if plan.audit.oci:
-        found.append(("audit.oci.namespace", plan.audit.oci.namespace, _EXAMPLE))
-    if to_oci := plan.runners.aws.federation:
-        found.append(("runners.aws.federation.domain_url", to_oci.domain_url, _EXAMPLE))
-    if plan.runners.oci and (to_aws := plan.runners.oci.federation):
-        found.append(("runners.oci.federation.issuer", to_aws.issuer, _EXAMPLE))
-        found.append(("runners.oci.federation.role_arn", to_aws.role_arn, _EXAMPLE))
-    for place, value, pattern in found:
-        if pattern.search(value):
-            yield f"{place}: {value} is a placeholder; replace it with your value"
+    return (f"{told} is a placeholder; replace it with your value" for told in _examples(plan, _EXAMPLES))
 
 
 def awaited_values(plan: "Plan") -> Iterator[str]:
     """Values that may be examples until the OCI side is deployed, which prints them."""
-    found = [
-        (f"stores[{i}].{name}", value)
-        for i, store in enumerate(plan.stores)
-        if isinstance(store, OciVault)
-        for name, value in (("own_compartment_id", store.own_compartment_id), ("vault_id", store.vault_id))
-    ]
-    if plan.runners.oci and (to_aws := plan.runners.oci.federation):
-        found += [(f"runners.oci.federation.key.{name}", value) for name, value in to_aws.key]
-    for place, value in found:
-        if value and _EXAMPLE.search(value):
-            yield f"{place}: {value} is a placeholder; replace it with the value that `make deploy-oci` prints"
+    own = "replace it with the value that `make deploy-oci` prints"
+    return (f"{told} is a placeholder; {own}" for told in _examples(plan, _AWAITED))
+
+
+def _examples(plan: "Plan", known: Sequence[tuple[str, re.Pattern[str]]]) -> Iterator[str]:
+    for place, value in _texts(plan.model_dump(by_alias=True, exclude={"credential_sections"})):
+        if any(re.fullmatch(at, place) and example.search(value) for at, example in known):
+            yield f"{place}: {value}"
+
+
+def _texts(part: object, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a document, with its place."""
+    match part:
+        case dict():
+            for key, value in part.items():
+                yield from _texts(value, f"{place}.{key}" if place else key)
+        case tuple():
+            for i, value in enumerate(part):
+                yield from _texts(value, f"{place}[{i}]")
+        case str():
+            yield place, part
 
 
 def unknown_regions(plan: "Plan", known: Callable[[str, str], Sequence[str]]) -> Iterator[str]:

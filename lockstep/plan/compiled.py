@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import rfc8785
+from msgspec import Struct
 
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.federation import IssuerKey
 from lockstep.protocol.model import ANY_HOST, Credential, DatabaseServer
 from lockstep.protocol.strict_json import Message, write
 
-MessageT = TypeVar("MessageT", bound=Message)
+StructT = TypeVar("StructT", bound=Struct)
 SECRET_ARN = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:"
     r"(?P<name>[A-Za-z0-9/_+=.@!-]{1,512})-[A-Za-z0-9]{6}"
@@ -224,10 +225,10 @@ def region_of_secret(secret: str, default: str) -> str:
     return arn["region"] if arn else default
 
 
-def message(kind: type[MessageT], section: object, **given: object) -> MessageT:
-    """A section of the plan as one of the classes above: its attributes of the same names, but for those given."""
+def message(kind: type[StructT], thing: object, **given: object) -> StructT:
+    """A thing, such as a section of the plan, as a struct: its attributes of the same names, but for those given."""
     fields = kind.__struct_fields__
-    return kind(**{name: given[name] if name in given else getattr(section, name) for name in fields})
+    return kind(**{name: given[name] if name in given else getattr(thing, name) for name in fields})
 
 
 def dumped(part: CompiledPlan | Credential, folder: Path) -> Any:  # noqa: ANN401 - JSON

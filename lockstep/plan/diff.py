@@ -11,6 +11,8 @@ it named.
 from collections.abc import Iterator
 from enum import StrEnum, auto
 
+from msgspec import Struct
+
 from lockstep.plan.compiled import AwsStore, Store
 from lockstep.plan.fields import format_duration
 from lockstep.plan.model import Plan
@@ -28,7 +30,7 @@ class Phase(StrEnum):
     CLEAN_UP = auto()
 
 
-class Step(Message):
+class Step(Struct, frozen=True):
     """Something to do. Steps of one phase may be done in any order.
 
     Attributes:
@@ -42,7 +44,7 @@ class Step(Message):
     do: str
 
 
-class Refusal(Message):
+class Refusal(Struct, frozen=True):
     """A change that is not safe in any order.
 
     Attributes:
@@ -82,14 +84,6 @@ def plan_changes(old: Plan, new: Plan) -> PlanChanges:
     return PlanChanges(safe=not refusals, refusals=refusals, steps=tuple(steps))
 
 
-def _step(phase: Phase, what: str, do: str) -> Step:
-    return Step(phase=phase, what=what, do=do)
-
-
-def _refused(what: str, why: str) -> Refusal:
-    return Refusal(what=what, why=why)
-
-
 Found = Iterator[Step | Refusal]
 
 
@@ -104,12 +98,12 @@ class _Comparison:
         """The lock table."""
         if self._old.lock == self._new.lock:
             return
-        yield _step(
+        yield Step(
             Phase.READERS_FIRST,
             "lock",
             "two tables know nothing of each other's claims: pause every credential under the old plan",
         )
-        yield _step(Phase.PREPARE, "lock", "wait until no lease is held, then make the new table")
+        yield Step(Phase.PREPARE, "lock", "wait until no lease is held, then make the new table")
 
     def stores(self) -> Found:
         """Stores that come, leave or move."""
@@ -123,7 +117,7 @@ class _Comparison:
                     "delete its secrets: they hold logins that no longer work",
                 )
             elif not isinstance(old, AwsStore) and self._old.slots != self._new.slots:
-                yield _refused(
+                yield Refusal(
                     f"store {old.name}",
                     "a vault that is the first store keeps each secret in one slot, and any other in a ring of "
                     "several; leave it first, or behind another store, as it is",
@@ -131,12 +125,8 @@ class _Comparison:
         for new in news:
             if all(_place(new) != _place(old) for old in olds):
                 what = f"store {new.name}"
-                yield _step(
-                    Phase.PREPARE,
-                    what,
-                    "create its secrets with placeholders, and give rights",
-                )
-                yield _step(Phase.READERS_LAST, what, "applications may read it")
+                yield Step(Phase.PREPARE, what, "create its secrets with placeholders, and give rights")
+                yield Step(Phase.READERS_LAST, what, "applications may read it")
 
     def credentials(self) -> Found:
         """Each credential of either plan."""
@@ -149,13 +139,13 @@ class _Comparison:
                     old.id, "no application uses it any more", "delete its secrets and its accounts"
                 )
         for new in news.values():
-            yield _step(
+            yield Step(
                 Phase.PREPARE,
                 new.id,
                 "create its accounts (`lockstep plan sql`) and its secrets with placeholders",
             )
-            yield _step(Phase.ACTIVATE, new.id, "import its login, or take over its databases")
-            yield _step(Phase.READERS_LAST, new.id, "applications may use it")
+            yield Step(Phase.ACTIVATE, new.id, "import its login, or take over its databases")
+            yield Step(Phase.READERS_LAST, new.id, "applications may use it")
 
     def _credential(self, old: Credential, new: Credential) -> Found:
         refusals = list(_what_never_changes(old, new))
@@ -166,7 +156,7 @@ class _Comparison:
         yield from _overlaps(old, new)
         if old.plan_digest != new.plan_digest:
             options = "".join(f" --drop {name}" for name in sorted(self._left_of(old, new)))
-            yield _step(
+            yield Step(
                 Phase.ACTIVATE,
                 new.id,
                 "deploy the plan to both clouds, then: "
@@ -188,21 +178,19 @@ class _Comparison:
                 )
                 continue
             for host in sorted({(v.host, v.port) for v in server.verify_hosts} - _verified(stays)):
-                yield _step(
-                    Phase.READERS_FIRST,
-                    where,
-                    f"no application uses it at {host[0]}:{host[1]} any more",
+                yield Step(
+                    Phase.READERS_FIRST, where, f"no application uses it at {host[0]}:{host[1]} any more"
                 )
         for name, server in after.items():
             where = f"{new.id}, database {name}"
             if name not in before or _server(before[name]) != _server(server):
-                yield _step(
+                yield Step(
                     Phase.PREPARE,
                     where,
                     "create its accounts (`lockstep plan sql`), and name it for take-over: "
                     f"lockstep take-over {new.id} {name}",
                 )
-                yield _step(Phase.READERS_LAST, where, "applications may use it")
+                yield Step(Phase.READERS_LAST, where, "applications may use it")
 
     def _left_of(self, old: Credential, new: Credential) -> set[str]:
         """The names that `lockstep apply` wants for a credential: databases and stores that it has no more."""
@@ -211,8 +199,8 @@ class _Comparison:
 
 
 def _left(what: str, readers: str, afterwards: str) -> Found:
-    yield _step(Phase.READERS_FIRST, what, readers)
-    yield _step(Phase.CLEAN_UP, what, afterwards)
+    yield Step(Phase.READERS_FIRST, what, readers)
+    yield Step(Phase.CLEAN_UP, what, afterwards)
 
 
 def _place(store: Store) -> tuple[str, ...]:
@@ -224,18 +212,15 @@ def _place(store: Store) -> tuple[str, ...]:
 def _what_never_changes(old: Credential, new: Credential) -> Iterator[Refusal]:
     another = "make a credential with another id, and move its applications there"
     if old.strategy is not new.strategy:
-        yield _refused(new.id, f"the strategy of an id never changes; {another}")
+        yield Refusal(new.id, f"the strategy of an id never changes; {another}")
         return
     if new.usernames != old.usernames:
-        yield _refused(
-            new.id,
-            f"the usernames {', '.join(old.usernames)} stay, in this order; {another}",
-        )
+        yield Refusal(new.id, f"the usernames {', '.join(old.usernames)} stay, in this order; {another}")
     if old.account_host != new.account_host:
-        yield _refused(new.id, f"account_host: its accounts would be others; {another}")
+        yield Refusal(new.id, f"account_host: its accounts would be others; {another}")
     if old.secret_names != new.secret_names:
         names = f"{old.secret_names.app_user} and {old.secret_names.connection_blob}"
-        yield _refused(
+        yield Refusal(
             new.id,
             f"readers of its secrets {names} would keep a password that a later rotation revokes; {another}",
         )
@@ -244,16 +229,14 @@ def _what_never_changes(old: Credential, new: Credential) -> Iterator[Refusal]:
 def _overlaps(old: Credential, new: Credential) -> Found:
     before, after = old.schedule.overlap, new.schedule.overlap
     if after < before:
-        yield _step(
+        yield Step(
             Phase.READERS_FIRST,
             new.id,
             f"applications keep a value for less than {format_duration(after)}, the new overlap",
         )
     if after > before:
-        yield _step(
-            Phase.READERS_LAST,
-            new.id,
-            f"applications may keep a value for up to {format_duration(after)}",
+        yield Step(
+            Phase.READERS_LAST, new.id, f"applications may keep a value for up to {format_duration(after)}"
         )
 
 

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from lockstep.operate.documents import FEW, Run
 from lockstep.operate.history import last_runs
 from lockstep.operate.state import (
+    UNREAD,
     CredentialState,
-    StoreSnapshot,
     evidence_reasons,
     looked_at,
     promoted_at,
@@ -43,7 +43,6 @@ EVIDENCE_AGAIN = timedelta(minutes=5)
 """Whether the logs are confirmed is looked at again after this time: digests are made once an hour."""
 RUNS = 8
 """Of the credential that somebody looks at."""
-_NOTHING_READ = StoreSnapshot(depth="names", answers={}, pending_since=None)
 
 
 class Calls:
@@ -225,7 +224,7 @@ class Looker:
         state = state_of(
             record,
             credential,
-            served.state.look if served else _NOTHING_READ,
+            served.state.look if served else UNREAD,
             now,
             has_standby=self._plan.runners.oci is not None,
             last_run=kept.state.last_run if kept else None,

@@ -30,6 +30,7 @@ from lockstep.operate.report.entries import (
     read_entry,
     shown,
 )
+from lockstep.plan.compiled import message
 from lockstep.protocol.deadlines import START_LATENESS
 from lockstep.protocol.messages import RevocationResult
 from lockstep.protocol.model import Credential, Schedule
@@ -266,11 +267,9 @@ def report_on(
     read = _Evidence(credential, found, since, now)
     schedule = credential.schedule
     return CredentialReport(
-        credential=Planned(
-            id=credential.id,
-            strategy=credential.strategy.value,
-            usernames=credential.usernames,
-            databases=credential.databases,
+        credential=message(
+            Planned,
+            credential,
             interval_seconds=schedule.interval.total_seconds(),
             overlap_seconds=schedule.overlap.total_seconds(),
             plan=credential.plan_digest,

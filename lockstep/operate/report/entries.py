@@ -186,13 +186,14 @@ def _of_run(entry: Entry, event: Mapping[str, Any]) -> Mapping[str, Any]:
 def _of_order(event: Mapping[str, Any], details: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "outcome": details.get("order"),
-        "who": line(_part(_part(event, "actor"), "user").get("name")),
+        "who": line(part(part(event, "actor"), "user").get("name")),
         "details": line({name: value for name, value in details.items() if name != "order"}),
         "lifts_pause": details.get("lifts_pause") is True,
     }
 
 
-def _part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object in an object; empty where it is none."""
     found = of.get(name)
     return found if isinstance(found, dict) else {}
 
