@@ -347,7 +347,8 @@ def verify(
             _walk(verification, objects, signer, by_digests)
             _compare_digests(verification, {o.number: o.at for o in objects}, by_digests)
         found.append(verification)
-    runs = _archived_runs(found)
+    # Entries of runs whose events were not read.
+    runs = [e for v in found if v.archived for e in v.entries if not e.event and is_of_a_run(e.rotation_id)]
     if missing := [*unread, *(v.stream for v in found if v.unreadable)]:
         for verification in found:
             verification.notes.append(
@@ -363,11 +364,6 @@ def verify(
     for verification in found:
         verification.problems = collapsed(verification.problems)
     return found
-
-
-def _archived_runs(found: Sequence[Verification]) -> list[Entry]:
-    """The entries of runs whose events were not read."""
-    return [e for v in found if v.archived for e in v.entries if not e.event and is_of_a_run(e.rotation_id)]
 
 
 def _read(

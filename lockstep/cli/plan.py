@@ -41,7 +41,7 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.operate import documents
-from lockstep.operate.access import operator, streams
+from lockstep.operate.access import operator, running, streams
 from lockstep.operate.documents import (
     FEW,
     Exit,
@@ -474,8 +474,7 @@ def publish(
         say(f"digest {published.digest}")
         say(f"{credentials:,} credentials, {documents_of_it:,} documents, {published.size:,} bytes")
     clouds = operator(plan, identity=DEPLOYER)
-    running: list[Cloud] = ["aws", "oci"] if plan.runners.oci else ["aws"]
-    found, wanted = list[PublishedIn](), [one_cloud for one_cloud in running if cloud in (one_cloud, "both")]
+    found, wanted = list[PublishedIn](), [c for c in running(plan) if cloud in (c, "both")]
     for one_cloud in wanted:
         bucket, address = _bucket(plan, clouds, one_cloud, published.digest)
         try:

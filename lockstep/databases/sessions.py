@@ -81,21 +81,6 @@ class NotCountable:
     grants: tuple[str, ...]
 
 
-class SessionSource(Protocol):
-    """A server whose sessions can be listed. It only reads, and takes no lock."""
-
-    @property
-    def name(self) -> str:
-        """The database's name in the plan; of a verify host with the host."""
-
-    def list_sessions(self) -> SessionList | NotCountable:
-        """The sessions of the credential's usernames, without the rotation user's own.
-
-        Errors: DatabaseUnreachableError, DatabaseBusyError, TlsVerificationError, AdminCredentialRejectedError,
-        UnsupportedServerError, DatabaseRejectedError; those of a store, where the rotation user's login is read.
-        """
-
-
 POSTGRESQL_GRANT = "GRANT pg_read_all_stats TO {account}"
 MARIADB_GRANT = "GRANT PROCESS ON *.* TO {account}"
 _COLUMNS = "PROCESSLIST_ID, PROCESSLIST_USER, PROCESSLIST_HOST, PROCESSLIST_TIME, PROCESSLIST_COMMAND"
@@ -130,7 +115,7 @@ class Lists(Protocol):
 
 
 class Sessions:
-    """The port `SessionSource`.
+    """The open sessions of a server. It only reads, and takes no lock.
 
     Args:
         database: How the server is reached.
@@ -141,13 +126,12 @@ class Sessions:
         self._database = database
         self._lists = lists
 
-    @property
-    def name(self) -> str:
-        """See `lockstep.databases.sessions.SessionSource`."""
-        return self._database.name
-
     def list_sessions(self) -> SessionList | NotCountable:
-        """See `lockstep.databases.sessions.SessionSource`."""
+        """The sessions of the credential's usernames, without the rotation user's own.
+
+        Errors: DatabaseUnreachableError, DatabaseBusyError, TlsVerificationError, AdminCredentialRejectedError,
+        UnsupportedServerError, DatabaseRejectedError; those of a store, where the rotation user's login is read.
+        """
         with self._database.as_admin() as session:
             return self._lists(session, self._database.credential)
 

@@ -33,17 +33,19 @@ def operator(plan: Plan, *, identity: Identity = OPERATOR, deadline_guard: Deadl
     )
 
 
+def running(plan: Plan) -> list[Cloud]:
+    """The clouds that run rotations."""
+    return ["aws", "oci"] if plan.runners.oci else ["aws"]
+
+
 def evidence_of(plan: Plan, clouds: Clouds) -> list[Evidence]:
     """The audit log with its digests, of each cloud that runs rotations."""
-    return [clouds.evidence("aws"), *([clouds.evidence("oci")] if plan.runners.oci else [])]
+    return [clouds.evidence(cloud) for cloud in running(plan)]
 
 
-def streams(
-    plan: Plan, clouds: Clouds, credential: Credential, only: str | None = None
-) -> list[tuple[AuditLog, Signer]]:
-    """The audit streams of a credential with their keys: of each cloud that runs rotations, or of one."""
-    runners: list[Cloud] = ["aws", "oci"] if plan.runners.oci else ["aws"]
-    return [clouds.stream(cloud, credential) for cloud in runners if only in {None, cloud}]
+def streams(plan: Plan, clouds: Clouds, credential: Credential) -> list[tuple[AuditLog, Signer]]:
+    """The audit streams of a credential with their keys, of each cloud that runs rotations."""
+    return [clouds.stream(cloud, credential) for cloud in running(plan)]
 
 
 def named_stores(plan: Plan, clouds: Clouds, credential: Credential) -> list[NamedStore]:

@@ -5,7 +5,7 @@ What a secret holds and says of itself before its first rotation.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -20,7 +20,7 @@ from lockstep.plan.admins import is_plain_name, secrets_region
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.deadlines import RetryPolicy
-from lockstep.protocol.errors import LockstepError, RetryableError, StoreThrottledError, family
+from lockstep.protocol.errors import RetryableError, StoreThrottledError, family
 from lockstep.protocol.model import AdminSecret, Credential
 from lockstep.protocol.names import DEFAULT_STACK, SECRET_TAG, STACK_TAG, SecretKind, slot_name
 from lockstep.stores.contents import PLACEHOLDER
@@ -371,6 +371,7 @@ POLICY = RetryPolicy(
     errors=tuple(family(RetryableError)), attempts=5, interval_seconds=1, max_delay_seconds=30
 )
 """For each call. Whoever waits holds up the calls after it, so that fewer are made."""
+_LOOKS = replace(POLICY, errors=(StoreThrottledError,))
 
 
 class Place(Protocol):
@@ -396,12 +397,12 @@ def settled(place: Place, decision: Decision, sleep: Callable[[float], None]) ->
         LockstepError: An error that does not pass.
     """
     if decision.action is Action.TAG:
-        _patiently(partial(place.tag, decision), sleep)
+        POLICY.call(partial(place.tag, decision), sleep)
         return structs.replace(decision, is_done=True)
-    if _patiently(partial(place.make, decision), sleep):
+    if POLICY.call(partial(place.make, decision), sleep):
         return structs.replace(decision, is_done=True)
     # Somebody else has made it, or a reply of ours was lost.
-    found = _patiently(partial(place.decide, decision.name), sleep)
+    found = POLICY.call(partial(place.decide, decision.name), sleep)
     if found.action is Action.MAKE:
         return place.taken(decision.name)
     return structs.replace(found, action=Action.NOTHING) if found.action is Action.TAG else found
@@ -413,22 +414,7 @@ def looked_at(place: Place, name: str, sleep: Callable[[float], None]) -> Decisi
     Raises:
         LockstepError: An error that does not pass.
     """
-    return _patiently(partial(place.decide, name), sleep, passing=(StoreThrottledError,))
-
-
-def _patiently(
-    call: Callable[[], T],
-    sleep: Callable[[float], None],
-    *,
-    passing: tuple[type[LockstepError], ...] = POLICY.errors,
-) -> T:
-    """Make a call, again and again while an error may pass, as `POLICY` says."""
-    for retries in range(POLICY.attempts):
-        try:
-            return call()
-        except passing:
-            sleep(POLICY.delay_seconds(retries))
-    return call()
+    return _LOOKS.call(partial(place.decide, name), sleep)
 
 
 def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> None:

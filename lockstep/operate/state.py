@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -348,13 +348,13 @@ class CredentialState:
     record: LockRecord
     credential: Credential
     has_standby: bool
-    look: StoreSnapshot
-    is_in_sync: bool | None
-    next_run: NextRun | None
-    last_run: Run | None
-    unread: Mapping[str, LockstepError]
     reasons: Sequence[Reason]
-    is_running: bool
+    look: StoreSnapshot = UNREAD
+    is_in_sync: bool | None = None
+    next_run: NextRun | None = None
+    last_run: Run | None = None
+    unread: Mapping[str, LockstepError] = field(default_factory=dict)
+    is_running: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -588,11 +588,5 @@ def state_of_unreadable(credential: Credential, problem: str, *, has_standby: bo
         record=LockRecord(credential_id=credential.id),
         credential=credential,
         has_standby=has_standby,
-        look=UNREAD,
-        is_in_sync=None,
-        next_run=None,
-        last_run=None,
-        unread={},
         reasons=[unreadable(credential, problem)],
-        is_running=False,
     )

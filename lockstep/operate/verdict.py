@@ -7,7 +7,7 @@ A command that starts a run is only named where a run may act: before it comes w
 """
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +15,7 @@ from typing import Protocol
 
 from msgspec import Struct, field, structs
 
+from lockstep.plan.published import IndexedCredential
 from lockstep.protocol.deadlines import CLOCK_SKEW, IMPORT_LEASE, LEASE
 from lockstep.protocol.errors import (
     AccountMissingError,
@@ -111,24 +112,8 @@ class Reason(Struct, frozen=True, kw_only=True):
             structs.force_setattr(self, "verdict", Verdict.DOWN)
 
 
-class Watched(Protocol):
-    """What is asked of a credential of the plan: a `Credential` has it, and so has an `IndexedCredential`."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-    @property
-    def databases(self) -> Sequence[str]:
-        """The names of its servers."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """When it must rotate."""
-
-    @property
-    def plan_digest(self) -> str:
-        """As of `lockstep.protocol.model.Credential`."""
+Watched = Credential | IndexedCredential
+"""A credential of the plan, or what a published plan's index says of it."""
 
 
 class Served(Protocol):

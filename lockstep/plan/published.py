@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol
 
 from msgspec import structs
 
 from lockstep.plan.compiled import CompiledPlan, dumped, message, moved_ca_files
+from lockstep.protocol.deadlines import RetryPolicy
 from lockstep.protocol.errors import (
     InvalidPlanError,
     InvalidRequestError,
@@ -584,16 +585,14 @@ class FolderOfPlan:
 # comes last: where it is, everything is. Nothing is written over. A document with other content was written by
 # somebody else: it is named, and stays.
 
-T = TypeVar("T")
-
-TRIES = 6
-"""Of a call that is throttled or not answered."""
+CALL_POLICY = RetryPolicy(
+    errors=(PlanUnreachableError,), attempts=5, interval_seconds=0.5, max_delay_seconds=30
+)
+"""For each call: it may be throttled, or not answered."""
 AT_ONCE = 4 * CALLS_AT_ONCE
 """So many documents are handed to the workers; after a failure no more are."""
 NO_BUCKET = frozenset({"NoSuchBucket", "BucketNotFound"})
 """Codes of PlanAccessDeniedError where there is no bucket; in OCI also where this identity may not see it."""
-FIRST_WAIT_SECONDS = 0.5
-"""After the first of them; then twice as long each."""
 
 
 class PlanBucket(Documents, Protocol):
@@ -673,7 +672,9 @@ def write_plan(
     def put(name: str) -> bool:
         file = published.files[name]
         # A try that was not answered may have written it.
-        return _tried(lambda: bucket.create(name, file) or _is_same(bucket, name, file), clock)
+        return CALL_POLICY.call(
+            lambda: bucket.create(name, file) or _is_same(bucket, name, file), clock.sleep
+        )
 
     different: set[str] = set()
     wanted = sorted(set(names) - {INDEX})
@@ -705,15 +706,6 @@ def write_folder(published: Published, folder: Path, ca_files: Mapping[Path, Pat
     for path, source in ca_files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / path)
-
-
-def _tried(call: Callable[[], T], clock: Clock) -> T:
-    for number in range(TRIES - 1):
-        try:
-            return call()
-        except PlanUnreachableError:
-            clock.sleep(FIRST_WAIT_SECONDS * 2**number)
-    return call()
 
 
 def _looks_same(bucket: PlanBucket, listed: Listed, file: bytes) -> bool:

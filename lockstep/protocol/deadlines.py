@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from lockstep.protocol.errors import (
     DeadlineExceededError,
@@ -28,6 +29,7 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import CALLS_AT_ONCE
 
+ResultT = TypeVar("ResultT")
 DeadlineGuard = Callable[[], None]
 """Called before each request, connect and statement. Raises if it must not be sent."""
 
@@ -180,13 +182,22 @@ class RetryPolicy:
 
     errors: tuple[type[LockstepError], ...]
     attempts: int
-    interval_seconds: int
+    interval_seconds: float
     max_delay_seconds: int
     backoff_rate: int = 2
 
     def delay_seconds(self, retries: int) -> float:
         """The longest delay after so many retries."""
         return float(min(self.interval_seconds * self.backoff_rate**retries, self.max_delay_seconds))
+
+    def call(self, work: Callable[[], ResultT], sleep: Callable[[float], None]) -> ResultT:
+        """Do the work, and again after an error that may pass; raises its last error."""
+        for retries in range(self.attempts):
+            try:
+                return work()
+            except self.errors:
+                sleep(self.delay_seconds(retries))
+        return work()
 
     @property
     def longest(self) -> timedelta:

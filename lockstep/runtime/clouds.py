@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lockstep.aws.secrets_manager import SecretsManagerSecret
     from lockstep.databases.base import ServerDatabase
     from lockstep.databases.inspect import Inspector
-    from lockstep.databases.sessions import SessionSource
+    from lockstep.databases.sessions import Sessions as OpenSessions
     from lockstep.oci.clients import OciClients
     from lockstep.oci.vault import Vault
     from lockstep.protocol.orders import Orders
@@ -323,7 +323,7 @@ class Clouds:
             deadline_guard=self.deadline_guard,
         )
 
-    def sessions(self, server: DatabaseServer, credential: Credential) -> "SessionSource":
+    def sessions(self, server: DatabaseServer, credential: Credential) -> "OpenSessions":
         """The open sessions of a credential on a server, or on one of its `copies`."""
         from lockstep.databases.sessions import LISTS, Sessions
 

@@ -20,8 +20,8 @@ from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFold
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.published import (
+    CALL_POLICY,
     INDEX,
-    TRIES,
     PlanBucket,
     Published,
     PublishedPlan,
@@ -344,7 +344,7 @@ def test_throttled_calls_are_tried_again_and_not_for_ever(
     with pytest.raises(PlanUnreachableError):
         publish(world, bucket, published, side_by_side=one_after_the_other)
     # Those that were begun beside it end, too.
-    assert len(world.waits.slept) == (TRIES - 1) * (len(published.files) - 1)
+    assert len(world.waits.slept) == CALL_POLICY.attempts * (len(published.files) - 1)
 
 
 def test_a_write_whose_reply_was_lost_is_known_to_have_come(
