@@ -10,7 +10,6 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +117,15 @@ def most_connections() -> int:
     )
 
 
-def server_of(app: ASGIApp, *, graceful_seconds: int) -> tuple[uvicorn.Server, Callable[..., None]]:
-    """A server, and what ends it: a handler of signals.
+def server_of(app: ASGIApp, *, graceful_seconds: int) -> uvicorn.Server:
+    """A server, which ends when it should exit.
 
     Args:
         app: What answers.
         graceful_seconds: For so long requests under way are waited for at the end.
     """
     protocol: Any = type("Connection", (_Bounded, AutoHTTPProtocol), {"queue": {}})
-    server = uvicorn.Server(
+    return uvicorn.Server(
         uvicorn.Config(
             app,
             http=protocol,
@@ -138,18 +137,13 @@ def server_of(app: ASGIApp, *, graceful_seconds: int) -> tuple[uvicorn.Server, C
         )
     )
 
-    def end(*_received: object) -> None:
-        server.should_exit = True
-
-    return server, end
-
 
 def run_until_signal(app: ASGIApp, listener: socket.socket, *, graceful_seconds: int) -> None:
     """Answer until SIGTERM or SIGINT; arguments as of `server_of`."""
-    server, end = server_of(app, graceful_seconds=graceful_seconds)
+    server = server_of(app, graceful_seconds=graceful_seconds)
     # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
     for number in ENDS:
-        signal.signal(number, end)
+        signal.signal(number, server.handle_exit)
     server.run([listener])
 
 

@@ -92,11 +92,6 @@ class Value(CredentialCache[StoredText]):
         """What is kept, if it may be served."""
         return None if self.is_over else self.kept
 
-    def is_in(self, place: str, region: str) -> bool:
-        """Whether this may be the secret of an ARN: its account is known where the AWS store has shown the value."""
-        arn = self.kept.value.arn if self.kept else ""
-        return region == self.secret.region and (not arn or arn.startswith(place))
-
     @property
     def problem(self) -> str:
         """Why the nearest store that was passed over was; empty: none was."""
@@ -157,7 +152,12 @@ class Values:
             return found
         names = (arn["name"], _RANDOM_END.sub("", arn["name"]))
         named = next((self._values[name] for name in names if name in self._values), None)
-        return named if named and named.is_in(arn["place"], arn["region"]) else None
+        # The account is known where the AWS store has shown the value.
+        shown = named.kept.value.arn if named and named.kept else ""
+        is_elsewhere = named and (
+            arn["region"] != named.secret.region or not (shown or secret_id).startswith(arn["place"])
+        )
+        return None if is_elsewhere else named
 
     def beside(self, value: Value) -> Value | None:
         """The credential's other secret, which has the addresses of its databases: they do not die with an overlap."""

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sandbox.agent import command, settings_file
 from sandbox.applications import Applications, address_of, by_file, over_http
 from sandbox.estate import Estate
@@ -148,6 +150,26 @@ def test_once_writes_the_files_and_ends_or_says_what_it_could_not_read(
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "pgpass").exists()
     assert not (tmp_path / "token").exists()
+
+
+def test_a_role_of_an_aws_profile_reads(
+    estate: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estate.rotate(estate.plan.credentials[0].id)
+    keys = {name: os.environ[name.upper()] for name in ("aws_access_key_id", "aws_secret_access_key")}
+    role = {"role_arn": "arn:aws:iam::123456789012:role/reader", "source_profile": "base"}
+    sections = {"profile base": keys, "profile reader": role}
+    text = "".join(
+        f"[{of}]\n" + "".join(f"{k} = {v}\n" for k, v in has.items()) for of, has in sections.items()
+    )
+    (tmp_path / "config").write_text(text)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "reader")
+    with running_agent(tmp_path, {"plan": str(estate.plan_file), "nearest": "aws"}) as agent:
+        answer = agent.address.get(f"/v1/{USER}", token=agent.token)
+        assert (answer.status, answer.headers["x-lockstep-source"]) == (200, "aws")
 
 
 def test_a_socket_is_for_owner_and_group(estate: Estate, tmp_path: Path) -> None:

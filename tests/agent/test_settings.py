@@ -75,8 +75,7 @@ FILE = {"path": "/run/a", "format": "pgpass"}
         ({"refresh": "20m"}, "refresh: must be at most half of the shortest overlap"),
         ({"refresh": "0s"}, "refresh: must be at least 1s"),
         ({"refresh": "often"}, "refresh: write a duration"),
-        ({"listen": {"host": "0.0.0.0"}}, "0.0.0.0 can be reached from elsewhere"),  # noqa: S104 - refused
-        ({"listen": {"host": "db.example.com"}}, "can be reached from elsewhere"),
+        ({"listen": {"host": "0.0.0.0"}}, "listen.host: must be 127.0.0.1, ::1 or localhost"),  # noqa: S104 - refused
         ({"listen": {"path_prefix": "v1"}}, "listen.path_prefix"),
         ({"files": [{"path": "/run/a"}]}, "files[0]: give it a format"),
         ({"files": [{**FILE, "template": "/a"}]}, "files[0]: give it a format"),
@@ -174,6 +173,30 @@ def test_a_token_that_cannot_be_made_is_told_by_check_with_what_to_do(tmp_path: 
     assert (status, "sudo install -d" in told) == (2, True)
     status, told = _check(file, "--once")
     assert (status, "sudo install -d" in told) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (None, "code=No such file or directory"),
+        ("{{ user }}", "UndefinedError"),
+        ("{% if %}", "template-line-1"),
+    ],
+)
+def test_check_finds_what_the_start_would_find_in_a_file(
+    tmp_path: Path, template: str | None, told: str
+) -> None:
+    made = tmp_path / "made" / "file"
+    if template:
+        (tmp_path / "template").write_text(template)
+    good, bad = {"path": str(made), "format": "json"}, {"path": "/run/a", "template": f"{tmp_path}/template"}
+    settings = {**PLAN, "token_file": f"{tmp_path}/token"}
+    assert _check(settings_file(tmp_path, {**settings, "files": [good]}))[0] == 0
+    status, text = _check(settings_file(tmp_path, {**settings, "files": [good, bad]}))
+    assert (status, told in text, made.parent.exists()) == (2, True, False)
+    nowhere = {**good, "path": f"{tmp_path}/agent.yaml/file"}
+    status, text = _check(settings_file(tmp_path, {**settings, "files": [nowhere]}))
+    assert (status, f"path={tmp_path}/agent.yaml/file" in text) == (2, True)
 
 
 def test_without_the_sdk_of_oracle_it_says_what_to_install(tmp_path: Path) -> None:
