@@ -8,6 +8,8 @@ or a decision, lead to `repository_files`, or are text without it.
 import os
 import re
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +71,10 @@ def without_links_outside(text: str, page: Path, docs: Path, files: str) -> str:
             return link[0]
         return f"[{shown}]({files}/{target.relative_to(docs.parent)})" if files else shown
 
-    return "".join(_LINK.sub(replaced, line) if prose else line for line, prose in outside_fences(text))
+    # A link may be on two lines.
+    parts = groupby(outside_fences(text), key=itemgetter(1))
+    texts = ((prose, "".join(line for line, _ in lines)) for prose, lines in parts)
+    return "".join(_LINK.sub(replaced, part) if prose else part for prose, part in texts)
 
 
 def _read(app: Sphinx, name: str, source: list[str]) -> None:
