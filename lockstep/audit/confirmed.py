@@ -44,29 +44,19 @@ _SHOWN = 200
 
 
 class Verdict(StrEnum):
-    """What is known of a stream, or of all of them."""
+    """What is known of a stream, or of all of them, from best to worst."""
 
     VERIFIED = "verified"
-    NOT_CONFIRMED = "verified, not confirmed"
     EMPTY = "no entries yet"
-    NOT_VERIFIED = "NOT VERIFIED"
+    NOT_CONFIRMED = "verified, not confirmed"
     UNREADABLE = "UNREADABLE"
-
-
-_ORDER = (
-    Verdict.VERIFIED,
-    Verdict.EMPTY,
-    Verdict.NOT_CONFIRMED,
-    Verdict.UNREADABLE,
-    Verdict.NOT_VERIFIED,
-)
-"""From best to worst."""
+    NOT_VERIFIED = "NOT VERIFIED"
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The verdict of a whole; an empty chain beside another one has no say, and nothing at all is not verified."""
     told = set(verdicts)
-    return max(told - {Verdict.EMPTY} or told, key=_ORDER.index, default=Verdict.NOT_VERIFIED)
+    return max(told - {Verdict.EMPTY} or told, key=list(Verdict).index, default=Verdict.NOT_VERIFIED)
 
 
 @dataclass(frozen=True, slots=True)

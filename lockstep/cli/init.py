@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,13 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import typer
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
 from lockstep import __version__
 from lockstep.aws.clients import aws_client, own_region
 from lockstep.aws.reads import explained
 from lockstep.cli.output import complain, plan_file, say, say_aside, say_next, wrong_use
+from lockstep.operate.html.templates import text_templates
 from lockstep.plan.admins import needs_ca_file
 from lockstep.plan.checks import missing_ca_files
 from lockstep.plan.fields import CredentialId, Region, Text, Username, near, with_hint
@@ -141,13 +141,7 @@ def distinct(servers: Sequence[DatabaseAnswer]) -> list[DatabaseAnswer]:
 
 def plan_text(answers: Answers) -> str:
     """The plan file."""
-    templates = Environment(
-        loader=PackageLoader("lockstep.cli", package_path=""),
-        autoescape=False,  # noqa: S701 - YAML; each answer goes through the filter `yaml`
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        undefined=StrictUndefined,
-    )
+    templates = text_templates("lockstep.cli", keep_trailing_newline=True)
     templates.filters["yaml"] = _scalar
     return templates.get_template("first_plan.yaml.j2").render(
         a=answers,
@@ -157,6 +151,13 @@ def plan_text(answers: Answers) -> str:
         not_yet=NOT_YET,
         needs_ca_file=needs_ca_file,
     )
+
+
+def _steps(file: Path, plan: Plan, answers: Answers) -> list[str]:
+    """What to do with the plan, in order."""
+    cas = file.parent / CA_FILE if any(missing_ca_files(plan)) else None
+    template = text_templates("lockstep.cli").get_template("first_steps.txt.j2")
+    return template.render(a=answers, file=file, cas=cas, ca_bundle=CA_BUNDLE).splitlines()
 
 
 def _scalar(text: str) -> str:
@@ -283,7 +284,7 @@ def init(  # noqa: PLR0913 - an option for each answer
     schema_file = file.parent / SCHEMA_NAME
     schema_file.write_text(schema_text(plan_schema()), encoding="utf-8")
     say(f"{file}: written, with {schema_file} for your editor")
-    say_next(f"{what + ':':<22} {how}" for what, how in _steps(file, plan, answers))
+    say_next(_steps(file, plan, answers))
     say(f"make, docs and oci_fn are in the release's archive: lockstep_rotation-{__version__}.tar.gz")
 
 
@@ -356,25 +357,3 @@ def _known_account(region: str) -> str | None:
     except LockstepError as error:
         say_aside(f"AWS does not tell your account. {line_of(error)}")
         return None
-
-
-def _steps(file: Path, plan: Plan, answers: Answers) -> Iterator[tuple[str, str]]:
-    """What to do with the plan, in order."""
-    if any(missing_ca_files(plan)):
-        yield "the CAs of RDS", f"curl -o {file.parent / CA_FILE} {CA_BUNDLE}"
-    yield "check it", f"lockstep check --plan {file}"
-    if answers.in_use and answers.strategy is Strategy.ALTERNATING_USERS:
-        yield "its role, by a DBA", "docs/how-to/postgresql-live-login.md"
-    existing = " --existing" if answers.in_use and answers.strategy is Strategy.DUAL_PASSWORD else ""
-    yield "accounts, for a DBA", f"lockstep plan sql{existing} --plan {file} > setup.sql"
-    if answers.compartment:
-        yield "the examples in it", f"domain_url and what else the check names: your own values into {file}"
-        yield "the OCI side", f"make deploy-oci PLAN={file.resolve()}"
-        yield "its outputs", f"vault_id, own_compartment_id, runners_oci_federation into {file}"
-        yield "the issuer's keys", f"lockstep identity publish --plan {file}"
-        yield "once for the account", "aws iam enable-outbound-web-identity-federation"
-    yield "the AWS side", f"make deploy-aws PLAN={file.resolve()}"
-    if answers.compartment:
-        yield "the OCI side again", "oci_fn/terraform/README.md#sessions-instead-of-keys"
-    if answers.in_use:
-        yield "the login in use", f"lockstep import {answers.credential} --plan {file}"

@@ -4,8 +4,11 @@ import json
 import re
 import socket
 import ssl
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
+
+from pymysql.constants import CLIENT
 
 from lockstep.databases.base import quoted
 from lockstep.databases.findings import Finding, Outcome, failed
@@ -15,13 +18,7 @@ from lockstep.databases.rules import Rule, rules
 from lockstep.protocol.errors import AccountSetupError, TlsVerificationError
 
 # https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_ssl_request.html
-_CLIENT_PROTOCOL_41, _CLIENT_SSL, _CLIENT_SECURE_CONNECTION, _CLIENT_PLUGIN_AUTH = (
-    0x200,
-    0x800,
-    0x8000,
-    0x80000,
-)
-_CAPABILITIES = _CLIENT_PROTOCOL_41 | _CLIENT_SSL | _CLIENT_SECURE_CONNECTION | _CLIENT_PLUGIN_AUTH
+_CAPABILITIES = CLIENT.PROTOCOL_41 | CLIENT.SSL | CLIENT.SECURE_CONNECTION | CLIENT.PLUGIN_AUTH
 _LARGEST_PACKET, _UTF8MB4 = 1 << 24, 45
 _ERROR = 0xFF
 # After the version: connection id, the first part of the scramble and a filler; then the lower capabilities.
@@ -57,12 +54,7 @@ class FamilyChecks(AccountChecks):
             if tls is None:
                 return connected
             _require_tls(offers_tls, database.name)
-            request = (
-                _CAPABILITIES.to_bytes(4, "little")
-                + _LARGEST_PACKET.to_bytes(4, "little")
-                + bytes([_UTF8MB4])
-                + bytes(23)
-            )
+            request = struct.pack("<IIB23x", _CAPABILITIES, _LARGEST_PACKET, _UTF8MB4)
             connected.sendall(len(request).to_bytes(3, "little") + b"\x01" + request)
             return tls.wrap_socket(connected, server_hostname=server.host)
         except BaseException:
@@ -145,7 +137,7 @@ def _offers_tls(greeting: bytes, database: str) -> bool:
         raise error_of(database, int.from_bytes(greeting[1:3], "little"))
     after_version = greeting[1:].partition(b"\0")[2]
     capabilities = after_version[_BEFORE_CAPABILITIES : _BEFORE_CAPABILITIES + 2]
-    return bool(int.from_bytes(capabilities, "little") & _CLIENT_SSL)
+    return bool(int.from_bytes(capabilities, "little") & CLIENT.SSL)
 
 
 def _require_tls(offered: bool, database: str) -> None:  # noqa: FBT001 - the only question

@@ -16,7 +16,7 @@ https://dev.mysql.com/doc/refman/8.4/en/performance-schema-threads-table.html
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lockstep.databases.base import listed, quoted
 from lockstep.protocol.errors import PrivilegeMissingError
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 # is there.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenSession:
+class OpenSession(NamedTuple):
     """A session of an application.
 
     Attributes:
@@ -152,24 +151,13 @@ def postgresql(session: "PostgreSqlSession", credential: Credential) -> SessionL
         " AND coalesce(backend_type, 'client backend') = 'client backend'"
     )
     found = [
-        OpenSession(
-            username=username,
-            # A session over the server's own socket has no address.
-            host=(host or "localhost") if may_see_all else None,
-            application=application or "",
-            age_seconds=age,
-        )
+        # A session over the server's own socket has no address.
+        OpenSession(username, (host or "localhost") if may_see_all else None, application or "", age)
         for username, host, application, age in rows
     ]
-    if may_see_all:
-        return SessionList(server=server, sessions=found, ages_are_exact=True)
-    return SessionList(
-        server=server,
-        sessions=found,
-        ages_are_exact=True,
-        hidden="client hosts and ages",
-        grants=(POSTGRESQL_GRANT.format(account=admin),),
-    )
+    hidden = "" if may_see_all else "client hosts and ages"
+    grants = () if may_see_all else (POSTGRESQL_GRANT.format(account=admin),)
+    return SessionList(server=server, sessions=found, ages_are_exact=True, hidden=hidden, grants=grants)
 
 
 def mysql(session: "MySqlSession", credential: Credential) -> SessionList | NotCountable:
@@ -202,12 +190,7 @@ def mariadb(session: "MySqlSession", credential: Credential) -> SessionList | No
 def _listed(session: "MySqlSession", credential: Credential, rows: Iterable[tuple[Any, ...]]) -> SessionList:
     (server,) = session.run("SELECT CONCAT_WS(':', @@hostname, @@port, @@server_id)") or ("",)
     found = [
-        OpenSession(
-            username=username,
-            host=host,
-            application=application,
-            age_seconds=None if seconds is None else float(seconds),
-        )
+        OpenSession(username, host, application, None if seconds is None else float(seconds))
         for username, host, application, seconds in rows
         # The server compares usernames without regard to case, and accounts with it.
         if username in credential.usernames

@@ -153,11 +153,6 @@ def _refused_at(place: str, estate: Estate, *, code: str = "login-refused") -> O
     return OrderRefusedError(credential=estate.credential.id, database=place, code=code)
 
 
-def stores_without(login: Login, estate: Estate) -> tuple[str, ...]:
-    """The stores that do not serve the login in every place."""
-    return tuple(name for name, secret in estate.secrets.items() if not secret.serves(_is(login, name)))
-
-
 def texts_to_write(login: Login, estate: Estate, *, replace: bool) -> dict[str, SecretStr]:
     """What each store will hold that does not serve the login in every place yet (protocol V20).
 
@@ -165,7 +160,8 @@ def texts_to_write(login: Login, estate: Estate, *, replace: bool) -> dict[str, 
         OrderRefusedError: A store has something that is no JSON object, and it is not to be replaced.
         SecretTooLargeError: A store does not keep that much.
     """
-    return {name: _text(login, name, estate, replace=replace) for name in stores_without(login, estate)}
+    lacking = [name for name, secret in estate.secrets.items() if not secret.serves(_is(login, name))]
+    return {name: _text(login, name, estate, replace=replace) for name in lacking}
 
 
 def _text(login: Login, store: str, estate: Estate, *, replace: bool) -> SecretStr:

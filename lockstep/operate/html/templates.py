@@ -1,4 +1,6 @@
-"""Templates, with the shared ones. Autoescape is on, and nothing is marked as safe."""
+"""Templates. In those of pages autoescape is on, and nothing is marked as safe."""
+
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.loaders import ChoiceLoader
@@ -22,6 +24,17 @@ def environment(package: str) -> Environment:
         made.filters[shown.__name__] = shown
     made.globals["none_told"] = NONE
     return made
+
+
+def text_templates(package: str, **options: Any) -> Environment:  # noqa: ANN401 - of Jinja
+    """The templates of a package for what is no markup."""
+    return Environment(
+        loader=PackageLoader(package, package_path=""),
+        autoescape=False,  # noqa: S701 - SQL, YAML, text; what needs quotes goes through a filter of the template
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        **options,
+    )
 
 
 def style(templates: Environment, own: str) -> str:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from lockstep.databases.base import CHANGE_OWN, identifier, listed, quoted
 from lockstep.databases.rules import DEAD, rules
 from lockstep.databases.sessions import GRANTS
+from lockstep.operate.html.templates import text_templates
 from lockstep.plan.admins import is_managed
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import InvalidPlanError
@@ -180,13 +181,7 @@ def _parts(
 
 @cache
 def _templates() -> Environment:
-    made = Environment(
-        loader=PackageLoader("lockstep.operate.plan_sql", package_path=""),
-        autoescape=False,  # noqa: S701 - SQL; names go through `quoted` and `identifier`
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+    made = text_templates("lockstep.operate.plan_sql", lstrip_blocks=True)
     made.filters |= {"quoted": quoted, "listed": listed, "identifier": identifier}
     return made
 
