@@ -3,7 +3,9 @@
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"
   elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then sudo "$@"
-  else return 1
+  else
+    echo "setup: that needs root, or sudo" >&2
+    return 1
   fi
 }
 
@@ -45,7 +47,7 @@ make_venv() {
   python=$(supported_python)
   echo "setup: making .venv with $("$python" --version)"
   if ! "$python" -m venv .venv 2>/dev/null; then
-    apt_install python3-venv
+    apt_install "$python-venv"
     "$python" -m venv --clear .venv
   fi
 }
@@ -62,17 +64,23 @@ python_environment() {
   exec 9> .cache/setup.lock
   ! command -v flock >/dev/null || flock 9
   has_locks "$1" && return
-  [ -x .venv/bin/python ] || make_venv
+  # Where Debian's package for it is missing, an environment is left without pip.
+  .venv/bin/python -m pip --version >/dev/null 2>&1 || make_venv
   .venv/bin/python -m pip install --quiet --require-hashes -r locks/bootstrap.txt
   .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes "$1"
   .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
   cat locks/bootstrap.txt "$1" pyproject.toml > .venv/lockstep-locks
 }
 
+# sha256 FILE: its digest. Older systems of Apple have the second program alone.
+sha256() {
+  { sha256sum "$1" 2>/dev/null || shasum -a 256 "$1"; } | cut -d' ' -f1
+}
+
 # environment NAME LOCK: makes .cache/NAME from a lock file, unless it is there.
 environment() {
   local folder=".cache/$1" digest
-  digest=$(sha256sum "$2" | cut -d' ' -f1)
+  digest=$(sha256 "$2")
   [ "$(cat "$folder/lockstep-lock" 2>/dev/null || true)" = "$digest" ] && return
   echo "$1: creating $folder"
   .venv/bin/uv venv --quiet --clear --python .venv/bin/python "$folder"

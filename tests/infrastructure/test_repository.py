@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,14 @@ def test_apt_get_is_called_after_a_yes(there: str, wanted: str, told: str) -> No
     script = f"PATH=; . .ci/lib.sh; as_root() {{ echo called >&2; }}; {there} apt_install x"
     said = _said("/bin/bash", "-c", script, LOCKSTEP_APT=wanted)
     assert (told in said, "called" in said) == (True, told == "called")
+
+
+def test_an_environment_without_pip_is_made_again(tmp_path: Path) -> None:
+    """Debian leaves one where python3-venv is missing, and says to install that."""
+    script = ". $0/.ci/lib.sh; make_venv() { echo made; exit; }; python_environment x"
+    venv.create(tmp_path / ".venv")
+    said = _said("env", f"--chdir={tmp_path}", "/bin/bash", "-c", script, str(ROOT), PATH=os.environ["PATH"])
+    assert said.splitlines()[-1:] == ["made"]
 
 
 def test_the_development_container_sets_up_what_make_does() -> None:
