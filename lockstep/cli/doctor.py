@@ -1,5 +1,6 @@
 """`lockstep doctor`: looks at everything that a rotation needs, and says what fixes what it finds."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -9,14 +10,7 @@ from typing import Annotated
 import typer
 from rich.status import Status
 
-from lockstep.cli.output import (
-    err,
-    plan_or_exit,
-    print_json,
-    say,
-    write_whole,
-    wrong_use,
-)
+from lockstep.cli.output import err, plan_or_exit, print_json, say, write_whole, wrong_use
 from lockstep.databases.findings import HERE, Finding, Outcome, verdict
 from lockstep.operate import documents
 from lockstep.operate.access import operator
@@ -110,6 +104,8 @@ def doctor(
 
 
 def _earlier(file: Path) -> dict[str, Confirmation]:
+    if not os.access(file.parent, os.W_OK):
+        raise wrong_use(f"--confirm: {file.parent} is not a folder in which this may write")
     try:
         return confirmations(file)
     except (OSError, MessageError):

@@ -170,7 +170,8 @@ def _looked(read: Read, context: Context, names: Mapping[str, str]) -> object:
     else:
         names = {**names, "tenancy": context.oci.config(names["oci_region"]).get("tenancy", "")}
         ask = partial(context.oci.plain, names["oci_region"], read.client, read.operation)
-    parameters = json.loads(filled(json.dumps(read.parameters), names))
+    written = {name: json.dumps(value)[1:-1] for name, value in names.items()}
+    parameters = json.loads(filled(json.dumps(read.parameters), written))
     return msgspec.to_builtins(jmespath.search(read.look, ask(**parameters)))
 
 
@@ -213,13 +214,18 @@ def confirmations(file: Path) -> dict[str, Confirmation]:
 
 
 def confirmed(earlier: Mapping[str, Confirmation], answers: Sequence[Finding], context: Context) -> str:
-    """A file with these answers, and with the earlier ones to what was not answered now."""
+    """A file with these answers, and with the earlier ones to what was not answered now.
+
+    What another endpoint answers takes no place of what the cloud itself has answered.
+    """
     vault = context.plan.store(OciVault)
     regions = [f"aws {context.plan.lock.region}", *([f"oci {vault.region}"] if vault else [])]
-    if os.environ.keys() & {"AWS_ENDPOINT_URL", OCI_ENDPOINT_VARIABLE}:
+    real: dict[str, Confirmation] = {}
+    if any(name.startswith(("AWS_ENDPOINT_URL", OCI_ENDPOINT_VARIABLE)) for name in os.environ):
         regions.append(ELSEWHERE)
+        real = {key: said for key, said in earlier.items() if ELSEWHERE not in said.regions}
     made = partial(Confirmation, on=context.clock.now().date(), version=__version__, regions=regions)
     said = {a.check: a.says for a in answers if a.outcome in {Outcome.PASSED, Outcome.FAILED}}
     new = {key: made(answer="refuted" if says.startswith(REFUTED) else says) for key, says in said.items()}
-    text = msgspec.json.encode({**earlier, **new}, order="sorted")
+    text = msgspec.json.encode({**earlier, **new, **real}, order="sorted")
     return f"{msgspec.json.format(text, indent=2).decode()}\n"

@@ -19,7 +19,7 @@ from lockstep.plan.file import plan_schema, schema_text
 from sandbox.identities import Way
 from tests.contract.doctor.breakages import BREAKAGES
 from tests.contract.doctor.breaks import OF_AWS, OF_OCI, Break
-from tests.contract.doctor.world import World, running_world
+from tests.contract.doctor.world import CREDENTIAL, World, running_world
 from tests.unit.test_doctor import CONTEXT
 
 OF_CLOUDS = [check for check in catalogue() if check.group in {"aws", "oci"}]
@@ -128,22 +128,33 @@ def test_a_question_has_one_way_to_be_asked(unknown: Unknown) -> None:
 
 def test_every_read_reaches_its_service_and_earlier_answers_stay(tmp_path: Path) -> None:
     file = tmp_path / "confirmed.json"
-    before = {"answer": "measured: 9", "on": "2026-01-02", "version": "0.1.0", "regions": []}
-    file.write_text(json.dumps({"fleet.duration": before, "oci.signature": before}))
+    real = {"answer": "measured: 9", "on": "2026-01-02", "version": "0.1.0", "regions": []}
+    earlier = {"fleet.duration": real, "aws.grants": real, "aws.updated-new": real | {"regions": [ELSEWHERE]}}
+    file.write_text(json.dumps(earlier))
     with running_world(tmp_path, Way.SESSIONS) as world:
-        options = ["--plan", str(world.plan_file), "--only", "oci", "--confirm", str(file), "--json"]
-        shown = CliRunner().invoke(app, ["doctor", *options])
+        options = ["doctor", "--plan", str(world.plan_file), "--only", "oci", "--json", "--confirm"]
+        for wrong in (tmp_path / "no/file", world.plan_file):
+            assert CliRunner().invoke(app, [*options, str(wrong)]).exit_code == 2
+        # An order took the lock, and the standby rotated, which shows nothing of the functions in AWS.
+        number = {"N": "1"}
+        world.record(CREDENTIAL, fence=number, current_generation=number, rotated_by={"S": "oci.7"})
+        shown = CliRunner().invoke(app, [*options, str(file)])
+        world.record(CREDENTIAL, rotated_by={"S": "f-1-0"})
+        later = CliRunner().invoke(app, [*options, str(file)])
+    confirms = [f["check"] for f in json.loads(later.stdout)["findings"] if f["says"] == "confirmed"]
+    assert (shown.exit_code, confirms) == (3, ["aws.grants", "aws.updated-new"])
     answers = {f["check"]: f for f in json.loads(shown.stdout)["findings"] if f["check"] != "oci.secrets"}
-    assert (shown.exit_code, answers["oci.signature"]["says"]) == (3, "confirmed")
+    # The operator here has an API key.
+    assert all(answers[key]["outcome"] == "not_asked" for key in (*confirms, "oci.signature"))
     assert answers.keys() >= {unknown.id for unknown in unknowns() if unknown.read}
     # A call that its SDK does not know would be refused here.
     assert not re.search(
         r"UnexpectedError|code=\w*(Validation|Value|Type|Attribute|UnknownService)Err", shown.stdout
     )
     assert all(f.get("command") for f in answers.values() if f["outcome"] == "by_hand")
-    kept = [(key, c.answer, c.on.month > 1, c.regions[-1:]) for key, c in confirmations(file).items()]
-    now = ("oci.signature", "confirmed", True, [ELSEWHERE])
-    assert kept == [("fleet.duration", "measured: 9", False, []), now]
+    kept = {key: (c.answer, c.on.month > 1, list(c.regions[-1:])) for key, c in confirmations(file).items()}
+    unchanged = dict.fromkeys(earlier, ("measured: 9", False, []))
+    assert kept == unchanged | {"aws.updated-new": ("confirmed", True, [ELSEWHERE])}
     assert not re.search(r"ocid1|[0-9]{12}|arn:", file.read_text())
 
 
