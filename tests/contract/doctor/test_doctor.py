@@ -153,7 +153,7 @@ def test_every_read_reaches_its_service_and_earlier_answers_stay(tmp_path: Path)
     )
     assert all(f.get("command") for f in answers.values() if f["outcome"] == "by_hand")
     kept = {key: (c.answer, c.on.month > 1, list(c.regions[-1:])) for key, c in confirmations(file).items()}
-    unchanged = dict.fromkeys(earlier, ("measured: 9", False, []))
+    unchanged: dict[str, object] = dict.fromkeys(earlier, ("measured: 9", False, []))
     assert kept == unchanged | {"aws.updated-new": ("confirmed", True, [ELSEWHERE])}
     assert not re.search(r"ocid1|[0-9]{12}|arn:", file.read_text())
 
