@@ -7,7 +7,7 @@ import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import botocore.exceptions
+from botocore.exceptions import ParamValidationError
 
 from lockstep.aws.clients import AUDIT_ERRORS, translated
 from lockstep.protocol.ports import Mac, Signer
@@ -55,22 +55,15 @@ class KmsSigner:
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
         """Whether the key that a MAC names made it; KMS compares. An ARN that is not a retired key's is the key's."""
-        retired = self._retired_key(mac.key_id)
-        return self._made_by(retired or self._key, digest, mac) == mac.key_id
-
-    def _made_by(self, key: str, digest: bytes, mac: Mac) -> str | None:
-        """The ARN of a key if it made a MAC."""
+        key = self._retired_key(mac.key_id) or self._key
         with translated(AUDIT_ERRORS):
             try:
                 reply = self._client.verify_mac(
                     KeyId=key, Message=digest, Mac=mac.value, MacAlgorithm=_ALGORITHM
                 )
-            except (
-                self._client.exceptions.KMSInvalidMacException,
-                botocore.exceptions.ParamValidationError,
-            ):
-                return None
-            return reply["KeyId"] if reply["MacValid"] is True else None
+            except (self._client.exceptions.KMSInvalidMacException, ParamValidationError):
+                return False
+            return reply["MacValid"] is True and reply["KeyId"] == mac.key_id
 
     def rank(self, key_id: str) -> tuple[int, int]:
         """The place in the plan's order."""

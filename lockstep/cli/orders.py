@@ -205,12 +205,6 @@ def named(plan: Plan, ids: Sequence[str] | None, *, everything: bool) -> list[Cr
     return chosen(plan, ids)
 
 
-def each(acts: Mapping[str, Callable[[], None]]) -> None:
-    """As `gravest`, and end the command with that exit code, unless it is 0."""
-    if code := gravest(acts):
-        raise typer.Exit(code)
-
-
 def gravest(acts: Mapping[str, Callable[[], None]], *, rate: float | None = None) -> int:
     """Do something for each credential or secret. One that fails does not stop the others.
 
@@ -298,7 +292,7 @@ def give_each(
     *,
     dry_run: bool,
 ) -> None:
-    """Give an order for every credential, as `each`.
+    """Give an order for every credential, as `gravest`, and end the command with that exit code, unless it is 0.
 
     Args:
         credentials: Those that it concerns.
@@ -307,7 +301,8 @@ def give_each(
         dry_run: Only say what would be done.
     """
     act = _would if dry_run else partial(_give, is_few=len(credentials) <= FEW)
-    each({c.id: partial(act, at, order_for, c) for c in credentials})
+    if code := gravest({c.id: partial(act, at, order_for, c) for c in credentials}):
+        raise typer.Exit(code)
 
 
 def _would(at: OrderContext, order_for: Callable[[Credential], Order], credential: Credential) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from msgspec import UNSET
+from msgspec import structs
 from rich.status import Status
 
 from lockstep.cli.orders import order_context, require_consent, require_databases
@@ -27,7 +27,7 @@ from lockstep.cli.output import (
 )
 from lockstep.operate.access import operator
 from lockstep.operate.documents import Exit, Rotated, WaitsFor, WouldRotate
-from lockstep.operate.execution import Ended, Execution, located, require_machine
+from lockstep.operate.execution import Execution, located, require_machine
 from lockstep.operate.formatting import absolute, clock_time, wants_json
 from lockstep.operate.state import waits_for
 from lockstep.operate.verdict import Ending, next_step, of_last_run, of_record, ranked
@@ -198,12 +198,12 @@ class After:
     wait: WaitsFor | None = None
 
 
-def _after(plan: Plan, credential: Credential, ended: Ended, now: datetime, *, is_forced: bool) -> After:
+def _after(plan: Plan, credential: Credential, ended: Rotated, now: datetime, *, is_forced: bool) -> After:
     try:
         record = operator(plan).lock(credential).read()
     except LockstepError as error:
         return After(text=f"why is not known; {line_of(error)}")
-    if ended.error is not None:
+    if ended.error:
         may_run = ended.error != TakeOverNeededError.__name__
         ending = Ending(error=ended.error, meaning="", answers={}, may_run=may_run)
         reasons = [
@@ -233,12 +233,12 @@ def _run(plan: Plan, credential: Credential, asked: RunInput, arn: str) -> None:
     if ended is None:
         raise no(f"still running: {execution.arn}", name="StillRunning", code=Exit.UNREACHABLE)
     now, after = clock.now(), After()
-    if ended.error is not None or ended.output.get("outcome") == SKIPPED:
+    if ended.error or ended.outcome == SKIPPED:
         after = _after(plan, credential, ended, now, is_forced=asked.force)
     _report(ended, after)
 
 
-def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Ended | None:
+def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Rotated | None:
     """Follow it, and show each state once it is over; the one that it is in only at a terminal."""
     told, ended = 0, None
     with Status("started", console=err) as running:
@@ -254,13 +254,14 @@ def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Ended | None:
     return ended
 
 
-def _report(ended: Ended, after: After) -> None:
+def _report(ended: Rotated, after: After) -> None:
     """Tell how it ended; exit code 1 where it failed."""
     if wants_json():
-        print_json(_document(ended, after))
-    elif ended.error is not None:
+        more = {"next": after.next} if ended.error else {"waits_for": after.wait} if after.text else {}
+        print_json(structs.replace(ended, **more))
+    elif ended.error:
         complain(f"failed: {ended.error}: {ended.cause}")
-        if (advice := advice_of(ended.error)) and advice not in ended.cause:
+        if (advice := advice_of(ended.error)) and advice not in str(ended.cause):
             complain(f"  {advice}")
         complain(f"  next: {after.next or 'lockstep status'}")
     elif after.text:
@@ -268,23 +269,7 @@ def _report(ended: Ended, after: After) -> None:
         if after.next:
             say(f"  next: {after.next}")
     else:
-        generation = ended.output.get("generation")
-        current = f", generation {generation} is current" if generation else ""
-        say(f"{ended.output.get('outcome', ended.status)}{current}", style="green")
-    if ended.error is not None:
+        current = f", generation {ended.generation} is current" if ended.generation else ""
+        say(f"{ended.outcome or ended.status}{current}", style="green")
+    if ended.error:
         raise typer.Exit(Exit.NO)
-
-
-def _document(ended: Ended, after: After) -> Rotated:
-    failed = ended.error is not None
-    return Rotated(
-        execution=ended.arn,
-        status=ended.status,
-        outcome=ended.output.get("outcome", UNSET),
-        generation=ended.output.get("generation", UNSET),
-        error=ended.error or UNSET,
-        cause=ended.cause if failed else UNSET,
-        next=after.next if failed else UNSET,
-        waits_for=after.wait if after.text and not failed else UNSET,
-        states=ended.states,
-    )

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lockstep.databases.base import LoginRefusedError
@@ -136,10 +137,7 @@ class Inspector:
             raise ValueError("the plan wants no TLS")
         tls = database.server.tls
         ca_file = str(tls.ca_file) if tls and tls.ca_file else None
-        return shake_hands(database.name, database.tls, ca_file, self._connect)
-
-    def _connect(self, tls: ssl.SSLContext | None) -> socket.socket:
-        return self._checks.connect(self._database, tls)
+        return shake_hands(database.name, database.tls, ca_file, partial(self._checks.connect, database))
 
     def admin_login(self) -> Login:
         """The rotation user's login, as it is now; raises the errors of a store too."""

@@ -64,10 +64,7 @@ class MySqlDatabase(MySqlFamilyDatabase):
         return [KnownAccount(*row) for row in rows]
 
     def _accepts_after_all(self, session: MySqlSession, login: Login) -> bool:
-        del (
-            session,
-            login,
-        )  # a refusal of this server means that the password is wrong: a blocked account answers 3955
+        del session, login  # A refusal of this server is a wrong password: a blocked account answers 3955.
         return False
 
     def _staging_strategy(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> StagingStrategy:

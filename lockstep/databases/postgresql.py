@@ -198,7 +198,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
             raise TlsVerificationError(database=self.name)
 
     def _login_error(self, error: Exception) -> Exception:
-        code = _sqlstate(error)
+        code = _field(error, "C")
         stage = _field(error, "stage")
         if code == _LOGIN_REFUSED or stage:
             unproven = DatabaseRejectedError(database=self.name, code=code, stage=stage)
@@ -284,7 +284,7 @@ def _translated(database: str) -> Iterator[None]:
 
 
 def _meaning(database: str, error: BaseException) -> LockstepError:
-    code = _sqlstate(error)
+    code = _field(error, "C")
     if code:
         return _kind(code)(database=database, code=code)
     failed_tls = any(is_tls_failure(e) for e in _chain(error))
@@ -293,10 +293,6 @@ def _meaning(database: str, error: BaseException) -> LockstepError:
 
 def _kind(code: str) -> type[LockstepError]:
     return _ERRORS.get(code) or _ERRORS.get(code[:2]) or DatabaseRejectedError
-
-
-def _sqlstate(error: BaseException) -> str:
-    return _field(error, "C")
 
 
 def _field(error: BaseException, name: str) -> str:

@@ -6,10 +6,9 @@ what it is about. `refused`: it has failed, and a login would be refused whateve
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lockstep.databases.base import listed, quoted
 from lockstep.protocol.model import ANY_HOST, ENGINES, Credential, Engine, Strategy
@@ -41,8 +40,7 @@ _OF_ENGINE: Mapping[Engine, Mapping[str, str]] = {
 """Names in the rules, as an administrator sees the server."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(NamedTuple):
     """A rule for one credential.
 
     Attributes:
@@ -80,12 +78,7 @@ def rules(
     known = {"dead": DEAD.get(engine, ""), **_OF_ENGINE.get(engine, {})}
     known |= names(credential, rotation_users, rotation_host, with_iam=with_iam)
     return [
-        Rule(
-            kind=kind,
-            about=about,
-            is_of_account="{accounts}" in text,
-            sql=text.format(**known | seen_as),
-        )
+        Rule(kind, about, "{accounts}" in text, text.format(**known | seen_as))
         for kind, about, text in _texts(engine)
     ]
 

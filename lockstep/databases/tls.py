@@ -51,10 +51,6 @@ def is_tls_failure(error: BaseException | None) -> bool:
 # MySQL and MariaDB count a handshake without a login as an error of the client's host, until a login from there
 # succeeds (`max_connect_errors`, 100 by default).
 
-# https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
-_NOT_YET, _EXPIRED = 9, 10
-_NAME, _ADDRESS = 62, 64
-
 Open = Callable[[ssl.SSLContext | None], socket.socket]
 """Connects, up to the TLS handshake: raises OSError, and TlsVerificationError where the server offers no TLS."""
 
@@ -68,6 +64,10 @@ class TlsProblem(StrEnum):
     NOT_YET = "not-yet-valid"
     UNKNOWN_CA = "unknown-ca"
     PROTOCOL = "protocol"
+
+
+# https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/: not yet valid, expired, host name, address.
+_FLAWS = {9: TlsProblem.NOT_YET, 10: TlsProblem.EXPIRED, 62: TlsProblem.NAME, 64: TlsProblem.NAME}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ def shake_hands(database: str, tls: ssl.SSLContext, ca_file: str | None, connect
     except TlsVerificationError:
         return TlsProbe(flaw=TlsProblem.NO_TLS)
     except ssl.SSLCertVerificationError as error:
-        flaw = _flaw(error.verify_code)
+        flaw = _FLAWS.get(error.verify_code, TlsProblem.UNKNOWN_CA)
         if flaw is not TlsProblem.NAME:
             return TlsProbe(flaw=flaw)
     except OSError as error:
@@ -117,16 +117,6 @@ def shake_hands(database: str, tls: ssl.SSLContext, ca_file: str | None, connect
         shown = _shown(connect(nameless))
         return TlsProbe(flaw=TlsProblem.NAME, names=shown.names, expires_at=shown.expires_at)
     return TlsProbe(flaw=TlsProblem.NAME)
-
-
-def _flaw(code: int) -> TlsProblem:
-    known = {
-        _NAME: TlsProblem.NAME,
-        _ADDRESS: TlsProblem.NAME,
-        _EXPIRED: TlsProblem.EXPIRED,
-        _NOT_YET: TlsProblem.NOT_YET,
-    }
-    return known.get(code, TlsProblem.UNKNOWN_CA)
 
 
 def _shown(connected: socket.socket) -> TlsProbe:

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import takewhile
 from typing import Any
 
 from lockstep.aws.clients import ErrorKind, aws_client, translated
-from lockstep.operate.documents import StateOfMachine
+from lockstep.operate.documents import Rotated, StateOfMachine
 from lockstep.operate.formatting import to_second
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
@@ -30,26 +29,6 @@ POLL_SECONDS = 1.0
 
 EVENTS_AT_ONCE = 10
 """Of the history. A state that calls a function has five."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """An execution that has ended.
-
-    Attributes:
-        status: As Step Functions says it: `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `ABORTED`.
-        output: What it returned; empty unless it succeeded.
-        error: Its error; None if it succeeded.
-        cause: The text of the error.
-        states: Those that it entered, in their order.
-    """
-
-    arn: str
-    status: str
-    output: dict[str, Any]
-    error: str | None
-    cause: str
-    states: tuple[StateOfMachine, ...]
 
 
 class Execution:
@@ -105,7 +84,7 @@ class Execution:
             if "stateEnteredEventDetails" in event
         ]
 
-    def followed(self, clock: Clock) -> Iterator[tuple[Ended | None, tuple[StateOfMachine, ...]]]:
+    def followed(self, clock: Clock) -> Iterator[tuple[Rotated | None, tuple[StateOfMachine, ...]]]:
         """How it has ended, None as long as it has not, and all states so far, at each look; gives up after a while.
 
         Raises:
@@ -155,16 +134,14 @@ def _until_next(entered: list[tuple[str, datetime]], stopped: datetime | None) -
         yield StateOfMachine(state=name, entered_at=to_second(at), seconds=seconds)
 
 
-def _ended(arn: str, shown: dict[str, Any], states: tuple[StateOfMachine, ...]) -> Ended:
-    succeeded = shown["status"] == "SUCCEEDED"
-    return Ended(
-        arn=arn,
-        status=shown["status"],
-        output=dict(json.loads(shown["output"])) if succeeded else {},
-        error=None if succeeded else shown.get("error", shown["status"]),
-        cause="" if succeeded else _message(shown.get("cause", "")),
-        states=states,
-    )
+def _ended(arn: str, shown: dict[str, Any], states: tuple[StateOfMachine, ...]) -> Rotated:
+    status = shown["status"]
+    if status != "SUCCEEDED":
+        error, cause = shown.get("error", status), _message(shown.get("cause", ""))
+        return Rotated(execution=arn, status=status, error=error, cause=cause, states=states)
+    output = json.loads(shown["output"])
+    told = {name: output[name] for name in ("outcome", "generation") if name in output}
+    return Rotated(execution=arn, status=status, **told, states=states)
 
 
 def _message(cause: str) -> str:

@@ -5,6 +5,7 @@ What a secret holds and says of itself before its first rotation.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
@@ -458,7 +459,13 @@ class StackSecrets:
         Raises:
             StoreAccessDeniedError: Likewise the other Store* errors.
         """
-        found = self._described(name)
+        client, found = self._at(name), None
+        # It shows no value. Asked for here: threads that make a client's exceptions together get classes of their own.
+        with (
+            translated(STORE_ERRORS, store="aws", secret=name),
+            suppress(client.exceptions.ResourceNotFoundException),
+        ):
+            found = client.describe_secret(SecretId=name)
         return in_aws(self.wanted[name], found, self.terms, consent=self.consent)
 
     def make(self, decision: Decision) -> bool:
@@ -484,17 +491,6 @@ class StackSecrets:
     def taken(self, name: str) -> Decision:
         """As `Place`."""
         return taken(name)
-
-    def _described(self, name: str) -> Mapping[str, Any] | None:
-        """What DescribeSecret says, which shows no value; None: there is no such secret."""
-        client = self._at(name)
-        with translated(STORE_ERRORS, store="aws", secret=name):
-            try:
-                found: Mapping[str, Any] = client.describe_secret(SecretId=name)
-            # Asked for here: threads that make a client's exceptions together get classes of their own.
-            except client.exceptions.ResourceNotFoundException:
-                return None
-        return found
 
     def _at(self, name: str) -> "SecretsManagerClient":
         found: SecretsManagerClient = self.client("secretsmanager", self.wanted[name].region)

@@ -323,12 +323,9 @@ def document(found: OpenSessions) -> documents.SessionsOfCredential:
 
 
 def _server_document(found: OpenSessions, name: str, answer: Answer) -> documents.SessionsOfServer:
-    match answer:
-        case NotCountable(grants=grants):
-            return documents.SessionsOfServer(database=name, counted=False, error=None, grants=grants)
-        case LockstepError():
-            error = answer.name
-            return documents.SessionsOfServer(database=name, counted=False, error=error, grants=())
+    if not isinstance(answer, SessionList):
+        grants, error = ((), answer.name) if isinstance(answer, LockstepError) else (answer.grants, None)
+        return documents.SessionsOfServer(database=name, counted=False, error=error, grants=grants)
     return documents.SessionsOfServer(
         database=name,
         counted=True,

@@ -1,7 +1,7 @@
 """The sections `lock`, `stores` and `audit` of the plan."""
 
 from datetime import timedelta
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -22,6 +22,8 @@ class LockTable(Section):
 class AwsSecretsManager(Section):
     """The AWS store."""
 
+    name: ClassVar[str] = "aws"
+    """Its name in commands and messages."""
     kind: Literal["aws-secrets-manager"]
     """AWS Secrets Manager."""
     region: Region
@@ -31,11 +33,6 @@ class AwsSecretsManager(Section):
         """What a runner needs of it."""
         return message(AwsStore, self)
 
-    @property
-    def name(self) -> str:
-        """Its name in commands and messages."""
-        return "aws"
-
 
 Ocid = Annotated[str, Text(r"ocid1\.[a-z0-9.]+[A-Za-z0-9._-]*", "an OCID, which begins with ocid1.")]
 
@@ -43,6 +40,8 @@ Ocid = Annotated[str, Text(r"ocid1\.[a-z0-9.]+[A-Za-z0-9._-]*", "an OCID, which 
 class OciVault(Section):
     """The OCI store: each secret is a ring of plain secrets (`lockstep.protocol.ring`)."""
 
+    name: ClassVar[str] = "oci"
+    """Its name in commands and messages."""
     kind: Literal["oci-vault"]
     """OCI Vault."""
     region: Region
@@ -57,11 +56,6 @@ class OciVault(Section):
     def compile(self) -> VaultStore:
         """What a runner needs of it."""
         return message(VaultStore, self)
-
-    @property
-    def name(self) -> str:
-        """Its name in commands and messages."""
-        return "oci"
 
     @property
     def compartment_of_own_secrets(self) -> str:

@@ -98,15 +98,8 @@ class Provisioning:
 
     def text(self) -> str:
         """The script, for the engine's command-line client."""
-        return "\n".join(
-            [
-                *_comments(self.preface),
-                "",
-                *map(_in_client, self.statements),
-                *_comments(self.last_steps),
-                "",
-            ]
-        )
+        statements = map(_in_client, self.statements)
+        return "\n".join([*_comments(self.preface), "", *statements, *_comments(self.last_steps), ""])
 
 
 def provisioning(

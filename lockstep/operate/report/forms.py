@@ -15,29 +15,11 @@ from typing import Any
 import msgspec
 from jinja2 import Environment
 
-from lockstep.audit.confirmed import Verdict
 from lockstep.operate.formatting import many
 from lockstep.operate.html.templates import environment, style
 from lockstep.operate.report.build import Check, Report
 from lockstep.operate.report.entries import Order, Other, Record, Run
 
-LOOKS = {
-    Verdict.VERIFIED: "good",
-    Verdict.NOT_CONFIRMED: "warn",
-    Verdict.EMPTY: "warn",
-    Verdict.UNREADABLE: "warn",
-    Verdict.NOT_VERIFIED: "bad",
-}
-SENTENCES = {
-    Verdict.VERIFIED: "None is missing, changed or swapped. What is younger than the newest confirmed digest can have "
-    "been cut off.",
-    Verdict.NOT_CONFIRMED: "None is missing, changed or swapped. But for three hours no digest of a cloud was "
-    "confirmed by the other one: what was cut off since would not be seen.",
-    Verdict.EMPTY: "There is nothing to show yet.",
-    Verdict.UNREADABLE: "A chain could not be read, so nothing is said about it.",
-    Verdict.NOT_VERIFIED: "There are problems, listed below. An entry that a problem names is not counted.",
-}
-"""What a verdict says of the entries."""
 FORMULA = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 """A cell that begins with one of these, or its full-width form, is a formula to a spreadsheet."""
 LEFT_OUT = frozenset({"databases", "lifts_pause"})
@@ -70,10 +52,8 @@ def page(report: Report) -> str:
     return templates.get_template("page.html.j2").render(
         r=report,
         style_hash=base64.b64encode(digest).decode(),
-        looks=LOOKS,
         entries=many(sum(check.entries for check in checks), "signed entry", "signed entries"),
         chains=many(len(checks), "chain"),
-        sentence=SENTENCES[report.verdict],
     )
 
 
