@@ -120,7 +120,7 @@ rollback-aws: deploy-setup ## Let the rules start the version before the deploye
 	$(PYTHON) -m cdk.rollback --context plan=$(PLAN) $(CDK_ARGS)
 
 destroy-aws: deploy-cdk ## Remove the AWS runner; keys, secrets, lock table, logs and audit log stay
-	npx cdk destroy --context plan=$(PLAN) $(CDK_ARGS)
+	node_modules/.bin/cdk destroy --context plan=$(PLAN) $(CDK_ARGS)
 
 destroy: destroy-aws
 
