@@ -27,7 +27,8 @@ from tests.docs.console import commands, typed
 from tests.docs.pages import ROOT, name_of, repository_files
 
 _COMMAND = re.compile(
-    r"\b(?:(?:pip3?|pipx|uv|uv pip|uv tool|poetry|pdm) (?:install|inject|add|upgrade|uninstall|download|run)|uvx)\b"
+    r"\b(?:(?:pip3?|pipx|uv|uv pip|uv tool|poetry|pdm|p?npm|yarn|gem|go) "
+    r"(?:install|inject|add|get|upgrade|uninstall|download|run)|uvx|npx)\b"
     r"(?P<words>[^`#;|&,\n]*)"
 )
 _WRAPPED = re.compile(r"(?<!`)`([^`\n]+)\n\s*([^`\n]+)`")
@@ -51,8 +52,9 @@ def asked_of_an_index(text: str) -> Iterator[str]:
 def test_no_text_says_to_install_a_name_that_others_may_own() -> None:
     """Whoever registers it would run code beside every reader's password: the project is installed from files."""
     wrong = f"""pip install --upgrade '{DISTRIBUTION}[cli]'\n`pipx
-        install x`, uv tool install x==1, pip uninstall x\nuvx x; python -m pip install --quiet \\\n  x"""
-    assert sorted(asked_of_an_index(wrong)) == [DISTRIBUTION, *"xxxxx"]
+        install x`, uv tool install x==1, pip uninstall x\nuvx x; npm install x; go get x
+        python -m pip install --quiet \\\n  x"""
+    assert sorted(asked_of_an_index(wrong)) == [DISTRIBUTION, *"xxxxxxx"]
     required = re.compile(r"\blockstep(?:[-_]rotation)?(?:\[[a-z,]+\])? ?(?:[=~<>]=|@ )")
     found = {name: [*asked_of_an_index(text), *required.findall(text)] for name, text in texts().items()}
     assert {name: names for name, names in found.items() if names} == {}
