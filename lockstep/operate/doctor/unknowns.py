@@ -128,10 +128,11 @@ def _ask(unknown: Unknown, findings: Sequence[Finding], context: Context) -> Ite
         outcome, says = _of_findings(told, findings, filled(told.about, names))
     elif unknown.read:
         outcome, says = _of_value(unknown.read, _looked(unknown.read, context, names))
-        says = says or f"nothing is there yet; first: {filled(unknown.first, names)}"
     else:
         outcome, says = Outcome.BY_HAND, "it costs a change or a day, so it is left to you"
         command = filled(unknown.by_hand or "", names)
+    if outcome is Outcome.NOT_ASKED and unknown.first:
+        says = f"{says}; first: {filled(unknown.first, names)}"
     yield Finding(check=unknown.id, subject=unknown.what, outcome=outcome, says=says, command=command)
 
 
@@ -148,10 +149,10 @@ def _of_findings(told: Told, findings: Sequence[Finding], about: str) -> tuple[O
 
 
 def _of_value(read: Read, value: object) -> tuple[Outcome, str]:
-    """What it says; nothing where there is none yet."""
+    """What it says."""
     text = json.dumps(value)
     if value in (None, [], ""):
-        return Outcome.NOT_ASKED, ""
+        return Outcome.NOT_ASKED, "nothing is there yet"
     if _OF_SOMEBODY.search(text):
         return Outcome.NOT_ASKED, "the answer names an account, so it is not kept"
     if read.expect is UNSET:
