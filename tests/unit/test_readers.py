@@ -121,6 +121,7 @@ BOTH = {
     "a store that lags is passed over": [BEGUN, Step((6, 7), 7, age=0, asked=[0, 1])],
     "where every store lags, what is kept grows old": [BEGUN, Step((6, 5), 7, age=QUARTER)],
     "a value that a person put there replaces any": [Step((7,), 7), Step((0,), 0), Step((6,), 6)],
+    "after a refusal a newer value of the nearest is enough": [BEGUN, REFUSED((8, 9), 8, asked=[0])],
     "after a refusal the next store is asked": [BEGUN, REFUSED((7, 8), 8, asked=[0, 1])],
     "what is refused stays where no store has another": [BEGUN, REFUSED((7, None), 7, age=0)],
     "a long outage ends with the newest value, not with the nearest": [
