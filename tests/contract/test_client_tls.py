@@ -77,27 +77,15 @@ def client_at(server: Any, **more: str) -> CredentialClient:  # noqa: ANN401 - a
 # Over TLS that verifies
 
 
-def test_over_verified_tls(mariadb: MariaDbServer, postgresql: PostgresServer) -> None:
-    ca, of_postgresql = str(mariadb.ca_file), str(postgresql.ca_file)
+def test_each_way_to_give_pymysql_a_ca(mariadb: MariaDbServer) -> None:
+    """Those of the other drivers: tests/statemachine/test_client.py, whose servers take no login without TLS."""
+    ca = str(mariadb.ca_file)
     context = ssl.create_default_context(cafile=ca)
     of_pymysql: list[dict[str, Any]] = [{"ssl_ca": ca}, {"ssl": {"ca": ca}}, {"ssl": context}]
     for options in (*of_pymysql, {"ssl_ca": ca, "ssl_verify_identity": True}):
         with connect_pymysql(client_at(mariadb), **options) as connection, connection.cursor() as cursor:
             cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
             assert (cursor.fetchone() or [""])[1] != ""
-    client = client_at(postgresql)
-    with connect_psycopg(client, sslrootcert=of_postgresql) as session:
-        assert session.pgconn.ssl_in_use
-
-    async def asynchronously() -> None:
-        opened = await connect_psycopg_async(AsyncCredentialClient(client), sslrootcert=of_postgresql)
-        async with opened:
-            assert opened.pgconn.ssl_in_use
-        connection = await connect_asyncpg(AsyncCredentialClient(client), ssl_ca=of_postgresql)
-        assert await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-        await connection.close()
-
-    asyncio.run(asynchronously())
 
 
 def test_a_certificate_of_somebody_else(mariadb: MariaDbServer, postgresql: PostgresServer) -> None:

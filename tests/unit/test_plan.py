@@ -14,9 +14,7 @@ from lockstep.cli.app import app
 from lockstep.plan.admins import partition_of
 from lockstep.plan.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.plan.fields import format_duration, parse_duration
-from lockstep.plan.file import PlanProblemsError, load_plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
-from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Engine
 from lockstep.protocol.strict_json import read, write
 from sandbox import plans
@@ -62,36 +60,18 @@ def test_alternating_users_have_two_names_and_an_owner() -> None:
 
 
 def test_a_second_credential_in_a_folder_needs_no_names_of_its_own() -> None:
-    first = VALID["credentials"][0]
-    more = {
-        "credentials.1": {**first, "id": "multi-cloud/worker", "username": "w"},
-        "credentials.2": {**first, "id": "one", "username": "one"},
-        "credentials.3": {
-            **first,
-            "id": "crm",
-            "username": "crm",
-            "secret": "crm/login",
-            "connection_secret": "crm/addresses",
-        },
-    }
-    names = [name for c in parse(edited(VALID, more)).credentials for name in write(c.secret_names).values()]
-    assert names == [
-        *("multi-cloud/app_user", "multi-cloud/app_user.connection"),
-        *("multi-cloud/worker", "multi-cloud/worker.connection"),
-        *("one", "one.connection", "crm/login", "crm/addresses"),
-    ]
+    worker = {**VALID["credentials"][0], "id": "multi-cloud/worker", "username": "w"}
+    names = [c.secret_names for c in parse(edited(VALID, {"credentials.1": worker})).credentials]
+    assert [*write(names[0]).values()] == ["multi-cloud/app_user", "multi-cloud/app_user.connection"]
+    assert [*write(names[1]).values()] == ["multi-cloud/worker", "multi-cloud/worker.connection"]
 
 
 @pytest.mark.parametrize(
     ("text", "seconds", "written"),
     [
         ("90s", 90, "1m30s"),
-        ("20m", 1200, "20m"),
         ("20 m", 1200, "20m"),
-        ("2h", 7200, "2h"),
-        ("1h30m", 5400, "1h30m"),
         ("1h 30m", 5400, "1h30m"),
-        ("7d", 604_800, "7d"),
         ("400d", 34_560_000, "400d"),
     ],
 )
@@ -114,22 +94,6 @@ def test_the_default_overlap_ends_before_the_next_trigger() -> None:
         assert schedule.overlap >= schedule.interval / 2
 
 
-def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
-    binary = tmp_path / "binary.yaml"
-    binary.write_bytes(b"\xff\xfe\xfa")
-    for file, told in ((tmp_path / "nope.yaml", "cannot be read"), (binary, "UTF-8")):
-        with pytest.raises(PlanProblemsError) as caught:
-            load_plan(file)
-        assert told in caught.value.lines[0]
-
-
-def test_the_error_does_not_quote_the_plan() -> None:
-    with pytest.raises(InvalidPlanError) as caught:
-        parse(edited(VALID, {"credentials.0.username": "hunter2-hunter2"}))
-    assert isinstance(caught.value, PlanProblemsError)
-    assert "hunter2" not in str(caught.value) + "".join(caught.value.lines)
-
-
 # How the rotation user of a database logs in
 
 
@@ -143,20 +107,6 @@ def test_the_rotation_user_has_a_secret_a_token_or_a_credential() -> None:
         assert admin == AdminIam(username="lockstep_rotator", region="eu-west-1")
     itself, _, other_name = parse(ROTATED).databases
     assert itself.admin == other_name.admin == AdminCredential(credential="lockstep/rotator")
-
-
-def test_one_login_may_serve_several_databases_under_a_name_or_an_arn() -> None:
-    assert parse(
-        edited(
-            BOTH,
-            {
-                "databases.0.admin_secret": "dba/rotator",
-                "databases.0.oci_admin_secret": "dba.rotator",
-                "databases.1.admin_secret": ARN,
-                "databases.1.oci_admin_secret": "dba/rotator",
-            },
-        )
-    )
 
 
 def test_two_rotation_users_may_change_each_other() -> None:
