@@ -83,16 +83,6 @@ def test_everything_can_be_reached_with_the_keyboard_and_shows_it(shown: Page, f
     assert "Show" in reached
 
 
-def test_it_reads_without_a_script(shown: Page, fleet: str) -> None:
-    shown.call("Emulation.setScriptExecutionDisabled", value=True)
-    try:
-        shown.open(fleet, width=1280, scheme="light")
-        assert shown.seen.faults == []
-        assert fleet + "live.js" not in shown.seen.requests
-    finally:
-        shown.call("Emulation.setScriptExecutionDisabled", value=False)
-
-
 # While a rotation runs
 
 

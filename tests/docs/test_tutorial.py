@@ -83,19 +83,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     found.stop()
 
 
-@pytest.mark.parametrize(
-    ("output", "is_shown"),
-    [
-        ("a\nb\ngeneration 12 is\n", True),
-        ("generation 12 is\nmore\n", True),
-        ("a generation 12 is\n", False),
-        ("generation\n12 is\n", False),
-    ],
-)
-def test_what_differs_from_a_page_is_found(output: str, *, is_shown: bool) -> None:
-    assert is_as_shown(["…", "generation … is", "…"], output) is is_shown
-
-
 def test_the_tutorial_runs_as_it_is_written(
     machine: Machine, record_property: Callable[[str, object], None]
 ) -> None:
