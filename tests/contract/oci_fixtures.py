@@ -24,6 +24,7 @@ from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.ring import VaultRing
 from sandbox.emulators.oci import OciSandbox
+from sandbox.oci_resources import create_secret
 from tests.contract.harness import (
     CREDENTIAL,
     PLACEHOLDER_TEXT,
@@ -74,14 +75,7 @@ class OciConsole:
         self.storage: Untyped = sandbox.client(oci.object_storage.ObjectStorageClient)
 
     def create_secret(self, name: str, text: str) -> str:
-        details = oci.vault.models.CreateSecretDetails(
-            compartment_id=self._sandbox.compartment_id,
-            vault_id=self._sandbox.vault_id,
-            key_id=self._sandbox.key_id,
-            secret_name=name,
-            secret_content=_content(text),
-        )
-        return str(self.vaults.create_secret(details).data.id)
+        return create_secret(self._sandbox, name, text.encode())
 
     def create_ring(self, secret: str, slots: int) -> list[str]:
         """The slots of a ring with placeholders, as Terraform makes them."""

@@ -16,6 +16,7 @@ from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_RUNNER
 from lockstep.runtime.system import SystemClock
 from sandbox import plans
+from sandbox.deploy_in_oci import names
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.identities import FUNCTION_MAY
@@ -42,19 +43,10 @@ def _text(name: str) -> str:
 
 def _reader(aws: AwsSandbox, oci: OciSandbox | None = None, **database: object) -> Any:  # noqa: ANN401 - a function
     """What reads the login, as the runner of AWS, or of OCI where that is given."""
-    names = (
-        plans.OciNames(
-            compartment_id=oci.compartment_id,
-            vault_id=oci.vault_id,
-            own_compartment_id=oci.own_compartment_id,
-        )
-        if oci
-        else None
-    )
     document = plans.plan_document(
         [{**plans.database("orders", Engine.MYSQL), **database}],
         [plans.credential("multi-cloud/app_user", "orders")],
-        oci=names,
+        oci=names(oci) if oci else None,
     )
     plan = parse_plan(json.dumps(document), base=Path())
     endpoints = Endpoints(aws=aws.url, oci=oci.endpoint if oci else None)

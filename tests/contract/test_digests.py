@@ -27,6 +27,7 @@ from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABL
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
+from sandbox.deploy_in_oci import names
 from sandbox.digests import DigestFunctions, StoresClock, make_digest_keys
 from sandbox.emulators.aws import AwsSandbox, create_resources
 from sandbox.emulators.oci import OciSandbox, write_config_file
@@ -101,12 +102,7 @@ def _world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
             [plans.credential(CREDENTIAL, "orders")],
             region=aws.region,
             mac_key=made.mac_key_arn,
-            oci=plans.OciNames(
-                compartment_id=oci.compartment_id,
-                own_compartment_id=oci.own_compartment_id,
-                vault_id=oci.vault_id,
-                namespace=oci.namespace,
-            ),
+            oci=names(oci),
             runners=identities.section,
         )
         file = plans.write_plan(tmp_path / "lockstep.yaml", plans.with_digest_keys(document, keys.public))

@@ -27,9 +27,11 @@ from lockstep.protocol.ring import SLOTS
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.contents import decode_app_user
 from sandbox import plans
+from sandbox.deploy_in_oci import names
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
+from sandbox.oci_resources import create_secret
 from tests.contract.test_calls_of_commands import listed_in_oci
 from tests.support.settling import settled
 
@@ -275,12 +277,7 @@ class Rings:
     folder: Path
 
     def plan(self, *ids: str) -> None:
-        names = plans.OciNames(
-            compartment_id=self.oci.compartment_id,
-            own_compartment_id=self.oci.own_compartment_id,
-            vault_id=self.oci.vault_id,
-        )
-        write_plan(self.folder / "lockstep.yaml", *ids, names=names)
+        write_plan(self.folder / "lockstep.yaml", *ids, names=names(self.oci))
 
     def output(self, **changes: object) -> None:
         """What Terraform says."""
@@ -330,19 +327,6 @@ class Rings:
         bundle = client.get_secret_bundle(self.slots()[name].id).data
         return base64.b64decode(bundle.secret_bundle_content.content).decode()
 
-    def make(self, name: str, compartment: str) -> str:
-        """Make a secret; its OCID."""
-        content = oci.vault.models.Base64SecretContentDetails(content=base64.b64encode(b"in use").decode())
-        details = oci.vault.models.CreateSecretDetails(
-            compartment_id=compartment,
-            vault_id=self.oci.vault_id,
-            key_id=KEY,
-            secret_name=name,
-            secret_content=content,
-        )
-        ocid: str = self.vaults.create_secret(details).data.id
-        return ocid
-
 
 def slots_of(*ids: str) -> set[str]:
     return {f"{name}.{number}" for name in secrets_of(*ids) for number in range(SLOTS)}
@@ -360,7 +344,7 @@ def _rings(tmp_path: Path) -> Iterator[Rings]:
 def test_each_slot_has_key_tags_and_a_placeholder_and_a_credential_that_comes_gets_its_slots(
     rings: Rings,
 ) -> None:
-    rings.make("b.0", rings.oci.compartment_id)
+    create_secret(rings.oci, "b.0", b"in use")
     assert rings.done() == {"made": 15, "there": 1}
     slots = rings.slots()
     assert slots.keys() == slots_of("a", "b")
@@ -381,13 +365,13 @@ def test_each_slot_has_key_tags_and_a_placeholder_and_a_credential_that_comes_ge
 
 
 def test_what_is_to_be_deleted_or_in_another_compartment_is_refused_with_its_command(rings: Rings) -> None:
-    leaving = rings.make("b.0", rings.oci.compartment_id)
+    leaving = create_secret(rings.oci, "b.0", b"in use")
     at = rings.oci.clock.now() + timedelta(days=7)
     rings.vaults.schedule_secret_deletion(
         leaving, oci.vault.models.ScheduleSecretDeletionDetails(time_of_deletion=at)
     )
-    own = rings.make("a.0", rings.oci.own_compartment_id)
-    rings.make("a.1", "ocid1.compartment.oc1..third")
+    own = create_secret(rings.oci, "a.0", b"in use", compartment=rings.oci.own_compartment_id)
+    create_secret(rings.oci, "a.1", b"in use", compartment="ocid1.compartment.oc1..third")
     shown = rings.run()
     assert shown.exit_code == 1
     for command in (

@@ -1,6 +1,5 @@
 """The client for applications: its cache, its sources and its threads."""
 
-import ast
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -8,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lockstep import client as client_module
 from lockstep.client import (
     RETRY_SECONDS,
     ClientCredential,
@@ -24,9 +22,8 @@ from lockstep.protocol.errors import (
     StoreUnreachableError,
 )
 from lockstep.protocol.model import SecretStr
-from lockstep.stores.contents import decode_databases, encode_connection_blob
-from tests.support.client_page import examples
-from tests.support.memory import FakeClock, make_plan
+from lockstep.stores.contents import decode_databases
+from tests.support.memory import FakeClock
 from tests.unit.client_world import (
     MAX_AGE_SECONDS,
     SECONDS,
@@ -184,15 +181,6 @@ def test_a_secret_is_decoded() -> None:
     assert "'p'" not in repr(found)
 
 
-def test_every_database_of_a_blob_is_read() -> None:
-    credential = make_plan().credentials[0]
-    found = decode_databases(encode_connection_blob(1, credential), store="aws", secret="s")
-    assert found == {
-        s.name: {"engine": s.engine.value, "host": s.host, "port": s.port, "dbname": s.dbname}
-        for s in credential.servers
-    }
-
-
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"databases": 7}', '{"databases": {"orders": 7}}', json.dumps({"placeholder": True})],
@@ -200,14 +188,6 @@ def test_every_database_of_a_blob_is_read() -> None:
 def test_a_text_without_databases_is_malformed(text: str) -> None:
     with pytest.raises(SecretMalformedError):
         decode_databases(text, store="aws", secret="s")
-
-
-def test_the_examples_are_python_and_import_existing_names() -> None:
-    nodes = [node for example in examples() for node in ast.walk(ast.parse(example))]
-    imports = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "lockstep.client"]
-    names = {alias.name for node in imports for alias in node.names}
-    assert {n for n in names if not hasattr(client_module, n)} == set()
-    assert {"connect_pymysql", "connect_psycopg", "attach_sqlalchemy", "oci_ring_source"} <= names
 
 
 # Which address a login goes to

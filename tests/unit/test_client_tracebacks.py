@@ -77,18 +77,10 @@ def read() -> ClientCredential:
     return value()
 
 
-class Store:
-    """Serves another value at each read, or only the first one."""
-
-    def __init__(self, *, once: bool = False) -> None:
-        self.reads = 0
-        self.once = once
-
-    def __call__(self) -> ClientCredential:
-        self.reads += 1
-        if self.once and self.reads > 1:
-            fail(StoreUnreachableError)
-        return value(self.reads)
+def once() -> Iterator[ClientCredential]:
+    """A store that answers the first time."""
+    yield value()
+    fail(StoreUnreachableError)
 
 
 def refused(source: Callable[[], ClientCredential]) -> Callable[[], object]:
@@ -116,9 +108,9 @@ FAILURES: dict[str, Callable[[], object]] = {
     "a defect of a source": CredentialClient([read]).get,
     "a refused login": refused(value),
     "a refused login of a loop": refused_in_a_loop(value),
-    "a login that is refused twice": refused(Store()),
-    "a login of a loop that is refused twice": refused_in_a_loop(Store()),
-    "a refused login after which no store answers": refused(Store(once=True)),
+    "a login that is refused twice": refused(iter([value(1), value(2)]).__next__),
+    "a login of a loop that is refused twice": refused_in_a_loop(iter([value(1), value(2)]).__next__),
+    "a refused login after which no store answers": refused(once().__next__),
     "another error of a driver": lambda: CredentialClient([value]).login(lambda _: fail(), is_refusal),
     "several errors": lambda: cleared(fail_in_a_group),
 }

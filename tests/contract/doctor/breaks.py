@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
-
-import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.databases.findings import Outcome
 from sandbox import plans
 from sandbox.oci_resources import create_secret
 from tests.contract.doctor.world import CREDENTIAL, World
+from tests.contract.oci_fixtures import OciConsole
 
 Act = Callable[[World], object]
 """Breaks something."""
@@ -133,20 +131,10 @@ OF_AWS: tuple[Break, ...] = (
 # ---- OCI
 
 
-def _secret(world: World, name: str) -> Any:  # noqa: ANN401 - of the SDK
-    client: Any = world.oci.client(oci.vault.VaultsClient)
-    for compartment in (world.oci.compartment_id, world.oci.own_compartment_id):
-        for found in client.list_secrets(compartment, name=name).data:
-            return found
-    raise LookupError(name)
-
-
 def _delete_aws_key(world: World) -> None:
-    client: Any = world.oci.client(oci.vault.VaultsClient)
-    when = oci.vault.models.ScheduleSecretDeletionDetails(
-        time_of_deletion=world.oci.clock.now() + timedelta(days=2)
-    )
-    client.schedule_secret_deletion(_secret(world, AWS_KEY).id, when)
+    console = OciConsole(world.oci)
+    [key] = console.vaults.list_secrets(world.oci.own_compartment_id, name=AWS_KEY).data
+    console.remove(key.id)
 
 
 def _other_namespace(world: World) -> None:

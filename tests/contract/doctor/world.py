@@ -21,6 +21,7 @@ from lockstep.protocol.names import DEFAULT_STACK, SecretKind
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox import plans
+from sandbox.deploy_in_oci import names
 from sandbox.emulators.aws import AwsSandbox, resources
 from sandbox.emulators.aws.resources import ORDER_KEY, create_lock_table, create_mac_key
 from sandbox.emulators.oci import OciSandbox, write_config_file
@@ -124,12 +125,6 @@ def running_world(folder: Path, way: Way = Way.KEY) -> Iterator[World]:
     with ExitStack() as stack:
         aws = stack.enter_context(AwsSandbox())
         oci = stack.enter_context(OciSandbox(names=aws.names))
-        names = plans.OciNames(
-            compartment_id=oci.compartment_id,
-            own_compartment_id=oci.own_compartment_id,
-            vault_id=oci.vault_id,
-            namespace=oci.namespace,
-        )
         key = create_mac_key(aws.client("kms"))
         create_mac_key(aws.client("kms"), ORDER_KEY)
         identities = make_identities(aws, oci, way)
@@ -140,7 +135,7 @@ def running_world(folder: Path, way: Way = Way.KEY) -> Iterator[World]:
                 plans.credential(LEDGER, "orders", username="ledger", interval="1h"),
             ],
             mac_key=key,
-            oci=names,
+            oci=names(oci),
             events=True,
         )
         document["runners"] = identities.section
