@@ -14,6 +14,7 @@ from cdk import artefacts
 from cdk.artefacts import BILLS, DISTRIBUTION, Commit, NotReleasableError, check, notes
 from cdk.bundle import ROOT
 from lockstep import __version__
+from tests.docs.pages import links
 
 COMMIT = Commit("c" * 40, 1_790_000_000, clean=True)
 CHANGELOG = """# Changelog
@@ -62,6 +63,10 @@ def test_the_source_archive_makes_the_same_wheel(packages: Path, tmp_path: Path)
     built, released = (zipfile.ZipFile(next(folder.glob("*.whl"))) for folder in (tmp_path, packages))
     assert built.namelist() == released.namelist()
     assert [name for name in built.namelist() if built.read(name) != released.read(name)] == []
+    local = [link.target.partition("#")[0] for link in links(source / "README.md") if ":" not in link.target]
+    assert [name for name in local if not (source / name).exists()] == []
+    # It installs no server for what only a checkout has.
+    assert subprocess.run([source / ".ci/setup"], check=False).returncode == 2  # noqa: S603 - our own script
 
 
 def test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_same_bytes(
