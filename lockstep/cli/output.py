@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -176,14 +177,8 @@ def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[Problem] 
 
 
 def _listed(problem: Problem) -> documents.Problem:
-    mark = problem.mark
-    return documents.Problem(
-        file=mark.file if mark else None,
-        line=mark.line if mark else None,
-        column=mark.column if mark else None,
-        place=problem.place,
-        message=problem.message,
-    )
+    where = asdict(problem.mark) if problem.mark else dict.fromkeys(("file", "line", "column"))
+    return documents.Problem(**where, place=problem.place, message=problem.message)
 
 
 def no(text: str, *, name: str, code: Exit = Exit.NO) -> typer.Exit:

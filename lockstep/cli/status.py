@@ -31,6 +31,7 @@ from lockstep.operate.sessions import count_sessions
 from lockstep.operate.sessions import document as session_document
 from lockstep.operate.sessions import lines as session_lines
 from lockstep.operate.state import (
+    UNREAD,
     Answer,
     CredentialState,
     Depth,
@@ -38,11 +39,11 @@ from lockstep.operate.state import (
     evidence_reasons,
     lines,
     looked_at,
-    of_logs,
+    state_of,
     state_of_unreadable,
     table_of,
 )
-from lockstep.operate.verdict import Kind, Reason, Verdict, of_record, ranked, unreadable, verdict_of
+from lockstep.operate.verdict import Kind, Reason, Verdict, verdict_of
 from lockstep.operate.watch import Expected, Found, shown, watch
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import EnvironmentalError, LockstepError, line_of
@@ -53,7 +54,6 @@ from lockstep.runtime.clouds import Clouds
 from lockstep.stores.readers import StoredNames
 
 WATCH_SECONDS = 5.0
-_NO_ANSWER = "not known, because a store was unreachable"
 
 
 def status(
@@ -189,7 +189,7 @@ def _show(state: CredentialState, now: datetime) -> None:
     if unread := _unread(state):
         say(f"  {unread}", style="yellow")
     if state.next_run is None:
-        say(f"  next run: {_NO_ANSWER}")
+        say("  next run: not known, because a store was unreachable")
     elif state.next_run.waits_for:
         say(f"  next run: skipped now ({state.next_run.waits_for.meaning}); then {state.next_run.meaning}")
     else:
@@ -334,14 +334,16 @@ def history(
             say(f"{run.credential} {run_line(run, now)}", style="red" if run.error else "")
         if not found and not problems:
             say("no runs")
+        standby = plan.runners.oci is not None
         for credential, (runs, unread) in zip(wanted, read, strict=True):
-            record, newest_run = table.record(credential.id), next(iter(runs), None)
-            problem = table.unreadable.get(credential.id)
-            reasons = [
-                *([unreadable(credential, problem)] if problem else of_record(record, credential, now)),
-                *([] if problem else of_logs(record, credential, newest_run, unread, now)),
-            ]
-            say_reasons(ranked(reasons), of=f"{credential.id}: ")
+            if problem := table.unreadable.get(credential.id):
+                state = state_of_unreadable(credential, problem, has_standby=standby)
+            else:
+                record, last = table.record(credential.id), next(iter(runs), None)
+                state = state_of(
+                    record, credential, UNREAD, now, has_standby=standby, last_run=last, unread=unread
+                )
+            say_reasons(state.reasons, of=f"{credential.id}: ")
     for problem in problems:
         complain(problem)
     if problems:

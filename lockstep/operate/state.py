@@ -415,7 +415,8 @@ def state_of(
     reasons = [
         *of_record(record, credential, now, may_run=may_run),
         *of_contents,
-        *of_logs(record, credential, last_run, unread, now, look=look, may_run=may_run),
+        *(of_last_run(record, credential, _ending(last_run, look, may_run), now) if last_run else ()),
+        *_of_unread(unread),
     ]
     if wrong:  # No run does anything before that.
         first = next(reason.next for reason in of_contents if reason.place == wrong[0])
@@ -445,26 +446,16 @@ def _plausible(record: LockRecord, answers: Mapping[str, Answer]) -> Mapping[str
     return answers
 
 
-def of_logs(
-    record: LockRecord,
-    credential: Credential,
-    last_run: Run | None,
-    unread: Mapping[str, LockstepError],
-    now: datetime,
-    *,
-    look: StoreSnapshot = UNREAD,
-    may_run: bool | None = None,
-) -> Iterator[Reason]:
-    """What the audit logs say of the last run; a log that this person may not read says nothing."""
-    if last_run:
-        ending = Ending(
-            error=last_run.error,
-            meaning=" ".join(filter(None, (last_run.meaning, last_run.advice))),
-            answers=look.answers,
-            are_values=look.depth == "values",
-            may_run=may_run,
-        )
-        yield from of_last_run(record, credential, ending, now)
+def _ending(run: Run, look: StoreSnapshot, may_run: bool | None) -> Ending:  # noqa: FBT001 - as of `next_step`
+    meaning = " ".join(filter(None, (run.meaning, run.advice)))
+    are_values = look.depth == "values"
+    return Ending(
+        error=run.error, meaning=meaning, answers=look.answers, are_values=are_values, may_run=may_run
+    )
+
+
+def _of_unread(unread: Mapping[str, LockstepError]) -> Iterator[Reason]:
+    """What is said of logs that did not answer; one that this person may not read says nothing."""
     for cloud, error in unread.items():
         if isinstance(error, AuditLogUnreachableError):
             text = f"The audit log in {cloud} cannot be read. {line_of(error)}"

@@ -263,8 +263,7 @@ def hosted_plan(file: Path) -> CompiledPlan:
         from lockstep.plan.file import load_plan  # noqa: PLC0415 - no function in a cloud has a plan file
     except ModuleNotFoundError:
         raise InvalidPlanError from None
-    plan: AnyPlan = load_plan(file)
-    return plan.compiled
+    return load_plan(file).compiled
 
 
 # The plan digest: one value for all that both runners must agree on for a credential (protocol O1).
