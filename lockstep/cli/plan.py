@@ -1,11 +1,10 @@
 """`lockstep plan`: check the plan, print it, its schema and the SQL that a DBA reviews and runs."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from msgspec import structs
@@ -302,14 +301,6 @@ LOOK_BACK = 100
 """How many entries of a stream are searched for the last rotation: more than a day."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rotated:
-    """What the last rotation on record used."""
-
-    usernames: tuple[str, ...]
-    places: frozenset[str]
-
-
 def apply(
     credentials: NamedCredentials = None,
     *,
@@ -377,14 +368,15 @@ def _leaving(at: OrderContext, credential: Credential, dropped: frozenset[str]) 
             f"{credential.id}: no rotation on record can be read, so what leaves the plan is not checked"
         )
         return tuple(sorted(dropped))
-    kept = last.usernames == credential.usernames[: len(last.usernames)]
-    if not kept or (len(last.usernames) == 1) != (len(credential.usernames) == 1):
+    usernames = tuple(last["usernames"])
+    kept = usernames == credential.usernames[: len(usernames)]
+    if not kept or (len(usernames) == 1) != (len(credential.usernames) == 1):
         raise _no(
-            f"{credential.id}: the active plan has the usernames {', '.join(last.usernames)}; they and the strategy "
+            f"{credential.id}: the active plan has the usernames {', '.join(usernames)}; they and the strategy "
             "never change. Append usernames, or make a credential with another id"
         )
     here = {*credential.databases, *(store.name for store in at.plan.stores)}
-    leaving = last.places - here
+    leaving = {*last["databases"], *last["stores"]} - here
     if unnamed := sorted(leaving - dropped):
         options = " ".join(f"--drop {name}" for name in unnamed)
         raise _no(
@@ -395,8 +387,8 @@ def _leaving(at: OrderContext, credential: Credential, dropped: frozenset[str]) 
     return tuple(sorted(leaving))
 
 
-def _last_rotation(at: OrderContext, credential: Credential) -> _Rotated | None:
-    """The newest rotation on record, in any stream that can be read; archived entries cannot."""
+def _last_rotation(at: OrderContext, credential: Credential) -> Mapping[str, Any] | None:
+    """What the newest rotation on record says, in any stream that can be read; archived entries cannot."""
     found: list[Entry] = []
     heads = at.clouds.lock(credential).read().heads
     for log, signer in streams(at.plan, at.clouds, credential):
@@ -407,10 +399,7 @@ def _last_rotation(at: OrderContext, credential: Credential) -> _Rotated | None:
             continue
     if not found:
         return None
-    details = max(found, key=lambda e: e.time).details
-    return _Rotated(
-        usernames=tuple(details["usernames"]), places=frozenset({*details["databases"], *details["stores"]})
-    )
+    return max(found, key=lambda e: e.time).details
 
 
 def _newest_first(

@@ -6,12 +6,11 @@ Nothing here shows a login to a server that should not work.
 
 import socket
 import ssl
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lockstep.databases.base import LoginRefusedError
 from lockstep.databases.findings import Finding, Outcome, not_asked, passed, warning
@@ -42,26 +41,21 @@ class LoggedIn:
     proves_nothing: bool = False
 
 
-class AccountChecks(ABC):
+class AccountChecks(Protocol):
     """The questions of an engine. Sessions and databases are the driver's own; raises what its statements raise."""
 
-    @abstractmethod
     def connect(self, database: Any, tls: ssl.SSLContext | None) -> socket.socket:  # noqa: ANN401 - the driver's
         """See `lockstep.databases.tls.Open`."""
 
-    @abstractmethod
     def rules(self, database: Any) -> "Sequence[Rule]":  # noqa: ANN401 - the driver's
         """Those that are asked as the rotation user."""
 
-    @abstractmethod
     def ask(self, session: Any, sql: str) -> Sequence[Sequence[Any]]:  # noqa: ANN401 - the driver's
         """The rows of a rule."""
 
-    @abstractmethod
     def as_admin(self, session: Any, database: Any) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
         """What else the rotation user sees."""
 
-    @abstractmethod
     def as_user(self, session: Any, database: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
         """What the session of an account shows of that account."""
 

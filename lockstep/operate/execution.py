@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 from lockstep.aws.clients import ErrorKind, aws_client, translated
@@ -25,10 +24,8 @@ TIMEOUT_SECONDS = 660.0
 
 
 POLL_SECONDS = 1.0
-
-
-EVENTS_AT_ONCE = 10
-"""Of the history. A state that calls a function has five."""
+MOST_EVENTS = 1000
+"""The most that a page of a history has: all of a rotation's, which has some hundred."""
 
 
 class Execution:
@@ -46,8 +43,6 @@ class Execution:
                 stateMachineArn=state_machine_arn, input=json.dumps(write(asked))
             )
         self.arn: str = started["executionArn"]
-        self._entered: list[tuple[str, datetime]] = []
-        self._last_event = 0
 
     def look(self) -> tuple[dict[str, Any], tuple[StateOfMachine, ...]]:
         """Its description, and all states so far.
@@ -58,31 +53,15 @@ class Execution:
         with _calls():
             shown = self._client.describe_execution(executionArn=self.arn)
             # After the description, so that at the end no state is missing.
-            self._read_on()
-        return shown, tuple(_until_next(self._entered, shown.get("stopDate")))
-
-    def _read_on(self) -> None:
-        """Take in the states that were entered since the last look.
-
-        The newest events come first, in small pages, so that a look reads little more than what is new: a page's token
-        leads to older events only, never to those that come later.
-        """
-        pages = self._client.get_paginator("get_execution_history").paginate(
-            executionArn=self.arn,
-            includeExecutionData=False,
-            reverseOrder=True,
-            PaginationConfig={"PageSize": EVENTS_AT_ONCE},
-        )
-        newest_first = (event for page in pages for event in page["events"])
-        unknown = takewhile(lambda event: event["id"] > self._last_event, newest_first)
-        # By its id, since an emulator that pages by counting gives an event twice when others come in between.
-        new = list({event["id"]: event for event in unknown}.values())
-        self._last_event = new[0]["id"] if new else self._last_event
-        self._entered += [
-            (event["stateEnteredEventDetails"]["name"], event["timestamp"])
-            for event in reversed(new)
-            if "stateEnteredEventDetails" in event
-        ]
+            history = self._client.get_execution_history(
+                executionArn=self.arn, includeExecutionData=False, maxResults=MOST_EVENTS
+            )
+            entered = [
+                (event["stateEnteredEventDetails"]["name"], event["timestamp"])
+                for event in history["events"]
+                if "stateEnteredEventDetails" in event
+            ]
+        return shown, tuple(_until_next(entered, shown.get("stopDate")))
 
     def followed(self, clock: Clock) -> Iterator[tuple[Rotated | None, tuple[StateOfMachine, ...]]]:
         """How it has ended, None as long as it has not, and all states so far, at each look; gives up after a while.

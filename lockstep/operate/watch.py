@@ -132,10 +132,6 @@ def _canary(table: Table, expected: Expected, now: datetime) -> Mapping[str, flo
     return {"CanarySeconds": (now - record.rotated_at).total_seconds()}
 
 
-def _is_activated(record: LockRecord) -> bool:
-    return record.plan is not None or record.activate is not None
-
-
 def _due_for(record: LockRecord, now: datetime) -> timedelta:
     due = due_at(record)
     return max(now - due, timedelta()) if due else timedelta()
@@ -145,7 +141,7 @@ def _is_lost(table: Table, expected: Expected) -> bool:
     """Whether nothing in the table shows that an operator ever activated or paused a credential of the plan."""
     ids = {c.id for c in expected.credentials} | set(expected.others)
     known = [record for key, record in table.records.items() if key in ids]
-    return not (ids & table.unreadable.keys()) and not any(r.paused or _is_activated(r) for r in known)
+    return not (ids & table.unreadable.keys()) and not any(r.paused or r.plan or r.activate for r in known)
 
 
 def namespace(stack: str) -> str:
