@@ -30,8 +30,8 @@ DEADLINE_SECONDS = 61.0
 """After which a connection ends. Nothing renews it but a request that has come as a whole."""
 MOST_BYTES = 16 * 1024
 """Of one request."""
-MOST_LINES = 101
-"""Of one request: 100 headers. Each costs far more memory than its bytes."""
+MOST_LINES = 102
+"""Of one request: 100 headers, between the first line and an empty one. Each costs far more memory than its bytes."""
 _PROBES = (b"GET /ping ", b"GET /healthz ")
 _TOO_MANY = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 25\r\n"
@@ -45,10 +45,12 @@ class _Bounded(asyncio.Protocol):
     Attributes:
         queue: All of the server, that of the oldest deadline first.
         cycle: The latest request whose head has come; None: there was none.
+        flow: Whether what was written waits for the client.
     """
 
     queue: dict["_Bounded", None]
     cycle: Any
+    flow: Any
     transport: asyncio.Transport
     _complete: object | None = None
     _bytes = _lines = 0
@@ -87,8 +89,9 @@ class _Bounded(asyncio.Protocol):
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether it is the client's turn: no request of it is being answered."""
-        return self.cycle is None or self.cycle.more_body or self.cycle.response_complete
+        """Whether it is the client's turn: no request of it is being answered, or it does not read the answers."""
+        latest = self.cycle
+        return self.flow.write_paused or latest is None or latest.more_body or latest.response_complete
 
     def abort(self) -> None:
         """End it now: one that is closed would wait until the client has read what was sent."""
@@ -112,9 +115,8 @@ class _Bounded(asyncio.Protocol):
 def most_connections() -> int:
     """How many connections there may be: half of the file descriptors are left for stores and files."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        MOST_CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, descriptors // 2)
-    )
+    half = MOST_CONNECTIONS if descriptors == resource.RLIM_INFINITY else descriptors // 2
+    return min(MOST_CONNECTIONS, half)
 
 
 def server_of(app: ASGIApp, *, graceful_seconds: int) -> uvicorn.Server:
@@ -159,9 +161,8 @@ _HTTP = 80
 def names_of(host: str, port: int) -> frozenset[str]:
     """What a client on this machine may call the server that listens there, as the header Host has it."""
     hosts = (f"[{host}]" if ":" in host else host, "localhost")
-    return frozenset(f"{name}:{port}" for name in hosts) | (
-        frozenset(hosts) if port == _HTTP else frozenset()
-    )
+    with_port = frozenset(f"{name}:{port}" for name in hosts)
+    return with_port.union(hosts if port == _HTTP else ())
 
 
 def refusal_of(headers: Headers, names: frozenset[str]) -> Response | None:

@@ -16,13 +16,14 @@ from typing import TypeAlias
 from lockstep.client.cache import CredentialCache, StoreSource
 from lockstep.client.sources import ReadText, StoredText, aws_texts, vault_texts
 from lockstep.plan.compiled import AwsStore, Store
-from lockstep.protocol.errors import LockstepError, StoreUnreachableError
+from lockstep.protocol.errors import Environment, LockstepError, StoreUnreachableError
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.readers import Snapshot
 
 _ARN = re.compile(r"(?P<place>arn:[^:]+:secretsmanager:(?P<region>[^:]+):\d+:secret:)(?P<name>.+)", re.ASCII)
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")
 _NOW = SystemClock().now
+_OF_ONE_SECRET = (None, Environment.AWS_ACTION_DENIED, Environment.OCI_ACTION_DENIED)
 
 Read = Callable[[], StoredText]
 """Reads a secret from one store."""
@@ -98,9 +99,9 @@ class Value(CredentialCache[StoredText]):
         return next(map(describe, self.passed_over.values()), "")
 
     def refresh(self, *, last: Collection[str] = ()) -> set[str]:
-        """Read the stores, those of `last` after all others; which of them did not answer."""
+        """Read the stores, those of `last` after all others; which of them would not answer for others either."""
         self.read(last=last).exception()
-        return {s for s, error in self.passed_over.items() if isinstance(error, StoreUnreachableError)}
+        return {store for store, error in self.passed_over.items() if _is_of_store(error)}
 
     def refresh_now(self) -> None:
         """Read for a caller whose login was refused: where the nearest store has nothing newer, the next is asked."""
@@ -135,7 +136,7 @@ class Values:
         return iter(self._values.values())
 
     def refresh(self) -> None:
-        """Read every secret. A store that does not answer is waited for once: the time-outs of many would add up."""
+        """Read every secret. A store that is silent, or knows nobody here, is waited for once: waits add up."""
         silent: set[str] = set()
         for value in self:
             silent |= value.refresh(last=silent)
@@ -173,6 +174,12 @@ class Values:
 def describe(error: Exception) -> str:
     """An error of ours tells no value; the text of another one might."""
     return f"{error.name}: {error}" if isinstance(error, LockstepError) else type(error).__name__
+
+
+def _is_of_store(error: Exception) -> bool:
+    """Whether it is no matter of one secret: the store is silent, or who asks has no identity there."""
+    problem = getattr(error.__cause__, "problem", None)
+    return isinstance(error, StoreUnreachableError) or problem not in _OF_ONE_SECRET
 
 
 def reader_of(store: Store) -> ReadText:

@@ -12,7 +12,7 @@ from lockstep.agent.http import Dialect
 from lockstep.agent.server import listener_of, names_of, server_of
 from lockstep.agent.values import Secret, Values
 from lockstep.client.sources import StoredText
-from lockstep.protocol.errors import StoreUnreachableError
+from lockstep.protocol.errors import LockstepError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 
 NEEDLE = "pa'ss\"wo:rd\\#1"
@@ -51,6 +51,7 @@ class FakeStore:
 
     generation: int = 1
     is_up: bool = True
+    problem: LockstepError = field(default_factory=lambda: StoreUnreachableError(store="a-store"))
     reads: int = 0
     text: str | None = None
     arn: str = ""
@@ -58,7 +59,7 @@ class FakeStore:
     def __call__(self) -> StoredText:
         self.reads += 1
         if not self.is_up:
-            raise StoreUnreachableError(store="a-store")
+            raise self.problem
         return StoredText(
             text=SecretStr(self.text or app_user(self.generation)),
             version=f"version-{self.generation}",

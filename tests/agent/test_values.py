@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from lockstep.agent.values import Secret, Values
 from lockstep.client.sources import StoredText
+from lockstep.protocol.errors import Environment, EnvironmentalError, StoreAccessDeniedError
 from tests.agent.harness import NAME, NEEDLE, OVERLAP, FakeStore, World
 
 ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
@@ -25,6 +26,12 @@ def test_a_store_that_does_not_answer_is_waited_for_once_in_a_round() -> None:
     world.near.is_up = True
     values.refresh()
     assert (world.near.reads, world.far.reads) == (51, 50)
+    # So is one where this process is nobody, which takes seconds to see. A secret that is denied is one secret.
+    world.near.is_up, world.near.problem = False, StoreAccessDeniedError(code="no-identity")
+    for cause, reads in ((Environment.OCI_IDENTITY_MISSING, 1), (Environment.OCI_ACTION_DENIED, 50)):
+        world.near.reads, world.near.problem.__cause__ = 0, EnvironmentalError(cause)
+        values.refresh()
+        assert world.near.reads == reads
 
 
 def test_why_a_store_was_passed_over_is_said_without_the_text_of_a_foreign_error() -> None:
