@@ -335,26 +335,30 @@ class _OfEnvironment(CredentialProvider, Credentials):
     def __init__(self, first: CredentialResolver) -> None:
         Credentials.__init__(self, "", "", method="lockstep")
         self._next: CredentialResolver | None = first
-        self._found: Credentials | None = None
-        self._seen: Stamps = ()
+        self._held: tuple[Stamps, Credentials | None] = (), None
+        """Read and replaced as one: another thread may drop it at any time."""
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        self.load()
-        if self._found is None:
+        if (found := self._look()) is None:
             raise NoCredentialsError
-        return self._found.get_frozen_credentials()
+        return found.get_frozen_credentials()
 
     def load(self) -> Self:
         """Look, if it is time to. A client does when it is made."""
-        if self._found is None or self._seen != _files():
-            self._seen, self._found = _files(), None
-            resolver, self._next = self._next or Session().get_component("credential_provider"), None
-            self._found = resolver.load_credentials()
+        self._look()
         return self
+
+    def _look(self) -> Credentials | None:
+        (seen, found), files = self._held, _files()
+        if found is None or seen != files:
+            resolver, self._next = self._next or Session().get_component("credential_provider"), None
+            found = resolver.load_credentials()
+            self._held = files, found
+        return found
 
     def drop(self) -> None:
         """It was refused."""
-        self._found = None
+        self._held = (), None
 
 
 def _files() -> Stamps:

@@ -265,3 +265,11 @@ def test_the_first_read_after_an_identity_is_right_succeeds(
         with pytest.raises((StoreAccessDeniedError, RetryableError, EnvironmentalError)) as error:
             read()
         assert "hunter2" not in str(error.value)
+
+
+def test_one_that_another_thread_drops_still_signs(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.act("aws", "write", "1")
+    held = botocore_session(None, ()).get_credentials()
+    monkeypatch.setattr("lockstep.aws.clients.stamps_of", lambda *_files: held.drop() or ())
+    for _ in range(2):
+        assert held.get_frozen_credentials().access_key == "AKIA1"
