@@ -20,10 +20,12 @@ _MANAGED = re.compile(r"rds![A-Za-z0-9/_+=.@-]{1,200}")
 (https://docs.aws.amazon.com/secretsmanager/latest/userguide/service-linked-secrets.html)."""
 
 _RDS = re.compile(r".*\.(rds\.amazonaws\.com|rds\.amazonaws\.com\.cn|rds\.[a-z0-9-]+\.amazonaws\.com\.cn)")
-RDS_PROXY = re.compile(r".*\.proxy-[a-z0-9]+\..*\.amazonaws\.com(\.cn)?\.?", re.IGNORECASE)
+_AT_RDS = r"\.([a-z0-9-]+\.rds|rds\.[a-z0-9-]+)\..+"
+"""The rest of a name, whatever ends it in a partition."""
+RDS_PROXY = re.compile(r".*\.proxy-[a-z0-9]+" + _AT_RDS, re.IGNORECASE)
 """An RDS Proxy, which lets a user in with the current value of one secret alone
 (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-secrets-arns.html)."""
-RDS_SEVERAL = re.compile(r".*\.cluster-(ro|custom)-[a-z0-9]+\..*\.amazonaws\.com(\.cn)?\.?", re.IGNORECASE)
+RDS_SEVERAL = re.compile(r".*\.cluster-(ro|custom)-[a-z0-9]+" + _AT_RDS, re.IGNORECASE)
 """Aurora's reader and custom endpoints lead each connection to another instance
 (https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html)."""
 _RDS_REGION = re.compile(r".*\.([a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2})\.rds\.amazonaws\.com(?:\.cn)?")

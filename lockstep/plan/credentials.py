@@ -241,7 +241,8 @@ class CredentialSection(Section):
             )
         elif self.readers_keep and (needed := self.readers_keep + PROPAGATION) > self.promised:
             enough = format_duration(neighbours(needed + 2 * TOLERANCE - timedelta.resolution)[-1])
-            yield f"readers_keep: needs an overlap of {format_duration(needed)}; use an interval of {enough} or more"
+            more = f", with an interval of {enough} or more" if needed > longest else ""
+            yield f"readers_keep: needs an overlap of {format_duration(needed)}; set it{more}"
         if self.alternates and self.strategy is Strategy.DUAL_PASSWORD:
             yield "alternates: allowed only with the strategy alternating_users"
         if self.alternates and len(set(self.alternates)) != len(self.alternates):
