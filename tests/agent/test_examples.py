@@ -83,6 +83,9 @@ def test_containers_have_no_privileges() -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+    text = (FOLDER / "kubernetes.yaml").read_text().replace("      # ", "      ")
+    [in_oke] = YAML(typ="safe", pure=True).load(text)["spec"]["initContainers"]
+    assert in_oke["env"][0] == {"name": "OCI_RESOURCE_PRINCIPAL_VERSION", "value": "2.2"}
     assert {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}} in spec["volumes"]
     agent, application = compose["services"]["agent"], compose["services"]["application"]
     assert (agent["read_only"], agent["cap_drop"], agent["user"]) == (True, ["ALL"], "65532:65532")

@@ -110,7 +110,7 @@ func (c Connector) mysql(login map[string]string) (driver.Connector, error) {
 }
 
 // isRefused goes by the stage and not by the code, since poolers have words of their own, such as 08P01 and XX000.
-// Whatever the other side says of a login costs one look at the stores, and the agent looks once in five seconds.
+// Whatever the other side says of a login costs one look at the stores, and the agent looks once a second at most.
 func isRefused(err error) bool {
 	var byPostgres *pq.Error
 	var byMySQL *mysql.MySQLError

@@ -26,7 +26,7 @@ export async function login(database, refreshNow = false) {
 
 /**
  * Whether a login ended by what the other side said, in whatever words: poolers have their own, such as 08P01 and XX000.
- * It costs one look at the stores, and the agent looks once in five seconds.
+ * It costs one look at the stores, and the agent looks once a second at most.
  */
 export const saidByServer = ({ severity, sqlState }) => Boolean(severity ?? sqlState);
 

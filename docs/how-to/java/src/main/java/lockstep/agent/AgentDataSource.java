@@ -47,7 +47,7 @@ public record AgentDataSource(String agent, Path tokenFile, String secretId, Str
             return logIn(login);
         } catch (SQLException error) {
             // By the stage and not by the code, since poolers have words of their own, such as 08P01 and XX000. Whatever the
-            // other side says of a login costs one look at the stores, and the agent looks once in five seconds.
+            // other side says of a login costs one look at the stores, and the agent looks once a second at most.
             if (error.getSQLState() == null || ON_THE_WAY.contains(error.getSQLState())) throw error;
             LoggerFactory.getLogger(getClass()).warn("login of generation {} refused, reading anew", login.generation);
             return logIn(ask(true));
