@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from oci.signer import load_private_key  # type: ignore[import-untyped]  # the SDK ships no types
@@ -269,7 +270,7 @@ def test_the_first_read_after_an_identity_is_right_succeeds(
 
 def test_one_that_another_thread_drops_still_signs(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.act("aws", "write", "1")
-    held = botocore_session(None, ()).get_credentials()
+    held: Any = botocore_session(None, ()).get_credentials()
     monkeypatch.setattr("lockstep.aws.clients.stamps_of", lambda *_files: held.drop() or ())
     for _ in range(2):
         assert held.get_frozen_credentials().access_key == "AKIA1"
