@@ -123,7 +123,7 @@ CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "code lines of cdk": (lambda: _sum("cdk"), 4_500),
     "code lines of tests": (lambda: _sum("tests"), 46_700),
     "code lines of the sandbox": (lambda: _sum("sandbox"), 14_400),
-    "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 464),
+    "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 430),
     "rooms of lockstep": (lambda: len({r.split("/")[1] for r in _rooms()}), 12),
     "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 15),
     "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 22),
