@@ -4,6 +4,8 @@ PYTHON := .venv/bin/python
 TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terraform)
 
 PLAN ?= lockstep.yaml
+# `abspath` would take each word of it for a path.
+PLAN_PATH = $(if $(filter /%,$(firstword $(PLAN))),,$(CURDIR)/)$(PLAN)
 DEPLOYING = build deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial oci-init
 # Who deploys, or sits at a terminal, is asked before apt-get installs anything.
 export LOCKSTEP_APT ?= $(if $(filter-out $(DEPLOYING) deploy-setup deploy-cdk,$(MAKECMDGOALS)),$(shell [ -t 0 ] || echo yes))
@@ -105,7 +107,7 @@ release: release-tools ## Make the files of a release in dist/: wheel, images, b
 	@$(PYTHON) -m cdk.artefacts $(RELEASE_ARGS)
 
 build: deploy-setup ## Build the Lambda bundle for PLAN; print its size
-	@$(PYTHON) -m cdk.bundle aws --plan $(PLAN) $(BUILD_ARGS)
+	@$(PYTHON) -m cdk.bundle aws --plan "$(PLAN)" $(BUILD_ARGS)
 
 deploy-local: setup cdk-cli ## Deploy to this machine with the real CDK CLI, then rotate with the deployed state machine
 	@$(PYTHON) -m sandbox.deploy_local
@@ -114,59 +116,59 @@ fleet: setup cdk-cli ## Rotate 300 credentials on this machine through the deplo
 	@$(PYTHON) -m sandbox.fleet $(FLEET_ARGS)
 
 deploy-aws: deploy-cdk ## Deploy PLAN to the AWS account of the environment; settings are in cdk.json (CDK_ARGS=--dry-run)
-	$(PYTHON) -m cdk.deploy --context plan=$(PLAN) $(CDK_ARGS)
+	$(PYTHON) -m cdk.deploy --context "plan=$(PLAN)" $(CDK_ARGS)
 
 rollback-aws: deploy-setup ## Let the rules start the version before the deployed one (CDK_ARGS="--to NUMBER", --dry-run)
-	$(PYTHON) -m cdk.rollback --context plan=$(PLAN) $(CDK_ARGS)
+	$(PYTHON) -m cdk.rollback --context "plan=$(PLAN)" $(CDK_ARGS)
 
 destroy-aws: deploy-cdk ## Remove the AWS runner; keys, secrets, lock table, logs and audit log stay
-	node_modules/.bin/cdk destroy --context plan=$(PLAN) $(CDK_ARGS)
+	node_modules/.bin/cdk destroy --context "plan=$(PLAN)" $(CDK_ARGS)
 
 destroy: destroy-aws
 
 build-oci: deploy-setup ## Build the bundle of the OCI function for PLAN; print its size
-	@$(PYTHON) -m cdk.bundle oci --plan $(PLAN) $(BUILD_ARGS)
+	@$(PYTHON) -m cdk.bundle oci --plan "$(PLAN)" $(BUILD_ARGS)
 
 image-oci: deploy-setup ## Build the image of the OCI function for PLAN as IMAGE, with docker or podman (PLATFORM)
-	@$(PYTHON) -m cdk.image --plan $(PLAN) $(if $(IMAGE),--tag $(IMAGE)) $(if $(PLATFORM),--platform $(PLATFORM))
+	@$(PYTHON) -m cdk.image --plan "$(PLAN)" $(if $(IMAGE),--tag $(IMAGE)) $(if $(PLATFORM),--platform $(PLATFORM))
 
 terraform-cli:
 	@command -v $(TERRAFORM) > /dev/null || { echo "Terraform is not installed. Install Terraform 1.5 or newer, or OpenTofu, \
 	or name it: make $(MAKECMDGOALS) TERRAFORM=/path/to/terraform" >&2; exit 2; }
 
 oci-init: deploy-setup terraform-cli
-	@test -f $(PLAN) || { echo "$(PLAN) is no file. Name your plan: make $(MAKECMDGOALS) PLAN=/path/to/plan.yaml" >&2; exit 2; }
+	@test -f "$(PLAN)" || { echo "$(PLAN) is no file. Name your plan: make $(MAKECMDGOALS) PLAN=/path/to/plan.yaml" >&2; exit 2; }
 	$(TERRAFORM) -chdir=oci_fn/terraform init -input=false
 
 # As the administrator that Terraform is: its default is the config file of the OCI CLI.
 AS_ADMINISTRATOR = OCI_CONFIG_FILE=$${OCI_CONFIG_FILE:-$$HOME/.oci/config} $(PYTHON) -m lockstep
-PUBLISH_OCI = $(AS_ADMINISTRATOR) plan publish --cloud oci --plan $(PLAN)
+PUBLISH_OCI = $(AS_ADMINISTRATOR) plan publish --cloud oci --plan "$(PLAN)"
 SECRETS_OCI = build/secrets-oci.json
 # A failure ends the line.
-WITH_DIGEST = digest=$$($(PYTHON) -m lockstep plan publish --digest --plan $(PLAN)) &&
+WITH_DIGEST = digest=$$($(PYTHON) -m lockstep plan publish --digest --plan "$(PLAN)") &&
 
 # The function reads its plan from a bucket. Published before the function is told of it, and at the first time, when the bucket
 # is made here, after it. Then the slots are made that the plan's credentials lack, and Terraform's outputs name them.
 deploy-oci: oci-init ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md (REMOVE_STANDBY=1, PAUSE_STANDBY=1)
-	$(PYTHON) -m lockstep check --plan $(PLAN)
-	$(WITH_DIGEST) $(PYTHON) -m cdk.standby --terraform $(TERRAFORM) --plan $(PLAN) $(if $(REMOVE_STANDBY),--remove) \
+	$(PYTHON) -m lockstep check --plan "$(PLAN)"
+	$(WITH_DIGEST) $(PYTHON) -m cdk.standby --terraform $(TERRAFORM) --plan "$(PLAN)" $(if $(REMOVE_STANDBY),--remove) \
 	  $(if $(PAUSE_STANDBY),--pause) -- -var=plan_digest=$$digest
 	$(PUBLISH_OCI) --if-there
-	$(WITH_DIGEST) $(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var plan_digest=$$digest
+	$(WITH_DIGEST) $(TERRAFORM) -chdir=oci_fn/terraform apply -var "plan_file=$(PLAN_PATH)" -var plan_digest=$$digest
 	$(PUBLISH_OCI)
 	@mkdir -p $(dir $(SECRETS_OCI))
 	$(TERRAFORM) -chdir=oci_fn/terraform output -json secrets > $(SECRETS_OCI)
-	$(AS_ADMINISTRATOR) secrets create --cloud oci --terraform $(SECRETS_OCI) --plan $(PLAN)
+	$(AS_ADMINISTRATOR) secrets create --cloud oci --terraform $(SECRETS_OCI) --plan "$(PLAN)"
 	$(WITH_DIGEST) $(TERRAFORM) -chdir=oci_fn/terraform apply -refresh-only -auto-approve \
-	  -var plan_file=$(abspath $(PLAN)) -var plan_digest=$$digest
+	  -var "plan_file=$(PLAN_PATH)" -var plan_digest=$$digest
 
 destroy-oci: oci-init ## Remove the OCI runner; secrets and audit log stay
-	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var image=
+	$(TERRAFORM) -chdir=oci_fn/terraform apply -var "plan_file=$(PLAN_PATH)" -var image=
 
 destroy-oci-trial: oci-init ## Remove everything of a trial in OCI: also vault, secrets and audit log
 	cp oci_fn/terraform/trial_override.tf.example oci_fn/terraform/trial_override.tf
 	trap 'rm oci_fn/terraform/trial_override.tf' EXIT; \
-	  $(TERRAFORM) -chdir=oci_fn/terraform destroy -var plan_file=$(abspath $(PLAN))
+	  $(TERRAFORM) -chdir=oci_fn/terraform destroy -var "plan_file=$(PLAN_PATH)"
 
 lock-oci: terraform-cli ## Write oci_fn/terraform/.terraform.lock.hcl: the hashes of the providers for every platform
 	$(TERRAFORM) -chdir=oci_fn/terraform providers lock \

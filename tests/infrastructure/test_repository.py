@@ -87,7 +87,9 @@ def _said(*words: str, **variables: str) -> str:
     "target", ["build", "deploy-aws", "rollback-aws", "destroy", "image-oci", "deploy-oci"]
 )
 def test_deploying_sets_up_what_deploys_alone_and_installs_nothing_unasked(target: str) -> None:
-    assert re.findall(r"\.ci/\S*setup", _said("make", "--dry-run", target)) == [".ci/deploy-setup"]
+    told = _said("make", "--dry-run", target, "PLAN=/a b")
+    assert re.findall(r"\.ci/\S*setup", told) == [".ci/deploy-setup"]
+    assert told.count("/a b") == len(re.findall(r'"[^"]*/a b\b', told)) > 0
     probe = ("make", "--silent", "--eval=probe: ; @echo $$LOCKSTEP_APT", "probe")
     assert [_said(*probe, f"MAKECMDGOALS={goal}") for goal in (target, "test")] == ["\n", "yes\n"]
 
