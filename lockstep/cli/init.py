@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -155,9 +156,10 @@ def plan_text(answers: Answers) -> str:
 
 def _steps(file: Path, plan: Plan, answers: Answers) -> list[str]:
     """What to do with the plan, in order."""
-    cas = file.parent / CA_FILE if any(missing_ca_files(plan)) else None
+    cas = quote(str(file.parent / CA_FILE)) if any(missing_ca_files(plan)) else None
+    here, path = (quote(str(name)) for name in (file, file.resolve()))
     template = text_templates("lockstep.cli").get_template("first_steps.txt.j2")
-    return template.render(a=answers, file=file, cas=cas, ca_bundle=CA_BUNDLE).splitlines()
+    return template.render(a=answers, file=here, path=path, cas=cas, ca_bundle=CA_BUNDLE).splitlines()
 
 
 def _scalar(text: str) -> str:

@@ -135,9 +135,12 @@ def test_the_steps_after_it_are_in_the_order_in_which_they_can_be_done(tmp_path:
         "lockstep import",
         "the release's archive",
     ]
-    told = init(tmp_path, *AWS, *OCI, "--in-use").output
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    told = init(folder, *AWS, *OCI, "--in-use").output
     assert sorted(steps, key=told.index) == steps
-    assert "outputs" not in init(tmp_path, *AWS, "--force").output
+    assert told.count(f"PLAN='{folder}/lockstep.yaml'") == 2
+    assert "outputs" not in init(folder, *AWS, "--force").output
 
 
 def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
