@@ -243,8 +243,8 @@ def init(  # noqa: PLR0913 - an option for each answer
     For a login that an application uses today (--in-use) it writes a plan under which `lockstep import` takes it over.
 
     With OCI the runners reach each other's cloud by sessions, for which each cloud vouches: there is no access key,
-    and in AWS a client secret, which is of no use without a role's token.
-    What nobody knows yet is an example in the plan, which the check of the plan names.
+    and in AWS a client secret, which is of no use without a role's token. What nobody knows yet is an example in the
+    plan, which the check of the plan names.
 
     Beside the plan it writes the JSON Schema of this version, with which editors complete and check it.
 

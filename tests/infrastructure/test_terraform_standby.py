@@ -60,7 +60,7 @@ def test_it_is_refused_before_anything_is_done(tmp_path: Path, words: list[str])
     plan.write_text(json.dumps(plan_document()).replace("example.com", "internal"))
     settings = [f"TERRAFORM={terraform}", f"PLAN={plan}", *words]
     done = subprocess.run(  # noqa: S603 - make, whose set-up is left out
-        ["make", "--silent", "--old-file=setup", "deploy-oci", *settings],  # noqa: S607 - likewise
+        ["make", "--silent", "--old-file=deploy-setup", "deploy-oci", *settings],  # noqa: S607 - likewise
         cwd=ROOT,
         env={**os.environ, "OCI_CONFIG_FILE": str(tmp_path / "none"), "PYTHONPATH": str(ROOT)},
         check=False,
