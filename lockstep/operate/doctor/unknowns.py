@@ -123,14 +123,13 @@ def questions(plan: Plan, findings: Sequence[Finding]) -> list[Check]:
 
 def _ask(unknown: Unknown, findings: Sequence[Finding], context: Context) -> Iterator[Finding]:
     names = names_of(context)
-    command = None
+    command = unknown.by_hand and filled(unknown.by_hand, names)
     if told := unknown.finding:
         outcome, says = _of_findings(told, findings, filled(told.about, names))
     elif unknown.read:
         outcome, says = _of_value(unknown.read, _looked(unknown.read, context, names))
     else:
         outcome, says = Outcome.BY_HAND, "it costs a change or a day, so it is left to you"
-        command = filled(unknown.by_hand or "", names)
     if outcome is Outcome.NOT_ASKED and unknown.first:
         says = f"{says}; first: {filled(unknown.first, names)}"
     yield Finding(check=unknown.id, subject=unknown.what, outcome=outcome, says=says, command=command)
@@ -221,10 +220,9 @@ def confirmed(earlier: Mapping[str, Confirmation], answers: Sequence[Finding], c
     """
     vault = context.plan.store(OciVault)
     regions = [f"aws {context.plan.lock.region}", *([f"oci {vault.region}"] if vault else [])]
-    real: dict[str, Confirmation] = {}
-    if any(name.startswith(("AWS_ENDPOINT_URL", OCI_ENDPOINT_VARIABLE)) for name in os.environ):
-        regions.append(ELSEWHERE)
-        real = {key: said for key, said in earlier.items() if ELSEWHERE not in said.regions}
+    elsewhere = any(name.startswith(("AWS_ENDPOINT_URL", OCI_ENDPOINT_VARIABLE)) for name in os.environ)
+    regions += [ELSEWHERE] * elsewhere
+    real = {key: said for key, said in earlier.items() if elsewhere and ELSEWHERE not in said.regions}
     made = partial(Confirmation, on=context.clock.now().date(), version=__version__, regions=regions)
     said = {a.check: a.says for a in answers if a.outcome in {Outcome.PASSED, Outcome.FAILED}}
     new = {key: made(answer="refuted" if says.startswith(REFUTED) else says) for key, says in said.items()}
