@@ -91,13 +91,9 @@ _OF_CONTENT = _names(SecretMalformedError, StoresDivergedError)
 
 
 class Reason(Struct, frozen=True, kw_only=True):
-    """Something that is the matter, as people and programs are told it.
+    """Something that is the matter; `next` is the command that helps, `place` the database, store or cloud.
 
-    Attributes:
-        verdict: What it makes of the credential.
-        place: The database, store or cloud; of a record that cannot be read the name of the error.
-        text: One sentence or two; programs know it as `meaning`.
-        next: The command that helps.
+    Where a record cannot be read, `place` is the name of the error.
     """
 
     kind: Kind
