@@ -1,9 +1,8 @@
 """The live page in headless Chromium: on a phone and on a desk, in light and in dark, and while a rotation runs."""
 
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from tests.support.chromium import Page
 from tests.support.fleet import MadeUp
 from tests.support.fleet import shown as served
 from tests.support.servers import require
+from tests.support.settling import until
 
 pytestmark = NEEDS_CHROMIUM
 WIDTHS = (390, 1280)
@@ -31,14 +31,6 @@ CREDENTIAL = "multi-cloud/app_user"
 def fleet() -> Iterator[str]:
     with served(MadeUp(60)) as url:
         yield url
-
-
-def until(true: Callable[[], object]) -> None:
-    """Wait."""
-    give_up = time.monotonic() + BOUND_SECONDS
-    while not true():
-        assert time.monotonic() < give_up
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -1,10 +1,9 @@
 """The client in the child of a fork, as gunicorn's `--preload` and multiprocessing make it."""
 
 import os
-import signal
 import threading
-import time
 from collections.abc import Callable
+from multiprocessing import get_context
 
 import pytest
 
@@ -16,21 +15,12 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 def in_child(work: Callable[[], int]) -> int:
     """What `work` gives in a child of a fork, which is ended if it hangs."""
-    pid = os.fork()
-    if not pid:
-        try:
-            os._exit(work())
-        finally:
-            os._exit(255)
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    raise AssertionError("the child hangs")
+    child = get_context("fork").Process(target=lambda: os._exit(work()))
+    child.start()
+    child.join(SECONDS)
+    child.kill()
+    assert child.exitcode is not None, "the child hangs"
+    return child.exitcode
 
 
 def test_a_child_reads_by_itself_while_threads_of_its_parent_read_and_hold_the_lock() -> None:

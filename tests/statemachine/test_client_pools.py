@@ -36,6 +36,7 @@ from lockstep.client import (
     psycopg_pool,
 )
 from tests.statemachine.conftest import Case
+from tests.support.settling import until
 
 OVERLAP_SECONDS = 600.0
 ROTATIONS = 4
@@ -96,13 +97,6 @@ class Queries:
         until(lambda: self.count > since + 50)
         assert self.errors == []
         return set(self.users)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def has_generation(client: CredentialClient, generation: object) -> bool:

@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from sandbox.emulators.databases.process import poll_until
+
 Shown = TypeVar("Shown")
 LOOKS = 5
 PAUSE_SECONDS = 0.2
-GIVE_UP_SECONDS = 60.0
+GIVE_UP_SECONDS = 90.0
 
 
 def settled(look: Callable[[], Shown]) -> Shown:
@@ -18,3 +20,8 @@ def settled(look: Callable[[], Shown]) -> Shown:
         time.sleep(PAUSE_SECONDS)
         seen.append(look())
     return seen[-1]
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    assert poll_until(lambda: bool(holds()), timeout_seconds=GIVE_UP_SECONDS)

@@ -170,17 +170,15 @@ def test_before_oci_is_deployed_what_it_makes_may_be_an_example(plan: Path) -> N
     assert shown.endswith("valid\n")
 
 
-@pytest.mark.parametrize(
-    ("region", "meant"), [("eu-central-9", "eu-central-"), ("us-gov-wets-1", "us-gov-west-1")]
-)
-def test_check_knows_the_regions_of_the_clouds(plan: Path, region: str, meant: str) -> None:
+def test_check_knows_the_regions_of_the_clouds(plan: Path) -> None:
+    region = "us-gov-wets-1"
     oci = plans.plan_document(PLAN["databases"], PLAN["credentials"], region=region, oci=plans.OciNames())
     oci["stores"][1]["region"] = "eu-frankfort-1"
     plan.write_text(json.dumps(oci))
     shown = run("check")
     assert shown.exit_code == 2
     for told in (
-        f"lock.region: AWS has no region {region} that this version knows; did you mean {meant}",
+        f"lock.region: AWS has no region {region} that this version knows; did you mean us-gov-west-1",
         f"stores[0].region: AWS has no region {region}",
         "stores[1].region: OCI has no region eu-frankfort-1 that this version knows; did you mean eu-frankfurt-1?",
     ):

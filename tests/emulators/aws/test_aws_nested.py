@@ -1,8 +1,7 @@
 """Tasks that start executions: what they send, what they answer, and which errors they have."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
@@ -11,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox
 from tests.emulators.aws.conftest import Runner, invoke
+from tests.support.settling import until
 
 CHILD = {
     "Look": {
@@ -51,14 +51,6 @@ def start(child: str, **arguments: object) -> dict[str, Any]:
         "Next": "Done",
     }
     return {"Start": task, "Done": {"Type": "Succeed"}, "Caught": {"Type": "Succeed"}}
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_start_that_awaits_the_end_answers_how_it_ended(run: Runner, child: str) -> None:
@@ -109,9 +101,9 @@ def test_one_name_with_one_input_joins_what_is_running(
         events = states.get_execution_history(executionArn=arn)["events"]
         return any(event["type"] == "TaskSubmitted" for event in events)
 
-    wait_for(has_begun)
+    until(has_begun)
     gate.set()
-    wait_for(lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING")
+    until(lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING")
     output = json.loads(states.describe_execution(executionArn=arn)["output"])
     assert output["Status"] == "SUCCEEDED"
     assert len(states.list_executions(stateMachineArn=child)["executions"]) == 1
@@ -125,7 +117,7 @@ def test_a_task_that_is_given_up_stops_what_it_awaits(
     assert run(states).output["Error"] == "States.Timeout"
     arn = child.replace(":stateMachine:", ":execution:") + ":one"
     client = aws.client("stepfunctions")
-    wait_for(lambda: client.describe_execution(executionArn=arn)["status"] == "ABORTED")
+    until(lambda: client.describe_execution(executionArn=arn)["status"] == "ABORTED")
     history = client.get_execution_history(executionArn=arn)["events"]
     assert history[-1]["type"] == "ExecutionAborted"
     gate.set()
