@@ -12,6 +12,7 @@ import pytest
 from sandbox.agent import settings_file
 from tests.agent.harness import app_user
 from tests.agent.test_hardships import SERVED
+from tests.support.programs import Ran, ran
 
 # The agent with a store of its own, whose value is another one at each read, and with a disk on which a write to the
 # file takes a second. The write with this number begins with a SIGTERM to its own process; the first read, with 0, with
@@ -45,7 +46,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-def _ended(folder: Path, write: int, *more: str) -> "subprocess.CompletedProcess[str]":
+def _ended(folder: Path, write: int, *more: str) -> Ran:
     kept: dict[str, Any] = {
         "token_file": f"{folder}/token",
         "listen": {"port": 0},
@@ -55,13 +56,7 @@ def _ended(folder: Path, write: int, *more: str) -> "subprocess.CompletedProcess
     (folder / "kept").mkdir()
     (folder / "kept" / "login.json").write_text("old\n")
     file = settings_file(folder, {**SERVED, **kept})
-    return subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", PROGRAM, str(write), "--config", str(file), *more],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return ran([sys.executable, "-c", PROGRAM, str(write), "--config", str(file), *more])
 
 
 @pytest.mark.parametrize(("more", "status"), [(["--once"], 3), ([], 0)], ids=["once", "serve"])

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from lockstep.protocol.errors import EnvironmentalError
 from sandbox.agent import command, settings_file
 from tests.agent.harness import NAME, FakeBootClock, FakeStore
 from tests.agent.process import until
+from tests.support.programs import ran
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVED = {"version": 1, "plan": str(ROOT / "lockstep.yaml"), "credentials": [NAME]}
@@ -164,11 +164,8 @@ def test_a_port_that_is_taken_is_told_in_a_line_and_status_2(tmp_path: Path) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         document = {**SERVED, "listen": {"port": port}, "token_file": f"{tmp_path}/token"}
-        done = subprocess.run(  # noqa: S603 - our own module
+        done = ran(
             command(settings_file(tmp_path, document)),
-            capture_output=True,
-            text=True,
-            check=False,
             env={**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
         )
     assert done.returncode == 2

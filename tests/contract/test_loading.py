@@ -9,6 +9,7 @@ import pytest
 
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import compile_plan, write_folder
+from tests.support.programs import ran
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = ROOT / "lockstep.yaml"
@@ -27,12 +28,10 @@ def _plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _loaded(program: str, plan: Path) -> set[str]:
     """The packages and modules that a new process has after a program."""
-    done = subprocess.run(  # noqa: S603 - our own interpreter
+    done = ran(
         [sys.executable, "-c", f"{program}; import sys; print(*sys.modules)"],
         cwd=ROOT,
         check=True,
-        capture_output=True,
-        text=True,
         env={**os.environ, "LOCKSTEP_PLAN": str(plan)},
     )
     loaded = set(done.stdout.split())

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,6 +19,7 @@ from lockstep.protocol.model import ROTATION_USER, CredentialValue, Engine, Logi
 from tests.contract.database_harness import DATABASE, FAMILY, POSTGRESQL, SQL_WORLDS, SqlHarness
 from tests.support.app_sessions import connect
 from tests.support.memory import make_plan
+from tests.support.programs import Ran, ran
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -52,21 +52,17 @@ class Live(SqlHarness):
         has_option = existing and self.needs_existing
         return provisioning(make_plan(), self.credential, self.server, existing=has_option)
 
-    def run_in_client(self, text: str) -> "subprocess.CompletedProcess[str]":
+    def run_in_client(self, text: str) -> Ran:
         """Run a script as a person does."""
         package, program, *options = self.client
         found = shutil.which(program)
         if found is None:
             pytest.skip(f"there is no {program}; Debian and Ubuntu: apt-get install {package}")
         password = self.sandbox.superuser_password
-        return subprocess.run(  # noqa: S603 - the client that was found
+        return ran(
             [found, *options, DATABASE],
             input=text,
             env={**os.environ, "MYSQL_PWD": password, "PGPASSWORD": password},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
         )
 
     def prepare(self, *, existing: bool = True) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.programs import ran
+
 ROOT = Path(__file__).parents[2]
 PLAN = ["-p", str(ROOT / "lockstep.yaml")]
 BROKEN_PIPE = 141
@@ -21,15 +23,11 @@ def environment(**more: str) -> dict[str, str]:
 
 def shell(line: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash, in which `$L` is the command and `$P` its plan; it never shows a traceback."""
-    done = subprocess.run(  # noqa: S603 - lines of these tests
-        ["bash", "-c", line],  # noqa: S607 - the bash on the path
+    done = ran(
+        ["bash", "-c", line],
         env=environment(L=f"{sys.executable} -m lockstep", P=" ".join(PLAN), **more),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
         errors="replace",
-        check=False,
-        timeout=300,
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert "Exception ignored" not in done.stderr, done.stderr

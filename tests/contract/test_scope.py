@@ -1,7 +1,6 @@
 """A call belongs to the invocation that began it, and is not sent when that has ended (protocol F9, F11)."""
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from lockstep.protocol.errors import DeadlineExceededError
 from lockstep.protocol.workers import at_the_same_time, one_after_the_other
 from lockstep.runtime.system import SystemClock
 from tests.proof.clock import JumpingClock
+from tests.support.programs import ran
 
 ROOT = Path(__file__).parents[2]
 BOUND_SECONDS = 30.0
@@ -135,14 +135,10 @@ print("it has returned")
 )
 def test_a_step_that_cannot_end_in_time_ends_its_process(stuck: str) -> None:
     began = time.monotonic()
-    ended = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
+    ended = ran(
         [sys.executable, "-c", STUCK.format(stuck=stuck)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=BOUND_SECONDS,
     )
     assert ended.returncode == EXIT_CODE
     assert ended.stdout == "buffered"

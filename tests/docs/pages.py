@@ -1,7 +1,6 @@
 """The Markdown pages of the repository."""
 
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,6 +9,8 @@ from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from tests.support.programs import ran
 
 ROOT = Path(__file__).resolve().parents[2]
 _ANCHOR = re.compile(r"[^\w\- ]")
@@ -32,11 +33,9 @@ class Block(NamedTuple):
 
 def repository_files(*patterns: str) -> list[Path]:
     """What git knows, or would take, of the repository."""
-    shown = subprocess.run(  # noqa: S603 - git, with patterns of the tests
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *patterns],  # noqa: S607
+    shown = ran(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *patterns],
         cwd=ROOT,
-        capture_output=True,
-        text=True,
         check=True,
     ).stdout
     return [file for name in sorted(set(shown.split("\0"))) if name and (file := ROOT / name).is_file()]

@@ -1,7 +1,6 @@
 """The site is built without a warning, from all pages, and asks no other host when it is read."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from lockstep import __version__
 from tests.docs.pages import ROOT, repository_files
+from tests.support.programs import Ran, ran
 
 LOADED = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b[^>]*\bhref=\"(?:https?:)?//"
@@ -16,19 +16,12 @@ LOADED = re.compile(
 """What a browser would fetch from another host."""
 
 
-def build(docs: Path, out: Path) -> "subprocess.CompletedProcess[str]":
+def build(docs: Path, out: Path) -> Ran:
     """Build a site, as `make docs` does."""
     recipe = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "-m sphinx" in line)
     words = recipe.split()[1:]
     places = {"docs": str(docs), "build/site": str(out), "build/doctrees": str(out / ".doctrees")}
-    return subprocess.run(  # noqa: S603 - the recipe of the Makefile
-        [sys.executable, *(places.get(word, word) for word in words)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    return ran([sys.executable, *(places.get(word, word) for word in words)], cwd=ROOT)
 
 
 @pytest.fixture(scope="module")

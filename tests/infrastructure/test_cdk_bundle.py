@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from lockstep.plan.file import PlanProblemsError, load_plan
 from sandbox.emulators.aws.lambda_host import LambdaHost
 from sandbox.emulators.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from tests.infrastructure.cdk_case import PLAN, hollow_bundle, shape, synthesise
+from tests.support.programs import ran
 
 
 @pytest.fixture(scope="module", name="out")
@@ -30,11 +30,10 @@ def _out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (found,) = json.loads((folder / "lockstep.assets.json").read_text())["dockerImages"].values()
     out = tmp_path_factory.mktemp("bundle") / "aws"
     command = ["-m", "cdk.bundle", "aws", "--plan", found["source"]["dockerBuildArgs"]["PLAN"]]
-    subprocess.run(  # noqa: S603 - our own interpreter
+    ran(
         [sys.executable, *command, "--out", str(out)],
         cwd=folder / found["source"]["directory"],
         check=True,
-        capture_output=True,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
     return out
@@ -88,12 +87,7 @@ def test_the_build_fails_if_a_module_is_missing(content: Path, tmp_path: Path) -
         shutil.copytree(content, copy)
         (shutil.rmtree if (copy / missing).is_dir() else os.unlink)(copy / missing)
         # What the build does at its end.
-        done = subprocess.run(  # noqa: S603 - our own interpreter
-            [sys.executable, "-I", "-S", "-B", str(ROOT / "cdk/trim.py"), "check", "aws", str(copy)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        done = ran([sys.executable, "-I", "-S", "-B", str(ROOT / "cdk/trim.py"), "check", "aws", str(copy)])
         assert done.returncode == (1 if complaint else 0), missing
         assert complaint in done.stdout + done.stderr
 
@@ -143,11 +137,8 @@ def test_a_library_without_its_symbols_is_as_before(tmp_path: Path) -> None:
     trim.strip(copy)
     assert copy.read_bytes() == once
     program = "import _hashlib; print(_hashlib.__file__, _hashlib.new('sha256', b'').hexdigest())"
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {program}"],
-        check=True,
-        capture_output=True,
-        text=True,
+    done = ran(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {program}"], check=True
     )
     assert done.stdout.split() == [str(copy), hashlib.sha256(b"").hexdigest()]
     text = tmp_path / "text.so"

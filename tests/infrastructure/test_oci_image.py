@@ -26,6 +26,7 @@ from sandbox import plans
 from sandbox.emulators.oci.identity import new_private_key
 from sandbox.fn import FunctionProcess, running_function
 from tests.infrastructure.cdk_case import PLAN
+from tests.support.programs import ran
 
 CA_FILE = ROOT / PLAN.parent / "ca/example.pem"
 
@@ -58,11 +59,10 @@ def _out(context: Path) -> Path:
     out = context.parent / "bundle"
     (command,) = [rest for rest in _all("RUN") if "cdk.bundle" in rest]
     words = command.partition(" --plan")[0].split()[1:]
-    subprocess.run(  # noqa: S603 - our own interpreter
+    ran(
         [sys.executable, *words, "--plan", str(PLAN_IN_CONTEXT), "--out", str(out)],
         cwd=context,
         check=True,
-        capture_output=True,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
     return out

@@ -1,7 +1,6 @@
 """What the Terraform configuration makes of a plan: its secrets, its functions, its alarms, and what it refuses."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +36,7 @@ from tests.infrastructure.terraform.case import (
     run_tool,
     with_image,
 )
+from tests.support.programs import ran
 from tests.support.standby import standby_minutes
 
 KEPT = {"oci_kms_vault", "oci_kms_key", "oci_vault_secret", "oci_objectstorage_bucket"}
@@ -493,7 +493,7 @@ def test_checkov_finds_nothing_without_skips() -> None:
     options = ["--framework", "terraform", "secrets", "--output", "json", "--skip-download"]
     # Its exit code does not tell one resource from another: what has failed is compared below.
     softly = {NOT_EVALUATED, *(found.partition(" ")[0] for found in OF_THE_ISSUER)}
-    done = subprocess.run(  # noqa: S603 - the tool of our own venv
+    done = ran(
         [
             TOOLS / "checkov",
             "--directory",
@@ -503,10 +503,6 @@ def test_checkov_finds_nothing_without_skips() -> None:
             ",".join(sorted(softly)),
         ],
         cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=900,
     )
     reports = json.loads(done.stdout)
     failed, passed = set[str](), set[str]()

@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from cdk.standby import FUNCTION, SCHEDULE, STANDBY, Losses
 from tests.infrastructure.terraform.case import IMAGE, ROOT, Document, plan_document
+from tests.support.programs import ran
 
 COMMAND = "make deploy-oci"
 
@@ -59,13 +59,10 @@ def test_it_is_refused_before_anything_is_done(tmp_path: Path, words: list[str])
     plan = tmp_path / "production.yaml"
     plan.write_text(json.dumps(plan_document()).replace("example.com", "internal"))
     settings = [f"TERRAFORM={terraform}", f"PLAN={plan}", *words]
-    done = subprocess.run(  # noqa: S603 - make, whose set-up is left out
-        ["make", "--silent", "--old-file=deploy-setup", "deploy-oci", *settings],  # noqa: S607 - likewise
+    done = ran(
+        ["make", "--silent", "--old-file=deploy-setup", "deploy-oci", *settings],
         cwd=ROOT,
         env={**os.environ, "OCI_CONFIG_FILE": str(tmp_path / "none"), "PYTHONPATH": str(ROOT)},
-        check=False,
-        capture_output=True,
-        text=True,
     )
     assert done.returncode == 2
     assert log.read_text().split() == ["init", "plan", "show"], done.stderr

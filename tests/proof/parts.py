@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import os
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from tests.proof.planting import Bug
 from tests.proof.runners import RunnerName
 from tests.proof.schedules import schedule_of
 from tests.proof.thirty_days import live
+from tests.support.programs import ran
 from tests.tiers import PROOF_TIER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,14 +180,7 @@ def second_tier(part: str, *, minutes: float) -> Found:
 
 def _command(part: str, arguments: Sequence[str], *, prefix: str = "", **environment: str) -> Found:
     """Another command of the proof, whose figures are the last line of JSON that it prints."""
-    done = subprocess.run(  # noqa: S603 - our own modules
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **environment}, timeout=None)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     holds = done.returncode == 0 and bool(lines)
     said = json.loads(lines[-1]) if lines else {}

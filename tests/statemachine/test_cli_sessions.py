@@ -14,6 +14,7 @@ from sandbox.plans import DBNAME
 from tests.statemachine.conftest import Case
 from tests.statemachine.conftest import lockstep as run
 from tests.support.app_sessions import connect
+from tests.support.programs import Ran, ran
 
 
 def found(case: Case) -> dict[str, Any]:
@@ -94,21 +95,17 @@ app(sys.argv[1:])
 """
 
 
-def emergency(case: Case, answer: str | None, *words: str) -> "subprocess.CompletedProcess[str]":
+def emergency(case: Case, answer: str | None, *words: str) -> Ran:
     """Order one, at a terminal where there is somebody to answer."""
     asked = ["revoke", case.credential.id, *words]
     ours, theirs = pty.openpty()
     try:
         if answer is not None:
             os.write(ours, answer.encode())
-        return subprocess.run(  # noqa: S603 - our own interpreter and program
+        return ran(
             [sys.executable, "-c", EMERGENCY, *asked],
             env={**os.environ, "LOCKSTEP_STATE_MACHINE_ARN": case.world.machine_arn},
             stdin=subprocess.DEVNULL if answer is None else theirs,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
         )
     finally:
         os.close(ours)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from tests.agent.languages.harness import (
 )
 from tests.agent.process import until
 from tests.contract.test_poolers import running
+from tests.support.programs import ran
 
 HERE = Path(__file__).parent
 POOLER = "pgbouncer, auth_query, session"
@@ -39,7 +39,6 @@ FRESH = ["fresh-orders", "fresh-ledger"]
 WAYS = [*FRESH, "pool-orders", "pool-ledger"]
 NODE_POOLS = ["pg-pool", "mysql2-pool"]
 NODE_WAYS = ["pg-login", "mysql2-login", *NODE_POOLS]
-BUILD_SECONDS = 900
 
 
 @dataclass(frozen=True)
@@ -121,14 +120,7 @@ def _example(language: str) -> str:
 
 
 def _run(*command: str | Path, environment: dict[str, str] = {}) -> None:  # noqa: B006 - it is only read
-    done = subprocess.run(  # noqa: S603 - a compiler of this machine
-        [str(word) for word in command],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=BUILD_SECONDS,
-        check=False,
-    )
+    done = ran(command, env={**os.environ, **environment})
     assert done.returncode == 0, done.stdout + done.stderr
 
 

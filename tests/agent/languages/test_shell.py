@@ -14,6 +14,7 @@ from tests.agent.languages.harness import (
     require,
 )
 from tests.agent.process import until
+from tests.support.programs import Ran, ran
 
 COMMAND = ("sh", Path(__file__).with_name("shell_application.sh"), RECIPES / "shell")
 WAYS = ("psql", "mariadb")
@@ -23,14 +24,8 @@ QUERIES = (
 )
 
 
-def _ran(machine: Machine, name: str, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(  # noqa: S603 - a file of ours
-        ["/bin/sh", str(RECIPES / "shell" / name), *words],
-        env={**machine.environment, **more},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _ran(machine: Machine, name: str, *words: str, **more: str) -> Ran:
+    return ran(["/bin/sh", str(RECIPES / "shell" / name), *words], env={**machine.environment, **more})
 
 
 def test_a_script_goes_on_after_a_refused_login(unaware_machine: Machine) -> None:

@@ -1,7 +1,6 @@
 """Lockstep's Terraform configuration with a plan and variables, evaluated by the real Terraform without a provider."""
 
 import json
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from lockstep.protocol.model import Engine
 from sandbox import plans
 from sandbox.emulators.oci import Grant
 from tests.infrastructure.terraform import plain
+from tests.support.programs import ran
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIGURATION = ROOT / "oci_fn/terraform"
@@ -241,14 +241,10 @@ def run_tool(command: str, argument: object = None, *, folder: Path = CONFIGURAT
     with TemporaryDirectory() as place:
         answer = Path(place) / "answer.json"
         asked = {"folder": str(folder), "answer": str(answer), "command": command, "argument": argument}
-        done = subprocess.run(  # noqa: S603 - our own program
+        done = ran(
             [str(TOOLS / "python"), "-m", "tests.infrastructure.terraform.tool"],
             cwd=ROOT,
             input=json.dumps(asked),
-            text=True,
-            check=False,
-            capture_output=True,
-            timeout=900,
         )
         assert done.returncode == 0, done.stderr
         return json.loads(answer.read_text())
