@@ -97,6 +97,11 @@ class Machine:
             "OCI_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH": self.token("account", POD),
         }
 
+    def proxy(self) -> dict[str, str]:
+        """One that answers whatever is asked."""
+        self.is_silent = False
+        return {"http_proxy": os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"], "no_proxy": ""}
+
     def act(self, cloud: str, act: str, number: str) -> None:
         """What may happen to an identity in either cloud."""
         file = self.home / HOME[cloud]
@@ -217,6 +222,7 @@ REFUSED: Mapping[str, tuple[str, Callable[[Machine], object], str]] = {
     "no token": ("function", lambda m: (m.home / "resource.token").unlink(), "FileNotFoundError"),
     "an unknown type": ("unknown", lambda _: None, "InvalidConfig"),
     "nothing": ("", lambda _: None, "no-identity"),
+    "nothing, behind a proxy": ("proxy", lambda _: None, "no-identity"),
 }
 
 
