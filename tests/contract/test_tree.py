@@ -1,11 +1,12 @@
 """What a fresh process imports, and what no committed file may name."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.programs import ran
 
 ROOT = Path(__file__).parents[2]
 DRIVERS = {"boto3", "botocore", "oci", "pymysql", "pg8000", "fdk"}
@@ -17,10 +18,7 @@ STEPS = ", ".join(f"functions.{step}.step" for step in ("generate", "apply_db", 
 def test_importing_them_loads_no_driver_and_no_sdk(modules: str, foreign: set[str]) -> None:
     """An application has only the driver and the SDK that it uses, and a step only what it asks for."""
     program = f"import sys, {modules}; print(*({DRIVERS | foreign!r} & sys.modules.keys()))"
-    loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
-    )
-    assert loaded.stdout.split() == []
+    assert ran([sys.executable, "-c", program], cwd=ROOT, check=True).stdout.split() == []
 
 
 # Written in pieces, so that this file does not break its own rule.
@@ -34,16 +32,10 @@ PLACES = [rf"(?<!\w)/{name}/" for name in ("work", "root", "tmp/bash_jobs")]
 
 
 def test_no_committed_file_names_a_package_registry_or_a_folder_of_one_machine() -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"],  # noqa: S607 - the git on the path
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-        timeout=300,
-    )
+    listed = ran(["git", "ls-files", "-z"], cwd=ROOT)
     if listed.returncode:
         pytest.skip("not a git checkout")
     words = re.compile("|".join([*REGISTRIES, *PLACES]))
-    files = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
     texts = {path: path.read_bytes().decode("utf-8", "ignore") for path in files if path.is_file()}
     assert [f"{path}: {match[0]}" for path, text in texts.items() for match in words.finditer(text)] == []

@@ -191,14 +191,14 @@ class Application:
         self.ways: defaultdict[str, Way] = defaultdict(Way)
         self._process = process
         self._stderr = stderr
-        self._said: list[str] = []
+        self.said: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout
         for line in self._process.stdout:
-            self._said.append(line)
+            self.said.append(line)
             name, outcome, text = [*line.rstrip("\n").split(" ", 2), "", ""][:3]
             way = self.ways[name]
             if outcome != "ok":
@@ -217,11 +217,6 @@ class Application:
     def stderr(self) -> str:
         """What it has written there."""
         return self._stderr.read_text()
-
-    @property
-    def everything(self) -> str:
-        """What it has written anywhere."""
-        return "".join(self._said) + self.stderr
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -375,5 +370,5 @@ def _no_password_shown(machine: Machine, application: Application) -> Iterator[s
         looker.join(BOUND_SECONDS)
     assert passwords
     assert shown == set()
-    for text in (application.everything, machine.agent.log.read_text()):
+    for text in (*application.said, application.stderr, machine.agent.log.read_text()):
         assert not any(password in text for password in passwords)
