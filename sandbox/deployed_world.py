@@ -278,9 +278,7 @@ def make_accounts(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSan
     for name, login in rotation_users.items():
         make_database(servers[name])
         client.create_secret(
-            Name=plans.admin_secret(name),
-            SecretString=login_text(login),
-            KmsKeyId=encryption_key(aws),
+            Name=plans.admin_secret(name), SecretString=login_text(login), KmsKeyId=encryption_key(aws)
         )
     for secret in wanted(plan):
         if secret.kind not in ROTATED:

@@ -368,10 +368,7 @@ def _fill_oci(
 
 
 def _import_login(
-    credential: Credential,
-    servers: Mapping[str, DatabaseServer],
-    client: Client,
-    oci: OciSandbox | None,
+    credential: Credential, servers: Mapping[str, DatabaseServer], client: Client, oci: OciSandbox | None
 ) -> None:
     """Give a credential a login, in its databases and in its stores."""
     # A password as a person chooses it: it meets the usual policy of every server.

@@ -7,14 +7,7 @@ from typing import Any
 
 from sandbox.emulators.aws import Execution
 
-CALLS = (
-    "Generate",
-    "ApplyDb",
-    "UpdateSecrets",
-    "RevokeDb",
-    "Audit",
-    "ReleaseLock",
-)
+CALLS = ("Generate", "ApplyDb", "UpdateSecrets", "RevokeDb", "Audit", "ReleaseLock")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,10 +58,6 @@ class Calls:
             peaks[service] = max(peaks[service], number)
         ordered = sorted((totals + in_oci).items(), key=lambda found: (found[0] != WRITES, -found[1]))
         return {
-            service: Rates(
-                calls=number,
-                a_second=round(number / seconds, 1),
-                peak=peaks.get(service),
-            )
+            service: Rates(calls=number, a_second=round(number / seconds, 1), peak=peaks.get(service))
             for service, number in ordered
         }

@@ -17,12 +17,7 @@ from sandbox.emulators.databases import (
     PgserverServer,
     PostgresServer,
 )
-from sandbox.emulators.databases.replicas import (
-    BINARY_LOG,
-    MariaDbReplica,
-    MySqlReplica,
-    PostgresReplica,
-)
+from sandbox.emulators.databases.replicas import BINARY_LOG, MariaDbReplica, MySqlReplica, PostgresReplica
 from tests.contract.database_harness import (
     DATABASE,
     MAX_REFUSALS,

@@ -155,8 +155,7 @@ def audit(person: Person) -> None:
 def fleet_plan(person: Person) -> Path:
     """A plan of one credential that nobody else has."""
     document = plans.plan_document(
-        [plans.database("orders", Engine.MYSQL)],
-        [plans.credential("fleet/a", "orders")],
+        [plans.database("orders", Engine.MYSQL)], [plans.credential("fleet/a", "orders")]
     )
     file = person.tmp_path / "fleet.yaml"
     file.write_text(json.dumps(document))

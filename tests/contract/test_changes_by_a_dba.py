@@ -27,15 +27,7 @@ from lockstep.protocol.errors import (
     UnsupportedServerError,
 )
 from lockstep.protocol.model import ClaimKind, Engine, Login
-from tests.contract.database_harness import (
-    ADMIN,
-    FAMILY,
-    MARIADB,
-    MAX_REFUSALS,
-    MYSQL,
-    SqlHarness,
-    fails,
-)
+from tests.contract.database_harness import ADMIN, FAMILY, MARIADB, MAX_REFUSALS, MYSQL, SqlHarness, fails
 from tests.contract.database_world import STEADY, World
 from tests.support.world import orders, rotate_again
 

@@ -134,10 +134,7 @@ def test_a_domain_that_cannot_read_the_keys_of_aws_refuses(world: Federated) -> 
 def test_a_principal_of_another_function_may_do_only_its_own(world: Federated) -> None:
     assert secrets(world, world.from_aws(GENERATE)) == []
     # OCI says of what one may not see that it is not there.
-    assert refusal(world, world.from_aws(AUDIT)) == (
-        "StoreRejectedError",
-        "StoreRejectedError",
-    )
+    assert refusal(world, world.from_aws(AUDIT)) == ("StoreRejectedError", "StoreRejectedError")
 
 
 def test_what_keeps_aws_from_making_a_token_is_named(world: Federated) -> None:

@@ -14,15 +14,7 @@ from lockstep.protocol.messages import RunInput
 from lockstep.protocol.schedule import cloud_of, run_key
 from sandbox.emulators.aws import AwsSandbox, Execution
 from tests.support.aws import Clock
-from tests.support.fleet_machine import (
-    MINUTE,
-    NOW,
-    REPORTS,
-    SECRET_OF_A_CAUSE,
-    TICK,
-    TIME,
-    Fleet,
-)
+from tests.support.fleet_machine import MINUTE, NOW, REPORTS, SECRET_OF_A_CAUSE, TICK, TIME, Fleet
 
 LATEST = (deadlines.LAST_START - START_POLICY.longest).total_seconds()
 """So many seconds after its trigger a rotation is begun at the latest."""
@@ -254,11 +246,7 @@ def test_a_start_that_is_throttled_is_tried_again_and_fails_its_item_in_time(fle
 
 @pytest.mark.parametrize(
     ("published", "error"),
-    [
-        (None, "States.ItemReaderFailed"),
-        ("[", "States.ItemReaderFailed"),
-        ("[]", "InvalidRequestError"),
-    ],
+    [(None, "States.ItemReaderFailed"), ("[", "States.ItemReaderFailed"), ("[]", "InvalidRequestError")],
 )
 def test_a_list_that_cannot_be_read_or_is_empty_fails_the_shard(
     fleet: Fleet, published: str | None, error: str

@@ -154,10 +154,7 @@ INCIDENTS = {
     "an emergency": Incident(
         happens=lambda case: case.order(Revoke(lift_pause=False)), kinds=(Kind.EMERGENCY,)
     ),
-    "overdue": Incident(
-        happens=overdue,
-        kinds=(Kind.OVERDUE,),
-    ),
+    "overdue": Incident(happens=overdue, kinds=(Kind.OVERDUE,)),
     "a secret was edited": Incident(happens=edited, kinds=(Kind.OUT_OF_SYNC,)),
     "a secret was emptied": Incident(
         happens=lambda case: case.edit_secret('{"placeholder": true}'), kinds=(Kind.OUT_OF_SYNC,)

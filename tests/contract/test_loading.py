@@ -55,13 +55,7 @@ OF_PEOPLE = {
     "lockstep.client",
 }
 """What no step uses."""
-OF_PLANS = {
-    "pydantic",
-    "ruamel.yaml",
-    "durationpy",
-    "lockstep.plan.model",
-    "lockstep.operate.login_import",
-}
+OF_PLANS = {"pydantic", "ruamel.yaml", "durationpy", "lockstep.plan.model", "lockstep.operate.login_import"}
 """What reads and changes a plan file."""
 
 

@@ -31,12 +31,7 @@ from lockstep.protocol.ports import EditableSecret
 from lockstep.stores.contents import encode_app_user
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
-from tests.contract.aws_fixtures import (
-    TABLE,
-    DynamoDbHarness,
-    SecretsManagerHarness,
-    aws_store,
-)
+from tests.contract.aws_fixtures import TABLE, DynamoDbHarness, SecretsManagerHarness, aws_store
 from tests.contract.harness import CREDENTIAL, StoreHarness
 from tests.contract.oci_fixtures import VaultRingHarness, oci_store
 from tests.support.memory import FakeClock, MemoryAuditLog, MemoryDatabase, MemorySigner

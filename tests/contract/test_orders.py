@@ -13,11 +13,7 @@ from lockstep.audit.append import Chain, Operator, OrderResult, give
 from lockstep.audit.verify import verify
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.protocol.errors import (
-    AuditLogUnreachableError,
-    LockTableUnreachableError,
-    OrderRefusedError,
-)
+from lockstep.protocol.errors import AuditLogUnreachableError, LockTableUnreachableError, OrderRefusedError
 from lockstep.protocol.orders import (
     Account,
     Activate,

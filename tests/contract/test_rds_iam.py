@@ -98,10 +98,7 @@ def test_the_rotation_user_rotates_with_tokens_of_who_may_connect(world: SqlHarn
 @pytest.mark.parametrize("keys", [KEYS, STRANGER])
 @pytest.mark.parametrize(
     ("host", "port"),
-    [
-        ("orders.abc123.eu-west-1.rds.amazonaws.com", 3306),
-        ("Orders.ABC123.eu-west-1.rds.amazonaws.com", 443),
-    ],
+    [("orders.abc123.eu-west-1.rds.amazonaws.com", 3306), ("Orders.ABC123.eu-west-1.rds.amazonaws.com", 443)],
 )
 def test_a_token_is_the_one_that_the_sdk_makes(keys: AwsKeys, host: str, port: int) -> None:
     admin = AdminIam(username="lockstep_rotator", region="eu-west-1")

@@ -25,15 +25,7 @@ from tests.contract.oci_fixtures import (
     sandbox_vault,
 )
 from tests.support.fence import fence_held
-from tests.support.ring_world import (
-    TAKEN_OVER,
-    RingWorld,
-    advance,
-    attempt,
-    emulated_ring,
-    ring_world,
-    value,
-)
+from tests.support.ring_world import TAKEN_OVER, RingWorld, advance, attempt, emulated_ring, ring_world, value
 
 
 @pytest.fixture
@@ -64,9 +56,7 @@ def test_slots_take_turns_and_the_serving_slot_is_never_written(four: VaultRingH
     assert seen == [3, 2, 1, 0, 3, 2, 1, 0, 3]
 
 
-def test_an_existing_login_stays_readable_until_every_slot_was_used(
-    four: VaultRingHarness,
-) -> None:
+def test_an_existing_login_stays_readable_until_every_slot_was_used(four: VaultRingHarness) -> None:
     four.edit("app_user", json.dumps({"username": "app", "password": "before"}))
     advance(four, 1, 2, 3, 4)
     assert four.store.read_generation(0) == CredentialValue(0, Login("app", SecretStr("before")))

@@ -13,10 +13,7 @@ from lockstep.aws.clients import aws_credentials
 from lockstep.oci.clients import OciIdentity
 from lockstep.plan.compiled import AccessKey
 from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts
-from lockstep.protocol.errors import (
-    DatabaseUnreachableError,
-    StoreUnreachableError,
-)
+from lockstep.protocol.errors import DatabaseUnreachableError, StoreUnreachableError
 from lockstep.protocol.model import Login, SecretStr
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime import identity

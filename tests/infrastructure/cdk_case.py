@@ -121,11 +121,7 @@ _KINDS = {
     "AWS::StepFunctions::StateMachineAlias": ("Name", "states:{place}:stateMachine:{stack}:{name}"),
 }
 """The property that is the name of a resource, and its ARN."""
-_REF_IS_ARN = (
-    "AWS::SNS::Topic",
-    "AWS::StepFunctions::StateMachine",
-    "AWS::StepFunctions::StateMachineAlias",
-)
+_REF_IS_ARN = ("AWS::SNS::Topic", "AWS::StepFunctions::StateMachine", "AWS::StepFunctions::StateMachineAlias")
 _SHORT = [
     (re.compile(rf"arn:aws:{pattern}"), word)
     for pattern, word in (
@@ -320,10 +316,7 @@ def _made(deployment: Deployment) -> Synthesised:
     folder = Path(_folders[-1].name)
     template = app.synthesise(deployment, folder)
     return Synthesised(
-        folder=folder,
-        template=template,
-        stack=deployment.settings.stack,
-        region=deployment.plan.lock.region,
+        folder=folder, template=template, stack=deployment.settings.stack, region=deployment.plan.lock.region
     )
 
 

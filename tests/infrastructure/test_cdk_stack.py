@@ -329,12 +329,7 @@ def test_a_stack_that_adopts_everything_makes_none_of_it_and_uses_it() -> None:
 
 @pytest.mark.parametrize(
     ("names", "gone"),
-    [
-        (["lockstep"], {TABLE}),
-        (LOGS, {LOG}),
-        ([AUDIT], set()),
-        (["alias/lockstep-audit"], set()),
-    ],
+    [(["lockstep"], {TABLE}), (LOGS, {LOG}), ([AUDIT], set()), (["alias/lockstep-audit"], set())],
 )
 def test_what_is_named_is_not_made_and_all_that_is_left_is_as_it_was(
     names: list[str], gone: set[str]

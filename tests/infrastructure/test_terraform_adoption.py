@@ -71,8 +71,7 @@ def uses(deployment: Deployment, variables: Document) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("kind", "variable"),
-    [("oci_identity_compartment", "compartment_ocid"), ("oci_kms_vault", "vault_ocid")],
+    ("kind", "variable"), [("oci_identity_compartment", "compartment_ocid"), ("oci_kms_vault", "vault_ocid")]
 )
 def test_one_is_adopted_and_the_rest_is_made(kind: str, variable: str, estate: Stack) -> None:
     before, adopting = estate.apply(), {variable: EVERYTHING[variable]}

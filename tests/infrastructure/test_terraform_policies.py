@@ -28,10 +28,7 @@ from tests.infrastructure.terraform.case import (
     sessions,
     with_image,
 )
-from tests.infrastructure.terraform.world import (
-    WORK,
-    running_world,
-)
+from tests.infrastructure.terraform.world import WORK, running_world
 
 pytestmark = needs_tools
 

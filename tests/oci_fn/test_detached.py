@@ -30,11 +30,7 @@ def _deployed(estate: Estate) -> Iterator[FunctionProcess]:
             "invokeEndpoint": oci.endpoint,
         }
     ]
-    there = {
-        **estate.function_environment,
-        FUNCTION_VARIABLE: FUNCTION_ID,
-        REGION_VARIABLE: "eu-frankfurt-1",
-    }
+    there = {**estate.function_environment, FUNCTION_VARIABLE: FUNCTION_ID, REGION_VARIABLE: "eu-frankfurt-1"}
     with running_function(there) as called, running_function(there) as another:
         oci.functions.code[FUNCTION_ID] = partial(another.invoked, seconds=SECONDS)
         yield called

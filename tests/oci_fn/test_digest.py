@@ -111,10 +111,7 @@ def test_without_its_key_there_is_no_digest_and_the_log_names_the_error(
     ("problems", "confirms", "status"), [([], True, 200), (["chain x is gone"], True, 502), ([], False, 502)]
 )
 def test_a_problem_and_the_silence_of_the_other_cloud_are_failures(
-    problems: list[str],
-    confirms: bool,  # noqa: FBT001 - a case
-    status: int,
-    caplog: pytest.LogCaptureFixture,
+    problems: list[str], status: int, caplog: pytest.LogCaptureFixture, *, confirms: bool
 ) -> None:
     made = Made(stream="oci", hour="2026-11-29T19", chains=7, problems=problems, confirms=confirms, unread="")
     deadline = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()

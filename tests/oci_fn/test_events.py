@@ -140,12 +140,7 @@ def test_a_failed_run_is_told_with_the_name_of_its_error(
     [of_aws], [of_oci] = estate.events.on_bus(), estate.events.on_topic()
     for event, runner, trigger in ((of_aws, "aws", "manual"), (of_oci, "oci", "test")):
         assert event["type"] == f"{PREFIX}failed"
-        expected = {
-            "runner": runner,
-            "trigger": trigger,
-            "status": "failed",
-            "error": "DatabaseBlockedError",
-        }
+        expected = {"runner": runner, "trigger": trigger, "status": "failed", "error": "DatabaseBlockedError"}
         assert event["data"] | expected == event["data"]
 
 

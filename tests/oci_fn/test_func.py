@@ -186,10 +186,7 @@ def test_a_published_plan_is_verified_before_a_credential_is_rotated(
     estate.oci.identity.permit("lockstep-function", "OBJECT_READ", resource=place.bucket)
     clients = sandbox_clients(estate.oci)
     own = ObjectStorageFolder(
-        clients,
-        namespace=place.namespace,
-        bucket=place.bucket,
-        folder=folder_of(place.digest),
+        clients, namespace=place.namespace, bucket=place.bucket, folder=folder_of(place.digest)
     )
     write_plan(own, published, published.files, clock=SystemClock(), done=lambda _: None)
     environment = {**estate.function_environment, PLAN_VARIABLE: str(place)}

@@ -35,13 +35,7 @@ from lockstep.protocol.errors import (
     PreviousCredentialAcceptedError,
     RetryableError,
 )
-from lockstep.protocol.messages import (
-    BaseRefused,
-    RevocationCheck,
-    RevocationResult,
-    RevokeRequest,
-    Staged,
-)
+from lockstep.protocol.messages import BaseRefused, RevocationCheck, RevocationResult, RevokeRequest, Staged
 from lockstep.protocol.model import Claim, ClaimKind, LockRecord, Release, StoreVersions
 from lockstep.stores import contents, credential
 from lockstep.stores.credential import CredentialSecret, Ports, Stores
@@ -49,19 +43,7 @@ from oci_fn import sequence
 from tests.proof import model_ports, model_world
 from tests.proof.model_bounds import MARIADB, POSTGRESQL, Budget
 from tests.proof.model_ports import ModelDatabase, ModelStore
-from tests.proof.planting import (
-    PLANTED,
-    Behind,
-    Bug,
-    Faults,
-    Foreign,
-    Model,
-    Patch,
-    Races,
-    around,
-    bug,
-    put,
-)
+from tests.proof.planting import PLANTED, Behind, Bug, Faults, Foreign, Model, Patch, Races, around, bug, put
 from tests.support.memory_database import MemoryDatabase
 from tests.support.memory_lock import MemoryLock
 from tests.support.memory_store import KINDS, MemoryStore
@@ -219,11 +201,7 @@ def blocked_database_asked(_original: Foreign, *_: Foreign) -> None:
 _BESIDES = "the claim that a value names: what another claim has staged is not taken"
 
 
-@bug(
-    "C3",
-    over=(decide, "next_generation"),
-    model=Model(None, LOST_RECORD, POSTGRESQL, instead=_BESIDES),
-)
+@bug("C3", over=(decide, "next_generation"), model=Model(None, LOST_RECORD, POSTGRESQL, instead=_BESIDES))
 def named_without_a_look(_original: Foreign, record: LockRecord, _served: Foreign) -> int:
     """A generation is named without a look at what the stores serve."""
     return record.highest_generation + 1

@@ -20,14 +20,7 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.orders import Pause, Resume
 from tests.support.audit_story import AuditStory
 from tests.support.memory import MemorySigner
-from tests.support.world import (
-    Killed,
-    activates,
-    at_every_boundary,
-    loses_the_lock_table,
-    quiet,
-    undisturbed,
-)
+from tests.support.world import Killed, activates, at_every_boundary, loses_the_lock_table, quiet, undisturbed
 
 HALF_INTERVAL, STREAMS = 600, ("aws", "oci")
 ERRORS = (

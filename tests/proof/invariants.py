@@ -147,11 +147,7 @@ def in_flight_write_ahead(now: Snapshot[Value], when: str) -> None:
 
 
 def promoted_is_proven(
-    before: Snapshot[Value],
-    now: Snapshot[Value],
-    when: str,
-    *,
-    is_proven: Callable[[str, Value], bool],
+    before: Snapshot[Value], now: Snapshot[Value], when: str, *, is_proven: Callable[[str, Value], bool]
 ) -> None:
     """A store begins to serve a value only after every database was seen to accept it (protocol I3)."""
     for store, value in now.serves.items():

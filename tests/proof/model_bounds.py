@@ -109,6 +109,6 @@ KNOWN = {
     "a twin of UpdateSecrets that has read an edit, and then the fence, writes over it when its run is done": (
         "I5",
         Bound(Budget(terms=1, twins=1, edits=1), POSTGRESQL),
-    ),
+    )
 }
 """What the protocol does not keep, and the invariant that breaks. The full bounds fail if it is not found."""

@@ -132,9 +132,7 @@ def _confirmed() -> Verifier:
     return world.verifier()
 
 
-def test_the_end_says_what_happened_what_was_proven_and_where_to_look(
-    confirmed: Verifier,
-) -> None:
+def test_the_end_says_what_happened_what_was_proven_and_where_to_look(confirmed: Verifier) -> None:
     story, applications = end()
     found = figures(
         story, applications, confirmed, [Verification(stream="aws")], seconds=120.3, runner_keys=0

@@ -18,12 +18,7 @@ from lockstep.client import (
     connect_pymysql,
 )
 from tests.statemachine.conftest import Case
-from tests.statemachine.test_client_pools import (
-    WHO,
-    ca_file,
-    client_of,
-    django_connections,
-)
+from tests.statemachine.test_client_pools import WHO, ca_file, client_of, django_connections
 from tests.support.client_page import adapted, examples
 
 

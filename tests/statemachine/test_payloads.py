@@ -194,8 +194,9 @@ def test_a_search_is_asked_for_as_generate_wants_it(
 def test_what_is_staged_is_applied_and_promoted_as_generate_says(
     beside: tuple[messages.Beside, ...],
     seen: tuple[StoreVersions, ...],
-    promoting: bool,  # noqa: FBT001 - a table
     adopted_from: str | None,
+    *,
+    promoting: bool,
 ) -> None:
     run, names = Run(), ("db-1", "db-2")
     more: dict[str, Any] = {"seen": seen, "promoting": promoting, "beside": beside}
@@ -267,7 +268,7 @@ def _asked(call: Callable[[DynamoDbLock], object]) -> Any:  # noqa: ANN401 - any
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_acquiring_makes_the_same_call(force: bool) -> None:  # noqa: FBT001 - a table
+def test_acquiring_makes_the_same_call(*, force: bool) -> None:
     assert Run().evaluate(STATES["AcquireLock"]["Arguments"], input={**GOOD, "force": force}) == _asked(
         lambda lock: lock.acquire(holder="second", now=NOW, expires_at=NOW + LEASE, force=force)
     )

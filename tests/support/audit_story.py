@@ -30,12 +30,7 @@ ANNA = "arn:aws:sts::111122223333:assumed-role/dba/anna"
 
 def chain_of(ports: Ports) -> Chain:
     """The chain of a runner's own stream."""
-    return Chain(
-        credential_id=ports.credential.id,
-        lock=ports.lock,
-        log=ports.audit_log,
-        signer=ports.signer,
-    )
+    return Chain(credential_id=ports.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer)
 
 
 class AuditStory:

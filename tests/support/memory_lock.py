@@ -8,13 +8,7 @@ from lockstep.protocol import model
 from lockstep.protocol.errors import FenceLostError
 from lockstep.protocol.lock_rule import has_lease, is_in_time, reason_against
 from lockstep.protocol.messages import Recorded
-from lockstep.protocol.model import (
-    ChainHead,
-    Claim,
-    Lease,
-    LockRecord,
-    Release,
-)
+from lockstep.protocol.model import ChainHead, Claim, Lease, LockRecord, Release
 from tests.support.faults import Faults
 
 
@@ -31,13 +25,7 @@ class MemoryLock:
             return self._readable()
 
     def acquire(
-        self,
-        *,
-        holder: str,
-        now: datetime,
-        expires_at: datetime,
-        force: bool,
-        due_by: datetime | None = None,
+        self, *, holder: str, now: datetime, expires_at: datetime, force: bool, due_by: datetime | None = None
     ) -> Lease | None:
         with self.faults.around("acquire"):
             r = self.record

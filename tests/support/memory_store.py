@@ -169,10 +169,7 @@ class MemoryStore(CredentialStore):
     """
 
     def __init__(
-        self,
-        name: str,
-        credential: Credential,
-        kept: dict[SecretKind, Versions] | None = None,
+        self, name: str, credential: Credential, kept: dict[SecretKind, Versions] | None = None
     ) -> None:
         self.faults = Faults()
         self.lagging_reads = 0

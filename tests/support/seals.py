@@ -25,12 +25,7 @@ def sealed(
     """An entry after another one."""
     end = ChainEnd(after=after, seq=after.number + 1 if after else 1)
     return seal(
-        event,
-        end,
-        credential_id=credential_id,
-        stream=stream,
-        signer=signer,
-        rotation_id=rotation_id,
+        event, end, credential_id=credential_id, stream=stream, signer=signer, rotation_id=rotation_id
     )
 
 

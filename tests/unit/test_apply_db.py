@@ -107,7 +107,7 @@ def _reconciling(*, consent: bool = False) -> Flight:
 
 @pytest.mark.parametrize("consent", [False, True])
 def test_where_the_winner_is_refused_it_is_staged_beside_what_works_there_or_by_consent(
-    consent: bool,  # noqa: FBT001 - a row of the table
+    *, consent: bool
 ) -> None:
     flight = _reconciling(consent=consent)
     before = w.known_logins(flight.world)["db-2"]
@@ -146,9 +146,7 @@ def _in_database(**state: bool) -> Trouble:
     ids=["the winner was ended", "what was kept was ended", "consent was withdrawn"],
 )
 def test_what_a_search_has_seen_is_seen_again_before_the_change(
-    trouble: Trouble,
-    consent: bool,  # noqa: FBT001 - a row of the table
-    error: type[Exception],
+    trouble: Trouble, error: type[Exception], *, consent: bool
 ) -> None:
     flight = _reconciling(consent=consent)
     trouble(flight)

@@ -9,34 +9,15 @@ from lockstep.audit.append import MAX_LOOK_BACK, Operator, record_order
 from lockstep.audit.chain import FARTHEST, MAX_FOREIGN, MAX_TAKEN_IN
 from lockstep.audit.confirmed import Verdict
 from lockstep.audit.entry import NO_PREVIOUS, Differs, Stored
-from lockstep.protocol.errors import (
-    AuditLogAccessDeniedError,
-    AuditLogUnreachableError,
-)
+from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.ports import Mac
 from tests.support.audit_story import chain_of
 from tests.support.builds import NEWER, build
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
-from tests.support.world import (
-    at_every_boundary,
-    make_world,
-    quiet,
-    rotate,
-    rotate_again,
-    strike,
-)
-from tests.unit.audit_case import (
-    EVENT,
-    at,
-    begun,
-    extend,
-    head,
-    heads,
-    problems,
-    verified,
-)
+from tests.support.world import at_every_boundary, make_world, quiet, rotate, rotate_again, strike
+from tests.unit.audit_case import EVENT, at, begun, extend, head, heads, problems, verified
 
 # The head is a hint
 

@@ -310,9 +310,7 @@ def test_a_winner_is_staged_beside_what_a_store_serves_and_ends_the_rest(
     ],
 )
 def test_a_generation_far_above_all_others_is_not_ours(
-    record: LockRecord,
-    served: tuple[StoredValue, ...],
-    is_plausible: bool,  # noqa: FBT001 - a row of the table
+    record: LockRecord, served: tuple[StoredValue, ...], *, is_plausible: bool
 ) -> None:
     with nullcontext() if is_plausible else pytest.raises(SecretMalformedError):
         decide.require_plausible(record, _stores(*served))

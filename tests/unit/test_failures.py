@@ -58,8 +58,7 @@ def _error_at(boundary: str, *, terminal: bool) -> errors.LockstepError:
 @pytest.mark.parametrize("terminal", [False, True], ids=["once", "refused"])
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_a_call_that_fails_is_retried_within_the_run_or_its_run_is_finished_by_the_next_one(
-    strategy: Strategy,
-    terminal: bool,  # noqa: FBT001 - a row of the table
+    strategy: Strategy, *, terminal: bool
 ) -> None:
     def fails(boundary: str) -> NoReturn:
         raise _error_at(boundary, terminal=terminal)

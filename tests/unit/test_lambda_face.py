@@ -20,11 +20,7 @@ from functions.update_secrets.handler import handler as update_secrets_handler
 from functions.watch.handler import handler as watch_handler
 from lockstep.audit.digest import Made
 from lockstep.protocol import errors
-from lockstep.protocol.messages import (
-    DatabaseRequest,
-    GenerateRequest,
-    Staged,
-)
+from lockstep.protocol.messages import DatabaseRequest, GenerateRequest, Staged
 from lockstep.protocol.strict_json import Message, read, write
 from lockstep.stores.credential import Ports
 from tests.support.lambda_context import NO_LOOKS, TimeLeft

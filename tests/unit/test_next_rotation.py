@@ -11,11 +11,7 @@ from lockstep.cli import status
 from lockstep.operate import state
 from lockstep.operate.documents import Run
 from lockstep.operate.state import Answer, StoreSnapshot, state_of
-from lockstep.protocol.errors import (
-    LockstepError,
-    SecretMalformedError,
-    StoreUnreachableError,
-)
+from lockstep.protocol.errors import LockstepError, SecretMalformedError, StoreUnreachableError
 from lockstep.protocol.model import LockRecord, StoredValue
 from tests.unit.test_cli import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
 
@@ -101,8 +97,7 @@ def test_nothing_is_called_valid_that_the_last_run_has_not_proven(
 
 @pytest.mark.parametrize(("more", "is_told"), [({}, True), ({"plan": "of-another-plan"}, False)])
 def test_a_promotion_is_not_told_by_the_overlap_of_another_plan(
-    more: Mapping[str, object],
-    is_told: bool,  # noqa: FBT001 - a row of the table
+    more: Mapping[str, object], *, is_told: bool
 ) -> None:
     told = state.lines(record(not_before=SOON, **more), PLANNED, NOW, has_standby=True)
     assert any("promoted at" in line for line in told) is is_told
@@ -120,11 +115,7 @@ def test_a_promotion_is_not_told_by_the_overlap_of_another_plan(
         ({"next_due_at": BEFORE}, True, ", overdue; the turn of aws"),
     ],
 )
-def test_whose_turn_it_is(
-    more: Mapping[str, object],
-    has_standby: bool,  # noqa: FBT001 - a row of the table
-    said: str,
-) -> None:
+def test_whose_turn_it_is(more: Mapping[str, object], said: str, *, has_standby: bool) -> None:
     told = state.lines(record(**{"next_due_at": SOON, **more}), PLANNED, NOW, has_standby=has_standby)
     [due] = [line for line in told if line.startswith("next due")]
     assert due.endswith(f"){said}")

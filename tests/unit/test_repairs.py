@@ -110,9 +110,7 @@ def test_a_login_that_works_everywhere_gets_the_next_generation(
 @pytest.mark.parametrize("once_more", [False, True])
 @both_strategies
 def test_a_reconcile_in_flight_is_finished_unless_another_login_works_now(
-    phase: str,
-    strategy: Strategy,
-    once_more: bool,  # noqa: FBT001 - a row of the table
+    phase: str, strategy: Strategy, *, once_more: bool
 ) -> None:
     """However often a run dies, it costs one version (protocol C5)."""
     world = steady(strategy)
@@ -204,9 +202,7 @@ def test_a_database_that_refuses_every_candidate_is_blocked_until_it_is_unblocke
 @pytest.mark.parametrize("promoting", [False, True])
 @both_strategies
 def test_by_consent_a_database_on_which_nothing_works_gets_what_the_stores_serve(
-    take_over: frozenset[str],
-    strategy: Strategy,
-    promoting: bool,  # noqa: FBT001 - a row of the table
+    take_over: frozenset[str], strategy: Strategy, *, promoting: bool
 ) -> None:
     world = steady(strategy)
     if promoting:
@@ -243,10 +239,7 @@ def test_consent_ends_nothing_that_works(strategy: Strategy) -> None:
 @pytest.mark.parametrize("failing", [("db-1",), ("db-2",), ("db-1", "db-2")])
 @both_strategies
 def test_a_fail_over_that_loses_changes_is_cured_by_the_next_run(
-    strategy: Strategy,
-    failing: tuple[str, ...],
-    lost: int,
-    forced: bool,  # noqa: FBT001 - a row of the table
+    strategy: Strategy, failing: tuple[str, ...], lost: int, *, forced: bool
 ) -> None:
     world = steady(strategy)
     w.rotate_again(world, "third")
@@ -415,9 +408,7 @@ def test_a_lost_table_and_a_mistake_in_both_stores_are_reconciled() -> None:
 @pytest.mark.parametrize("phase", ["after lock claim", "after lock begin_promotion"])
 @both_strategies
 def test_a_claim_from_an_old_copy_of_the_lock_table_is_not_adopted(
-    strategy: Strategy,
-    phase: str,
-    hand_edited: bool,  # noqa: FBT001 - a row of the table
+    strategy: Strategy, phase: str, *, hand_edited: bool
 ) -> None:
     world = steady(strategy)
     if hand_edited:

@@ -6,11 +6,7 @@ import pytest
 
 from functions.apply_db import replication
 from functions.apply_db.replication import Wait
-from lockstep.protocol.errors import (
-    DatabaseRejectedError,
-    ReplicaLaggingError,
-    ReplicaRejectedError,
-)
+from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError, ReplicaRejectedError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
 from lockstep.protocol.workers import SideBySide, at_the_same_time, one_after_the_other
 from tests.support.memory import FakeClock, MemoryDatabase

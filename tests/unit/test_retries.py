@@ -84,9 +84,7 @@ def test_an_error_that_the_policy_does_not_name_is_raised_at_once_and_a_foreign_
 
 @pytest.mark.parametrize(("deadline", "is_owed", "tries"), [(3.5, False, 3), (0, False, 0), (0, True, 1)])
 def test_no_try_begins_after_the_deadline_but_the_first_one_of_a_call_that_is_owed(
-    deadline: float,
-    is_owed: bool,  # noqa: FBT001 - a row of the table
-    tries: int,
+    deadline: float, tries: int, *, is_owed: bool
 ) -> None:
     done, work = _failing(*[errors.StoreUnreachableError] * 4)
     with pytest.raises(errors.DeadlineExceededError) as caught:

@@ -37,10 +37,7 @@ from tests.unit.flights import both_strategies, steady
     ],
 )
 def test_a_run_begins_when_it_is_due_and_the_overlap_is_over(
-    minutes: float,
-    force: bool,  # noqa: FBT001 - a row of the table
-    order: dict[str, object],
-    outcome: str,
+    minutes: float, order: dict[str, object], outcome: str, *, force: bool
 ) -> None:
     world = w.make_world()
     w.rotate(world, "first")
@@ -59,10 +56,7 @@ def test_a_run_begins_when_it_is_due_and_the_overlap_is_over(
 )
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_standby_rotates_what_aws_has_left_and_leaves_what_falls_due_after_its_turn(
-    minutes: float,
-    force: bool,  # noqa: FBT001 - a row of the table
-    outcome: str,
-    fails: bool,  # noqa: FBT001 - a row of the table
+    minutes: float, outcome: str, *, force: bool, fails: bool
 ) -> None:
     # (protocol R8)
     world = w.make_world()

@@ -50,9 +50,7 @@ def _flapping(_trigger: int, chance: random.Random = dice(7)) -> Aws:  # noqa: B
     ],
 )
 def test_what_falls_due_between_two_turns_waits_for_the_next_one(
-    now: float,
-    due: float,
-    rotates: bool,  # noqa: FBT001 - a row of the table
+    now: float, due: float, *, rotates: bool
 ) -> None:
     # (protocol R8)
     for phase in (timedelta(), PHASE):

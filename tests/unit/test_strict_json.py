@@ -11,15 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.protocol import messages
-from lockstep.protocol.strict_json import (
-    Instant,
-    Message,
-    MessageError,
-    matching,
-    object_of,
-    parse,
-    read,
-)
+from lockstep.protocol.strict_json import Instant, Message, MessageError, matching, object_of, parse, read
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 LETTERS = Annotated[str, matching("[a-z]+")]

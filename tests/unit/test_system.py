@@ -25,9 +25,7 @@ policies = st.builds(
 
 
 @given(policies)
-def test_a_password_follows_its_policy(
-    policy: PasswordPolicy,
-) -> None:
+def test_a_password_follows_its_policy(policy: PasswordPolicy) -> None:
     password = SystemPasswords().new_password(policy).reveal()
     assert len(password) == policy.length
     assert set(password) <= set("".join(policy.classes))

@@ -88,10 +88,7 @@ def test_less_than_every_database_of_the_plan_promotes_nothing(
     ],
 )
 def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its_own(
-    flight: Flight,
-    through: int | None,
-    kind: ClaimKind,
-    revokes: bool,  # noqa: FBT001 - a row of the table
+    flight: Flight, through: int | None, kind: ClaimKind, *, revokes: bool
 ) -> None:
     claim = structs.replace(flight.staged.claim, kind=kind)
     w.orders(flight.world, revoke_through=through, claim=claim)

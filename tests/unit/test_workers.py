@@ -13,12 +13,7 @@ from lockstep.protocol.errors import (
     ReplicaRejectedError,
     StoreUnreachableError,
 )
-from lockstep.protocol.workers import (
-    SideBySide,
-    Workers,
-    at_the_same_time,
-    one_after_the_other,
-)
+from lockstep.protocol.workers import SideBySide, Workers, at_the_same_time, one_after_the_other
 
 BOUND_SECONDS = 30.0
 BOTH = pytest.mark.parametrize("side_by_side", [at_the_same_time, one_after_the_other])

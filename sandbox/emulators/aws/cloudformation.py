@@ -329,10 +329,7 @@ def _oidc_provider(request: Request) -> Made:
 
 
 def _function(request: Request) -> Made:
-    named = {
-        "FunctionName": request.name,
-        "Tags": {tag["Key"]: tag["Value"] for tag in request.tags},
-    }
+    named = {"FunctionName": request.name, "Tags": {tag["Key"]: tag["Value"] for tag in request.tags}}
     arn = request.client("lambda").create_function(**{**request.properties, **named})["FunctionArn"]
     return Made(physical_resource_id=request.name, attributes={"Arn": arn})
 

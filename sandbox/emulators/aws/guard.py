@@ -111,12 +111,7 @@ class Guard:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def know(
-        self,
-        access_key: str,
-        role: str,
-        *,
-        function_arn: str | None = None,
-        session: Session | None = None,
+        self, access_key: str, role: str, *, function_arn: str | None = None, session: Session | None = None
     ) -> None:
         """From now on, requests that this key signs have the permissions of the role.
 

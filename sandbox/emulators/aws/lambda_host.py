@@ -232,9 +232,7 @@ class LambdaHost:
             )
         else:
             response = Response(
-                result.payload,
-                headers={"X-Amz-Executed-Version": executed},
-                content_type="application/json",
+                result.payload, headers={"X-Amz-Executed-Version": executed}, content_type="application/json"
             )
             if result.function_error:
                 response.headers["X-Amz-Function-Error"] = result.function_error

@@ -196,9 +196,7 @@ def client_of(env: Environment, service: str) -> Foreign:
     """A client that signs as the role of the state machine."""
     details = env.aws_execution_details
     return boto_client.boto_client_for(
-        region=details.region,
-        service=service,
-        state_credentials=StateCredentials(role_arn=details.role_arn),
+        region=details.region, service=service, state_credentials=StateCredentials(role_arn=details.role_arn)
     )
 
 

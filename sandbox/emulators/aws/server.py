@@ -17,11 +17,7 @@ from botocore.config import Config
 from botocore.loaders import create_loader
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_api._internal.models import moto_api_backend
-from moto.moto_server.werkzeug_app import (
-    DomainDispatcherApplication,
-    MotoRequestHandler,
-    create_backend_app,
-)
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from sandbox.emulators.aws import (
@@ -137,11 +133,7 @@ class AwsSandbox:
         logging.getLogger("moto").addHandler(logging.NullHandler())
         moto_api_backend.reset()
         self._server = make_server(
-            "127.0.0.1",
-            0,
-            self.application,
-            threaded=True,
-            request_handler=_QuietRequestHandler,
+            "127.0.0.1", 0, self.application, threaded=True, request_handler=_QuietRequestHandler
         )
         interpreter.apply(self._patches, self._server.port, self._retry_sleep, self._wall_clock)
         jsonata.apply(self._patches, self._wall_clock)
@@ -159,10 +151,7 @@ class AwsSandbox:
         strict_events.apply(self._patches, lambda: self.event_fault)
         cloudformation.apply(self._patches, cache(self.client))
         Thread(
-            target=self._server.serve_forever,
-            kwargs={"poll_interval": 0.05},
-            name="aws-sandbox",
-            daemon=True,
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="aws-sandbox", daemon=True
         ).start()
 
     def _naive_now(self) -> datetime:

@@ -47,10 +47,7 @@ def apply(patches: Patches, fault: Callable[[], Fault | None]) -> None:
     patches.wrap("moto.events.models:EventsBackend.put_events", wrapper)
 
 
-_RESERVED = {
-    "ErrorCode": "NotAuthorizedForSourceException",
-    "ErrorMessage": "Not authorized for the source.",
-}
+_RESERVED = {"ErrorCode": "NotAuthorizedForSourceException", "ErrorMessage": "Not authorized for the source."}
 
 
 def _is_reserved(event: dict[str, Any]) -> bool:

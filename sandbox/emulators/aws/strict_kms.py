@@ -28,11 +28,7 @@ def limit_mac_messages(patches: Patches) -> None:
 
     def wrapper(original: Foreign) -> object:
         def generate_mac(
-            self: Foreign,
-            message: bytes,
-            key_id: str,
-            mac_algorithm: str,
-            **options: Foreign,
+            self: Foreign, message: bytes, key_id: str, mac_algorithm: str, **options: Foreign
         ) -> tuple[str, str, str]:
             if len(message) > MAC_MESSAGE_LIMIT_BYTES:
                 raise ValidationException(

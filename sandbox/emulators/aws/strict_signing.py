@@ -46,11 +46,7 @@ def _sign(self: Foreign) -> str:
     key, message, hashing = _asked(self)
     signature = key.private_key.private_key.sign(message, padding.PKCS1v15(), hashing)
     return json.dumps(
-        {
-            "KeyId": key.arn,
-            "Signature": base64.b64encode(signature).decode(),
-            "SigningAlgorithm": ALGORITHM,
-        }
+        {"KeyId": key.arn, "Signature": base64.b64encode(signature).decode(), "SigningAlgorithm": ALGORITHM}
     )
 
 

@@ -157,10 +157,7 @@ def keep_the_names_of_inner_errors(patches: Patches) -> None:
     moto treats every such name as a custom one, which may not begin with `States.`, and so reports a time-out inside a
     Map as States.Runtime.
     """
-    for module in (
-        "exec.state_map.iteration.iteration_worker",
-        "fail.state_fail",
-    ):
+    for module in ("exec.state_map.iteration.iteration_worker", "fail.state_fail"):
         patches.replace(f"{_STATE}.{module}:CustomErrorName", _error_name)
 
 

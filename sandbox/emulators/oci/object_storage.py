@@ -538,8 +538,4 @@ def _bucket_not_found(name: str) -> ApiError:
 
 
 def _object_not_found(call: Call) -> ApiError:
-    return ApiError(
-        404,
-        "ObjectNotFound",
-        f"The object was not found in the bucket '{call.path['bucket']}'",
-    )
+    return ApiError(404, "ObjectNotFound", f"The object was not found in the bucket '{call.path['bucket']}'")

@@ -367,14 +367,7 @@ class VaultService:
         if "enableAutoGeneration" in details:
             raise not_emulated("content that the service makes up")
         first = first_version(details, now)
-        secret = Secret(
-            self.ids.ocid("vaultsecret"),
-            name,
-            vault_id,
-            compartment_id,
-            key_id,
-            now,
-        )
+        secret = Secret(self.ids.ocid("vaultsecret"), name, vault_id, compartment_id, key_id, now)
         state = SecretState("", "ACTIVE", "CREATING", now, (first,))
         self._publish(secret, _described(state, details), now, busy_as="CREATING")
         self._secrets[secret.ocid] = secret

@@ -109,11 +109,7 @@ def test_a_key_that_is_disabled_or_will_be_deleted_is_not_used(kms: Client, key:
 
 def test_a_policy_may_name_algorithm_kind_of_message_and_alias(aws: AwsSandbox, key: str) -> None:
     aws.client("iam").create_role(RoleName="signer", AssumeRolePolicyDocument="{}")
-    wanted = {
-        "kms:SigningAlgorithm": PKCS1,
-        "kms:MessageType": "DIGEST",
-        "kms:RequestAlias": "alias/client",
-    }
+    wanted = {"kms:SigningAlgorithm": PKCS1, "kms:MessageType": "DIGEST", "kms:RequestAlias": "alias/client"}
     allow = {"Action": "kms:Sign", "Resource": key, "Condition": {"StringEquals": wanted}}
     aws.client("iam").put_role_policy(RoleName="signer", PolicyName="own", PolicyDocument=policy(allow))
     aws.guard.know(KEY, "signer")

@@ -289,11 +289,7 @@ class TestSupervision:
     @pytest.mark.parametrize("kind", ALL_SERVERS)
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
     def test_nothing_outlives_the_owner(
-        self,
-        kind: Kind,
-        how: signal.Signals,
-        make: Callable[..., DatabaseServer],
-        tmp_path: Path,
+        self, kind: Kind, how: signal.Signals, make: Callable[..., DatabaseServer], tmp_path: Path
     ) -> None:
         make(kind)  # or skip
         owner = subprocess.Popen(  # noqa: S603  a program of ours
