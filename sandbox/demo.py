@@ -171,12 +171,9 @@ def _with_client(estate: Estate) -> list[Application]:
 @contextmanager
 def _beside_an_agent(estate: Estate) -> Iterator[list[Application]]:
     """An agent that reads both clouds, and an application for each way to read it, where its database can be had."""
-    scripts = [(c, s) for c in estate.plan.credentials for s in c.servers if s.engine is Engine.POSTGRESQL][
-        :1
-    ]
-    askers = [
-        (c, s) for c in estate.plan.credentials for s in c.servers if s.engine is not Engine.POSTGRESQL
-    ][:1]
+    pairs = [(c, s) for c in estate.plan.credentials for s in c.servers]
+    scripts = [(c, s) for c, s in pairs if s.engine is Engine.POSTGRESQL][:1]
+    askers = [(c, s) for c, s in pairs if s.engine is not Engine.POSTGRESQL][:1]
     pgpass, copies = estate.folder / ".pgpass", estate.folder / "script"
     copies.mkdir(mode=0o700)
     settings = {

@@ -40,16 +40,6 @@ APPLICATION_ID, FUNCTION_ID = "ocid1.fnapp.oc1..lockstep", "ocid1.fnfunc.oc1..ro
 DOCTOR_ID = "ocid1.fnfunc.oc1..doctor"
 
 
-def names(oci: OciSandbox) -> plans.OciNames:
-    """What a plan names in the tenancy."""
-    return plans.OciNames(
-        compartment_id=oci.compartment_id,
-        own_compartment_id=oci.own_compartment_id,
-        vault_id=oci.vault_id,
-        namespace=oci.namespace,
-    )
-
-
 def planned_runners(aws: AwsSandbox, oci: OciSandbox, stack: str) -> plans.Document:
     """`runners` of a plan whose stack makes what AWS knows of them; makes what OCI knows of AWS.
 

@@ -93,13 +93,8 @@ def check_audit_objects(world: DeployedWorld) -> tuple[int, list[str]]:
 
 def check_roles(world: DeployedWorld) -> list[str]:
     """Calls that a role made without a permission."""
-    return sorted(
-        {
-            f"{record.role} may not {record.call.action}"
-            for record in world.aws.guard.records
-            if not record.verdict.allowed
-        }
-    )
+    refused = (record for record in world.aws.guard.records if not record.verdict.allowed)
+    return sorted({f"{record.role} may not {record.call.action}" for record in refused})
 
 
 def check_standby(world: DeployedWorld) -> list[str]:

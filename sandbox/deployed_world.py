@@ -27,7 +27,6 @@ from sandbox.cdk_cli import CdkCli
 from sandbox.deploy_in_oci import (
     know_deployed,
     make_secrets,
-    names,
     operator,
     planned_runners,
     running_digests,
@@ -43,6 +42,7 @@ from sandbox.estate import environment
 from sandbox.first_day import activate, create_secrets, take_over
 from sandbox.fn import FunctionProcess
 from sandbox.identities import make_digest_key
+from sandbox.oci_resources import names_in
 from sandbox.plans import LOCK_TABLE
 from sandbox.servers import (
     default_credentials,
@@ -257,7 +257,7 @@ def _plan(
         credentials,
         region=aws.region,
         mac_key=MAC_KEY,
-        oci=names(oci) if oci else None,
+        oci=names_in(oci) if oci else None,
         runners=planned_runners(aws, oci, STACK) if oci else None,
     )
 

@@ -75,10 +75,7 @@ class DigestFunctions:
     def _identity(self, cloud: str) -> Identity:
         if cloud == "aws":
             return self.identities.of_functions[DIGEST]
-        return replace(OCI_RUNNER, oci=self._oci_principal)
-
-    def _oci_principal(self, _reach: object) -> OciIdentity:
-        return OciIdentity(config=self.identities.digest_key)
+        return replace(OCI_RUNNER, oci=lambda _reach: OciIdentity(config=self.identities.digest_key))
 
     def _aws_key(self, clouds: Clouds) -> KmsDigestKey:
         return KmsDigestKey(clouds.aws("kms", self.plan.lock.region), self.keys.arn)

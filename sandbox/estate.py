@@ -45,7 +45,7 @@ from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.first_day import activate
 from sandbox.http_front import aws_front, oci_front
 from sandbox.identities import OCI_FUNCTION, Identities, Way, make_identities, make_log
-from sandbox.oci_resources import create_ring, create_secret, restore_audit_objects
+from sandbox.oci_resources import create_ring, create_secret, names_in, restore_audit_objects
 from sandbox.outside import Outside, StoreName, lets_in
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, MAC_SECRET, Document
 from sandbox.servers import login_text, make_database, planned, provision, set_password
@@ -252,13 +252,7 @@ def running_estate(
         audit_key = _fill_oci(oci, rotation_users, identities.in_oci, settings.audit_tier)
 
         def write(file_name: str, ports: Mapping[str, int]) -> Path:
-            names = plans.OciNames(
-                compartment_id=oci.compartment_id,
-                own_compartment_id=oci.own_compartment_id,
-                vault_id=oci.vault_id,
-                namespace=oci.namespace,
-                **({"topic_id": event_estate.topic_id} if event_estate else {}),
-            )
+            names = names_in(oci, **({"topic_id": event_estate.topic_id} if event_estate else {}))
             document = plans.plan_document(
                 [
                     planned(name, server, port=ports[name], admin=settings.admins.get(name))

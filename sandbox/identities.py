@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import oci as sdk  # type: ignore[import-untyped]  # the SDK ships no types
@@ -365,11 +365,7 @@ def let_in(aws: AwsSandbox, oci: OciSandbox, *, service_users: Mapping[str, str]
 
 def _as(function: str, keys: AwsKeys) -> Identity:
     """A function whose environment would give these keys."""
-    return replace(identity_of(f"aws/{function}"), aws=partial(_given, keys))
-
-
-def _given(keys: AwsKeys, _reach: object) -> AwsKeys:
-    return keys
+    return replace(identity_of(f"aws/{function}"), aws=lambda _reach: keys)
 
 
 # ---- OCI -> AWS

@@ -9,6 +9,18 @@ from lockstep.protocol.names import oci_name, slot_name
 from lockstep.protocol.ring import SLOTS
 from sandbox.emulators.oci.keys import Key
 from sandbox.emulators.oci.server import OBJECT_STORAGE_HOST, OciSandbox
+from sandbox.plans import OciNames
+
+
+def names_in(sandbox: OciSandbox, **more: str) -> OciNames:
+    """What a plan names in the tenancy."""
+    return OciNames(
+        compartment_id=sandbox.compartment_id,
+        own_compartment_id=sandbox.own_compartment_id,
+        vault_id=sandbox.vault_id,
+        namespace=sandbox.namespace,
+        **more,
+    )
 
 
 def create_secret(sandbox: OciSandbox, name: str, content: bytes, *, compartment: str | None = None) -> str:
@@ -48,16 +60,8 @@ def create_audit_bucket(
         compartment: By default Lockstep's own.
         retention_days: For how many nobody can delete or replace an object.
     """
-    storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
-    storage.create_bucket(
-        sandbox.namespace,
-        oci.object_storage.models.CreateBucketDetails(
-            name=name,
-            compartment_id=compartment or sandbox.own_compartment_id,
-            storage_tier=tier,
-            versioning="Disabled" if retention_days else "Enabled",
-        ),
-    )
+    versioning = "Disabled" if retention_days else "Enabled"
+    storage = _with_bucket(sandbox, name, compartment, storage_tier=tier, versioning=versioning)
     if retention_days:
         storage.create_retention_rule(
             sandbox.namespace,
@@ -68,6 +72,15 @@ def create_audit_bucket(
         )
 
 
+def _with_bucket(sandbox: OciSandbox, name: str, compartment: str | None, **details: str) -> Any:  # noqa: ANN401 - the SDK ships no types
+    storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
+    place = {"name": name, "compartment_id": compartment or sandbox.own_compartment_id}
+    storage.create_bucket(
+        sandbox.namespace, oci.object_storage.models.CreateBucketDetails(**place, **details)
+    )
+    return storage
+
+
 def create_signing_key(sandbox: OciSandbox, *, name: str = "lockstep-issuer") -> Key:
     """An RSA key in Lockstep's own compartment, such as an issuer or digests have."""
     return sandbox.keys.new_key(sandbox.own_compartment_id, sandbox.vault_id, name=name)
@@ -75,16 +88,8 @@ def create_signing_key(sandbox: OciSandbox, *, name: str = "lockstep-issuer") ->
 
 def create_issuer_bucket(sandbox: OciSandbox, name: str, *, compartment: str | None = None) -> str:
     """A bucket whose objects anyone may read, by default in Lockstep's own compartment; its address as an issuer."""
-    storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
-    storage.create_bucket(
-        sandbox.namespace,
-        oci.object_storage.models.CreateBucketDetails(
-            name=name,
-            compartment_id=compartment or sandbox.own_compartment_id,
-            public_access_type="ObjectReadWithoutList",
-            versioning="Enabled",
-        ),
-    )
+    public = {"public_access_type": "ObjectReadWithoutList", "versioning": "Enabled"}
+    _with_bucket(sandbox, name, compartment, **public)
     return f"https://{OBJECT_STORAGE_HOST}/n/{sandbox.namespace}/b/{name}/o"
 
 

@@ -15,7 +15,7 @@ from sandbox import plans
 from sandbox.bench.budget import FUNCTION, LARGE, MACHINE, PEER, SMALL
 from sandbox.bench.network import Network
 from sandbox.bench.peer import SECRET, at_boundaries, back_to_back, running_peer
-from sandbox.bench.rounds import Rotate, by_function, by_machine, measured
+from sandbox.bench.rounds import by_function, by_machine, measured
 from sandbox.bench.starts import Bundles, build_bundles, function_start, imports
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.estate import Estate, Settings, running_estate
@@ -83,16 +83,10 @@ def small(depth: Depth, peer: Path | None, folder: Path, say: Say) -> Figures:
             done = measured(runners, repetitions=depth.repetitions, say=say)
             for name, rotate in runners.items():
                 say(f"logins with {secrets[name]}")
-                done[name] |= _logins(rotate, estate, secrets[name], credential, depth)
+                looked_at = (rotate, estate, secrets[name], credential.servers)
+                done[name]["boundaries"] = at_boundaries(*looked_at)
+                done[name]["back to back"] = back_to_back(*looked_at, times=depth.back_to_back)
     return {SMALL: done}
-
-
-def _logins(rotate: Rotate, estate: Estate, secret: str, credential: Credential, depth: Depth) -> Figures:
-    times = depth.back_to_back
-    return {
-        "boundaries": at_boundaries(rotate, estate, secret, credential.servers),
-        "back to back": back_to_back(rotate, estate, secret, credential.servers, times=times),
-    }
 
 
 def _large(depth: Depth, folder: Path, bundles: Bundles | None, say: Say) -> Figures:

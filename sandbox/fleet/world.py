@@ -21,7 +21,7 @@ from lockstep.protocol.schedule import PER_SHARD
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
-from sandbox.deploy_in_oci import know_deployed, names, planned_runners
+from sandbox.deploy_in_oci import know_deployed, planned_runners
 from sandbox.deployed_world import (
     MAC_KEY,
     STACK,
@@ -40,6 +40,7 @@ from sandbox.estate import environment, temporary_folder
 from sandbox.first_day import activate, take_over
 from sandbox.fleet.plan import credentials, sample
 from sandbox.identities import make_log
+from sandbox.oci_resources import names_in
 from sandbox.outside import Outside
 from sandbox.plans import LOCK_TABLE
 from sandbox.servers import default_servers, login_text, set_password
@@ -166,7 +167,7 @@ def _write_plan(
         credentials(servers, size.credentials, size.intervals),
         region=aws.region,
         mac_key=MAC_KEY,
-        oci=names(oci),
+        oci=names_in(oci),
         runners=planned_runners(aws, oci, STACK),
     )
     return plans.write_plan(folder / "lockstep.yaml", document)

@@ -26,9 +26,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_page_loads_nothing_has_no_fault_fits_and_has_contrast(
-    shown: Page, file: Path, width: int, scheme: str
-) -> None:
+def test_the_page_loads_nothing_and_has_no_fault(shown: Page, file: Path, width: int, scheme: str) -> None:
     """WCAG 2.2: 4.5 for texts."""
     shown.open(file, width=width, scheme=scheme)
     assert_fits(shown, width, file.as_uri())

@@ -35,9 +35,7 @@ def fleet() -> Iterator[str]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_asks_nobody_else_has_no_fault_and_fits(
-    shown: Page, fleet: str, width: int, scheme: str
-) -> None:
+def test_a_page_asks_nobody_else_and_has_no_fault(shown: Page, fleet: str, width: int, scheme: str) -> None:
     smallest = """Math.min(...[...document.querySelectorAll("body *")].filter(e => e.checkVisibility()
         && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
         .map(e => parseFloat(getComputedStyle(e).fontSize)))"""
@@ -90,9 +88,7 @@ def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
         yield running
 
 
-def test_a_rotation_is_seen_while_it_runs_and_no_password_ever(
-    shown: Page, estate: Estate, tmp_path: Path
-) -> None:
+def test_a_rotation_is_seen_and_no_password_ever(shown: Page, estate: Estate, tmp_path: Path) -> None:
     [credential] = estate.plan.credentials
     secrets, answers = list(estate.confidential), list[str]()
 

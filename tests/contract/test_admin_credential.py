@@ -104,7 +104,7 @@ def estate(world: SqlHarness) -> tuple[Rotated, Rotated]:
 
 
 @every_server
-def test_the_admin_rotates_itself_and_others_meanwhile_and_what_it_was_can_be_ended(
+def test_the_admin_rotates_itself_and_others_and_what_it_was_can_be_ended(
     world: SqlHarness,
 ) -> None:
     admin, app = estate(world)

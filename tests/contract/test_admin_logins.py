@@ -16,11 +16,10 @@ from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_RUNNER
 from lockstep.runtime.system import SystemClock
 from sandbox import plans
-from sandbox.deploy_in_oci import names
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.identities import FUNCTION_MAY
-from sandbox.oci_resources import create_secret
+from sandbox.oci_resources import create_secret, names_in
 from tests.contract.aws_fixtures import KEYS
 
 
@@ -46,7 +45,7 @@ def _reader(aws: AwsSandbox, oci: OciSandbox | None = None, **database: object) 
     document = plans.plan_document(
         [{**plans.database("orders", Engine.MYSQL), **database}],
         [plans.credential("multi-cloud/app_user", "orders")],
-        oci=names(oci) if oci else None,
+        oci=names_in(oci) if oci else None,
     )
     plan = parse_plan(json.dumps(document), base=Path())
     endpoints = Endpoints(aws=aws.url, oci=oci.endpoint if oci else None)

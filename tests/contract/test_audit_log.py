@@ -112,9 +112,7 @@ def test_numbers_ascend_above_one_even_if_entries_are_missing_and_others_have_na
         assert list(log.numbers(after=after)) == [seq for seq in present if seq > after]
 
 
-def test_a_log_that_was_only_appended_to_has_one_version_of_each_entry(
-    world: AuditLogHarness, log: AuditLog
-) -> None:
+def test_a_log_that_only_grew_has_one_version_of_each_entry(world: AuditLogHarness, log: AuditLog) -> None:
     assert list(log.history()) == []
     for seq in range(1, 6):
         put(log, seq)
@@ -128,9 +126,7 @@ def test_a_log_that_was_only_appended_to_has_one_version_of_each_entry(
     assert not list(findings(versions))
 
 
-def test_deleting_overwriting_and_strangers_show_in_the_history(
-    world: AuditLogHarness, log: AuditLog
-) -> None:
+def test_deletions_overwriting_and_strangers_show_in_history(world: AuditLogHarness, log: AuditLog) -> None:
     for seq in range(1, 5):
         put(log, seq)
     world.delete(2)

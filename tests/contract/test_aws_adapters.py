@@ -97,7 +97,7 @@ def test_the_labels_name_the_current_and_the_previous_version(secrets: SecretsMa
     assert labels == {1: {"AWSPREVIOUS"}, 2: {"AWSCURRENT", "AWSPENDING"}}
 
 
-def test_a_binary_login_is_malformed_and_a_binary_connection_is_replaced(
+def test_a_binary_login_is_malformed_and_such_a_connection_is_replaced(
     secrets: SecretsManagerHarness,
 ) -> None:
     rotate(secrets, 1)
@@ -245,9 +245,7 @@ def test_what_a_role_sees_of_an_object(sandbox: AwsSandbox, log: S3Harness, name
 
 
 @pytest.mark.parametrize(("number", "found"), [(1, {}), (2, None)])
-def test_an_object_with_a_key_of_somebody_else_is_no_entry_and_no_obstacle(
-    log: S3Harness, number: int, found: object
-) -> None:
+def test_an_object_with_a_strangers_key_is_no_obstacle(log: S3Harness, number: int, found: object) -> None:
     """S3 answers 400 to a HEAD of an object that was encrypted with a customer's key (SSE-C)."""
 
     def refused(**_: object) -> AWSResponse:
@@ -265,7 +263,7 @@ def test_an_object_with_a_key_of_somebody_else_is_no_entry_and_no_obstacle(
 DIGEST = hashlib.sha256(b"chain").digest()
 
 
-def test_an_alias_that_was_given_to_another_key_leaves_entries_of_a_retired_key_valid(
+def test_an_alias_of_another_key_leaves_entries_of_a_retired_key_valid(
     sandbox: AwsSandbox,
 ) -> None:
     kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")

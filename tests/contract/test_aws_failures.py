@@ -126,9 +126,7 @@ def as_xml(code: str) -> bytes:
 
 
 @pytest.mark.parametrize(("call", "expected"), UNREACHABLE)
-def test_no_connection_a_closed_one_and_silence_are_outages(
-    call: Call, expected: type[LockstepError]
-) -> None:
+def test_no_connection_a_cut_one_and_silence_are_outages(call: Call, expected: type[LockstepError]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -240,9 +238,7 @@ def test_an_untrusted_certificate_is_rejected_and_not_an_outage() -> None:
         ("ThrottlingException", errors.StoreThrottledError, True),
     ],
 )
-def test_an_identity_that_aws_does_not_know_is_used_no_more(
-    code: str, error: type[LockstepError], *, is_kept: bool
-) -> None:
+def test_an_unknown_identity_is_used_no_more(code: str, error: type[LockstepError], *, is_kept: bool) -> None:
     """A session whose role was made anew, and a key that was replaced (protocol R19)."""
     made = (IssuedSession(session=replace(KEYS, access_key_id=f"ASIA{n}"), seconds=900) for n in range(9))
     sessions = Sessions(lambda: next(made), SystemClock())

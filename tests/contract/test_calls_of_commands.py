@@ -111,9 +111,7 @@ def first_of(title: str) -> str:
 
 
 @pytest.mark.parametrize("title", ACTS)
-def test_a_person_needs_what_the_page_lists_and_nothing_else(
-    running: World, title: str, tmp_path: Path
-) -> None:
+def test_a_person_needs_what_the_page_lists_and_no_more(running: World, title: str, tmp_path: Path) -> None:
     [listed] = [actions for row, actions in documented().items() if first_of(row) == title]
     person = Person(running, listed, tmp_path)
     ACTS[title](person)
@@ -150,9 +148,7 @@ def as_person_in_oci(running: World, tmp_path: Path, ring: set[str], log: set[st
 
 
 @pytest.mark.parametrize("command", ["status", "history"])
-def test_in_oci_a_person_needs_what_the_page_lists_and_nothing_else(
-    running: World, tmp_path: Path, command: str
-) -> None:
+def test_in_oci_a_person_needs_what_the_page_lists(running: World, tmp_path: Path, command: str) -> None:
     listed = listed_in_oci(command)
     ring = listed.get("the rings' compartment", set())
     log = listed["the audit bucket"] | listed.get("Lockstep's own compartment", set())

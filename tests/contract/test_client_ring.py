@@ -37,7 +37,7 @@ def source(world: VaultRingHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
 
 
-def test_the_slot_with_the_highest_generation_is_read_whatever_a_copy_by_hand_claims(
+def test_the_highest_generation_is_read_whatever_a_copy_claims(
     world: VaultRingHarness, source: Source
 ) -> None:
     with pytest.raises(SecretMalformedError, match="has not run: `lockstep rotate --force`"):

@@ -195,16 +195,14 @@ WEAK_POOLS: list[tuple[Callable[..., object], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("opener", "options"), WEAK)
-def test_options_that_verify_less_take_consent(
-    opener: Callable[..., object], options: dict[str, Any]
-) -> None:
+def test_what_verifies_less_takes_consent(opener: Callable[..., object], options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="plaintext=True"):
         opener(**options)
     opener(plaintext=True, **options)
 
 
 @pytest.mark.parametrize(("pool", "options"), WEAK_POOLS)
-def test_a_pool_with_options_that_verify_less_is_an_error_at_once(
+def test_a_pool_that_verifies_less_is_an_error_at_once(
     pool: Callable[..., object], options: dict[str, Any]
 ) -> None:
     def never() -> ClientCredential:

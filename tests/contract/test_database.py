@@ -80,9 +80,7 @@ def test_staging_the_next_generation_ends_the_one_before_current(world: World) -
 
 
 @every_database
-def test_an_account_says_which_generations_it_has_or_nothing(
-    world: World, request: pytest.FixtureRequest
-) -> None:
+def test_an_account_says_which_generations_it_has(world: World, request: pytest.FixtureRequest) -> None:
     """The record is MySQL's ATTRIBUTE, which two passwords need (protocol D12)."""
     says = request.node.callspec.params["world"] in ("memory-dual", "mysql-dual")
 

@@ -221,7 +221,7 @@ def test_an_account_with_a_plugin_of_no_verifier_is_told_the_way_out(account: Ac
     assert account.slots == ("current", None)
 
 
-def test_an_idle_account_loses_its_secondary_password(
+def test_an_idle_account_loses_its_second_password(
     world: SqlHarness, mysql_server: FrontedMySqlServer
 ) -> None:
     del world

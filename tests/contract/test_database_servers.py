@@ -60,7 +60,7 @@ def accepts_after_all(world: SqlHarness, login: Login) -> bool:
 
 @worlds("postgresql-18-plaintext")
 @pytest.mark.parametrize("requests", [(), (3,), (3, 0)], ids=["at once", "for a password", "after it"])
-def test_an_error_says_whether_it_ends_the_wait_for_a_password(
+def test_an_error_says_if_it_ends_the_wait_for_a_password(
     world: SqlHarness, requests: tuple[int, ...]
 ) -> None:
     def answer(connection: socket.socket) -> None:
@@ -261,7 +261,7 @@ def test_a_blocked_account_is_no_wrong_password(world: SqlHarness) -> None:
 
 
 @worlds("mariadb-dual")
-def test_a_blocked_mariadb_account_with_two_passwords_is_neither_revoked_nor_changed(
+def test_a_blocked_mariadb_account_with_two_passwords_is_left_as_it_is(
     world: SqlHarness,
 ) -> None:
     """The server refuses the one that it names first as if it were wrong."""

@@ -86,7 +86,7 @@ def test_an_expired_certificate_is_refused(authority: CertificateAuthority) -> N
             require_failure(database_at(server.port, engine, authority), TlsVerificationError)
 
 
-def test_a_server_without_tls_gets_no_password(
+def test_without_tls_no_password_is_sent(
     authority: CertificateAuthority, pgserver_server: PgserverServer
 ) -> None:
     require_failure(database_at(pgserver_server.port, POSTGRESQL, authority), TlsVerificationError)

@@ -27,14 +27,13 @@ from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABL
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
-from sandbox.deploy_in_oci import names
 from sandbox.digests import DigestFunctions, StoresClock, make_digest_keys
 from sandbox.emulators.aws import AwsSandbox, create_resources
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.emulators.oci.clock import SandboxClock, real_time
 from sandbox.estate import environment
 from sandbox.identities import Way, make_identities, make_log, make_role
-from sandbox.oci_resources import create_secret
+from sandbox.oci_resources import create_secret, names_in
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, MAC_SECRET
 from tests.contract.oci_fixtures import OciConsole
 
@@ -102,7 +101,7 @@ def _world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
             [plans.credential(CREDENTIAL, "orders")],
             region=aws.region,
             mac_key=made.mac_key_arn,
-            oci=names(oci),
+            oci=names_in(oci),
             runners=identities.section,
         )
         file = plans.write_plan(tmp_path / "lockstep.yaml", plans.with_digest_keys(document, keys.public))
@@ -187,9 +186,7 @@ def evidence(world: World) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("without", ["oci", "aws"])
-def test_three_hours_without_the_digests_of_a_cloud_are_verified_and_not_confirmed(
-    world: World, without: str
-) -> None:
+def test_three_hours_without_a_clouds_digests_are_not_confirmed(world: World, without: str) -> None:
     """A digest that is lacking confirms none of the other cloud's, and is confirmed by none (ADR 84)."""
     world.hours(2)
     world.hours(1, without=without)

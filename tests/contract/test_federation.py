@@ -67,9 +67,7 @@ def secrets(world: Federated, clouds: Clouds) -> list[str]:
         return [s.secret_name for s in clients.vaults.list_secrets(world.oci.compartment_id).data]
 
 
-def test_a_function_in_oci_looks_for_no_identity_of_aws(
-    world: Federated, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_oci_no_identity_of_aws_is_looked_for(world: Federated, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last place of botocore's search is an address that in OCI is that of OCI's own metadata."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_EC2_METADATA_DISABLED"):
         monkeypatch.delenv(name, raising=False)

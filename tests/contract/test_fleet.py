@@ -56,7 +56,7 @@ def errors(fleet: Fleet) -> list[str]:
     return [entry["Error"] for entry in fleet.report(manifest)["FAILED"]]
 
 
-def test_each_credential_of_a_shard_is_rotated_once_by_an_alias_and_never_again_in_its_minute(
+def test_each_credential_is_rotated_once_by_an_alias_and_not_again_in_its_minute(
     fleet: Fleet, clock: Clock
 ) -> None:
     ids = [A, B, C]
@@ -122,9 +122,7 @@ def test_who_would_begin_too_late_does_not_wait_first(fleet: Fleet, clock: Clock
     assert late["stopDate"] - late["startDate"] < timedelta(seconds=30)
 
 
-def test_a_trigger_that_comes_again_too_late_misses_only_what_no_delivery_has_started(
-    fleet: Fleet, clock: Clock
-) -> None:
+def test_a_late_second_trigger_misses_only_what_no_delivery_has_started(fleet: Fleet, clock: Clock) -> None:
     # (protocol R17)
     fleet.publish([A, B])
     fleet.failing = {B}
@@ -148,7 +146,7 @@ def test_a_trigger_that_comes_again_too_late_misses_only_what_no_delivery_has_st
         pytest.param(LATEST + 0.5, TIME.replace(":00Z", ":45Z"), False, id="by the minute of the rule"),
     ],
 )
-def test_what_begins_too_late_is_not_started(
+def test_what_is_late_is_not_begun(
     fleet: Fleet, clock: Clock, after: float, time: str, *, is_started: bool
 ) -> None:
     fleet.publish([A])
@@ -248,9 +246,7 @@ def test_a_start_that_is_throttled_is_tried_again_and_fails_its_item_in_time(fle
     ("published", "error"),
     [(None, "States.ItemReaderFailed"), ("[", "States.ItemReaderFailed"), ("[]", "InvalidRequestError")],
 )
-def test_a_list_that_cannot_be_read_or_is_empty_fails_the_shard(
-    fleet: Fleet, published: str | None, error: str
-) -> None:
+def test_an_unreadable_or_empty_list_fails_the_shard(fleet: Fleet, published: str | None, error: str) -> None:
     if published is not None:
         fleet.put(published)
     execution = fleet.run()

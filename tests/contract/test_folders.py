@@ -248,9 +248,7 @@ def test_a_page_that_names_itself_as_the_next_one_is_an_outage_and_no_end(world:
             list(listing())
 
 
-def test_a_missing_bucket_is_no_empty_one_and_is_named_with_the_next_command(
-    world: World, published: Published
-) -> None:
+def test_a_missing_bucket_is_named_with_the_next_command(world: World, published: Published) -> None:
     log, plan = (world.open("aws", bucket="another-bucket", of_the_log=of) for of in (True, False))
     for listing in (log.folders, log.listed):
         with pytest.raises((AuditLogAccessDeniedError, AuditLogUnreachableError)):
@@ -347,7 +345,7 @@ def test_throttled_calls_are_tried_again_and_not_for_ever(
     assert len(world.waits.slept) == CALL_POLICY.attempts * (len(published.files) - 1)
 
 
-def test_a_write_whose_reply_was_lost_is_known_to_have_come(
+def test_a_write_without_a_reply_is_known_to_have_come(
     world: World, bucket: PlanBucket, published: Published
 ) -> None:
     world.lose_reply()

@@ -232,9 +232,7 @@ def looked(case: Case, clouds: Clouds) -> list[tuple[Kind, str]]:
 
 
 @pytest.mark.parametrize("name", INCIDENTS)
-def test_an_incident_has_one_verdict_and_what_comes_next_ends_it(
-    world: Estate, clouds: Clouds, name: str
-) -> None:
+def test_an_incident_has_one_verdict_and_its_next_ends_it(world: Estate, clouds: Clouds, name: str) -> None:
     incident = INCIDENTS[name]
     case = Case(world, world.plan.credentials[list(INCIDENTS).index(name)])
     if incident.happens is not never_rotated:

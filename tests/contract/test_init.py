@@ -175,9 +175,7 @@ def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_makes_no_plan_is_told_and_nothing_is_written(
-    tmp_path: Path, words: list[str], told: str
-) -> None:
+def test_what_makes_no_plan_is_told_and_not_written(tmp_path: Path, words: list[str], told: str) -> None:
     refused = init(tmp_path, *words)
     assert refused.exit_code == 2
     assert told in refused.stderr

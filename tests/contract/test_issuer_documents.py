@@ -23,9 +23,7 @@ def _names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
         yield found
 
 
-def test_a_document_is_read_through_the_proxy_of_the_machine(
-    names: Names, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_document_is_read_through_the_machines_proxy(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
 
     def serve(client: socket.socket) -> None:

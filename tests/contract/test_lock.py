@@ -198,9 +198,7 @@ def test_when_the_next_rotation_may_start(world: LockHarness, lock: Lock, name: 
     assert gets_it or lock.read() == before
 
 
-def test_an_emergency_counts_what_became_valid_since_the_last_rotation(
-    world: LockHarness, lock: Lock
-) -> None:
+def test_an_emergency_counts_what_became_valid_since_the_rotation(world: LockHarness, lock: Lock) -> None:
     """A store that was moved back serves an older generation than the record remembered."""
     rotated(lock)
     rotated(lock, at=NOW + INTERVAL)
@@ -303,9 +301,7 @@ def test_a_failed_rotation_keeps_claim_and_schedule_and_another_run_adopts_it(lo
     assert lock.require(run.lease, made, promoting=False, now=NOW).claim == made
 
 
-def test_a_finished_rotation_ends_what_was_ordered_for_the_databases_that_it_proved(
-    world: LockHarness, lock: Lock
-) -> None:
+def test_a_finished_rotation_ends_the_orders_for_what_it_proved(world: LockHarness, lock: Lock) -> None:
     world.order(take_over=frozenset({"db-1", "db-2", "db-3"}), blocked=frozenset({"db-2", "db-4"}))
     left = [(frozenset({"db-3"}), frozenset({"db-4"})), (frozenset(), frozenset())]
     for number, proven in enumerate((("db-1", "db-2"), ("db-3", "db-4"))):
@@ -336,9 +332,7 @@ def test_orders_written_during_a_run_are_not_lost(world: LockHarness, lock: Lock
 
 
 @pytest.mark.parametrize("is_done", [True, False])
-def test_the_run_that_gives_the_lock_back_moves_the_head_of_its_own_stream(
-    lock: Lock, *, is_done: bool
-) -> None:
+def test_who_gives_the_lock_back_moves_the_head_of_its_own_stream(lock: Lock, *, is_done: bool) -> None:
     """It is a hint, and may go back; another stream's stays (protocol L8)."""
     for number, (stream, seq) in enumerate((("oci", 3), ("aws", 7), ("aws", 5))):
         run = Run(lock, at=NOW + number * INTERVAL)
@@ -373,9 +367,7 @@ def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock
 
 
 @pytest.mark.parametrize("kind", list(ClaimKind))
-def test_a_claim_is_read_back_open_and_what_stores_serve_is_valid_from_it_on(
-    lock: Lock, kind: ClaimKind
-) -> None:
+def test_a_claim_is_open_and_what_stores_serve_is_valid_from_it_on(lock: Lock, kind: ClaimKind) -> None:
     run = Run(lock)
     made = run.claim(kind=kind, base_generation=4, served=(3, 4))
     record = lock.read()
@@ -394,7 +386,7 @@ CHANGED: tuple[dict[str, Any], ...] = (
 
 
 @pytest.mark.parametrize("changed", CHANGED, ids=str)
-def test_a_claim_is_made_over_what_was_seen_alone_and_what_was_seen_is_compared_whole(
+def test_a_claim_is_made_over_what_was_seen_which_is_compared_whole(
     lock: Lock, changed: dict[str, Any]
 ) -> None:
     """A decision is never made over what was not seen, nor a reconcile passed off as a new value (protocol L6)."""
@@ -452,9 +444,7 @@ def test_the_first_claim_under_an_ordered_plan_makes_it_active(world: LockHarnes
     assert (lock.read().plan, lock.read().activate) == (OTHER_PLAN, None)
 
 
-def test_a_claim_under_another_plan_than_the_active_or_ordered_one_changes_nothing(
-    world: LockHarness, lock: Lock
-) -> None:
+def test_a_claim_under_a_plan_that_nobody_ordered_changes_nothing(world: LockHarness, lock: Lock) -> None:
     run = Run(lock)
     with refused(lock):
         run.claim(plan=OTHER_PLAN)
@@ -526,7 +516,7 @@ PAGE_BYTES = 1024 * 1024
 
 
 @on_aws
-def test_a_table_is_read_to_its_end_and_what_cannot_be_read_is_named_by_its_error(
+def test_a_table_is_read_whole_and_what_cannot_be_read_is_named(
     world: DynamoDbHarness,
 ) -> None:
     pages: list[int] = []
@@ -579,9 +569,7 @@ def test_garbage_in_an_item_is_a_record_or_an_error_of_ours(world: DynamoDbHarne
         {"head_aws": {"S": "aa"}},
     ],
 )
-def test_a_malformed_item_is_an_error_and_is_read_consistently(
-    world: DynamoDbHarness, change: dict[str, Any]
-) -> None:
+def test_a_malformed_item_is_an_error_and_no_old_one(world: DynamoDbHarness, change: dict[str, Any]) -> None:
     asked: list[object] = []
 
     def note(params: dict[str, object], **_event: object) -> None:

@@ -141,7 +141,7 @@ MODES = {
 
 
 @pytest.mark.parametrize(("is_forced", "due_by"), MODES.values(), ids=MODES)
-def test_a_run_gets_the_lock_where_the_rule_has_no_reason_against_it(
+def test_a_run_gets_the_lock_where_no_reason_is_against_it(
     *, is_forced: bool, due_by: datetime | None
 ) -> None:
     found: list[Reason | None] = []

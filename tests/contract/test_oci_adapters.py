@@ -114,7 +114,7 @@ def test_a_refusal_keeps_its_code_and_loses_its_text(
     assert "armed fault" not in f"{cause} {error.value}"
 
 
-def test_each_call_is_made_once_and_no_circuit_breaker_opens(
+def test_each_call_is_made_once_and_no_breaker_opens(
     sandbox: OciSandbox, vault: Vault, secret_id: str, name: str
 ) -> None:
     with sandbox.faults.refuse("get_secret", status=500, code="InternalServerError", times=None):
@@ -126,7 +126,7 @@ def test_each_call_is_made_once_and_no_circuit_breaker_opens(
 
 
 @pytest.mark.parametrize("fault", ["drop_request", "drop_reply", "hang"])
-def test_a_lost_connection_and_silence_are_outages(
+def test_a_lost_call_and_silence_are_outages(
     sandbox: OciSandbox, secret_id: str, name: str, fault: str
 ) -> None:
     hasty = sandbox_vault(sandbox, sandbox_clients(sandbox, timeouts=CloudTimeouts(read_seconds=0.2)))
@@ -149,16 +149,14 @@ def test_a_reply_that_is_not_from_oci_is_an_outage(
         vault.read(name, secret_id)
 
 
-def test_a_missing_permission_to_list_is_access_denied(
-    sandbox: OciSandbox, secret_id: str, name: str
-) -> None:
+def test_a_missing_right_to_list_is_access_denied(sandbox: OciSandbox, secret_id: str, name: str) -> None:
     assert secret_id
     vault = sandbox_vault(sandbox, sandbox_clients(sandbox, sandbox.new_api_key("no-grants")))
     with pytest.raises(StoreAccessDeniedError):
         vault.secret_id(name)
 
 
-def test_a_deleted_secret_is_looked_up_again(
+def test_a_deleted_secret_is_sought_again(
     vault: Vault, console: OciConsole, secret_id: str, name: str
 ) -> None:
     assert vault.secret_id(name) == secret_id
@@ -224,9 +222,7 @@ def test_an_api_key_is_read_from_the_fields_of_an_oci_config(sandbox: OciSandbox
 
 @pytest.mark.parametrize("text", ["hunter2", '"hunter2"', '{"tenancy": "hunter2"}', '{"access_key_id": 7}'])
 @pytest.mark.parametrize("read", [oci_api_key, aws_access_key])
-def test_a_secret_that_is_not_a_key_is_an_error_and_not_quoted(
-    read: Callable[..., object], text: str
-) -> None:
+def test_a_secret_that_is_no_key_is_an_error_and_not_quoted(read: Callable[..., object], text: str) -> None:
     with pytest.raises(StoreAccessDeniedError) as error:
         read(text, store="aws", secret="lockstep/key")
     assert error.value.where == {"store": "aws", "secret": "lockstep/key", "code": "not-a-key"}
@@ -251,9 +247,7 @@ def audit_log(
     )
 
 
-def test_a_writer_and_a_reader_may_do_what_their_permissions_say(
-    sandbox: OciSandbox, console: OciConsole, name: str
-) -> None:
+def test_who_writes_and_who_reads_may_no_more(sandbox: OciSandbox, console: OciConsole, name: str) -> None:
     """With BucketNotFound OCI answers a missing permission, and that a bucket is not there."""
 
     def may(*permissions: str) -> ObjectStorageAuditLog:
@@ -364,9 +358,7 @@ def test_an_older_version_and_a_retired_secret_still_verify(
     assert not VaultSigner(vault, "lockstep/next").verify(b"digest", mac)
 
 
-def test_a_key_that_is_too_short_missing_or_a_placeholder_makes_no_mac(
-    console: OciConsole, vault: Vault
-) -> None:
+def test_a_key_too_short_missing_or_a_placeholder_makes_no_mac(console: OciConsole, vault: Vault) -> None:
     """Anybody who may write an object can name the version of the placeholder."""
     secret_id = console.create_secret("lockstep.short", "31 bytes is one too few for it.")
     for missing in ("lockstep.short", "lockstep.missing"):
@@ -413,7 +405,7 @@ def verifies(public_key: str, signature: bytes) -> bool:
     return True
 
 
-def test_a_digest_is_signed_with_exactly_its_permissions_by_the_version_that_was_told(
+def test_a_digest_is_signed_with_its_permissions_by_the_version_told(
     sandbox: OciSandbox,
 ) -> None:
     key, other = (create_signing_key(sandbox, name=name) for name in ("lockstep-digests", "other"))

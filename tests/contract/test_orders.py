@@ -130,9 +130,7 @@ WRITES: dict[str, tuple[dict[str, Any], Order, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_an_order_changes_its_own_attributes_alone_and_is_repeated_after_a_lost_reply(
-    world: World, name: str
-) -> None:
+def test_an_order_changes_its_own_attributes_and_can_be_repeated(world: World, name: str) -> None:
     before, order, after = WRITES[name]
     world.put(**REST, **before)
     with pytest.raises(LockTableUnreachableError), world.harness.lose_reply(1):

@@ -120,9 +120,7 @@ def test_a_plan_of_many_credentials_is_activated_in_place_of_the_one_before(
     assert fleet.entries() == written + 1
 
 
-def test_what_fails_for_all_is_said_once_and_no_more_are_tried(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_fails_for_all_is_said_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -95,9 +95,7 @@ def shown_to(world: SqlHarness, *hosts: VerifyHost) -> Refusals:
 
 
 @pytest.mark.parametrize(("pooler", "world"), GO_ON, indirect=["world"])
-def test_rotations_go_on(
-    pooler: str, world: SqlHarness, authority: CertificateAuthority, tmp_path: Path
-) -> None:
+def test_all_goes_on(pooler: str, world: SqlHarness, authority: CertificateAuthority, tmp_path: Path) -> None:
     with running(pooler, world.sandbox, authority) as host:
         shown = shown_to(world, host)
         life = World(world)

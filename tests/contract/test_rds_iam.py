@@ -144,7 +144,7 @@ def test_no_token_is_sent_to_a_server_that_offers_no_tls(world: SqlHarness) -> N
 
 
 @each_engine
-def test_the_script_makes_an_account_that_takes_tokens_or_stops_at_one_that_does_not(
+def test_the_script_makes_an_account_for_tokens_or_stops_at_another(
     world: SqlHarness,
 ) -> None:
     user = f"iam_{world.credential.usernames[0]}"

@@ -223,9 +223,7 @@ def test_a_retired_value_is_waited_for_until_the_replica_refuses_it(world: Repli
 
 
 @each_engine
-def test_a_replica_that_does_not_answer_or_whose_ca_is_another_is_no_refusal(
-    world: Replicated, tmp_path: Path
-) -> None:
+def test_a_silent_replica_or_one_with_another_ca_is_no_refusal(world: Replicated, tmp_path: Path) -> None:
     world.stage(2, 3)
     elsewhere = structs.replace(world.host, tls=Tls(ca_file=CertificateAuthority(tmp_path).ca_file))
     with fails(TlsVerificationError):
@@ -242,7 +240,7 @@ def test_a_replica_that_does_not_answer_or_whose_ca_is_another_is_no_refusal(
 
 
 @each_engine
-def test_a_replica_lists_its_own_sessions_and_another_name_of_the_primary_the_primarys(
+def test_a_replica_lists_its_own_sessions_and_an_alias_of_the_primary_its(
     world: Replicated,
 ) -> None:
     if world.engine is Engine.MYSQL:

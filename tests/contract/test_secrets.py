@@ -27,11 +27,10 @@ from lockstep.protocol.ring import SLOTS
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.contents import decode_app_user
 from sandbox import plans
-from sandbox.deploy_in_oci import names
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
-from sandbox.oci_resources import create_secret
+from sandbox.oci_resources import create_secret, names_in
 from tests.contract.test_calls_of_commands import listed_in_oci
 from tests.support.settling import settled
 
@@ -138,7 +137,7 @@ def _account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Accoun
         yield Account(aws, tmp_path, key, calls)
 
 
-def test_each_secret_has_key_tags_and_a_placeholder_and_a_second_run_changes_nothing(
+def test_each_secret_has_key_tags_and_placeholder_and_a_second_run_changes_nothing(
     account: Account,
 ) -> None:
     assert account.done() == {"made": 4}
@@ -277,7 +276,7 @@ class Rings:
     folder: Path
 
     def plan(self, *ids: str) -> None:
-        write_plan(self.folder / "lockstep.yaml", *ids, names=names(self.oci))
+        write_plan(self.folder / "lockstep.yaml", *ids, names=names_in(self.oci))
 
     def output(self, **changes: object) -> None:
         """What Terraform says."""
@@ -341,7 +340,7 @@ def _rings(tmp_path: Path) -> Iterator[Rings]:
         yield found
 
 
-def test_each_slot_has_key_tags_and_a_placeholder_and_a_credential_that_comes_gets_its_slots(
+def test_each_slot_has_key_tags_and_placeholder_and_a_new_credential_its_slots(
     rings: Rings,
 ) -> None:
     create_secret(rings.oci, "b.0", b"in use")

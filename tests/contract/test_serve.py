@@ -58,7 +58,7 @@ GUARDS: list[tuple[int, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("expected", "headers"), GUARDS, ids=str)
-def test_only_its_own_names_and_its_own_origin_are_answered(
+def test_only_its_own_names_and_origin_are_answered(
     page: str, expected: int, headers: dict[str, str]
 ) -> None:
     for path in ("/", OF_ONE, *(("/page.css", "/nothing") if expected == 421 else ())):
@@ -118,7 +118,7 @@ def test_search_and_pages_are_the_servers(page: str) -> None:
         (37, ("warn", "degraded"), [Kind.UNREACHABLE]),
     ],
 )
-def test_a_row_shows_the_verdict_of_the_state(
+def test_a_row_shows_the_verdict(
     page: str, number: int, expected: tuple[str, str], kinds: list[Kind]
 ) -> None:
     of = f"shop/service-{number:05d}"

@@ -160,9 +160,7 @@ def test_on_mysql_the_right_shows_no_statement(world: SqlHarness) -> None:
 
 
 @worlds(*POSTGRESQL)
-def test_postgresql_shows_usernames_and_applications_to_everybody(
-    world: SqlHarness, opened: tuple[Login, Login]
-) -> None:
+def test_postgresql_shows_names_to_everybody(world: SqlHarness, opened: tuple[Login, Login]) -> None:
     found = listed(world, admin=world.powerless_admin())
     assert isinstance(found, SessionList)
     assert [len(of(found.sessions, login.username)) for login in opened] == [3, 2]

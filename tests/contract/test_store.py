@@ -100,9 +100,7 @@ def test_what_lockstep_has_not_written_is_generation_0_whatever_its_text_claims(
 
 
 @on_every_adapter
-def test_applications_read_a_promoted_value_in_the_form_of_the_store(
-    world: StoreHarness, store: CredentialStore
-) -> None:
+def test_applications_read_it_in_the_form_of_the_store(world: StoreHarness, store: CredentialStore) -> None:
     """In OCI strings alone, for tools that map a secret to keys and values (protocol V23)."""
     with patch.object(type(world.secret), "only_strings", not world.secret.only_strings):
         store.stage(value(1))
@@ -124,7 +122,7 @@ def test_applications_read_a_promoted_value_in_the_form_of_the_store(
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fault", ["crash", "lost reply"])
-def test_what_broke_off_at_any_call_is_finished(
+def test_what_broke_off_is_finished(
     world: StoreHarness, store: CredentialStore, fault: str, call: int
 ) -> None:
     """By another client, whose value has another user; or by the same one, which repeats it."""
@@ -172,9 +170,7 @@ def test_a_run_that_is_overtaken_during_its_promotion_does_not_undo_its_successo
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_a_repeated_promotion_replaces_an_edit_during_the_first(
-    world: StoreHarness, store: CredentialStore, call: int
-) -> None:
+def test_a_second_promotion_replaces_an_edit(world: StoreHarness, store: CredentialStore, call: int) -> None:
     store.stage(value(1))
     with (
         suppress(LostCompareAndSetError),
@@ -235,9 +231,7 @@ def add(world: StoreHarness, secret: SecretKind) -> None:
 
 
 @on_every_adapter
-def test_keys_of_others_survive_rotations_in_both_secrets(
-    world: StoreHarness, store: CredentialStore
-) -> None:
+def test_keys_of_others_survive_in_both_secrets(world: StoreHarness, store: CredentialStore) -> None:
     adopt(world, store)
     for generation in range(1, 6):
         store.read_current()
@@ -249,9 +243,7 @@ def test_keys_of_others_survive_rotations_in_both_secrets(
 
 
 @on_every_adapter
-def test_two_runners_that_read_different_keys_agree_on_a_generation(
-    world: StoreHarness, store: CredentialStore
-) -> None:
+def test_two_runners_that_read_other_keys_agree(world: StoreHarness, store: CredentialStore) -> None:
     adopt(world, store)
     world.edit("app_user", LOGIN_AND_MORE.replace("pass2", "pass3"))
     rival = world.rival()
@@ -294,7 +286,7 @@ def test_keys_that_were_added_after_the_staging_are_not_replaced(
 @on_every_adapter
 @in_each_secret
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_an_edit_of_the_login_alone_is_replaced(
+def test_an_edit_of_the_login_goes(
     world: StoreHarness, store: CredentialStore, secret: SecretKind, when: str
 ) -> None:
     adopt(world, store)

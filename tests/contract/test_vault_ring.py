@@ -265,9 +265,7 @@ def test_nothing_is_promoted_around_a_denied_slot(four: VaultRingHarness, right:
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["OCID known", "OCID looked up"])
-def test_a_deleted_slot_that_the_list_does_not_show_stops_the_runner(
-    four: VaultRingHarness, *, is_known: bool
-) -> None:
+def test_a_deleted_slot_that_no_list_shows_stops_the_run(four: VaultRingHarness, *, is_known: bool) -> None:
     """Whether Vault lists deleted secrets is not confirmed: if not, they look like slots that were never created."""
     advance(four, 1, 2, 3, 4)
     four.sandbox.vault.behaviour.lists_deleted = False
@@ -307,7 +305,7 @@ def login_read(reader: RingReader) -> Login:
     return Login(found.username, found.password)
 
 
-def test_a_reader_that_may_not_read_the_newest_slot_gets_an_error_and_not_an_older_value(
+def test_who_may_not_read_the_newest_slot_gets_no_older_value(
     four: VaultRingHarness,
 ) -> None:
     advance(four, 1, 2, 3, 4)
@@ -439,7 +437,7 @@ def _in_slots(world: RingWorld) -> list[object]:
     return [json.loads(world.ring.console.current(i)[1]).get("team") for i in world.ring.ids["app_user"]]
 
 
-def test_rotations_through_all_slots_lock_no_application_out_and_carry_the_keys_of_others(
+def test_rotations_through_all_slots_lock_nobody_out_and_keep_other_keys(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # (protocol V20)

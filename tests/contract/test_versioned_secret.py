@@ -102,9 +102,7 @@ def test_generation_0_is_found_while_it_is_current_or_previous(secret: Versioned
 # Staging
 
 
-def test_the_first_text_of_a_generation_is_staged_and_stays(
-    world: StoreHarness, secret: VersionedSecret
-) -> None:
+def test_the_first_text_of_a_generation_stays(world: StoreHarness, secret: VersionedSecret) -> None:
     before = secret.read_current()
     staged = secret.prepare(1)(text(1))
     found = staged.read_back()
@@ -167,9 +165,7 @@ def test_a_generation_that_was_not_staged_cannot_be_made_current(secret: Version
 
 
 @in_one_place
-def test_an_edit_after_the_observation_is_not_overwritten(
-    world: StoreHarness, secret: VersionedSecret
-) -> None:
+def test_an_edit_after_the_look_is_not_overwritten(world: StoreHarness, secret: VersionedSecret) -> None:
     secret.prepare(1)(text(1))
     seen = secret.observe(1)
     assert seen.commit
@@ -214,9 +210,7 @@ def test_what_was_staged_before_does_not_say_what_it_was_staged_over(secret: Ver
 
 @in_one_place
 @pytest.mark.parametrize("when", ["before the staging", "after it", "after the look"])
-def test_an_edit_of_what_was_seen_is_not_overwritten(
-    world: StoreHarness, secret: VersionedSecret, when: str
-) -> None:
+def test_an_edit_of_what_was_seen_is_kept(world: StoreHarness, secret: VersionedSecret, when: str) -> None:
     def edited(at: str) -> None:
         if at == when:
             world.edit("app_user", text(9, "hand"))
@@ -239,9 +233,7 @@ def test_an_edit_of_what_was_seen_is_not_overwritten(
 
 
 @pytest.mark.parametrize("is_observed", [True, False])
-def test_a_rivals_later_promotion_is_not_undone(
-    world: StoreHarness, secret: VersionedSecret, *, is_observed: bool
-) -> None:
+def test_a_rivals_promotion_stays(world: StoreHarness, secret: VersionedSecret, *, is_observed: bool) -> None:
     """Neither by a commit that was observed before it, nor by one from what both have seen."""
     first = staged_over(secret, 1)
     assert staged_over(world.rival_secret(), 2)

@@ -50,9 +50,7 @@ def _reach(read: Callable[[str], str]) -> Clouds:
     return clouds
 
 
-def test_time_outs_reach_the_clients_of_oci_and_the_drivers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_outs_reach_oci_and_the_drivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with OciSandbox() as sandbox:
         config_file = write_config_file(tmp_path, "operator", sandbox.config())
     monkeypatch.setenv(identity.CONFIG_FILE_VARIABLE, str(config_file))

@@ -179,9 +179,7 @@ def test_a_call_that_a_run_has_left_behind_sends_nothing_in_the_next_run_of_its_
 
 
 @pytest.mark.parametrize("kind", ["fdk", "lambda"])
-def test_a_run_that_cannot_end_ends_its_process_and_the_retry_gets_another(
-    start: Start, signs: Signs, kind: str
-) -> None:
+def test_a_run_that_cannot_end_ends_its_process(start: Start, signs: Signs, kind: str) -> None:
     function = start(kind, "aws")
     assert function.ask("hang", seconds=8.0) == ENDED
     assert "does not end in time" in function.log()
@@ -191,9 +189,7 @@ def test_a_run_that_cannot_end_ends_its_process_and_the_retry_gets_another(
 
 
 @pytest.mark.parametrize("body", [{}, {"credential_id": "frozen/warm"}], ids=["every credential", "one"])
-def test_a_look_at_the_credentials_that_cannot_end_ends_its_process(
-    start: Start, signs: Signs, body: dict[str, str]
-) -> None:
+def test_a_look_that_cannot_end_ends_its_process(start: Start, signs: Signs, body: dict[str, str]) -> None:
     function = start("fdk", "aws")
     signs.endless.write_text("")
     with pytest.raises(RemoteDisconnected):

@@ -161,7 +161,7 @@ def test_every_command_where_aws_cannot_be_called(
 
 
 @pytest.mark.parametrize(("status", "code", "text", "told"), ANSWERS.values(), ids=ANSWERS)
-def test_every_command_where_aws_refuses(
+def test_commands_aws_refuses(
     status: int, code: str, text: str, told: str, unset: pytest.MonkeyPatch
 ) -> None:
     # Both dialects: DynamoDB, Secrets Manager and Step Functions answer in JSON, S3 and STS in XML.
@@ -175,9 +175,7 @@ def test_every_command_where_aws_refuses(
         run_all(among, told, "commands_refused")
 
 
-def test_a_fingerprint_that_oci_does_not_know(
-    unset: pytest.MonkeyPatch, tmp_path: Path, aws: AwsSandbox
-) -> None:
+def test_a_fingerprint_unknown_to_oci(unset: pytest.MonkeyPatch, tmp_path: Path, aws: AwsSandbox) -> None:
     with OciSandbox() as oci:
         config = {**oci.config(), "fingerprint": ":".join(["0a"] * 16)}
         file = write_config_file(tmp_path, "wrong", config)

@@ -47,7 +47,7 @@ def test_what_the_page_gives_and_links_to_exists(template: dict[str, Any]) -> No
         assert (HOW_TO / Path(target)).exists(), target
 
 
-def test_the_webhook_gets_the_alarms_of_the_stack_only_and_its_url_is_not_shown(
+def test_the_webhook_gets_the_stacks_alarms_and_its_url_is_not_shown(
     template: dict[str, Any],
 ) -> None:
     pattern = template["Resources"]["WebhookRule"]["Properties"]["EventPattern"]

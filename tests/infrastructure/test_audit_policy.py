@@ -80,9 +80,7 @@ NOBODY = set[str]()
         ("trial", NOBODY, {AUDITOR}, EVERYONE),
     ],
 )
-def test_who_deletes_writes_and_changes_the_bucket(
-    name: str, deletes: set[str], writes: set[str], changes: set[str]
-) -> None:
+def test_who_changes_the_bucket(name: str, deletes: set[str], writes: set[str], changes: set[str]) -> None:
     """Protocol E13."""
     policy = policy_of(name)
     for action in ENTRY_ACTIONS:
@@ -110,9 +108,7 @@ def test_who_deletes_writes_and_changes_the_bucket(
         ("s3:PutBucketLogging", BUCKET),
     ],
 )
-def test_reading_and_settings_that_lose_nothing_stay_with_the_callers_own_policy(
-    action: str, resource: str
-) -> None:
+def test_reading_and_harmless_settings_stay_with_the_callers_own_policy(action: str, resource: str) -> None:
     assert who_may(action, resource, policy_of("both")) == EVERYONE
 
 

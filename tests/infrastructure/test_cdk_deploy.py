@@ -133,9 +133,7 @@ def test_a_canary_is_not_awaited_where_the_plan_cannot_be_published_before(plan:
         assert list(unpublishable(read_deployment(settings), before, is_there=False)) == []
 
 
-def test_values_of_the_example_are_refused_before_any_call(
-    monkeypatch: pytest.MonkeyPatch, capsys: Said
-) -> None:
+def test_values_of_the_example_are_refused_first(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
     assert main(["--dry-run"]) == 2
     said = capsys.readouterr().err
     assert "audit.aws.bucket: example-lockstep-audit is a placeholder; replace it with your value" in said

@@ -79,7 +79,7 @@ def test_ten_thousand_credentials_are_a_hundred_and_some_more_rules_and_nothing_
 
 
 @pytest.mark.parametrize("file", [BOTH_CLOUDS, FEDERATED])
-def test_policies_fit_with_the_longest_names_with_keys_and_with_admins_that_are_known_by_arn(
+def test_policies_fit_with_the_longest_names_with_keys_and_with_admins_by_arn(
     file: Path,
 ) -> None:
     plan = load_plan(ROOT / file)

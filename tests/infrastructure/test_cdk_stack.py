@@ -118,7 +118,7 @@ PROVIDER = {"Url": f"https://{ISSUER}", "ClientIdList": ["sts.amazonaws.com"]}
         ("federated", "AWS::IAM::OIDCProvider", {}, PROVIDER),
     ],
 )
-def test_a_resource_has_what_it_must_have(
+def test_a_resource_is_as_it_must(
     name: str, kind: str, having: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
     found = shape(name)
@@ -331,9 +331,7 @@ def test_a_stack_that_adopts_everything_makes_none_of_it_and_uses_it() -> None:
     ("names", "gone"),
     [(["lockstep"], {TABLE}), (LOGS, {LOG}), ([AUDIT], set()), (["alias/lockstep-audit"], set())],
 )
-def test_what_is_named_is_not_made_and_all_that_is_left_is_as_it_was(
-    names: list[str], gone: set[str]
-) -> None:
+def test_what_is_named_is_not_made_and_all_else_is_as_it_was(names: list[str], gone: set[str]) -> None:
     plain = shape("plain")
     found = synthesise(load_plan(ROOT / PLAN), adopt={"existing": names})
     assert {r["Type"] for r in plain.all.values()} - {r["Type"] for r in found.all.values()} == gone

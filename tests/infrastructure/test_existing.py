@@ -99,7 +99,7 @@ def make_everything(aws: AwsSandbox, tags: Mapping[str, str]) -> str:
     return make_key(aws, "alias/lockstep", tags)
 
 
-def test_what_is_missing_is_made_and_what_a_stack_left_behind_is_taken_back_without_asking(
+def test_what_is_missing_is_made_and_what_a_stack_left_is_taken_back(
     aws: AwsSandbox,
 ) -> None:
     assert looked_at(aws) == Estate(adopt=Adopt())
@@ -110,9 +110,7 @@ def test_what_is_missing_is_made_and_what_a_stack_left_behind_is_taken_back_with
 
 
 @pytest.mark.parametrize("tags", [{}, OTHERS], ids=["of nobody", "of another stack"])
-def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(
-    aws: AwsSandbox, tags: Mapping[str, str]
-) -> None:
+def test_what_is_of_others_is_refused_with_its_adoption(aws: AwsSandbox, tags: Mapping[str, str]) -> None:
     key = make_everything(aws, tags)
     problems = looked_at(aws).problems
     assert len(problems) == len(EVERYTHING) + 1
@@ -220,9 +218,7 @@ def test_a_refusal_says_what_to_do(aws: AwsSandbox, code: str, command: str) -> 
 
 
 @pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "ROLLBACK_FAILED"])
-def test_what_the_stack_manages_is_left_to_it_unless_its_first_deployment_failed(
-    aws: AwsSandbox, status: str
-) -> None:
+def test_what_the_stack_manages_is_its_own_unless_it_failed_at_first(aws: AwsSandbox, status: str) -> None:
     """The CDK CLI deletes a failed stack, with what is left of it, before it deploys again."""
     table = {"Type": "AWS::DynamoDB::Table", "Properties": {**TABLE, "Tags": listed(OWN)}}
     body = json.dumps({"Resources": {"Table": table}})

@@ -72,9 +72,7 @@ def secret_names(deployment: Deployment) -> list[str]:
 
 
 @needs_tools
-def test_the_secrets_are_those_that_the_code_reads_and_no_credential_is_in_the_state(
-    stack: Stack, deployed: Deployment
-) -> None:
+def test_the_secrets_are_those_of_the_code_and_the_state_has_none(stack: Stack, deployed: Deployment) -> None:
     assert secret_names(deployed) == sorted(names_in_vault(stack.parsed))
     by_hand = {"lockstep.aws-key", "lockstep.admin.orders", "lockstep.admin.reports"}
     assert set(deployed.outputs["secrets_to_fill_in"]) == by_hand
@@ -111,9 +109,7 @@ def test_names_and_defaults_follow_the_plan_as_the_code_does() -> None:
 
 
 @needs_tools
-def test_slots_and_secrets_that_have_left_the_plan_stay_where_they_are_named(
-    fresh: Stack, deployed: Deployment
-) -> None:
+def test_what_has_left_the_plan_stays_where_it_is_named(fresh: Stack, deployed: Deployment) -> None:
     del fresh.plan["credentials"][1], fresh.plan["databases"][1]
     fresh.plan["credentials"][0]["databases"] = ["orders"]
     left = [name for name in deployed.outputs["slots"] if name.startswith(("batch.", "connection"))]
@@ -142,9 +138,7 @@ def test_slots_and_secrets_that_have_left_the_plan_stay_where_they_are_named(
     ],
     ids=["a secret", "IAM", "a credential"],
 )
-def test_only_admins_with_a_secret_in_vault_have_one_to_fill_in(
-    form: dict[str, str], wanted: set[str]
-) -> None:
+def test_only_admins_in_vault_have_a_secret_to_fill_in(form: dict[str, str], wanted: set[str]) -> None:
     stack = Stack(plan=plan_document())
     for database in stack.plan["databases"]:
         database.pop("admin_secret"), database.pop("oci_admin_secret", None)
@@ -419,9 +413,7 @@ def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> Non
 
 
 @needs_tools
-def test_buckets_are_private_entries_archived_digests_and_plans_readable_at_once(
-    stack: Stack, deployed: Deployment
-) -> None:
+def test_buckets_are_private_entries_archived_others_readable(stack: Stack, deployed: Deployment) -> None:
     buckets, keys = deployed.all(BUCKET), deployed.all(KEY)
     audit_key = keys["audit[0]"]["id"]
     rows = {

@@ -310,9 +310,7 @@ def test_other_buckets_are_not_touched_and_aws_reads_digests(guarded: Deployment
         assert may(guarded, group, bucket="other-audit") == set()
 
 
-def test_deny_policies_are_made_on_demand_and_exempt_nobody_without_a_group(
-    stack: Stack, deployed: Deployment
-) -> None:
+def test_deny_policies_are_on_demand_and_exempt_a_group_alone(stack: Stack, deployed: Deployment) -> None:
     # A tenancy that has not enabled them refuses the statements.
     assert not any(s.denies for s in deployed.policy)
     assert may(deployed, STORAGE) == EVERYTHING

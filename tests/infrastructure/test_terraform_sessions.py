@@ -90,9 +90,7 @@ def test_one_key_is_for_one_user_and_a_reader_is_a_user_of_its_own(deployed: Dep
 @pytest.mark.parametrize(
     ("there", "is_uploaded"), [([], True), ([FIRST], True), ([FIRST, NEXT], True), ([NEXT], False)]
 )
-def test_terraform_uploads_the_first_key_and_leaves_the_next_ones_alone(
-    there: list[str], *, is_uploaded: bool
-) -> None:
+def test_terraform_uploads_the_first_key_and_no_other(there: list[str], *, is_uploaded: bool) -> None:
     """It keeps the key while it is there, beside the next one too, and does not bring it back."""
     stack = Stack(plan=plan_document())
     stack.there["oci_identity_users.aws_runner"] = {"users": [{"id": "user", "state": "ACTIVE"}]}
@@ -106,7 +104,7 @@ def test_terraform_uploads_the_first_key_and_leaves_the_next_ones_alone(
 # ---- sessions of the functions in AWS
 
 
-def test_the_application_and_the_trust_are_those_of_the_plan_without_user_or_key(
+def test_the_application_and_the_trust_are_the_plans_without_a_key(
     shared: tuple[Stack, Deployment],
 ) -> None:
     stack, deployed = shared

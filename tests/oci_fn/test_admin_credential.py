@@ -119,9 +119,7 @@ def by_oci(estate: Estate, function: FunctionProcess, credential: Credential) ->
     return int(result["generation"])
 
 
-def test_both_runners_rotate_the_admin_and_by_it_at_the_same_time(
-    estate: Estate, function: FunctionProcess
-) -> None:
+def test_both_runners_rotate_the_admin_and_by_it_at_once(estate: Estate, function: FunctionProcess) -> None:
     dual, alternating, app, reports = estate.plan.credentials
     watch = Watch(estate)
     generations: dict[str, list[int]] = {c.id: [] for c in estate.plan.credentials}

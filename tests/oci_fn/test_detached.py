@@ -43,9 +43,7 @@ def outcomes(calls: list[Detached]) -> list[tuple[str, str]]:
     return [(r["credential_id"], r["outcome"]) for answer in answers for r in answer["results"]]
 
 
-def test_all_that_aws_has_left_is_rotated_by_detached_calls(
-    estate: Estate, deployed: FunctionProcess
-) -> None:
+def test_all_that_aws_left_is_rotated_by_detached_calls(estate: Estate, deployed: FunctionProcess) -> None:
     # (protocol R5)
     everyone = sorted(c.id for c in estate.plan.credentials)
     first = deployed.call()

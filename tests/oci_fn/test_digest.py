@@ -51,9 +51,7 @@ def made(estate: Estate) -> dict[str, Any]:
     }
 
 
-def test_what_is_no_call_of_its_own_is_refused_and_makes_nothing(
-    estate: Estate, digesting: FunctionProcess
-) -> None:
+def test_another_call_is_refused_and_makes_nothing(estate: Estate, digesting: FunctionProcess) -> None:
     inputs = [
         *NO_LOOKS,
         {"doctor": "look"},

@@ -185,9 +185,7 @@ def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Cr
     assert (estate.events.on_bus(), estate.events.on_topic()) == ([], [])  # It was paused already.
 
 
-def test_a_slow_topic_is_left_alone_for_the_rest_of_the_call(
-    estate: Estate, function: FunctionProcess
-) -> None:
+def test_a_slow_topic_is_left_for_the_rest_of_the_call(estate: Estate, function: FunctionProcess) -> None:
     def slow(when: str, operation: str, _resource: str) -> None:
         if (when, operation) == ("before", "publish_message"):
             time.sleep(0.6 * SLOW_SECONDS)  # It is answered in time, and two of them take too long.
@@ -220,9 +218,7 @@ def test_an_import_is_told_as_adopted(estate: Estate, credential: Credential) ->
     assert login.password.reveal() not in json.dumps(event)
 
 
-def test_a_refused_event_is_complained_of_and_the_command_succeeds(
-    estate: Estate, credential: Credential
-) -> None:
+def test_a_refused_event_is_told_and_the_command_succeeds(estate: Estate, credential: Credential) -> None:
     estate.aws.event_fault = lambda: "InternalFailure"
     try:
         shown = run("pause", credential.id)
@@ -241,7 +237,7 @@ def _throttle() -> None:
     raise JsonRESTError("ThrottlingException", "Rate exceeded")
 
 
-def test_no_rotation_waits_for_what_is_not_sent(
+def test_no_rotation_waits_for_events(
     estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
     last, logged, rotated = by_aws(estate, credential), function.watch_log(), threading.Event()

@@ -44,9 +44,7 @@ def everywhere(estate: Estate) -> Credential:
     return estate.plan.credentials[0]
 
 
-def test_rotations_end_to_end_on_every_engine(
-    estate: Estate, function: FunctionProcess, everywhere: Credential
-) -> None:
+def test_rotations_on_every_engine(estate: Estate, function: FunctionProcess, everywhere: Credential) -> None:
     before, runs = both_serve(estate, everywhere), []
     for generation in (1, 2, 3):
         answer = rotate(function, everywhere)
@@ -175,9 +173,7 @@ def test_an_invalid_plan_is_reported(estate: Estate) -> None:
 # Cold start
 
 
-def test_a_published_plan_is_verified_before_a_credential_is_rotated(
-    estate: Estate, credential: Credential
-) -> None:
+def test_a_published_plan_is_verified_before_a_rotation(estate: Estate, credential: Credential) -> None:
     """Who writes to its bucket stops rotations, and sends no login elsewhere."""
     # CA files are not below this folder, so their paths stay whole.
     published = compile_plan(estate.plan.compiled, estate.plan.shards, Path("/var/empty"))

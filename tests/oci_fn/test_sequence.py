@@ -369,9 +369,7 @@ def test_the_sequence_does_what_the_state_machine_does(
     ],
     ids=["recorded", "nothing to do"],
 )
-def test_a_lock_lost_before_the_release_fails_the_run(
-    both: Both, arrange: Arrange, expected: list[str]
-) -> None:
+def test_a_lock_lost_before_release_fails_the_run(both: Both, arrange: Arrange, expected: list[str]) -> None:
     machine, sequence_ = both.machine(arrange), both.sequence(arrange)
     assert (machine[0], sequence_[0]) == (expected, expected)
     # Step Functions shows DynamoDB's own name for it.

@@ -118,7 +118,7 @@ def lambda_handler(event, context):
 
 
 @pytest.mark.skipif(not available()[MariaDbServer], reason=available()[MariaDbServer].missing)
-def test_a_rotation_stays_within_its_budget_beside_one_that_locks_out(
+def test_a_rotation_stays_in_budget_beside_one_that_locks_out(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder, checkout = tmp_path_factory.mktemp("bench"), tmp_path_factory.mktemp("peer")

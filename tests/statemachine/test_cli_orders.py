@@ -135,9 +135,7 @@ def test_the_first_plan_is_ordered_without_an_old_one_and_each_other_in_place_of
     assert plain.record().activate == digest
 
 
-def test_a_database_that_leaves_must_be_named_and_usernames_never_change(
-    spanning: Case, tmp_path: Path
-) -> None:
+def test_a_database_that_leaves_is_named_and_usernames_never_change(spanning: Case, tmp_path: Path) -> None:
     spanning.rotate()
     set_attribute(spanning, "plan", {"S": OLD})
     smaller = changed_plan(spanning, tmp_path / "smaller", lambda c: c.update(databases=["orders"]))

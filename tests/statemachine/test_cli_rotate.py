@@ -91,9 +91,7 @@ def test_what_a_rotation_would_start_is_shown(plain: Case) -> None:
     assert plain.record().revoke_through is None
 
 
-def test_who_ends_the_command_is_told_that_the_rotation_goes_on(
-    plain: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_ends_the_command_is_told_what_goes_on(plain: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -73,9 +73,7 @@ def test_every_driver_logs_in_before_and_after_its_cached_value_is_revoked(spann
         spanning.again()
 
 
-def test_the_examples_of_the_page_log_in_and_go_on_after_a_rotation(
-    spanning: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pages_examples_go_on_after_a_rotation(spanning: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of docs/client.md, as they are there."""
     spanning.rotate()
     names = spanning.credential.secret_names

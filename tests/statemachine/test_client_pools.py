@@ -322,9 +322,7 @@ def test_a_pool_goes_through_rotations(spanning: Case, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WAITED_FOR)
-def test_no_connection_is_given_whose_generation_died_while_it_was_waited_for(
-    spanning: Case, name: str
-) -> None:
+def test_no_connection_is_given_whose_generation_died_meanwhile(spanning: Case, name: str) -> None:
     spanning.rotate()
     before = spanning.stored_login().username
     clock = Clock()

@@ -79,9 +79,7 @@ REFUSED: JsonObject = {"refused": ["db-1"]}
 
 @pytest.mark.parametrize("prepared", range(1, PREPARED_AT_MOST + 2))
 @pytest.mark.parametrize("answer", [APPLIED, FOUND, REFUSED])
-def test_what_is_found_or_refused_is_prepared_a_bounded_number_of_times(
-    answer: JsonObject, prepared: int
-) -> None:
+def test_what_is_found_or_refused_is_prepared_a_few_times(answer: JsonObject, prepared: int) -> None:
     leads_to, assigned = _choice("EveryDatabaseAccepts", {"states": {"input": answer}, "prepared": prepared})
     if answer is APPLIED:
         assert (leads_to, assigned) == ("UpdateSecrets", {})

@@ -106,9 +106,7 @@ def _reconciling(*, consent: bool = False) -> Flight:
 
 
 @pytest.mark.parametrize("consent", [False, True])
-def test_where_the_winner_is_refused_it_is_staged_beside_what_works_there_or_by_consent(
-    *, consent: bool
-) -> None:
+def test_where_the_winner_is_refused_it_is_staged_beside_what_works(*, consent: bool) -> None:
     flight = _reconciling(consent=consent)
     before = w.known_logins(flight.world)["db-2"]
     result = w.applied(flight.world, flight.staged)
@@ -281,9 +279,7 @@ def test_a_policys_refusal_ends_the_step_and_the_other_databases_go_on() -> None
         ((3, 2, 1), errors.PreviousCredentialAcceptedError),
     ],
 )
-def test_what_a_database_accepts_after_staging_is_proven(
-    accepted: tuple[int, ...], error: type[Exception]
-) -> None:
+def test_what_is_accepted_after_staging_is_proven(accepted: tuple[int, ...], error: type[Exception]) -> None:
     flight = Flight()
     passwords = [w.login_of(flight.world, g).password.reveal() for g in accepted]
     w.strike(flight.world, {"after db-1 stage": lambda: _has("db-1", *passwords)(flight)})

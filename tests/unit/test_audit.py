@@ -333,7 +333,7 @@ READS = ["lock require", "aws log look"]
 WRITES = ["aws signer sign", "aws log put"]
 
 
-def test_a_success_and_a_failure_take_four_calls_and_three_trips_and_no_secret(
+def test_a_success_and_a_failure_take_four_calls_and_three_trips(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In the steady state, where the process has rotated before; generations are known by names (ADR 80)."""

@@ -284,9 +284,7 @@ SERVED: dict[str, tuple[list[SecretVersion], str | None]] = {
 
 
 @pytest.mark.parametrize(("served", "expected"), SERVED.values(), ids=SERVED)
-def test_the_newest_of_the_value_and_the_edits_counts(
-    served: list[SecretVersion], expected: str | None
-) -> None:
+def test_the_newest_of_value_and_edits_counts(served: list[SecretVersion], expected: str | None) -> None:
     found = carried(served)
     assert (found and found.reveal()) == (expected and {"k": f'"{expected}"'})
 

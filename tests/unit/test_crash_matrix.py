@@ -119,9 +119,7 @@ def _is_whole(world: MemoryWorld, generation: int, base: set[tuple[str, str]], r
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
-def test_a_run_that_dies_after_any_change_is_finished_by_the_next_run(
-    story: Story, strategy: Strategy
-) -> None:
+def test_a_run_that_dies_after_any_change_is_finished_by_the_next(story: Story, strategy: Strategy) -> None:
     for at in count():
         world = _world(story, strategy)
         boundary = _dies(world, "dies", at=at)

@@ -166,7 +166,7 @@ def test_the_decision_and_where_base_was_refused_in_this_run_a_reconcile(
 
 @pytest.mark.parametrize("claim", [None, FIRST])
 @pytest.mark.parametrize("take_over", [(), ("db-1",), ("db-1", "db-3")])
-def test_placeholders_alone_need_every_database_under_take_over(
+def test_placeholders_need_consent_for_every_database(
     take_over: tuple[str, ...], claim: Claim | None
 ) -> None:
     with pytest.raises(TakeOverNeededError):

@@ -38,7 +38,7 @@ def _promoted(strategy: Strategy) -> Flight:
 
 
 @both_strategies
-def test_a_revocation_that_fails_anywhere_and_is_tried_again_is_not_refused_twice_in_a_row(
+def test_a_revocation_that_fails_and_is_tried_again_is_refused_once_in_a_row(
     strategy: Strategy,
 ) -> None:
     """A retired account accepts a random password, so the login that takes a refusal back is this attempt's own."""
@@ -60,7 +60,7 @@ def test_a_revocation_that_fails_anywhere_and_is_tried_again_is_not_refused_twic
 
 
 @both_strategies
-def test_what_may_be_valid_beside_the_promoted_generation_is_revoked_and_that_logs_in(
+def test_what_may_be_valid_beside_the_promoted_generation_is_revoked(
     strategy: Strategy,
 ) -> None:
     flight = _promoted(strategy)
@@ -104,7 +104,7 @@ def _never_ends(flight: Flight) -> None:
         (_never_ends, PreviousCredentialAcceptedError),
     ],
 )
-def test_a_revocation_that_is_not_proven_is_an_error(
+def test_an_unproven_revocation_is_an_error(
     trouble: Callable[[Flight], None], error: type[Exception]
 ) -> None:
     flight = _promoted(Strategy.DUAL_PASSWORD)
@@ -118,7 +118,7 @@ def test_a_revocation_that_is_not_proven_is_an_error(
 
 
 @both_strategies
-def test_an_order_ends_the_overlap_at_once_and_is_recorded_also_where_it_is_forced_in_a_pause(
+def test_an_order_ends_the_overlap_at_once_and_is_recorded_also_in_a_pause(
     strategy: Strategy,
 ) -> None:
     world = steady(strategy)
@@ -136,7 +136,7 @@ def test_an_order_ends_the_overlap_at_once_and_is_recorded_also_where_it_is_forc
 
 
 @both_strategies
-def test_an_order_while_a_reconcile_is_due_is_fulfilled_by_the_run_after_the_reconcile(
+def test_an_order_while_a_reconcile_is_due_is_fulfilled_by_the_run_after_it(
     strategy: Strategy,
 ) -> None:
     """A reconcile gives an old login again, so it cannot fulfil the order; the next run may begin at once."""
@@ -166,7 +166,7 @@ def test_a_value_that_was_staged_before_the_order_is_not_finished(boundary: str,
 
 
 @both_strategies
-def test_an_order_during_the_promotion_of_an_older_value_is_fulfilled_by_the_next_run(
+def test_an_order_during_a_promotion_is_fulfilled_by_the_next_run(
     strategy: Strategy,
 ) -> None:
     world = steady(strategy)
@@ -198,9 +198,7 @@ def test_an_order_whose_revocation_fails_stays_in_force(strategy: Strategy) -> N
 
 @both_strategies
 @pytest.mark.parametrize("table", ["imported", "lost"])
-def test_an_order_that_names_no_generation_on_record_outlives_the_reconcile(
-    strategy: Strategy, table: str
-) -> None:
+def test_an_order_of_no_generation_on_record_outlives_the_reconcile(strategy: Strategy, table: str) -> None:
     world = w.make_world(strategy=strategy)
     if table == "lost":
         w.rotate(world, "first")

@@ -111,9 +111,7 @@ def _taken_over_and_half_done(world: MemoryWorld) -> None:
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 @pytest.mark.parametrize("meanwhile", [_taken_over_once, _taken_over_and_half_done])
-def test_a_run_that_was_taken_over_changes_nothing(
-    meanwhile: Callable[[MemoryWorld], None], strategy: Strategy
-) -> None:
+def test_a_zombie_changes_nothing(meanwhile: Callable[[MemoryWorld], None], strategy: Strategy) -> None:
     """Neither stores nor databases (invariant I5)."""
     before: object = None
 

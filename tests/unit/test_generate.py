@@ -26,7 +26,7 @@ from tests.unit.flights import (
 
 
 @both_strategies
-def test_a_new_generation_is_claimed_and_then_staged_in_every_store_and_in_no_database(
+def test_a_new_generation_is_claimed_then_staged_in_stores_and_in_no_database(
     strategy: Strategy,
 ) -> None:
     world = steady(strategy)
@@ -56,7 +56,7 @@ def _in_both_stores(world: MemoryWorld, generation: int) -> CredentialValue | No
 
 
 @both_strategies
-def test_a_login_that_is_imported_gets_the_first_generation_and_changes_no_database(
+def test_an_imported_login_gets_the_first_generation_and_changes_no_database(
     strategy: Strategy,
 ) -> None:
     """On the first day applications keep the login they have; what works is proven first (protocol C5, O7)."""

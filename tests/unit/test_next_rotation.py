@@ -84,7 +84,7 @@ VALIDITY: dict[str, tuple[LockRecord, Run | None, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", VALIDITY.values(), ids=VALIDITY)
-def test_nothing_is_called_valid_that_the_last_run_has_not_proven(
+def test_only_what_the_last_run_has_proven_is_valid(
     case: tuple[LockRecord, Run | None, list[str]],
 ) -> None:
     lock_record, last_run, expected = case
@@ -96,9 +96,7 @@ def test_nothing_is_called_valid_that_the_last_run_has_not_proven(
 
 
 @pytest.mark.parametrize(("more", "is_told"), [({}, True), ({"plan": "of-another-plan"}, False)])
-def test_a_promotion_is_not_told_by_the_overlap_of_another_plan(
-    more: Mapping[str, object], *, is_told: bool
-) -> None:
+def test_no_promotion_is_told_by_another_plans_overlap(more: Mapping[str, object], *, is_told: bool) -> None:
     told = state.lines(record(not_before=SOON, **more), PLANNED, NOW, has_standby=True)
     assert any("promoted at" in line for line in told) is is_told
 
@@ -142,9 +140,7 @@ def test_an_edit_by_hand_is_told_with_what_was_not_read(capsys: pytest.CaptureFi
         (StoreUnreachableError(), "not known, because a store was unreachable"),
     ],
 )
-def test_a_store_that_gives_no_answer(
-    capsys: pytest.CaptureFixture[str], error: LockstepError, next_run: str
-) -> None:
+def test_a_silent_store(capsys: pytest.CaptureFixture[str], error: LockstepError, next_run: str) -> None:
     assert f"  next run: {next_run}" in shown(capsys, record(), aws=error, oci=NAMED)
 
 

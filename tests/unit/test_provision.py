@@ -198,9 +198,7 @@ RIGHTS = {
 
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize("engine", RIGHTS)
-def test_the_rotation_user_gets_what_it_needs_and_no_account_is_altered(
-    engine: Engine, *, existing: bool
-) -> None:
+def test_the_rotation_user_gets_its_rights_and_no_account_changes(engine: Engine, *, existing: bool) -> None:
     script = sql(engine, existing=existing)
     granted = [s for s in script.statements if s.startswith("GRANT") and "lockstep_rotator" in s]
     assert granted == [f"GRANT {right} TO 'lockstep_rotator'@'%'" for right in RIGHTS[engine]]

@@ -294,9 +294,7 @@ def test_the_plan_of_a_file_is_compiled() -> None:
     assert plan.region_of(arn) == "eu-west-1"
 
 
-def test_a_file_that_is_not_valid_or_cannot_be_parsed_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_parsed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bundle, whose functions read a published plan, has no parser."""
     (tmp_path / "lockstep.yaml").write_text("version: 1")
     with pytest.raises(errors.InvalidPlanError):

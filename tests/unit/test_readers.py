@@ -177,7 +177,7 @@ def test_what_a_reader_keeps(of: type[ClientReader | AgentReader], name: str, st
 
 
 @pytest.mark.parametrize("of", [ClientReader, AgentReader])
-def test_the_age_counts_from_before_the_read_of_the_store_that_answered(
+def test_the_age_counts_from_before_the_read_that_answered(
     of: type[ClientReader | AgentReader],
 ) -> None:
     reader = of(Stores([None, 7], seconds=(10, 1)))

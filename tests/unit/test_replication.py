@@ -133,9 +133,7 @@ def test_base_is_seen_after_the_change_too() -> None:
 
 
 @pytest.mark.parametrize(("strategy", "base"), [(DUAL, None), (ALTERNATING, 2)])
-def test_where_nothing_takes_a_refusal_back_pending_is_tried_once(
-    strategy: Strategy, base: int | None
-) -> None:
+def test_where_nothing_undoes_a_refusal_pending_is_tried_once(strategy: Strategy, base: int | None) -> None:
     world = Rotated(strategy, lag=None)
     with pytest.raises(ReplicaLaggingError):
         world.wait(base=base, doomed=())

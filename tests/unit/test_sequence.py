@@ -100,7 +100,7 @@ def test_a_deployment_between_two_steps_ends_the_run_and_the_next_run_converges(
 
 
 @both_strategies
-def test_a_refusal_by_policy_ends_the_run_and_its_claim_is_finished_once_it_is_cured(
+def test_a_refusal_by_policy_ends_the_run_and_its_claim_is_finished_later(
     strategy: Strategy,
 ) -> None:
     world = steady(strategy)

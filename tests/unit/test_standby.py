@@ -49,9 +49,7 @@ def _flapping(_trigger: int, chance: random.Random = dice(7)) -> Aws:  # noqa: B
         (30, 18, True),
     ],
 )
-def test_what_falls_due_between_two_turns_waits_for_the_next_one(
-    now: float, due: float, *, rotates: bool
-) -> None:
+def test_what_falls_due_between_turns_waits_for_one(now: float, due: float, *, rotates: bool) -> None:
     # (protocol R8)
     for phase in (timedelta(), PHASE):
         plan = schedule(INTERVAL, phase=phase)
@@ -82,9 +80,7 @@ def test_the_turn_comes_half_an_hour_after_aws_at_longer_intervals(hours: int) -
         (timedelta(days=3), 12 * 60 + 1, "oci"),
     ],
 )
-def test_the_runner_whose_trigger_comes_first_is_the_next_one(
-    interval: timedelta, due: float, runner: str
-) -> None:
+def test_the_runner_of_the_first_trigger_is_the_next(interval: timedelta, due: float, runner: str) -> None:
     # (protocol R8)
     for phase in (timedelta(), PHASE):
         assert next_runner(schedule(interval, phase=phase), _at(due) + phase) == runner
@@ -150,9 +146,7 @@ def _worst(
         (Aws.SLOW, 27, 72),
     ],
 )
-def test_whatever_aws_does_all_day_the_gap_stays_under_31_minutes(
-    comes_to: Aws, longest: float, rotations: int
-) -> None:
+def test_whatever_aws_does_the_gap_is_under_31_minutes(comes_to: Aws, longest: float, rotations: int) -> None:
     # (protocol R8, R9)
     assert longest - 2 < _worst(lambda _: comes_to) <= longest
     assert _worst(lambda _: comes_to, others_every=EVERY_MINUTE) <= longest
@@ -164,9 +158,7 @@ def _repeating(sequence: Sequence[Aws]) -> Behaviour:
 
 
 @pytest.mark.parametrize(("lateness", "ahead", "others_every"), [(0, 60, 0), (109, -60, EVERY_MINUTE)])
-def test_no_repeated_sequence_of_four_leaves_a_longer_gap(
-    lateness: int, ahead: int, others_every: int
-) -> None:
+def test_no_sequence_of_four_leaves_a_longer_gap(lateness: int, ahead: int, others_every: int) -> None:
     ways = (Aws.WORKS, Aws.DEAD, Aws.HANGS, Aws.FAILS_PENDING, Aws.DIES_PROMOTED, Aws.SLOW)
     for sequence in product(ways, repeat=4):
         day = Day(
@@ -184,9 +176,7 @@ def test_no_repeated_sequence_of_four_leaves_a_longer_gap(
     ("minutes", "longest"), [(20, 31), (30, 46), (60, 91), (120, 151), (360, 391), (1440, 1471), (2880, 2911)]
 )
 @pytest.mark.parametrize("others_every", [0, 20 * EVERY_MINUTE])
-def test_at_every_interval_the_gap_ends_with_the_next_turn(
-    minutes: int, longest: int, others_every: int
-) -> None:
+def test_at_every_interval_a_turn_ends_the_gap(minutes: int, longest: int, others_every: int) -> None:
     # (protocol R8)
     ways: list[Behaviour] = [*(lambda _, way=way: way for way in Aws), _flapping]
     gaps = [_worst(behaviour, minutes, days=2, others_every=others_every) for behaviour in ways]
@@ -197,9 +187,7 @@ def test_at_every_interval_the_gap_ends_with_the_next_turn(
 
 
 @pytest.mark.parametrize(("minutes", "longest"), [(20, 32), (60, 92), (120, 212), (1440, 2852), (2880, 4292)])
-def test_a_standby_that_stops_leaves_what_is_due_to_the_next_trigger_of_aws(
-    minutes: int, longest: int
-) -> None:
+def test_a_standby_that_stops_leaves_what_is_due_to_aws(minutes: int, longest: int) -> None:
     # (protocol R8)
     interval = timedelta(minutes=minutes)
     day = Day(

@@ -179,7 +179,7 @@ def test_a_value_of_another_claim_is_a_conflict_in_every_store(pair: Pair, place
     assert error.value.where == {"store": place, "generation": "1"}
 
 
-def test_of_one_claim_the_first_store_decides_the_others_get_a_copy_and_none_has_another_value(
+def test_of_one_claim_the_first_store_decides_and_the_others_get_a_copy(
     pair: Pair,
 ) -> None:
     theirs = replace(value(1, by="twin"), claim_id="mine")

@@ -83,9 +83,7 @@ def _all(world: MemoryWorld) -> object:
 
 @STRATEGIES
 @pytest.mark.parametrize("runner", ["aws", "oci"])
-def test_an_older_build_leaves_alone_what_a_newer_one_left_after_any_change(
-    strategy: Strategy, runner: str
-) -> None:
+def test_an_older_build_leaves_alone_what_a_newer_one_left(strategy: Strategy, runner: str) -> None:
     rotated = 0
     for at in count():
         day = _day(strategy)

@@ -28,7 +28,7 @@ def _generations(flight: Flight) -> set[int]:
     return {g for user, blob, _ in w.served(flight.world).values() for g in (user, blob)}
 
 
-def test_every_store_serves_the_new_generation_in_both_secrets_once_the_claim_is_in_promotion(
+def test_every_store_serves_it_in_both_secrets_once_the_claim_is_promoting(
     flight: Flight,
 ) -> None:
     seen: list[str] = []
@@ -67,9 +67,7 @@ def test_a_twin_at_any_boundary_does_no_harm() -> None:
 
 
 @pytest.mark.parametrize("proven", [(), ("db-1",), ("db-2", "db-3")])
-def test_less_than_every_database_of_the_plan_promotes_nothing(
-    flight: Flight, proven: tuple[str, ...]
-) -> None:
+def test_less_than_every_database_promotes_nothing(flight: Flight, proven: tuple[str, ...]) -> None:
     """A database that never accepted the value would lock its applications out (protocol M3, I3)."""
     with pytest.raises(InvalidRequestError):
         w.updated(flight.world, flight.staged, proven)

@@ -54,8 +54,10 @@ class Actions:
             yield from self._event_calls(operation, json.loads(body))
         elif service == "AWSStepFunctions":
             yield _states_call(operation, json.loads(body))
-        elif form := query.read(request.environ):
-            yield from sts_calls(form) if form.service == "sts" else [_form_call(form)]
+        elif (form := query.read(request.environ)) and form.service == "sts":
+            yield from sts_calls(form)
+        elif form:
+            yield Call(action=f"{form.service}:{form.action}", resource="*")
         elif target:
             yield Call(action=f"{_PREFIXES.get(service, service)}:{operation}", resource="*")
         else:
@@ -174,10 +176,6 @@ class Actions:
 
     def _arn(self, service: str) -> str:
         return f"arn:aws:{service}:{self.region}:{self.account_id}"
-
-
-def _form_call(asked: query.QueryRequest) -> Call:
-    return Call(action=f"{asked.service}:{asked.action}", resource="*")
 
 
 def _states_call(operation: str, asked: Mapping[str, Any]) -> Call:

@@ -13,7 +13,7 @@ import json
 import math
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -233,14 +233,10 @@ class CloudWatch:
         periods = alarm.evaluation_periods + EXTRA_PERIODS
         wanted = frozenset((d.name, d.value) for d in alarm.dimensions)
         in_period: list[list[float]] = [[] for _ in range(periods)]
-        for point in self._of(alarm.namespace, alarm.metric_name, wanted):
+        of_alarm = (alarm.namespace, alarm.metric_name, wanted)
+        for point in (p for p in self._points if (p.namespace, p.name, p.dimensions) == of_alarm):
             age = math.floor((self.now - point.at) / alarm.period)
             if 0 <= age < periods:
                 in_period[periods - 1 - age].append(point.value)
         statistic = _STATISTICS[alarm.statistic]
         return [statistic(values) if values else None for values in in_period]
-
-    def _of(self, namespace: str, name: str, dimensions: frozenset[tuple[str, str]]) -> Iterable[Datapoint]:
-        return (
-            p for p in self._points if (p.namespace, p.name, p.dimensions) == (namespace, name, dimensions)
-        )

@@ -172,23 +172,15 @@ def apply(patches: Patches, client: Callable[[str], Client]) -> None:
     patches.replace(f"{_PARSING}:get_model_list", lambda: models)
     patches.replace(f"{_PARSING}:resource_class_from_type", class_of)
     patches.replace("moto.cloudformation.models:ChangeSet.apply", _apply)
-    patches.define(CloudTrailResponse, "lookup_events", _lookup_events)
-    patches.replace("moto.s3.models:FakeBucket.get_permission", _get_permission)
+    # CloudTrail has no events yet. The CDK CLI asks it why a deployment failed, and moto does not know the call.
+    patches.define(CloudTrailResponse, "lookup_events", lambda _: json.dumps({"Events": []}))
+    # The guard evaluates bucket policies. moto ignores their conditions, so one against HTTP refuses all.
+    patches.replace("moto.s3.models:FakeBucket.get_permission", lambda *_: PermissionResult.NEUTRAL)
 
 
 def _apply(change_set: Foreign) -> None:
     """Update the stack with what a change set has; moto changes its resources and not its outputs."""
     change_set.stack.update(change_set.template, change_set.role_arn, change_set.parameters, change_set.tags)
-
-
-def _lookup_events(_response: Foreign) -> str:
-    """CloudTrail has no events yet. The CDK CLI asks it why a deployment failed, and moto does not know the call."""
-    return json.dumps({"Events": []})
-
-
-def _get_permission(_bucket: Foreign, _action: str, _resource: str) -> object:
-    """The guard evaluates bucket policies. moto ignores their conditions, so one against HTTP refuses all."""
-    return PermissionResult.NEUTRAL
 
 
 def _without_no_value(value: Any) -> Any:  # noqa: ANN401 - as the template has it

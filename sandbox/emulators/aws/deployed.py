@@ -135,7 +135,7 @@ class DeployedStack:
     @property
     def _targets(self) -> Iterator[Schedule]:
         events = self._client("events")
-        for rule in self._rule_names:
+        for rule in (arn.rpartition("/")[2] for arn in self.of_type("AWS::Events::Rule")):
             for target in events.list_targets_by_rule(Rule=rule)["Targets"]:
                 if "Input" in target:
                     yield Schedule(rule, target["Arn"], json.loads(target["Input"]))
@@ -253,10 +253,6 @@ class DeployedStack:
         configuration = self._client("lambda").get_function_configuration(FunctionName=function)
         role: str = configuration["Role"]
         return role.rpartition("/")[2]
-
-    @property
-    def _rule_names(self) -> list[str]:
-        return [arn.rpartition("/")[2] for arn in self.of_type("AWS::Events::Rule")]
 
     @property
     def _runtime(self) -> Path:

@@ -97,14 +97,11 @@ def tell_the_time(patches: Patches, wall_clock: Callable[[], float]) -> None:
         moment = datetime.fromtimestamp(wall_clock(), UTC)
         return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
-    def execution_data(**fields: Foreign) -> dict[str, Any]:
-        return fields | {"StartTime": now()}
-
-    def state_data(**fields: Foreign) -> dict[str, Any]:
-        return fields | {"EnteredTime": now()}
-
-    patches.replace(f"{_PARSER}.backend.execution_worker:ExecutionData", execution_data)
-    patches.replace(f"{_PARSER}.asl.component.state.state:StateData", state_data)
+    for place, moment in (
+        ("backend.execution_worker:ExecutionData", "StartTime"),
+        ("asl.component.state.state:StateData", "EnteredTime"),
+    ):
+        patches.replace(f"{_PARSER}.{place}", lambda moment=moment, **fields: fields | {moment: now()})
 
 
 def run_what_cloudformation_deploys(patches: Patches) -> None:

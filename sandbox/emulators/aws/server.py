@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from threading import Lock, Thread
-from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import boto3
@@ -180,9 +179,7 @@ class AwsSandbox:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property

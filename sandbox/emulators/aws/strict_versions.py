@@ -22,6 +22,8 @@ from moto.stepfunctions.responses import StepFunctionResponse
 
 from sandbox.emulators.aws.patching import Foreign, Patches
 
+Routing = Sequence[Mapping[str, Any]]
+"""Versions and their weights."""
 MOST_VERSIONS = 1000
 """Of a state machine (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html)."""
 MOST_ALIASES = 100
@@ -159,10 +161,7 @@ def check_aliases(patches: Patches) -> None:
 
     def create(original: Foreign) -> object:
         def create_state_machine_alias(
-            self: Foreign,
-            name: str,
-            routing_configuration: Sequence[Mapping[str, Any]],
-            description: str | None,
+            self: Foreign, name: str, routing_configuration: Routing, description: str | None
         ) -> object:
             if not _ALIAS_NAME.fullmatch(name):
                 raise ValidationException(f"Value '{name}' at 'name' failed to satisfy constraint")
@@ -185,10 +184,7 @@ def check_aliases(patches: Patches) -> None:
 
     def update(original: Foreign) -> object:
         def update_state_machine_alias(
-            self: Foreign,
-            arn: str,
-            description: str | None,
-            routing_configuration: Sequence[Mapping[str, Any]] | None,
+            self: Foreign, arn: str, description: str | None, routing_configuration: Routing | None
         ) -> object:
             _check_routing(self, routing_configuration or ())
             return original(self, arn, description, routing_configuration)
@@ -308,7 +304,7 @@ def _unqualified(backend: Foreign, arn: str) -> Foreign:
     return backend.describe_state_machine(base)
 
 
-def _check_routing(backend: Foreign, routing: Sequence[Mapping[str, Any]]) -> None:
+def _check_routing(backend: Foreign, routing: Routing) -> None:
     arns = [route["stateMachineVersionArn"] for route in routing]
     if len(set(arns)) < len(arns):
         raise ValidationException("The routing configuration names a version twice")
@@ -319,7 +315,7 @@ def _check_routing(backend: Foreign, routing: Sequence[Mapping[str, Any]]) -> No
             raise ResourceNotFound(arn)
 
 
-def _routed(routing: Sequence[Mapping[str, Any]]) -> str:
+def _routed(routing: Routing) -> str:
     """The version that this start gets."""
     versions = [route["stateMachineVersionArn"] for route in routing]
     chosen: str = random.choices(versions, weights=[route["weight"] for route in routing])[0]  # noqa: S311 - no secret

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pymysql
@@ -122,7 +121,9 @@ class RdsFront(DatabaseFront):
 
     def _conversation(self, client: socket.socket, onwards: socket.socket) -> Conversation:
         kind = _PostgreSql if isinstance(self._server, PostgresServer) else _MySql
-        return kind(client, onwards, self._tls, RdsDoor(self._iam, self._server, self.port))
+        made = kind(client, onwards, self._tls)
+        made.door = RdsDoor(self._iam, self._server, self.port)
+        return made
 
 
 @dataclass(frozen=True)
@@ -139,24 +140,22 @@ class RdsDoor:
 
 
 class _MySql(MySqlConversation):
-    def __init__(self, client: socket.socket, server: socket.socket, tls: Any, door: RdsDoor) -> None:  # noqa: ANN401 - the front's own
-        super().__init__(client, server, tls)
-        self._door = door
+    door: RdsDoor
 
     def log_in(self) -> bytes:
         username, database = _mysql_names(self._message)
-        password = self._door.iam.passwords.get(username)
+        password = self.door.iam.passwords.get(username)
         if password is None:
             return super().log_in()
         asked = _AUTH_SWITCH + _CLEAR_PASSWORD + b"\0"
         self.client.sendall(_mysql_framed(asked, self._message[3] + 1))
         answer = mysql_packet(self.client)
         number = answer[3] + 1
-        if not self._door.opens(answer[4:].removesuffix(b"\0"), username):
+        if not self.door.opens(answer[4:].removesuffix(b"\0"), username):
             return _mysql_framed(b"\xff" + struct.pack("<H", _MYSQL_DENIED) + b"#28000Access denied", number)
         session = pymysql.connect(
             host="localhost",
-            port=self._door.server.listening_port,
+            port=self.door.server.listening_port,
             user=username,
             password=password,
             database=database,
@@ -167,25 +166,23 @@ class _MySql(MySqlConversation):
 
 
 class _PostgreSql(PostgreSqlConversation):
-    def __init__(self, client: socket.socket, server: socket.socket, tls: Any, door: RdsDoor) -> None:  # noqa: ANN401 - the front's own
-        super().__init__(client, server, tls)
-        self._door = door
+    door: RdsDoor
 
     def log_in(self) -> bytes:
         words = self._message[8:].split(b"\0")
         asked = dict(zip(words[::2], words[1::2], strict=False))
         username = asked[b"user"].decode()
-        password = self._door.iam.passwords.get(username)
+        password = self.door.iam.passwords.get(username)
         if password is None:
             return super().log_in()
         self.client.sendall(_PG_CLEAR_PASSWORD)
-        if not self._door.opens(pg_message(self.client)[5:].removesuffix(b"\0"), username):
+        if not self.door.opens(pg_message(self.client)[5:].removesuffix(b"\0"), username):
             fields = f"SFATAL\0C{_PG_DENIED}\0MPAM authentication failed\0\0".encode()
             return b"E" + struct.pack(">I", len(fields) + 4) + fields
         session = PgConnection(
             username,
             host="localhost",
-            port=self._door.server.listening_port,
+            port=self.door.server.listening_port,
             database=asked[b"database"].decode(),
             password=password,
             ssl_context=self._tls.client_side,

@@ -235,7 +235,7 @@ class DatabaseServer(ABC):
         return Growing(self._log_text)
 
     def _log_text(self) -> str:
-        return _text_of(self._log_file)
+        return self._log_file.read_text(errors="replace") if self._log_file.exists() else ""
 
     def __enter__(self) -> Self:
         try:
@@ -300,7 +300,3 @@ def program_version(program: Path) -> str:
 
 def _has_room(folder: Path) -> bool:
     return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM_BYTES
-
-
-def _text_of(file: Path) -> str:
-    return file.read_text(errors="replace") if file.exists() else ""

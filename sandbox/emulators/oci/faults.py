@@ -7,7 +7,6 @@ lifted. It can be used as a context manager, which lifts it at the end.
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
-from types import TracebackType
 from typing import Self, TypedDict, Unpack
 
 from sandbox.emulators.oci.errors import ApiError
@@ -83,9 +82,7 @@ class Fault:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.lift()
 
 

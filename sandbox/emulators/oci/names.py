@@ -16,7 +16,6 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Lock
-from types import TracebackType
 from typing import Final, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -128,9 +127,7 @@ class Names:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property

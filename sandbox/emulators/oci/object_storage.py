@@ -331,7 +331,7 @@ class ObjectStorageService:
             bucket.tier,
             call.request.body,
             md5,
-            _kept_headers(call),
+            {n: v for n, v in call.headers.items() if n in _KEPT_HEADERS or n.startswith("opc-meta-")},
         )
         bucket.add(item)
         return Reply(200, {"opc-content-md5": md5} | _identifying(bucket, item))
@@ -475,14 +475,6 @@ def _check_write_condition(call: Call, existing: StoredObject | None) -> None:
             raise ApiError(400, "IfNoneMatchDisallowed", "if-none-match takes only '*'")
         if existing is not None:
             raise ApiError(412, "IfNoneMatchFailed", f"The object '{existing.name}' already exists")
-
-
-def _kept_headers(call: Call) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in call.headers.items()
-        if name in _KEPT_HEADERS or name.startswith("opc-meta-")
-    }
 
 
 def _identifying(bucket: Bucket, item: StoredObject) -> dict[str, str]:

@@ -11,7 +11,6 @@ from datetime import UTC
 from email.utils import format_datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
@@ -166,9 +165,7 @@ class OciSandbox:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     # ---- for its callers

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from sandbox.emulators.oci.errors import ApiError, not_authenticated
+from sandbox.emulators.oci.errors import not_authenticated
 from sandbox.emulators.oci.identity import Credential, Principal
 from sandbox.emulators.oci.wire import Request
 
@@ -101,13 +101,9 @@ def _check_date(date: str, now: datetime) -> None:
     if moment is None:
         raise not_authenticated(_INCOMPLETE)
     if abs(now - moment) > ALLOWED_SKEW:
-        raise _skewed(date, now)
-
-
-def _skewed(date: str, now: datetime) -> ApiError:
-    return not_authenticated(
-        f"Date '{date}' is not within allowed clock skew. Current '{now:%a, %d %b %Y %H:%M:%S} UTC'"
-    )
+        raise not_authenticated(
+            f"Date '{date}' is not within allowed clock skew. Current '{now:%a, %d %b %Y %H:%M:%S} UTC'"
+        )
 
 
 # A client that calls many times a second sends the same date each time.

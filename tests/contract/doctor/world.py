@@ -21,13 +21,12 @@ from lockstep.protocol.names import DEFAULT_STACK, SecretKind
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox import plans
-from sandbox.deploy_in_oci import names
 from sandbox.emulators.aws import AwsSandbox, resources
 from sandbox.emulators.aws.resources import ORDER_KEY, create_lock_table, create_mac_key
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
 from sandbox.identities import Identities, Way, make_identities
-from sandbox.oci_resources import create_audit_bucket, create_ring, create_secret
+from sandbox.oci_resources import create_audit_bucket, create_ring, create_secret, names_in
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 
 CREDENTIAL, LEDGER = "multi-cloud/app_user", "multi-cloud/ledger"
@@ -135,7 +134,7 @@ def running_world(folder: Path, way: Way = Way.KEY) -> Iterator[World]:
                 plans.credential(LEDGER, "orders", username="ledger", interval="1h"),
             ],
             mac_key=key,
-            oci=names(oci),
+            oci=names_in(oci),
             events=True,
         )
         document["runners"] = identities.section

@@ -231,9 +231,7 @@ CALLS: dict[str, tuple[str, Callable[[Client], object], tuple[str, str, str]]] =
 
 
 @pytest.mark.parametrize("service", CALLS)
-def test_a_session_counts_with_its_token_and_until_it_expires(
-    world: World, clock: Clock, service: str
-) -> None:
+def test_a_session_counts_with_its_token_until_its_end(world: World, clock: Clock, service: str) -> None:
     action, call, (expired, invalid, unknown) = CALLS[service]
     own = world.client(service)
     assert refused(call, client=own).startswith("AccessDenied")

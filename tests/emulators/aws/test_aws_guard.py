@@ -73,9 +73,7 @@ def test_the_policy_of_a_secret_may_deny(aws: AwsSandbox, caller: Caller) -> Non
     assert caller.is_refused("secretsmanager", lambda c: c.put_secret_value(SecretId="s", SecretString="x"))
 
 
-def test_a_key_needs_the_consent_of_its_own_policy_and_is_known_by_its_aliases(
-    aws: AwsSandbox, caller: Caller
-) -> None:
+def test_a_key_needs_its_own_policys_consent_and_has_aliases(aws: AwsSandbox, caller: Caller) -> None:
     kms = aws.client("kms")
     key = create_mac_key(kms)
     by_alias = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/audit"}}

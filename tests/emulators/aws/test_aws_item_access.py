@@ -28,7 +28,7 @@ KEY = {"Key": {"id": {"S": "x"}}}
         ({"AttributesToGet": ["a"]}, ("a",)),
     ],
 )
-def test_update_and_condition_and_key_count_at_the_top_level(
+def test_update_condition_and_key_count_at_the_top(
     request_: dict[str, Any], attributes: tuple[str, ...]
 ) -> None:
     found = item_context("UpdateItem", {**KEY, **request_})

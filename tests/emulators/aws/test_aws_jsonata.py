@@ -74,9 +74,7 @@ class FenceLostError(Exception):
     pass
 
 
-def test_a_retry_backs_off_within_its_bounds_and_counts_its_attempts(
-    aws: AwsSandbox, run: Runner, naps: list[float]
-) -> None:
+def test_a_retry_backs_off_in_bounds_and_counts(aws: AwsSandbox, run: Runner, naps: list[float]) -> None:
     seen: list[Any] = []
 
     def fail(event: dict[str, int], _context: object) -> None:
@@ -100,9 +98,7 @@ def test_a_retry_backs_off_within_its_bounds_and_counts_its_attempts(
 
 
 @pytest.mark.parametrize("expression", ["1 + 'a'", "$states.input.nothing", "function(){1}"])
-def test_an_expression_without_a_value_fails_by_a_name_that_can_be_caught(
-    aws: AwsSandbox, run: Runner, expression: str
-) -> None:
+def test_no_value_fails_by_a_name_that_can_be_caught(aws: AwsSandbox, run: Runner, expression: str) -> None:
     execution = run({"Tell": {"Type": "Pass", "Output": f"{{% {expression} %}}", "End": True}})
     assert (execution.status, execution.error) == ("FAILED", "States.QueryEvaluationError")
     aws.lambda_host.register_handler("echo", lambda event, _: event)

@@ -69,9 +69,7 @@ def test_what_exits_dies_or_takes_too_long_has_the_documented_names(
 
 
 @pytest.mark.parametrize(("hook", "effects"), [("before_call", []), ("after_call", [1])])
-def test_a_hook_kills_a_call_before_or_after_its_effect(
-    aws: AwsSandbox, hook: str, effects: list[int]
-) -> None:
+def test_a_hook_kills_a_call_around_its_effect(aws: AwsSandbox, hook: str, effects: list[int]) -> None:
     seen: list[Any] = []
     aws.lambda_host.register_handler("act", lambda event, _: seen.append(event))
     setattr(aws.lambda_host, hook, _kill)

@@ -178,7 +178,7 @@ BIG = {"Say": {"Type": "Pass", "Output": "{% $pad('', 90000, 'x') %}", "End": Tr
         ),
     ],
 )
-def test_the_limits_of_a_map_hold(
+def test_a_map_has_limits(
     run: Runner, states: dict[str, Any], given: dict[str, Any], error: str | None
 ) -> None:
     assert run(states, given).error == error

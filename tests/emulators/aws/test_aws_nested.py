@@ -89,7 +89,7 @@ def test_a_refused_start_has_the_name_of_its_error(
     assert caught["Error"] == f"StepFunctions.{error}Exception"
 
 
-def test_one_name_with_one_input_joins_what_is_running(
+def test_one_name_and_input_join_what_is_running(
     aws: AwsSandbox, run: Runner, child: str, gate: Event
 ) -> None:
     states = aws.client("stepfunctions")
@@ -109,9 +109,7 @@ def test_one_name_with_one_input_joins_what_is_running(
     assert len(states.list_executions(stateMachineArn=child)["executions"]) == 1
 
 
-def test_a_task_that_is_given_up_stops_what_it_awaits(
-    aws: AwsSandbox, run: Runner, child: str, gate: Event
-) -> None:
+def test_a_task_given_up_stops_what_it_awaits(aws: AwsSandbox, run: Runner, child: str, gate: Event) -> None:
     states = start(child, Name="one", Input={"wait": True})
     states["Start"]["TimeoutSeconds"] = 3  # It has started by then what it awaits.
     assert run(states).output["Error"] == "States.Timeout"

@@ -27,7 +27,7 @@ from tests.emulators.aws.issuer import ADDRESS, AUDIENCE
     ],
     ids=str,
 )
-def test_what_the_api_reference_excludes_is_refused(
+def test_what_the_reference_excludes_is_refused(
     aws: AwsSandbox, changed: dict[str, Any], expected: str
 ) -> None:
     asked = {"Url": f"https://{ADDRESS}", "ClientIDList": [AUDIENCE], "ThumbprintList": [], **changed}

@@ -8,9 +8,7 @@ from tests.support.aws import Clock
 WRITES = frozenset({"PutSecretValue"})
 
 
-def test_what_is_above_a_second_is_refused_until_time_passes_as_aws_does(
-    aws: AwsSandbox, clock: Clock
-) -> None:
+def test_what_is_above_a_second_is_refused_until_time_passes(aws: AwsSandbox, clock: Clock) -> None:
     secrets = aws.client("secretsmanager")
     secrets.create_secret(Name="app", SecretString="0")
     rate = aws.rates["secretsmanager"] = Rate(WRITES, 2, monotonic=clock)

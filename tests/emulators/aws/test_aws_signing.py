@@ -70,7 +70,7 @@ def test_a_digest_is_signed_as_it_is_and_the_public_key_is_told(kms: Client, key
     ids=str,
 )
 @pytest.mark.usefixtures("key")
-def test_what_the_api_reference_excludes_is_not_signed(
+def test_what_the_reference_excludes_is_not_signed(
     kms: Client, changed: dict[str, Any], expected: str
 ) -> None:
     other = kms.create_key(KeySpec="RSA_2048", KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]["KeyId"]

@@ -126,9 +126,7 @@ def test_a_service_that_does_not_answer_or_takes_too_long_has_a_name(aws: AwsSan
         (invoke("big"), "FAILED", "States.DataLimitExceeded"),
     ],
 )
-def test_an_error_inside_a_map_keeps_its_name(
-    run: Runner, task: dict[str, Any], status: str, name: str
-) -> None:
+def test_an_error_in_a_map_keeps_its_name(run: Runner, task: dict[str, Any], status: str, name: str) -> None:
     execution = run(in_map(task, Catch=CATCH_ALL))
     assert (execution.status, execution.output or execution.error) == (status, name)
 

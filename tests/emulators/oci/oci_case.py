@@ -4,7 +4,6 @@ import base64
 import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
@@ -45,9 +44,7 @@ class OciCase:
         self.vaults, self.secrets, self.storage = self.clients()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.sandbox.stop()
 
     def client(self, kind: str, config: dict[str, str] | None = None) -> Untyped:

@@ -70,9 +70,7 @@ def test_a_user_may_do_what_it_may_with_its_keys(domain: DomainCase, secret: str
     assert session.get_secret(secret).data.id == secret
 
 
-def test_a_session_ends_by_the_sandboxs_clock_not_with_its_app_or_trust(
-    domain: DomainCase, secret: str
-) -> None:
+def test_a_session_ends_by_the_clock_not_with_its_app_or_trust(domain: DomainCase, secret: str) -> None:
     session = client(domain, domain.token())
     domain.app.is_active = domain.trust.is_active = False
     assert domain.post().status == 401
@@ -83,9 +81,7 @@ def test_a_session_ends_by_the_sandboxs_clock_not_with_its_app_or_trust(
         session.get_secret(secret)
 
 
-def test_a_token_of_another_signer_and_a_request_by_another_key_open_nothing(
-    domain: DomainCase, secret: str
-) -> None:
+def test_another_signers_token_and_another_key_open_nothing(domain: DomainCase, secret: str) -> None:
     token = domain.token()
     claims, headers = claims_of(token), jwt.get_unverified_header(token)
     forged = jwt.encode(claims, key_named("session"), algorithm="RS256", headers=headers)

@@ -209,9 +209,7 @@ BUNDLES: list[tuple[dict[str, Any], str | None]] = [
 
 
 @pytest.mark.parametrize(("choice", "name"), BUNDLES, ids=str)
-def test_a_bundle_by_stage_number_or_name(
-    case: OciCase, secret: str, choice: dict[str, Any], name: str | None
-) -> None:
+def test_a_bundle_by_its_place(case: OciCase, secret: str, choice: dict[str, Any], name: str | None) -> None:
     if name:
         assert case.content(secret, **choice) == f"value {name}"
         return
