@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from tests.contract.database_harness import (
     make_credential,
     worlds,
 )
-from tests.support.mysql_relay import CLIENT_SSL, Greeting, relay
+from tests.support.mysql_relay import hide_tls, relay
 from tests.support.peer import peer
 from tests.support.servers import require
 from tests.support.statement_faults import mysql_error
@@ -114,9 +113,6 @@ def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: Certificate
 
 @worlds("mysql-dual")
 def test_a_hidden_tls_offer_is_no_reason_to_do_without(world: SqlHarness) -> None:
-    def hide_tls(greeting: Greeting) -> Greeting:
-        return replace(greeting, capabilities=greeting.capabilities & ~CLIENT_SSL)
-
     said: list[bytes] = []
     with relay(world.sandbox.port, hide_tls, said) as port:
         require_failure(world.open(port=port), TlsVerificationError)

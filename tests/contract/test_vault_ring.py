@@ -16,6 +16,7 @@ from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.ring import version_budget
 from lockstep.stores.ring import RingReader
 from sandbox.emulators.oci import OciSandbox
+from sandbox.identities import RUNNERS_MAY
 from tests.contract.harness import PLACEHOLDER_TEXT
 from tests.contract.oci_fixtures import (
     APP_USER_VERSIONS,
@@ -212,13 +213,7 @@ def test_a_ring_without_room_is_an_error_and_changes_nothing(four: VaultRingHarn
 # A slot that is denied, deleted, edited or not there
 
 
-RUNNER_RIGHTS = (
-    "SECRET_READ",
-    "SECRET_UPDATE",
-    "SECRET_VERSION_INSPECT",
-    "SECRET_VERSION_DELETE",
-    "SECRET_BUNDLE_READ",
-)
+RUNNER_RIGHTS = RUNNERS_MAY[1:]
 READER_RIGHTS = ("SECRET_BUNDLE_READ",)
 
 

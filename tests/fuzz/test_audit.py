@@ -18,7 +18,7 @@ from lockstep.protocol.messages import RotatedRun
 from lockstep.protocol.ports import MAX_ENTRY_BYTES
 from lockstep.protocol.strict_json import read
 from lockstep.protocol.workers import one_after_the_other
-from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
+from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, spelled
 from tests.fuzz.test_inputs import EVENTS
 from tests.support.memory import EPOCH, MemoryAuditLog, MemorySigner
 from tests.support.seals import sealed
@@ -77,25 +77,11 @@ def test_a_mangled_entry(data: bytes) -> None:
 
 
 ID = b'"activity_id":3'
-SEQ = b'"seq":2'
 SPECIAL = {
-    "empty": b"",
-    "deep": spelled(nested(900)).encode(),
     "deeper": b"[" * 20_000,
     "a deep event": BODY.replace(ID, b'"activity_id":' + b"[" * 900 + b"]" * 900),
     "a huge entry": BODY.replace(ID, b'"activity_id":"' + b"x" * (2 * MAX_ENTRY_BYTES) + b'"'),
     "trailing spaces": BODY + b" " * MAX_ENTRY_BYTES,
-    "a huge seq": BODY.replace(SEQ, b'"seq":' + b"9" * 5000),
-    "an infinite seq": BODY.replace(SEQ, b'"seq":1e999'),
-    "a seq that is true": BODY.replace(SEQ, b'"seq":true'),
-    "not a number": BODY.replace(ID, b'"activity_id":NaN'),
-    "no time": BODY.replace(b'"time":', b'"time":1e300,"time_":'),
-    "a lone surrogate": BODY.replace(b'"Password Change"', b'"\\ud800"'),
-    "not UTF-8": BODY.replace(b"Password Change", b"\xff\xfe"),
-    "a byte order mark": b"\xef\xbb\xbf" + BODY,
-    "UTF-16": BODY.decode().encode("utf-16"),
-    "a MAC that is a list": BODY.replace(b'"value":"', b'"value":["').replace(b'"}}', b'"]}}'),
-    "a chain that is a list": BODY.replace(b'"chain":{', b'"chain":[{').replace(b'},"event"', b'}],"event"'),
     "a secret": BODY.replace(b'"aws"', f'"{CANARY}"'.encode()),
 }
 

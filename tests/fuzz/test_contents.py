@@ -138,10 +138,7 @@ def test_a_mangled_text(data: bytes) -> None:
 
 LOGIN = '"username": "u", "password": '
 SPECIAL = {
-    "empty": "",
-    "the password alone": CANARY,
     "deep": spelled(nested(900)),
-    "deeper": "[" * 20_000,
     "deeper objects": '{"a":' * 5_000,
     "huge": json.dumps({**APP_USER, "note": "x" * 100_000}),
     "a byte order mark": "\ufeff" + json.dumps(APP_USER),
@@ -154,8 +151,6 @@ SPECIAL = {
     "a raw surrogate": f'{{{LOGIN}"{CANARY}\ud800"}}',
     "NUL": f'{{{LOGIN}"{CANARY}\\u0000"}}',
     "twice": f'{{"username": "v", {LOGIN}"{CANARY}"}}',
-    "a list for a name": f'{{"username": ["u"], "password": "{CANARY}"}}',
-    "placeholder and more": f'{{"placeholder": 1, "password": "{CANARY}"}}',
 }
 
 

@@ -18,7 +18,7 @@ from lockstep.protocol.ports import Database
 from sandbox import plans
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.estate import Estate, Settings, running_estate
-from sandbox.fn import FunctionProcess, running_function
+from sandbox.fn import FunctionProcess
 from sandbox.outside import StoreName
 from sandbox.servers import default_servers, login_text
 from tests.support.memory import PLACEHOLDER_TEXT
@@ -45,12 +45,6 @@ def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     settings = Settings(audit_tier="Standard", admins=ADMINS)
     folder = tmp_path_factory.mktemp("estate")
     with running_estate(credentials, servers, folder=folder, settings=settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def function(estate: Estate) -> Iterator[FunctionProcess]:
-    with running_function(estate.function_environment) as running:
         yield running
 
 

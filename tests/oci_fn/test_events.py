@@ -25,7 +25,7 @@ from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
 from sandbox.emulators.oci.faults import Fault
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.event_estate import CloudEvent
-from sandbox.fn import FunctionProcess, running_function
+from sandbox.fn import FunctionProcess
 from sandbox.plans import LOCK_TABLE
 
 PREFIX = "dev.lockstep.credential."
@@ -39,12 +39,6 @@ def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     settings = Settings(audit_tier="Standard", events=True)
     folder = tmp_path_factory.mktemp("estate")
     with running_estate(credentials, servers, folder=folder, settings=settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def function(estate: Estate) -> Iterator[FunctionProcess]:
-    with running_function(estate.function_environment) as running:
         yield running
 
 

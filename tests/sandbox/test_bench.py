@@ -2,27 +2,16 @@
 
 import json
 import re
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
 from sandbox.bench import peer
 from sandbox.bench.budget import CALLS, MACHINE, PEER, SMALL, STEPS, SUMS, Goal, figure, goals
 from sandbox.bench.measure import Depth, small
-from sandbox.bench.network import Network, covered_ms, longest_chain
+from sandbox.bench.network import covered_ms, longest_chain
 from sandbox.bench.table import lines
-from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.databases import MariaDbServer, available
-from sandbox.emulators.oci import OciSandbox
-
-LATENCY_MS = 400.0
-"""So long that the work for a request is little beside it on a busy machine."""
 
 
 @pytest.mark.parametrize(
@@ -40,52 +29,6 @@ def test_the_chain_is_the_most_that_follow_one_another_and_shared_time_counts_on
 ) -> None:
     assert longest_chain(intervals) == expected
     assert covered_ms(intervals) == pytest.approx(covered)
-
-
-class Clouds:
-    """Both clouds' emulators with the network before them."""
-
-    def __init__(self, aws: AwsSandbox, oci_sandbox: OciSandbox) -> None:
-        self.network = Network(aws, oci_sandbox)
-        secrets: Any = aws.client("secretsmanager")
-        vaults: Any = oci_sandbox.client(oci.vault.VaultsClient)
-        self.requests: dict[str, Callable[[], object]] = {
-            "aws": secrets.list_secrets,
-            "oci": lambda: vaults.list_secrets(oci_sandbox.compartment_id),
-        }
-
-
-@pytest.fixture
-def clouds() -> Iterator[Clouds]:
-    with AwsSandbox() as aws, OciSandbox() as oci_sandbox:
-        made = Clouds(aws, oci_sandbox)
-        for request in made.requests.values():
-            request()  # What only the first request of a client does.
-        yield made
-
-
-@pytest.mark.parametrize("cloud", ["aws", "oci"])
-def test_requests_that_are_under_way_together_wait_together(clouds: Clouds, cloud: str) -> None:
-    with clouds.network.recording(LATENCY_MS) as record, ThreadPoolExecutor(2) as pool:
-        both = threading.Barrier(2, timeout=30)
-
-        def request() -> None:
-            both.wait()
-            clouds.requests[cloud]()
-
-        began = time.monotonic()
-        for future in [pool.submit(request), pool.submit(request)]:
-            future.result()
-        took_ms = (time.monotonic() - began) * 1000
-    assert took_ms >= LATENCY_MS
-    assert (len(record.requests), record.chain()) == (2, 1)
-
-
-def test_requests_that_follow_one_another_wait_so_and_count_for_their_cloud(clouds: Clouds) -> None:
-    with clouds.network.recording(20) as record:
-        for cloud in ("aws", "oci", "aws"):
-            clouds.requests[cloud]()
-    assert (record.chain(cloud="aws"), record.chain(cloud="oci"), record.chain()) == (2, 1, 3)
 
 
 ROTATES_IN_PLACE = """

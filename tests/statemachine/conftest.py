@@ -217,34 +217,17 @@ def supply(world: Estate) -> _Supply:
     return _Supply(world)
 
 
-@pytest.fixture
-def mariadb(supply: _Supply) -> Case:
-    """A credential with dual passwords on MariaDB."""
-    return supply.take("mariadb")
+def _of(kind: str) -> Any:  # noqa: ANN401 - a fixture
+    """A fixture: a credential of a kind, which no other test has."""
+
+    @pytest.fixture(name=kind)
+    def taken(supply: _Supply) -> Case:
+        return supply.take(kind)
+
+    return taken
 
 
-@pytest.fixture
-def mysql(supply: _Supply) -> Case:
-    """A credential with dual passwords on MySQL."""
-    return supply.take("mysql")
-
-
-@pytest.fixture
-def plain(supply: _Supply) -> Case:
-    """As `mysql`, another credential."""
-    return supply.take("plain")
-
-
-@pytest.fixture
-def spanning(supply: _Supply) -> Case:
-    """A credential with alternating users on MariaDB and PostgreSQL."""
-    return supply.take("spanning")
-
-
-@pytest.fixture
-def everywhere(supply: _Supply) -> Case:
-    """A credential with alternating users on every server."""
-    return supply.take("everywhere")
+mariadb, mysql, spanning, plain, everywhere = map(_of, KINDS)
 
 
 @pytest.fixture(params=["mariadb", "mysql", "spanning", "everywhere"])

@@ -19,7 +19,6 @@ from tests.statemachine.definition import (
     TASKS,
     JsonObject,
     expressions,
-    ways_out,
 )
 from tests.support.memory import make_plan
 
@@ -79,25 +78,6 @@ def test_every_task_has_a_time_out_a_catch_for_all_errors_and_retries_for_transi
         assert "DynamoDB.ConditionalCheckFailedException" not in retried
     else:
         assert (name in LAMBDAS, retried >= LAMBDA_ERRORS) == (True, True)
-
-
-def test_a_failed_run_records_the_failure_and_releases_the_lock() -> None:
-    for name in ("Generate", "ApplyDb", "UpdateSecrets", "RevokeDb", "Audit"):
-        assert STATES[name]["Catch"][-1]["Next"] == "AuditFailure", name
-        assert STATES[name]["Catch"][-1]["Assign"] == {"failure": "{% $states.errorOutput %}"}, name
-    assert STATES["AuditFailure"]["Next"] == "ReleaseLockAfterFailure"
-    assert [c["Next"] for c in STATES["AuditFailure"]["Catch"]] == ["ReleaseLockUnrecorded"]
-    for name in ("ReleaseLockAfterFailure", "ReleaseLockUnrecorded"):
-        assert set(ways_out(STATES[name])) == {"RotationFailed"}
-    # The rotation is done and recorded: the claim stays, and the next run finishes it.
-    assert STATES["ReleaseLock"]["Catch"][-1]["Next"] == "RotationFailed"
-
-
-def test_a_run_that_does_not_get_the_lock_succeeds() -> None:
-    first, _ = STATES["AcquireLock"]["Catch"]
-    assert first == {"ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"], "Next": "Skipped"}
-    assert STATES["Skipped"]["Type"] == "Succeed"
-    assert STATES["Skipped"]["Output"] == {"outcome": "skipped"}
 
 
 # Time

@@ -27,19 +27,6 @@ def assert_next_run_finishes(case: Case) -> None:
     assert failure_names(case.entries())[-1] is None
 
 
-def test_a_database_is_down_and_the_next_run_finishes(spanning: Case) -> None:
-    spanning.settle()
-    before, ledger = spanning.stored_login(), spanning.world.servers["ledger"]
-    ledger.kill()
-    try:
-        execution = spanning.rotate()
-    finally:
-        ledger.start()
-    assert_failed_safely(spanning, execution, "DatabaseUnreachableError", before)
-    assert spanning.locked_out() == []
-    assert_next_run_finishes(spanning)
-
-
 def test_a_policy_of_the_server_refuses_the_change(mysql: Case) -> None:
     """On crm, every password but current, which is set first."""
     mysql.settle()

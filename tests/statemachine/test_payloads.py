@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.protocol import messages
-from lockstep.protocol.deadlines import LEASE, PREPARED_AT_MOST
+from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.model import Claim, ClaimKind, Lease, Release, StoreVersions
 from lockstep.protocol.strict_json import Message, MessageError, read, write
 from tests.statemachine.definition import STATES, JsonObject, evaluate
@@ -61,42 +61,6 @@ def _leads_to(given: object, *, name: str = "run-1") -> str:
     passed = evaluate(choice["Condition"], {"states": states})
     assert isinstance(passed, bool)
     return str(choice["Next"] if passed else state["Default"])
-
-
-def test_where_nothing_is_to_be_done_the_lock_is_given_back() -> None:
-    for action, leads_to in {
-        "nothing": "ReleaseLockUnchanged",
-        "probe": "ApplyDb",
-        "apply": "ApplyDb",
-    }.items():
-        assert _choice("IsAnythingToDo", {"states": {"input": {"action": action}}})[0] == leads_to
-
-
-APPLIED: JsonObject = {"databases": [{"database": "db-1", "outcome": "applied"}]}
-FOUND: JsonObject = {"winner": {"store": "aws", "version": "7"}, "beside": [], "accepted": []}
-REFUSED: JsonObject = {"refused": ["db-1"]}
-
-
-@pytest.mark.parametrize("prepared", range(1, PREPARED_AT_MOST + 2))
-@pytest.mark.parametrize("answer", [APPLIED, FOUND, REFUSED])
-def test_what_is_found_or_refused_is_prepared_a_few_times(answer: JsonObject, prepared: int) -> None:
-    leads_to, assigned = _choice("EveryDatabaseAccepts", {"states": {"input": answer}, "prepared": prepared})
-    if answer is APPLIED:
-        assert (leads_to, assigned) == ("UpdateSecrets", {})
-    elif prepared < PREPARED_AT_MOST:
-        assert (leads_to, assigned) == ("Generate", {})
-    else:
-        assert leads_to == "AuditFailure"
-        assert assigned["failure"]["Error"] == "StoresDivergedError"
-
-
-def _choice(name: str, variables: JsonObject) -> tuple[str, JsonObject]:
-    """Where a Choice leads, and what it assigns."""
-    state = STATES[name]
-    for choice in state["Choices"]:
-        if evaluate(choice["Condition"], variables):
-            return choice["Next"], choice.get("Assign", {})
-    return state["Default"], {}
 
 
 @pytest.mark.parametrize("given", [{}, {"Cause": "a cause"}], ids=repr)

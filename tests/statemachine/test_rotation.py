@@ -2,8 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from lockstep.protocol.orders import Revoke
-from tests.statemachine.conftest import Case, login_text
+from tests.statemachine.conftest import Case
 
 CANARY = "hunter2-of-another-team"
 PROBED = ["Generate", "IsAnythingToDo", "ApplyDb", "EveryDatabaseAccepts"]
@@ -55,40 +54,6 @@ def test_every_kind_of_credential_rotates_and_older_values_are_revoked(any_kind:
     before_the_third = len(revocations) * 2 // 3
     assert not any(revocations[:before_the_third])
     assert all(revoked == {"1": "refused"} for revoked in revocations[before_the_third:])
-
-
-def test_force_rotates_before_the_due_time_and_only_an_emergency_within_the_overlap(mariadb: Case) -> None:
-    mariadb.rotate()
-    before, item = mariadb.stored_login(), mariadb.lock
-    execution = mariadb.rotate()
-    assert (execution.status, execution.output) == ("SUCCEEDED", {"outcome": "skipped"})
-    assert execution.states_entered == ["CheckInput", "AcquireLock", "Skipped"]
-    assert (mariadb.stored_login(), mariadb.lock) == (before, item)
-    execution = mariadb.rotate(force=True)
-    assert execution.output == {"outcome": "skipped"}
-    assert execution.states_entered == [
-        "CheckInput",
-        "AcquireLock",
-        *PROBED,
-        "Generate",
-        "IsAnythingToDo",
-        "ReleaseLockUnchanged",
-    ]
-    assert len(mariadb.entries()) == 1
-    assert "holder" not in mariadb.lock
-    revoked = mariadb.stored_login()
-    mariadb.order(Revoke(lift_pause=False))
-    execution = mariadb.rotate()
-    assert execution.output["outcome"] == "rotated"
-    assert "RevokeDb" in execution.states_entered
-    assert mariadb.entries()[-1].event["unmapped"]["lockstep"]["revoked_on_purpose"] == [1]
-    assert mariadb.accepted(revoked) == []
-    # The order is fulfilled: the schedule counts again.
-    assert mariadb.rotate().output == {"outcome": "skipped"}
-    # The revoked value is put back by hand. It no longer logs in, so it is reconciled.
-    mariadb.edit_secret(login_text(revoked))
-    assert mariadb.again().output["kind"] == "reconcile"
-    assert mariadb.locked_out() == []
 
 
 def test_an_input_that_a_step_would_refuse_is_refused_before_the_lock(mariadb: Case) -> None:

@@ -1,7 +1,6 @@
 """The state machine of the fleet in a sandbox, over a stand-in for that of rotations that behaves by the credential."""
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Lock
@@ -14,6 +13,7 @@ from lockstep.protocol.schedule import run_key
 from sandbox.emulators.aws import AwsSandbox, Execution, create_state_machine
 from sandbox.emulators.aws.guard import Guard
 from sandbox.emulators.aws.interpreter import access_key
+from sandbox.emulators.databases.process import poll_until
 from sandbox.steps import deploy_fleet_machine
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ class _Throttle(Guard):
 
 
 def _wait(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert poll_until(is_so, timeout_seconds=WAIT_SECONDS)
 
 
 def _set_event() -> Event:

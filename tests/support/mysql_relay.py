@@ -3,11 +3,11 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.support.peer import delegate, peer
 
-CLIENT_SSL = 0x0800
+_CLIENT_SSL = 0x0800
 # After the version: connection id, the first part of the scramble and a filler, then the lower capabilities.
 # https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_handshake_v10.html
 _BEFORE_CAPABILITIES = 4 + 8 + 1
@@ -19,6 +19,11 @@ class Greeting:
 
     version: bytes
     capabilities: int
+
+
+def hide_tls(greeting: Greeting) -> Greeting:
+    """Offer no TLS."""
+    return replace(greeting, capabilities=greeting.capabilities & ~_CLIENT_SSL)
 
 
 @contextmanager

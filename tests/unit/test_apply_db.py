@@ -155,10 +155,6 @@ def test_what_a_search_has_seen_is_seen_again_before_the_change(
     assert w.known_logins(flight.world)[name] == before[name]
 
 
-def _claim_was_replaced(flight: Flight) -> None:
-    w.orders(flight.world, claim=structs.replace(flight.claim, generation=4))
-
-
 def _never_staged(flight: Flight) -> None:
     for store in flight.world.stores.values():
         for secret in store._secrets.values():
@@ -182,21 +178,19 @@ def _take_over_is_withdrawn(flight: Flight) -> None:
     w.orders(flight.world, take_over=frozenset({"db-2"}))
 
 
-def _lease_ended(flight: Flight) -> None:
-    flight.world.clock.sleep(LEASE.total_seconds())
-
-
-def _lock_table_is_out(flight: Flight) -> None:
-    w.strike(flight.world, {"before lock require": errors.LockTableUnreachableError})
-
-
 TROUBLES: dict[str, tuple[Trouble, type[Exception]]] = {
     "overtaken": (Flight.overtaken, errors.FenceLostError),
     "taken over": (_ordered(fence=100, holder="taker"), errors.FenceLostError),
-    "the lease ended": (_lease_ended, errors.FenceLostError),
-    "another claim": (_claim_was_replaced, errors.FenceLostError),
+    "the lease ended": (lambda f: f.world.clock.sleep(LEASE.total_seconds()), errors.FenceLostError),
+    "another claim": (
+        lambda f: w.orders(f.world, claim=structs.replace(f.claim, generation=4)),
+        errors.FenceLostError,
+    ),
     "in promotion": (_ordered(promoting=True), errors.FenceLostError),
-    "the lock table is out": (_lock_table_is_out, errors.LockTableUnreachableError),
+    "the lock table is out": (
+        lambda f: w.strike(f.world, {"before lock require": errors.LockTableUnreachableError}),
+        errors.LockTableUnreachableError,
+    ),
     "another plan": (_deployed, errors.PlanNotActiveError),
     "take-over was withdrawn": (_take_over_is_withdrawn, errors.TakeOverNeededError),
     "never staged": (_never_staged, errors.StagedValueConflictError),

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from io import BytesIO
@@ -17,7 +17,6 @@ from lockstep.plan.published import Index, IndexedCredential, index_of
 from lockstep.protocol.deadlines import BATCH
 from lockstep.protocol.errors import (
     InvalidRequestError,
-    NotHandedOnError,
     PlanUnreachableError,
     StoreAccessDeniedError,
 )
@@ -107,7 +106,6 @@ class Fleet:
     worlds: dict[str, MemoryWorld]
     clock: FakeClock
     queued: list[dict[str, Any]] = field(default_factory=list)
-    refuses: Callable[[dict[str, Any]], bool] = lambda _: False
     takes_seconds: float = 0
     hands_on: bool = True
     calls: int = 0
@@ -154,8 +152,6 @@ class Fleet:
 
     def call(self, event: dict[str, Any]) -> None:
         """As the service: it takes a call, and makes it later."""
-        if self.refuses(event):
-            raise NotHandedOnError(code="TooManyRequests")
         self.queued.append(json.loads(json.dumps(event)))
 
     def asked(self, body: object = None, *, seconds: float = 300) -> tuple[int, dict[str, Any]]:
@@ -238,15 +234,6 @@ def test_a_credential_that_fails_in_its_batch_does_not_touch_the_others() -> Non
     assert [status for status, _ in answers] == [502, 200, 200]
     outcomes = {r["credential_id"]: r["outcome"] for _, body in answers for r in body["results"]}
     assert outcomes == {key: "failed" if key == broken else "rotated" for key in there.worlds}
-
-
-def test_what_the_service_does_not_take_is_done_by_the_call_itself() -> None:
-    # (protocol R5)
-    there = fleet(BATCH * 2)
-    there.refuses = lambda _: True
-    status, body = there.asked()
-    assert (status, body["error"], body["batches"]) == (502, "NotHandedOnError", 0)
-    assert {r["outcome"] for r in body["results"]} == {"rotated"}
 
 
 def test_a_call_that_has_no_time_left_begins_no_further_run_and_says_so() -> None:

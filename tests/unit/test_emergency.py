@@ -82,10 +82,6 @@ def test_the_other_account_is_ended_even_if_no_store_has_its_value() -> None:
     assert w.shown(base) not in w.known_logins(flight.world)["db-1"]
 
 
-def _not_promoted(flight: Flight) -> None:
-    w.orders(flight.world, promoting=False)
-
-
 def _winner_was_ended(flight: Flight) -> None:
     flight.database.set_passwords("app", w.login_of(flight.world, 2).password.reveal())
 
@@ -98,7 +94,7 @@ def _never_ends(flight: Flight) -> None:
 @pytest.mark.parametrize(
     ("trouble", "error"),
     [
-        (_not_promoted, FenceLostError),
+        (lambda flight: w.orders(flight.world, promoting=False), FenceLostError),
         (Flight.overtaken, FenceLostError),
         (_winner_was_ended, PendingCredentialRejectedError),
         (_never_ends, PreviousCredentialAcceptedError),

@@ -22,35 +22,6 @@ from tests.unit.flights import both_strategies, steady
 
 
 @pytest.mark.parametrize(
-    ("minutes", "force", "order", "outcome"),
-    [
-        (17.9, False, {}, "skipped"),
-        (18, False, {}, "rotated"),  # A trigger may be early by the tolerance.
-        (20, False, {}, "rotated"),
-        (15.9, True, {}, "skipped"),  # A forced run keeps the overlap, and finds nothing wrong.
-        (16, True, {}, "rotated"),
-        (1, False, {"revoke_through": 1}, "rotated"),  # An emergency does not.
-        (1, False, {"revoke_through": 0}, "skipped"),  # It is fulfilled already.
-        (20, False, {"paused": True}, "skipped"),
-        (20, True, {"paused": True}, "rotated"),
-        (1, False, {"revoke_through": 1, "paused": True}, "skipped"),
-    ],
-)
-def test_a_run_begins_when_it_is_due_and_the_overlap_is_over(
-    minutes: float, order: dict[str, object], outcome: str, *, force: bool
-) -> None:
-    world = w.make_world()
-    w.rotate(world, "first")
-    world.clock.sleep(minutes * 60)
-    w.orders(world, **order)
-    before = world.lock.record
-    result = w.rotate(world, "second", force=force)
-    assert result.outcome == outcome
-    if outcome == "skipped":
-        assert world.lock.record == replace(before, fence=before.fence + force)
-
-
-@pytest.mark.parametrize(
     ("minutes", "force", "outcome"),
     [(18.5, False, "skipped"), (18.5, True, "rotated"), (30, False, "rotated")],
 )
