@@ -141,7 +141,14 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
             stack.enter_context(running(*servers.values()))
         digest_key = make_digest_key(oci) if oci else None
         keys = {"oci": pem_of(digest_key.current.public_key)} if digest_key else {}
-        document = _plan(folder / "plan", servers, aws, oci)
+        document = plans.plan_document(
+            planned_in(folder / "plan", servers),
+            default_credentials(servers),
+            region=aws.region,
+            mac_key=MAC_KEY,
+            oci=names_in(oci) if oci else None,
+            runners=planned_runners(aws, oci, STACK) if oci else None,
+        )
         plan_file = _write_plan(folder, "lockstep.yaml", document, keys)
         plan = load_plan(plan_file)
         bundle = deploy(
@@ -246,20 +253,6 @@ def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
 
 def _write_plan(folder: Path, name: str, document: plans.Document, keys: Mapping[str, str]) -> Path:
     return plans.write_plan(folder / "plan" / name, plans.with_digest_keys(document, keys))
-
-
-def _plan(
-    folder: Path, servers: Mapping[str, DatabaseServer], aws: AwsSandbox, oci: OciSandbox | None
-) -> plans.Document:
-    credentials = default_credentials(servers)
-    return plans.plan_document(
-        planned_in(folder, servers),
-        credentials,
-        region=aws.region,
-        mac_key=MAC_KEY,
-        oci=names_in(oci) if oci else None,
-        runners=planned_runners(aws, oci, STACK) if oci else None,
-    )
 
 
 def planned_in(folder: Path, servers: Mapping[str, DatabaseServer]) -> list[plans.Document]:

@@ -36,7 +36,7 @@ from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import Ports
 from sandbox import plans
 from sandbox.digests import DigestFunctions, StoresClock, make_digest_keys
-from sandbox.emulators.aws import AwsResources, AwsSandbox, Execution, create_resources
+from sandbox.emulators.aws import AwsSandbox, Execution, create_resources
 from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.databases import DatabaseServer, running
 from sandbox.emulators.databases.front import DatabaseFront, TlsServer, database_fronts
@@ -244,12 +244,15 @@ def running_estate(
         rotation_users = {
             name: Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24))) for name in servers
         }
-        in_aws = _fill_aws(aws, rotation_users, identities.in_aws)
+        admins = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
+        in_aws = create_resources(
+            aws, lock_table=LOCK_TABLE, audit_bucket=AUDIT_BUCKET, secrets={**admins, **identities.in_aws}
+        )
         digest_keys = make_digest_keys(aws, oci, in_aws.digest_key_arn)
         event_estate = make_event_estate(aws, oci) if settings.events else None
         if event_estate:
             oci.identity.permit(OCI_FUNCTION, "ONS_TOPIC_PUBLISH", compartment=oci.own_compartment_id)
-        audit_key = _fill_oci(oci, rotation_users, identities.in_oci, settings.audit_tier)
+        audit_key = _fill_oci(oci, {**admins, **identities.in_oci}, settings.audit_tier)
 
         def write(file_name: str, ports: Mapping[str, int]) -> Path:
             names = names_in(oci, **({"topic_id": event_estate.topic_id} if event_estate else {}))
@@ -341,22 +344,11 @@ def _with_tls(servers: Mapping[str, DatabaseServer]) -> dict[str, TlsServer]:
     return found
 
 
-def _fill_aws(aws: AwsSandbox, rotation_users: Mapping[str, Login], texts: Mapping[str, str]) -> AwsResources:
-    """Make what the stack makes, and the secrets that people make for the AWS runner."""
-    admins = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
-    return create_resources(
-        aws, lock_table=LOCK_TABLE, audit_bucket=AUDIT_BUCKET, secrets={**admins, **texts}
-    )
-
-
-def _fill_oci(
-    oci: OciSandbox, rotation_users: Mapping[str, Login], texts: Mapping[str, str], audit_tier: str
-) -> str:
+def _fill_oci(oci: OciSandbox, texts: Mapping[str, str], audit_tier: str) -> str:
     """Make what Terraform makes, and the secrets that people make for the OCI runner; the MAC key."""
     make_log(oci, tier=audit_tier)
     mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
-    admins = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
-    for name, text in {MAC_SECRET: mac_key, **admins, **texts}.items():
+    for name, text in {MAC_SECRET: mac_key, **texts}.items():
         create_secret(oci, name, text.encode(), compartment=oci.own_compartment_id)
     return mac_key
 

@@ -22,13 +22,8 @@ if TYPE_CHECKING:
 
 OCI_HANG_SECONDS = 1.0
 _CHANGES = {
-    "PutSecretValue",
-    "UpdateSecretVersionStage",
-    "UpdateItem",
-    "PUT object",
-    "update_secret",
-    "schedule_secret_version_deletion",
-    "put_object",
+    *("PutSecretValue", "UpdateSecretVersionStage", "UpdateItem", "PUT object"),
+    *("update_secret", "schedule_secret_version_deletion", "put_object"),
 }
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/")
 _INVOKE = re.compile(r"/2015-03-31/functions/.*?([A-Za-z_]+)/invocations")

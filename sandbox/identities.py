@@ -30,12 +30,8 @@ from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET, OCI_KEY_SECRET, TO_AWS, 
 from sandbox.steps import FUNCTIONS
 
 RUNNERS_MAY = (
-    "SECRET_INSPECT",
-    "SECRET_READ",
-    "SECRET_UPDATE",
-    "SECRET_VERSION_INSPECT",
-    "SECRET_VERSION_DELETE",
-    "SECRET_BUNDLE_READ",
+    *("SECRET_INSPECT", "SECRET_READ", "SECRET_UPDATE", "SECRET_VERSION_INSPECT"),
+    *("SECRET_VERSION_DELETE", "SECRET_BUNDLE_READ"),
 )
 """All that the policies give who changes secrets in OCI, in the compartment of the rings."""
 READERS_MAY = ("SECRET_INSPECT", "SECRET_READ", "SECRET_VERSION_INSPECT", "SECRET_BUNDLE_READ")

@@ -93,12 +93,10 @@ def create_issuer_bucket(sandbox: OciSandbox, name: str, *, compartment: str | N
     return f"https://{OBJECT_STORAGE_HOST}/n/{sandbox.namespace}/b/{name}/o"
 
 
-def restore_audit_objects(sandbox: OciSandbox, bucket: str) -> int:
-    """Ask for every object of an Archive bucket to be readable; how many. It takes an hour of the sandbox's clock."""
+def restore_audit_objects(sandbox: OciSandbox, bucket: str) -> None:
+    """Ask for every object of an Archive bucket to be readable. It takes an hour of the sandbox's clock."""
     storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
-    names = [o.name for o in storage.list_objects(sandbox.namespace, bucket).data.objects]
-    for name in names:
+    for name in [o.name for o in storage.list_objects(sandbox.namespace, bucket).data.objects]:
         storage.restore_objects(
             sandbox.namespace, bucket, oci.object_storage.models.RestoreObjectsDetails(object_name=name)
         )
-    return len(names)

@@ -79,7 +79,7 @@ def small(depth: Depth, peer: Path | None, folder: Path, say: Say) -> Figures:
         with ExitStack() as stack:
             if peer:
                 other = stack.enter_context(running_peer(peer, estate, network, estate.servers["orders"]))
-                secrets[PEER], runners[PEER] = SECRET, other.rotate
+                secrets[PEER], runners[PEER] = SECRET, other
             done = measured(runners, repetitions=depth.repetitions, say=say)
             for name, rotate in runners.items():
                 say(f"logins with {secrets[name]}")

@@ -48,44 +48,36 @@ LATENCY_MS = 20.0
 Servers = tuple[DatabaseServer, ...]
 
 
-class Peer:
-    """The function, its secret and its account."""
+def _begin(estate: Estate) -> str:
+    """Do what RotateSecret does before it calls the function; the version's id."""
+    secret = secret_in_memory(estate, SECRET)
+    secret.rotation_enabled = True
+    token = str(uuid.uuid4())
+    for version in secret.versions.values():
+        if "AWSPENDING" in version["version_stages"]:
+            version["version_stages"].remove("AWSPENDING")
+    secret.versions[token] = {"version_id": token, "version_stages": ["AWSPENDING"], "createdate": 0}
+    return token
 
-    def __init__(self, estate: Estate, network: Network) -> None:
-        self._estate = estate
-        self._network = network
 
-    def rotate(self, latency_ms: float, at_boundary: Callable[[], None] = nothing) -> Rotation:
-        """One rotation; the wall is the time of its four steps, without that of Secrets Manager.
+@contextmanager
+def running_peer(checkout: Path, estate: Estate, network: Network, server: RunningServer) -> Iterator[Rotate]:
+    """Give the peer an account, a secret and its place in Lambda; what rotates it.
 
-        Raises:
-            NotRotatedError: A step has failed.
-        """
-        token = self._begin()
-        with self._network.recording(latency_ms, at_boundary=at_boundary) as record:
+    The wall is the time of its four steps, without that of Secrets Manager.
+    """
+
+    def rotate(latency_ms: float, at_boundary: Callable[[], None] = nothing, /) -> Rotation:
+        token = _begin(estate)
+        with network.recording(latency_ms, at_boundary=at_boundary) as record:
             for step in STEPS:
                 event = {"SecretId": SECRET, "ClientRequestToken": token, "Step": step}
-                result = self._estate.aws.lambda_host.invoke(FUNCTION, json.dumps(event).encode())
+                result = estate.aws.lambda_host.invoke(FUNCTION, json.dumps(event).encode())
                 if result.function_error:
                     raise NotRotatedError(f"the peer's {step}: {result.payload.decode()}")
         wall_ms = sum(end - begin for ran in record.functions.values() for begin, end in ran) * 1000
         return Rotation(record=record, wall_ms=wall_ms, states_ms={})
 
-    def _begin(self) -> str:
-        """Do what RotateSecret does before it calls the function; the version's id."""
-        secret = secret_in_memory(self._estate, SECRET)
-        secret.rotation_enabled = True
-        token = str(uuid.uuid4())
-        for version in secret.versions.values():
-            if "AWSPENDING" in version["version_stages"]:
-                version["version_stages"].remove("AWSPENDING")
-        secret.versions[token] = {"version_id": token, "version_stages": ["AWSPENDING"], "createdate": 0}
-        return token
-
-
-@contextmanager
-def running_peer(checkout: Path, estate: Estate, network: Network, server: RunningServer) -> Iterator[Peer]:
-    """Give the peer an account, a secret and its place in Lambda."""
     password = secrets.token_urlsafe(24)
     server.execute_as_superuser(
         [
@@ -102,7 +94,7 @@ def running_peer(checkout: Path, estate: Estate, network: Network, server: Runni
         estate.aws.lambda_host.register(
             FUNCTION, python_handler(module.lambda_handler), timeout_seconds=FUNCTION_SECONDS
         )
-        yield Peer(estate, network)
+        yield rotate
 
 
 def _module(file: Path, server: RunningServer) -> ModuleType:
