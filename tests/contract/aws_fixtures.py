@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from copy import copy
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -31,10 +30,10 @@ from tests.contract.harness import (
     AuditLogHarness,
     Disturbance,
     LockHarness,
+    Renewed,
     SecretKind,
     Signers,
     StoreHarness,
-    another_credential,
 )
 
 KEYS = AwsKeys(access_key_id="sandbox", secret_access_key=SecretStr("sandbox"))
@@ -73,7 +72,7 @@ class _Disturbed:
         raise ConnectionClosedError(endpoint_url=self.sandbox.url)
 
 
-class SecretsManagerHarness(_Disturbed):
+class SecretsManagerHarness(Renewed, _Disturbed):
     """The adapter `SecretsManagerSecret` under a `CredentialStore`."""
 
     def __init__(self, sandbox: AwsSandbox) -> None:
@@ -81,18 +80,8 @@ class SecretsManagerHarness(_Disturbed):
         self._theirs = sandbox_client(sandbox, "secretsmanager")
         self._make(CREDENTIAL)
 
-    def anew(self) -> "SecretsManagerHarness":
-        other = copy(self)
-        other._make(another_credential())
-        return other
-
     def _make(self, credential: Credential) -> None:
-        self.credential, names = credential, credential.secret_names
-        self.names: dict[SecretKind, str] = {
-            "app_user": names.app_user,
-            "connection_blob": names.connection_blob,
-        }
-        self._versions = VersionNames(credential_id=credential.id, secret=names.app_user)
+        super()._make(credential)
         for name in self.names.values():
             create_secret(self.console, name, PLACEHOLDER_TEXT)
         self.store = self._open(self.client)
@@ -168,22 +157,17 @@ def _typed(value: object) -> dict[str, object]:
             return {"S": value}
 
 
-class S3Harness(_Disturbed):
+class S3Harness(Renewed, _Disturbed):
     """The adapter `S3AuditLog`."""
 
     def __init__(self, sandbox: AwsSandbox) -> None:
         super().__init__(sandbox, "s3")
         create_audit_bucket(self.console, BUCKET, region=sandbox.region)
-        self._open(CREDENTIAL.id)
+        self._make(CREDENTIAL)
 
-    def anew(self) -> "S3Harness":
-        other = copy(self)
-        other._open(another_credential().id)
-        return other
-
-    def _open(self, credential_id: str) -> None:
-        self.log = S3AuditLog(self.client, BUCKET, "aws", credential_id, page_size=2)
-        self.objects = EntryObjects("aws", credential_id)
+    def _make(self, credential: Credential) -> None:
+        self.log = S3AuditLog(self.client, BUCKET, "aws", credential.id, page_size=2)
+        self.objects = EntryObjects("aws", credential.id)
 
     def overwrite(self, seq: int, body: bytes) -> None:
         self.console.put_object(Bucket=BUCKET, Key=self.objects.key(seq), Body=body)

@@ -6,13 +6,15 @@ on a new world.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 from msgspec import structs
 
 from lockstep.protocol.model import Credential, SecretNames
+from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import AuditLog, Lock, Signer, VersionedSecret
 from lockstep.stores.credential import CredentialStore
 from tests.support.memory import make_plan
@@ -28,6 +30,24 @@ def another_credential() -> Credential:
     made = f"{CREDENTIAL.id}_{next(_NUMBERS)}"
     names = SecretNames(app_user=made, connection_blob=f"{made}.connection")
     return structs.replace(CREDENTIAL, id=made, secret_names=names)
+
+
+class Renewed:
+    """What is made anew for another credential, in the same cloud and through the same clients."""
+
+    def anew(self) -> Self:
+        """Another one, with secrets and a log of its own."""
+        other = copy(self)
+        other._make(another_credential())
+        return other
+
+    def _make(self, credential: Credential) -> None:
+        self.credential, names = credential, credential.secret_names
+        self.names: dict[SecretKind, str] = {
+            "app_user": names.app_user,
+            "connection_blob": names.connection_blob,
+        }
+        self._versions = VersionNames(credential_id=credential.id, secret=names.app_user)
 
 
 class Disturbance:

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from copy import copy
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -30,10 +29,10 @@ from tests.contract.harness import (
     PLACEHOLDER_TEXT,
     AuditLogHarness,
     Disturbance,
+    Renewed,
     SecretKind,
     Signers,
     StoreHarness,
-    another_credential,
 )
 
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
@@ -161,7 +160,7 @@ def _close_connection() -> None:
     raise oci.exceptions.RequestException("connection closed")
 
 
-class VaultRingHarness(_Disturbed):
+class VaultRingHarness(Renewed, _Disturbed):
     """The adapter `VaultRing` under a `CredentialStore`. Its OCIDs are looked up before the test.
 
     `edit` changes the slot that applications read.
@@ -177,18 +176,8 @@ class VaultRingHarness(_Disturbed):
         super().__init__(self.clients)
         self._make(CREDENTIAL)
 
-    def anew(self) -> "VaultRingHarness":
-        other = copy(self)
-        other._make(another_credential())
-        return other
-
     def _make(self, credential: Credential) -> None:
-        self.credential, names = credential, credential.secret_names
-        self.names: dict[SecretKind, str] = {
-            "app_user": names.app_user,
-            "connection_blob": names.connection_blob,
-        }
-        self._versions = VersionNames(credential_id=credential.id, secret=names.app_user)
+        super()._make(credential)
         self.ids = {kind: self.console.create_ring(name, self.slots) for kind, name in self.names.items()}
         self.vault = sandbox_vault(self.sandbox, self.clients)
         self.store = self.store_on(self.vault)
@@ -232,7 +221,7 @@ class VaultRingHarness(_Disturbed):
         return self.serving(secret)[2]
 
 
-class ObjectStorageHarness(_Disturbed):
+class ObjectStorageHarness(Renewed, _Disturbed):
     """The adapter `ObjectStorageAuditLog`."""
 
     def __init__(self, sandbox: OciSandbox) -> None:
@@ -241,24 +230,19 @@ class ObjectStorageHarness(_Disturbed):
         self._storage, self._place = console.storage, (sandbox.namespace, BUCKET)
         self._clients = sandbox_clients(sandbox)
         super().__init__(self._clients)
-        self._open(CREDENTIAL.id)
+        self._make(CREDENTIAL)
 
-    def anew(self) -> "ObjectStorageHarness":
-        other = copy(self)
-        other._open(another_credential().id)
-        return other
-
-    def _open(self, credential_id: str) -> None:
+    def _make(self, credential: Credential) -> None:
         namespace, bucket = self._place
         self.log = ObjectStorageAuditLog(
             self._clients,
             namespace=namespace,
             bucket=bucket,
             stream="oci",
-            credential_id=credential_id,
+            credential_id=credential.id,
             page_size=2,
         )
-        self._objects = EntryObjects("oci", credential_id)
+        self._objects = EntryObjects("oci", credential.id)
 
     def overwrite(self, seq: int, body: bytes) -> None:
         self._storage.put_object(*self._place, self._objects.key(seq), body)

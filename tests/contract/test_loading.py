@@ -46,13 +46,8 @@ def _loaded(program: str, plan: Path) -> set[str]:
 OF_ADAPTERS = {"botocore", "oci", "cryptography", "pymysql", "pg8000", "lockstep.databases.base"}
 """What only the step that uses it may load."""
 OF_PEOPLE = {
-    "typer",
-    "rich",
-    "boto3",
-    "lockstep.cli",
-    "lockstep.operate.report",
-    "lockstep.audit.verify",
-    "lockstep.client",
+    *("typer", "rich", "boto3", "lockstep.cli", "lockstep.operate.report"),
+    *("lockstep.audit.verify", "lockstep.client"),
 }
 """What no step uses."""
 OF_PLANS = {"pydantic", "ruamel.yaml", "durationpy", "lockstep.plan.model", "lockstep.operate.login_import"}

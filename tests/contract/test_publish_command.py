@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from lockstep.aws.clients import botocore_session
 from lockstep.cli import app
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import compile_plan, credential_name
@@ -19,6 +18,7 @@ from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import PLAN_VARIABLE, forget, hosted_runner, hosted_source
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
+from sandbox.estate import environment
 from tests.contract.oci_fixtures import OciConsole
 
 GIVEN = Path(__file__).parents[1] / "infrastructure/plan"
@@ -37,17 +37,12 @@ def _plan_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(name="clouds")
-def _clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[AwsSandbox, OciSandbox]]:
+def _clouds(tmp_path: Path) -> Iterator[tuple[AwsSandbox, OciSandbox]]:
     with AwsSandbox() as aws, OciSandbox() as oci:
-        for name, value in aws.environment().items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("OCI_CONFIG_FILE", str(write_config_file(tmp_path, "operator", oci.config())))
-        monkeypatch.setenv("LOCKSTEP_OCI_ENDPOINT", oci.endpoint)
-        botocore_session.cache_clear()
-        forget()
-        yield aws, oci
-    botocore_session.cache_clear()
-    forget()
+        config = str(write_config_file(tmp_path, "operator", oci.config()))
+        in_oci = {"OCI_CONFIG_FILE": config, "LOCKSTEP_OCI_ENDPOINT": oci.endpoint}
+        with environment({**aws.environment(), **in_oci}):
+            yield aws, oci
 
 
 def run(*words: str) -> Result:

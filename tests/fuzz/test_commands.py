@@ -35,18 +35,8 @@ PLAN = plans.plan_document(
     oci=plans.OciNames(),
 )
 CLOUD = {
-    *(
-        "doctor",
-        "status",
-        "serve",
-        "secrets tag",
-        "rotate",
-        "pause",
-        "resume",
-        "take-over",
-        "unblock",
-        "import",
-    ),
+    *("doctor", "status", "serve", "secrets tag", "rotate", "pause", "resume", "take-over"),
+    *("unblock", "import"),
     *("retire", "apply", "lock show", "lock release", "audit verify", "audit show", "audit report"),
 }
 """Commands that call AWS first. Others may be run in any environment, too."""

@@ -11,8 +11,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +31,7 @@ from lockstep.protocol.ports import Mac
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.readers import NamedStore
 from lockstep.stores.ring import VaultRing
+from sandbox.emulators.oci import OciSandbox
 from tests.fuzz.garbage_server import GarbageServer, garbage_server
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies, whole
@@ -224,15 +223,6 @@ WRITTEN = {"timeCreated": "2026-01-01T00:00:00.000Z", "timeModified": "2026-01-0
 OBJECT_VERSION = {"name": OBJECT, "size": 12, "versionId": "v1", "isDeleteMarker": False, **WRITTEN}
 
 
-def identity() -> OciIdentity:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    owner = {"tenancy": "ocid1.tenancy.oc1..aaaa", "user": "ocid1.user.oc1..aaaa", "region": "eu-frankfurt-1"}
-    return OciIdentity(config={**owner, "fingerprint": ":".join(["aa"] * 16), "key_content": pem.decode()})
-
-
 def in_oci(clients: OciClients) -> dict[str, Kind]:
     """Every operation of every OCI adapter, on new objects without state, by the call whose reply is changed."""
     vault = Vault(
@@ -297,7 +287,7 @@ def server() -> Iterator[GarbageServer]:
 
 @pytest.fixture(scope="module")
 def kinds(server: GarbageServer) -> dict[str, Kind]:
-    key = identity()
+    key = OciIdentity(config=OciSandbox().config())
     return in_aws(server.endpoint) | in_oci(
         OciClients(lambda: key, "eu-frankfurt-1", endpoint=server.endpoint)
     )

@@ -4,19 +4,10 @@ from datetime import datetime, timedelta
 
 from tests.statemachine.conftest import Case
 
-CANARY = "hunter2-of-another-team"
 PROBED = ["Generate", "IsAnythingToDo", "ApplyDb", "EveryDatabaseAccepts"]
 NORMAL = [
-    "CheckInput",
-    "AcquireLock",
-    "Generate",
-    "IsAnythingToDo",
-    "ApplyDb",
-    "EveryDatabaseAccepts",
-    "UpdateSecrets",
-    "RevokeOrdered",
-    "Audit",
-    "ReleaseLock",
+    *("CheckInput", "AcquireLock", "Generate", "IsAnythingToDo", "ApplyDb", "EveryDatabaseAccepts"),
+    *("UpdateSecrets", "RevokeOrdered", "Audit", "ReleaseLock"),
 ]
 
 

@@ -20,15 +20,8 @@ SecretKind = Literal["app_user", "connection_blob"]
 KINDS: tuple[SecretKind, ...] = ("app_user", "connection_blob")
 OUR_KEYS: dict[SecretKind, set[str]] = {
     "app_user": {
-        "dbname",
-        "engine",
-        "format",
-        "generation",
-        "host",
-        "lockstep_claim",
-        "password",
-        "port",
-        "username",
+        *("dbname", "engine", "format", "generation", "host", "lockstep_claim", "password"),
+        *("port", "username"),
     },
     "connection_blob": {"credential", "databases", "dsn", "format", "generation"},
 }

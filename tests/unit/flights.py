@@ -13,25 +13,16 @@ from tests.support.memory import MemoryDatabase, MemoryWorld
 both_strategies = pytest.mark.parametrize("strategy", list(Strategy))
 
 OPEN = [
-    "after lock claim",
-    "before aws stage app_user",
-    "after aws stage app_user",
-    "before oci stage app_user",
-    "after oci stage connection_blob",
-    "after db-1 stage",
-    "after db-2 stage",
-    "before lock begin_promotion",
+    *("after lock claim", "before aws stage app_user", "after aws stage app_user"),
+    *("before oci stage app_user", "after oci stage connection_blob", "after db-1 stage"),
+    *("after db-2 stage", "before lock begin_promotion"),
 ]
 """Boundaries at which the claim is open: no store can serve its value yet."""
 
 PROMOTING = [
-    "after lock begin_promotion",
-    "after aws promote app_user",
-    "after aws promote connection_blob",
-    "after oci promote connection_blob",
-    "before oci log put",
-    "after oci log put",
-    "before lock release",
+    *("after lock begin_promotion", "after aws promote app_user", "after aws promote connection_blob"),
+    *("after oci promote connection_blob", "before oci log put"),
+    *("after oci log put", "before lock release"),
 ]
 """Boundaries at which a store may serve it; in each of the two lists every boundary is another state."""
 
