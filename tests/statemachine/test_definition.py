@@ -23,7 +23,7 @@ from tests.statemachine.definition import (
 from tests.support.memory import make_plan
 
 # https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html and the pages of its integrations.
-AWS_ERRORS = re.compile(r"(States|Lambda|Sandbox|Runtime|DynamoDB|StepFunctions|Sfn)\.[A-Za-z]+")
+AWS_ERRORS = re.compile(r"(States|Lambda|Sandbox|Runtime|DynamoDB|StepFunctions|Sfn)\.[A-Za-z0-9]+")
 LAMBDA_ERRORS = {
     "Lambda.ClientExecutionTimeoutException",
     "Lambda.ServiceException",
