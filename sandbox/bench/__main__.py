@@ -8,7 +8,10 @@ from pathlib import Path
 
 from sandbox.bench.budget import goals
 from sandbox.bench.measure import FULL, QUICK, measure
-from sandbox.bench.table import lines
+from sandbox.bench.table import lines, measured
+
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+"""The page that shows the figures, from its first table on."""
 
 HELP = """\
 What a rotation costs, measured on this machine with both clouds' emulators and real databases.
@@ -54,6 +57,7 @@ def main() -> int:
     parser.add_argument(
         "--peer", type=Path, metavar="FOLDER", help="a checkout of aws-secrets-manager-rotation-lambdas"
     )
+    parser.add_argument("--page", action="store_true", help="write the tables into docs/benchmarks.md")
     asked = parser.parse_args()
     began = time.monotonic()
 
@@ -64,6 +68,9 @@ def main() -> int:
     found["seconds"] = round(time.monotonic() - began)
     print("\n".join(lines(found)))  # noqa: T201 - for people
     print(json.dumps(found))  # noqa: T201 - for other programs
+    if asked.page:
+        text = PAGE.read_text(encoding="utf-8").partition("\n| ")[0]
+        PAGE.write_text("\n".join([text, *measured(found)]).rstrip() + "\n", encoding="utf-8")
     return 1 if any(goal.verdict(found) == "FAILS" for goal in goals()) else 0
 
 

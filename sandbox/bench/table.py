@@ -13,12 +13,22 @@ _RUNNERS = {
     "2x2 state machine": (LARGE, MACHINE),
     "2x2 OCI function": (LARGE, FUNCTION),
 }
-_LATENCIES = tuple(str(latency) for latency in LATENCIES_MS)
-_COUNTS = ("chain", "aws_chain", "oci_chain", "calls", "aws_calls", "oci_calls")
-_LOGINS = (
-    *(("boundaries", what) for what in ("boundaries", "refused")),
-    *(("back to back", what) for what in ("rotations", "logins", "refused")),
-)
+_OF_A_STEP = {"in sequence": "chain", "calls to AWS": "aws_calls", "calls to OCI": "oci_calls"}
+_ROTATION: Mapping[str, Sequence[str]] = {
+    "round trips in sequence": ("chain",),
+    "of these to AWS": ("aws_chain",),
+    "of these to OCI": ("oci_chain",),
+    "calls": ("calls",),
+    "calls to AWS": ("aws_calls",),
+    "calls to OCI": ("oci_calls",),
+    **{f"wall, ms at {ms} ms": ("wall_ms", str(ms)) for ms in LATENCIES_MS},
+    "lock held, ms at 50 ms": ("lock_held_ms", "50"),
+    "states entered": ("transitions",),
+    "looks at what is current": ("boundaries", "boundaries"),
+    "of these refused": ("boundaries", "refused"),
+    "logins through rotations back to back": ("back to back", "logins"),
+    "of these logins refused": ("back to back", "refused"),
+}
 _STARTS = (
     ("function", "milliseconds"),
     ("function", "processor_milliseconds"),
@@ -29,64 +39,55 @@ _STARTS = (
 
 def lines(found: Figures) -> Iterator[str]:
     """All tables."""
-
-    def cell(*path: str) -> str:
-        value = figure(found, path)
-        if value is None:
-            return "-"
-        return f"{value:,}" if isinstance(value, int) else str(value)
-
-    counts = [name.replace("_", " ").replace("chain", "in sequence") for name in _COUNTS]
-    yield from _table(
-        ("rotation", *counts, *(f"wall ms at {ms}" for ms in _LATENCIES), "lock held at 50", "states"),
-        [
-            (
-                name,
-                *(cell(*path, key) for key in _COUNTS),
-                *(cell(*path, "wall_ms", ms) for ms in _LATENCIES),
-                cell(*path, "lock_held_ms", "50"),
-                cell(*path, "transitions"),
-            )
-            for name, path in _RUNNERS.items()
-            if figure(found, path)
-        ],
-    )
-    yield from _table(
-        ("what is current", *(f"{key}: {what}" for key, what in _LOGINS)),
-        [
-            (name, *(cell(*path, key, what) for key, what in _LOGINS))
-            for name, path in _RUNNERS.items()
-            if figure(found, (*path, "boundaries"))
-        ],
-    )
-    columns = [(size, key) for size in STEPS for key in ("chain", "aws_calls", "oci_calls")]
-    yield from _table(
-        (
-            "step",
-            *(f"{size} {key.replace('_', ' ').replace('chain', 'in sequence')}" for size, key in columns),
-        ),
-        [
-            (step, *(cell(size, MACHINE, "steps", step, key) for size, key in columns))
-            for step in STEPS[SMALL]
-        ],
-    )
-    yield from _table(("start", "figure"), [(" ".join(path), cell("starts", *path)) for path in _STARTS])
+    yield from measured(found)
     yield from _table(
         ("goal", "figure", "goal", "claimed", ""),
         [
-            (g.name, cell(*g.path), f"{g.at_most:g}", f"{g.claimed or '-'}", g.verdict(found))
+            (g.name, _cell(found, g.path), f"{g.at_most:g}", f"{g.claimed or '-'}", g.verdict(found))
             for g in goals()
             if figure(found, g.path) is not None
         ],
     )
 
 
+def measured(found: Figures) -> Iterator[str]:
+    """The tables without the goals."""
+    runners = {name: path for name, path in _RUNNERS.items() if figure(found, path)}
+    yield from _table(
+        ("rotation", *runners),
+        [
+            (name, *(_cell(found, (*path, *key)) for path in runners.values()))
+            for name, key in _ROTATION.items()
+        ],
+    )
+    columns = {f"{size} {name}": (size, key) for size in STEPS for name, key in _OF_A_STEP.items()}
+    yield from _table(
+        ("step", *columns),
+        [
+            (step, *(_cell(found, (size, MACHINE, "steps", step, key)) for size, key in columns.values()))
+            for step in STEPS[SMALL]
+        ],
+    )
+    yield from _table(
+        ("start", "figure"), [(" ".join(path), _cell(found, ("starts", *path))) for path in _STARTS]
+    )
+
+
+def _cell(found: Figures, path: Sequence[str]) -> str:
+    value = figure(found, tuple(path))
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """In Markdown, which a terminal shows as well."""
     everything = [head, *rows]
     widths = [max(len(row[i]) for row in everything) for i in range(len(head))]
     for number, row in enumerate(everything):
         first, *others = zip(row, widths, strict=True)
-        yield "  ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]).rstrip()
+        cells = [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
+        yield f"| {' | '.join(cells)} |"
         if number == 0:
-            yield "  ".join("-" * width for width in widths)
+            yield f"|{'|'.join('-' * (width + 2) for width in widths)}|"
     yield ""
