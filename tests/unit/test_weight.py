@@ -119,10 +119,10 @@ def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
 
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
-    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 24_120),
+    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 23_750),
     "code lines of cdk": (lambda: _sum("cdk"), 4_500),
-    "code lines of tests": (lambda: _sum("tests"), 46_700),
-    "code lines of the sandbox": (lambda: _sum("sandbox"), 14_400),
+    "code lines of tests": (lambda: _sum("tests"), 46_280),
+    "code lines of the sandbox": (lambda: _sum("sandbox"), 14_245),
     "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 430),
     "rooms of lockstep": (lambda: len({r.split("/")[1] for r in _rooms()}), 12),
     "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 15),
