@@ -1,4 +1,4 @@
-"""`make release`: the files of a release: wheel, source archive, the agent's image, bills of materials, checksums.
+"""`make release`: the files of a release: wheel, source archive, two images, bills of materials, checksums.
 
 `python -m cdk.artefacts [--out dist] [--tag v1.2.3] [--snapshot] [--no-image] [--notes]`
 
@@ -32,12 +32,13 @@ INSTALL = f"sha256sum --check --ignore-missing SHA256SUMS && {PIPX}"
 BILLS: Final = {
     "agent": "the agent's image",
     "aws": "the Lambda functions",
+    "deploy": "the image that deploys",
     "oci": "the OCI function",
 }
 """The lock files of which a bill of materials is made, `locks/<name>.txt`, and what is installed from each."""
 TOOLS = ROOT / ".cache/release-tools/bin"
 AGENT_DOCKERFILE = "docs/how-to/agent/Dockerfile"
-IMAGE = "lockstep-agent"
+DEPLOY_DOCKERFILE = "cdk/Dockerfile"
 _AGENT_FILES = (
     *(AGENT_DOCKERFILE, "cdk/trim.py", "lockstep", "locks"),
     *("pyproject.toml", "LICENSE"),
@@ -132,15 +133,32 @@ def write_bills(out: Path, commit: Commit, *, names: Iterable[str] = BILLS) -> N
         target.write_text(json.dumps(bill, indent=2) + "\n")
 
 
-def build_image(out: Path, *, program: str, context: Path) -> None:
-    """Build the agent's image, and write it as an archive that `docker load` and `podman load` take."""
-    copy_sources(_AGENT_FILES, context)
-    tag = f"{IMAGE}:{__version__}"
-    of = ("--file", str(context / AGENT_DOCKERFILE), "--tag", tag, *unattested(program))
-    build = [program, "build", *of, str(context)]
-    subprocess.run(build, check=True, env={**os.environ, "DOCKER_BUILDKIT": "1"}, stdout=sys.stderr)  # noqa: S603 - docker or podman
-    archive = out / f"{IMAGE}-{__version__}.tar"
-    subprocess.run([program, "save", "--output", str(archive), tag], check=True, stdout=sys.stderr)  # noqa: S603 - as above
+def build_images(out: Path, *, program: str, folder: Path) -> None:
+    """Build the agent's image and the one that deploys, and write each as an archive that `docker load` takes.
+
+    The agent's is built from the files that its Dockerfile copies, the other from the source archive in `out`.
+
+    Args:
+        out: The folder of the release, with the source archive.
+        program: Path of docker or podman.
+        folder: Where the build contexts are written.
+    """
+    agent, unpacked = folder / "image-agent", folder / "image-deploy"
+    copy_sources(_AGENT_FILES, agent)
+    shutil.rmtree(unpacked, ignore_errors=True)
+    (archive,) = out.glob("*.tar.gz")
+    shutil.unpack_archive(archive, unpacked, filter="data")
+    (deploy,) = unpacked.iterdir()
+    for name, context, dockerfile in (
+        ("lockstep-agent", agent, AGENT_DOCKERFILE),
+        ("lockstep-deploy", deploy, DEPLOY_DOCKERFILE),
+    ):
+        tag = f"{name}:{__version__}"
+        of = ("--file", str(context / dockerfile), "--tag", tag, *unattested(program))
+        save = ("save", "--output", str(out / f"{name}-{__version__}.tar"), tag)
+        for words in (("build", *of, str(context)), save):
+            environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+            subprocess.run([program, *words], check=True, env=environment, stdout=sys.stderr)  # noqa: S603 - docker or podman
 
 
 def seal(out: Path) -> str:
@@ -167,7 +185,7 @@ def artefacts(
     snapshot: Annotated[
         bool, typer.Option("--snapshot", help="Of what lies here, without a section in the changelog.")
     ] = False,
-    no_image: Annotated[bool, typer.Option("--no-image", help="Without the agent's image.")] = False,
+    no_image: Annotated[bool, typer.Option("--no-image", help="Without images.")] = False,
     only_notes: Annotated[
         bool, typer.Option("--notes", help="Print what the changelog says of this version, and make nothing.")
     ] = False,
@@ -193,7 +211,7 @@ def artefacts(
     build_packages(out, commit)
     write_bills(out, commit)
     if program:
-        build_image(out, program=program, context=ROOT / "build" / "image-agent")
+        build_images(out, program=program, folder=ROOT / "build")
     typer.echo(seal(out), nl=False)
 
 

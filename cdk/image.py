@@ -78,7 +78,7 @@ def find_program() -> str:
     if found is None:
         raise BundleError(
             "neither docker nor podman is installed. Install one of them. Or build the OCI function's image elsewhere, "
-            "from the folder that `python -m cdk.image --context-only` writes; and make a release without the agent's: "
+            "from the folder that `python -m cdk.image --context-only` writes; and make a release without images: "
             "`make release RELEASE_ARGS=--no-image`"
         )
     return found

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -99,25 +101,49 @@ def test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_sam
     }
 
 
-def test_the_image_is_built_from_what_its_dockerfile_copies_and_nothing_else(tmp_path: Path) -> None:
+def test_images_are_built_from_what_is_copied_and_nothing_else(packages: Path, tmp_path: Path) -> None:
     """With a program in docker's place that keeps its arguments, and writes the archive that it is asked for."""
     program = tmp_path / "docker"
     program.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n[ "$1" != save ] || echo image > "$3"\n')
     program.chmod(0o755)
-    context, out = tmp_path / "context", tmp_path / "out"
-    out.mkdir()
-    artefacts.build_image(out, program=str(program), context=context)
-    assert (out / f"lockstep-agent-{__version__}.tar").read_text() == "image\n"
-    build, save = (tmp_path / "calls").read_text().splitlines()
-    assert build.startswith("build --file")
-    assert build.endswith(f"--tag lockstep-agent:{__version__} --provenance=false --sbom=false {context}")
-    assert save.endswith(f"lockstep-agent:{__version__}")
-    dockerfile = (context / artefacts.AGENT_DOCKERFILE).read_text()
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
+    out = shutil.copytree(packages, tmp_path / "out")
+    artefacts.build_images(out, program=str(program), folder=tmp_path)
+    context, (deploy,) = tmp_path / "image-agent", (tmp_path / "image-deploy").iterdir()
+    agent = context / artefacts.AGENT_DOCKERFILE
+    images = ("agent", agent, context), ("deploy", deploy / artefacts.DEPLOY_DOCKERFILE, deploy)
+    calls = iter((tmp_path / "calls").read_text().splitlines())
+    for name, dockerfile, folder in images:
+        words = f"--tag lockstep-{name}:{__version__} --provenance=false --sbom=false {folder}"
+        assert next(calls) == f"build --file {dockerfile} {words}"
+        assert next(calls).endswith(f"lockstep-{name}:{__version__}")
+        assert (out / f"lockstep-{name}-{__version__}.tar").read_text() == "image\n"
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", agent.read_text(), re.MULTILINE)
     wanted = {Path(name) for names in copied for name in names.split()}
     assert len(wanted) > 4
     assert [name for name in wanted if not (context / name).exists()] == []
     assert {path.name for path in context.iterdir()} == {name.parts[0] for name in wanted} | {"docs"}
+
+
+def test_in_the_image_files_of_the_caller_replace_the_releases(packages: Path, tmp_path: Path) -> None:
+    """What its Dockerfile runs at last and starts, in a folder, without the set-up."""
+    shutil.unpack_archive(next(packages.glob("*.tar.gz")), tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+    release, work = unpacked.rename(tmp_path / "lockstep"), tmp_path / "work"
+    text = (release / artefacts.DEPLOY_DOCKERFILE).read_text().replace("\\\n", " ")
+    here = re.sub(r"(?<!\w)/(?=(home/)?lockstep\b|work\b)", f"{tmp_path}/", text)
+    does = dict(re.findall(r"^(RUN|ENV|ENTRYPOINT) (.*)$", here, re.MULTILINE))
+    for name in ("deploy-setup", "cdk-cli"):
+        (release / ".ci" / name).write_text("#!/bin/sh\n")
+    subprocess.run(["/bin/sh", "-ec", does["RUN"]], cwd=release, check=True)  # noqa: S603 - a file of ours
+    assert f'"{work}/terraform.tfstate"' in (release / "oci_fn/terraform/backend.tf").read_text()
+    work.mkdir()
+    theirs = {"cdk.json": ".", "fra.auto.tfvars": "oci_fn/terraform", "backend.tf": "oci_fn/terraform"}
+    for name in ("lockstep.yaml", *theirs):
+        (work / name).touch()
+    started = ["env", *does["ENV"].replace("$PATH", os.defpath).split(), *json.loads(does["ENTRYPOINT"])]
+    for words, said in ((["make", "oci-init", "TERRAFORM=echo"], "init -input=false"), (["pwd"], str(work))):
+        assert subprocess.check_output([*started, *words], cwd=work, text=True).endswith(f"{said}\n")  # noqa: S603 - likewise
+    assert [n for n, of in theirs.items() if (release / of / n).readlink() != work / n] == []
 
 
 def test_a_version_is_released_under_its_tag_with_its_section_of_the_changelog_as_notes() -> None:
