@@ -128,9 +128,9 @@ def test_in_the_image_files_of_the_caller_replace_the_releases(packages: Path, t
     """What its Dockerfile runs at last and starts, in a folder, without the set-up."""
     shutil.unpack_archive(next(packages.glob("*.tar.gz")), tmp_path, filter="data")
     (unpacked,) = tmp_path.iterdir()
-    release, work = unpacked.rename(tmp_path / "lockstep"), tmp_path / "work"
+    release, work = unpacked.rename(tmp_path / "lockstep"), tmp_path / "caller"
     text = (release / artefacts.DEPLOY_DOCKERFILE).read_text().replace("\\\n", " ")
-    here = re.sub(r"(?<!\w)/(?=(home/)?lockstep\b|work\b)", f"{tmp_path}/", text)
+    here = re.sub(r"(?<!\w)/(?=(home/)?lockstep\b|caller\b)", f"{tmp_path}/", text)
     does = dict(re.findall(r"^(RUN|ENV|ENTRYPOINT) (.*)$", here, re.MULTILINE))
     for name in ("deploy-setup", "cdk-cli"):
         (release / ".ci" / name).write_text("#!/bin/sh\n")
@@ -141,7 +141,10 @@ def test_in_the_image_files_of_the_caller_replace_the_releases(packages: Path, t
     for name in ("lockstep.yaml", *theirs):
         (work / name).touch()
     started = ["env", *does["ENV"].replace("$PATH", os.defpath).split(), *json.loads(does["ENTRYPOINT"])]
-    for words, said in ((["make", "oci-init", "TERRAFORM=echo"], "init -input=false"), (["pwd"], str(work))):
+    for words, said in (
+        (["make", "--no-print-directory", "oci-init", "TERRAFORM=echo"], "init -input=false"),
+        (["pwd"], str(work)),
+    ):
         assert subprocess.check_output([*started, *words], cwd=work, text=True).endswith(f"{said}\n")  # noqa: S603 - likewise
     assert [n for n, of in theirs.items() if (release / of / n).readlink() != work / n] == []
 
