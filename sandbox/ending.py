@@ -79,7 +79,7 @@ def sentences(found: Figures, failed: list[str], *, applications: int, report: P
     """
     happened = (
         f"What happened: in {found['seconds']:.0f} seconds AWS rotated {found['by_aws']} times and OCI "
-        f"{found['by_oci']} times, with {found['long_lived_runner_keys'] or 'no'} long-lived keys between them, "
+        f"{found['by_oci']} times (secrets stored for the other cloud: {found['long_lived_runner_keys']}), "
         f"while {applications} applications logged in {found['logins']:,} times and "
         "functions, a store and a database failed on purpose."
     )
@@ -91,7 +91,7 @@ def sentences(found: Figures, failed: list[str], *, applications: int, report: P
     if failed:
         proven = f"What was NOT proven: {'; '.join(failed)}."
     look = (
-        f"Where to look next: open the audit report {report} in a browser, read README.md for the ten lines of the "
+        f"Where to look next: open the audit report {report} in a browser, read README.md for what is promised, the "
         "protocol and docs/proof.md for the harder tests, or write your own plan with `.venv/bin/lockstep init`."
     )
     return [Line(happened), Line(proven, style="bold red" if failed else "bold green"), Line(look)]

@@ -127,7 +127,7 @@ def test_the_end_says_what_happened_what_was_proven_and_where_to_look(confirmed:
         found, failures(story, applications, found), applications=1, report=Path(PATH)
     )
     assert (
-        "in 120 seconds AWS rotated 1 times and OCI 1 times, with no long-lived keys between them"
+        "in 120 seconds AWS rotated 1 times and OCI 1 times (secrets stored for the other cloud: 0)"
         in happened.text
     )
     assert "1,200" in happened.text
