@@ -23,7 +23,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from lockstep.agent.files import NO_DATABASE, LoginFormError, login_of
-from lockstep.agent.metrics import CONTENT_TYPE, text_of
 from lockstep.agent.server import refusal_of
 from lockstep.agent.values import Kept, Value, Values
 
@@ -90,6 +89,8 @@ class Dialect:
             told = "\n".join(f"{v.secret.name}: {_state(v)}" for v in self._values)
             return PlainTextResponse(told if is_trusted else "", 200 if self._values.are_served else 503)
         if path == "/metrics":
+            from lockstep.agent.metrics import CONTENT_TYPE, text_of  # noqa: PLC0415 - at the first request for them
+
             return PlainTextResponse(text_of(self._values, self.answered), media_type=CONTENT_TYPE)
         parameters = dict(request.query_params)
         if path in ("/secretsmanager/get", LOGIN):

@@ -56,7 +56,7 @@ def test_the_agent_does_not_load_what_it_may_never_need(tmp_path: Path) -> None:
     program = (
         "import sys; from lockstep.agent.__main__ import main; import lockstep.agent.serve, lockstep.agent.values; "
         f"assert main(['--check', '--config', {str(file)!r}]) == 0; "
-        "print(*sorted({'jinja2', 'typer'} & sys.modules.keys()))"
+        "print(*sorted({'jinja2', 'typer', 'prometheus_client'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout.split() == []
