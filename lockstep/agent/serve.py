@@ -19,6 +19,7 @@ from lockstep.agent.settings import File, Settings
 from lockstep.agent.values import Secret, Values, describe, reader_of
 from lockstep.plan.compiled import AwsStore
 from lockstep.protocol.errors import Environment, EnvironmentalError
+from lockstep.protocol.federation import Stamps, stamps_of
 from lockstep.protocol.model import SecretStr
 from lockstep.protocol.names import VersionNames
 from lockstep.runtime.system import boot_seconds, new_token
@@ -70,14 +71,13 @@ class TokenFile:
 
     def __init__(self, file: Path) -> None:
         self._file, self._token = file, token_of(file)
-        self._seen: tuple[int, ...] = ()
+        self._seen: Stamps = ()
 
     def matches(self, brought: str) -> bool:
         """Whether this is the token. Where a new file cannot be read, the token before it counts."""
         with suppress(OSError, EnvironmentalError):
-            found = self._file.stat()
-            seen = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode)
-            if seen != self._seen:
+            seen = stamps_of(str(self._file))
+            if seen != self._seen and self._file.exists():
                 self._token, self._seen = token_of(self._file), seen
         return hmac.compare_digest(brought.encode(), self._token.reveal().encode())
 

@@ -504,10 +504,10 @@ class Sessions(Generic[T]):
         return held.made.session if held and held.left(self._clock) > 0 else None
 
 
-# Identities that files give: replaced by whoever renews them, at any time.
+# Identities and tokens that files give: replaced by whoever renews them, at any time.
 
 Stamps = tuple[tuple[str, object], ...]
-"""Names of files, each with what changes where it is written, replaced, made or removed."""
+"""Names of files, each with what changes where it is written, replaced, made or removed, or gets other rights."""
 
 
 def stamps_of(*files: str) -> Stamps:
@@ -520,4 +520,4 @@ def _stamp(file: str) -> object:
         found = os.stat(os.path.expanduser(file))  # noqa: PTH111, PTH116 - a variable may name no path at all
     except (OSError, ValueError):
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
