@@ -35,11 +35,9 @@ from lockstep.protocol.federation import (
     strangers,
     successor,
 )
-from lockstep.protocol.ports import Clock
 from lockstep.protocol.strict_json import MessageError
+from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER
-from lockstep.runtime.issuer import read_document, served_at
-from lockstep.runtime.wiring import endpoints_from_environment
 
 if TYPE_CHECKING:
     from lockstep.oci.kms import IssuerKeyVersions
@@ -156,10 +154,10 @@ def _opened(plan: Plan, bucket: str | None) -> "_Issuer":
         clouds.oci(region),
         key_id=federation.key.id,
         endpoint=federation.key.endpoint,
-        elsewhere=endpoints_from_environment().oci,
+        elsewhere=clouds.endpoints.oci,
         clock=clouds.clock,
     )
-    return _Issuer(federation, key, IssuerBucket(clouds.oci(place.region), place), clouds.clock)
+    return _Issuer(federation, key, IssuerBucket(clouds.oci(place.region), place), clouds)
 
 
 class _Issuer:
@@ -173,10 +171,10 @@ class _Issuer:
     """
 
     def __init__(
-        self, federation: IssuerFederation, key: "IssuerKeyVersions", bucket: "IssuerBucket", clock: Clock
+        self, federation: IssuerFederation, key: "IssuerKeyVersions", bucket: "IssuerBucket", clouds: Clouds
     ) -> None:
         self.address, self.named = federation.issuer, federation.key.version
-        self._key, self._bucket, self._clock = key, bucket, clock
+        self._key, self._bucket, self._clouds = key, bucket, clouds
         self.versions = list(key.listed())
         enabled = [version.id for version in self.versions if version.is_enabled]
         if self.named not in enabled:
@@ -268,9 +266,10 @@ class _Issuer:
 
     def require_served(self, documents: Mapping[str, bytes]) -> None:
         """Exit code 1 where everyone reads something else than what is in the bucket."""
-        base = served_at(self.address, endpoints_from_environment().oci)
+        from lockstep.runtime.federation import read_document  # noqa: PLC0415 - the extra may be missing
+
         for name, content in documents.items():
-            if read_document(f"{base}/{name}", self._clock) != content:
+            if read_document(f"{self.address}/{name}", self._clouds) != content:
                 raise _no(
                     f"{self.address}/{name} is served with other content than the bucket's. What stands before the "
                     f"bucket may keep it for {CACHE_SECONDS} seconds: then run this command again"

@@ -14,7 +14,6 @@ that this cloud's own tools give it.
 
 # Imported late so that neither cloud's runner loads the other's SDK before it needs it.
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from lockstep.protocol.strict_json import object_of
 if TYPE_CHECKING:
     from lockstep.aws.clients import AwsKeys, Keys
     from lockstep.oci.clients import OciIdentity
-    from lockstep.runtime.federation import SessionContext
+    from lockstep.runtime.clouds import Clouds
 
 CONFIG_FILE_VARIABLE = "OCI_CONFIG_FILE"
 """Names a config file of OCI's tools."""
@@ -56,11 +55,11 @@ class Identity:
     """
 
     home: Cloud
-    aws: Callable[["SessionContext"], "Keys | None"]
-    oci: Callable[["SessionContext"], "OciIdentity"]
+    aws: Callable[["Clouds"], "Keys | None"]
+    oci: Callable[["Clouds"], "OciIdentity"]
 
 
-def _in_aws(reach: "SessionContext") -> "Keys":
+def _in_aws(reach: "Clouds") -> "Keys":
     match reach.plan.to_aws:
         case FederationToAws() as federation:
             from lockstep.runtime.federation import sessions_in_aws
@@ -78,7 +77,7 @@ def _in_aws(reach: "SessionContext") -> "Keys":
     raise InvalidPlanError
 
 
-def _in_oci(reach: "SessionContext", *, key: Literal["writer", "reader"]) -> "OciIdentity":
+def _in_oci(reach: "Clouds", *, key: Literal["writer", "reader"]) -> "OciIdentity":
     match reach.plan.to_oci:
         case FederationToOci() as federation:
             from lockstep.runtime.federation import identity_in_oci
@@ -91,7 +90,7 @@ def _in_oci(reach: "SessionContext", *, key: Literal["writer", "reader"]) -> "Oc
     raise InvalidPlanError
 
 
-def _persons_identity(reach: "SessionContext") -> "OciIdentity":
+def _persons_identity(reach: "Clouds") -> "OciIdentity":
     try:
         return own_oci_identity()
     except StoreAccessDeniedError as error:
@@ -156,20 +155,14 @@ def aws_access_key(text: str, *, store: str, secret: str) -> "AwsKeys":
 
 
 def oci_client_secret(text: str, *, secret: str) -> str:
-    """The secret of the domain's application: the text itself, or the field `client_secret` of a JSON object.
+    """The secret of the domain's application, which is the text itself.
 
     Raises:
         StoreAccessDeniedError: The secret is something else.
     """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        # The parser's own message quotes the text, so it is dropped.
-        document = text
-    found = document.get("client_secret") if isinstance(document, dict) else text
-    if not (_is_plain(found) and str(found).isprintable()):
+    if not (_is_plain(text) and text.isprintable()):
         raise StoreAccessDeniedError(store="aws", secret=secret, code="not-a-client-secret")
-    return str(found)
+    return text
 
 
 def _fields(text: str, names: tuple[str, ...], *, store: str, secret: str) -> dict[str, str]:
