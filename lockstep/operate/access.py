@@ -45,7 +45,7 @@ def evidence_of(plan: Plan, clouds: Clouds) -> list[Evidence]:
 
 def streams(plan: Plan, clouds: Clouds, credential: Credential) -> list[tuple[AuditLog, Signer]]:
     """The audit streams of a credential with their keys, of each cloud that runs rotations."""
-    return [clouds.stream(cloud, credential) for cloud in running(plan)]
+    return [(clouds.log(cloud, credential.id), clouds.signer(cloud)) for cloud in running(plan)]
 
 
 def named_stores(plan: Plan, clouds: Clouds, credential: Credential) -> list[NamedStore]:

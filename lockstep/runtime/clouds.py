@@ -6,9 +6,9 @@ function loads only what it uses.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial, wraps
 from threading import RLock
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from lockstep.plan.compiled import AnyPlan, AwsStore, CompiledPlan, OciStream, Store, VaultStore
 from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
@@ -37,6 +37,27 @@ if TYPE_CHECKING:
 
 
 MadeT = TypeVar("MadeT")
+ArgumentsT = ParamSpec("ArgumentsT")
+
+
+def _once(
+    make: "Callable[Concatenate[Clouds, ArgumentsT], MadeT]",
+) -> "Callable[Concatenate[Clouds, ArgumentsT], MadeT]":
+    """What a method gives is made once for its arguments.
+
+    Workers ask at the same time, and an SDK makes one client at a time.
+    """
+
+    @wraps(make)
+    def made(clouds: "Clouds", /, *arguments: ArgumentsT.args, **more: ArgumentsT.kwargs) -> MadeT:
+        key = make.__name__, *arguments
+        with clouds.making:
+            if key not in clouds.kept:
+                clouds.kept[key] = make(clouds, *arguments, **more)
+            found: MadeT = clouds.kept[key]
+            return found
+
+    return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,30 +130,23 @@ class Clouds:
         self.clock = clock
         self.side_by_side = side_by_side
         self.deadline_guard = deadline_guard
-        # Workers ask at the same time, and an SDK makes one client at a time.
-        self._making = RLock()
-        self._aws: dict[tuple[str, str], Any] = {}
-        self._oci: dict[str, OciClients] = {}
-        self._vaults: dict[tuple[str, str], Vault] = {}
-        self.kept: dict[str, Any] = {}
+        self.making = RLock()
+        self.kept: dict[object, Any] = {}
         self._find = find or (lambda _: self.plan)
-        self._caller: str | None = None
 
+    @_once
     def aws(self, service: str, region: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
         """A client of an AWS service."""
         from lockstep.aws.clients import aws_client
 
-        with self._making:
-            if (service, region) not in self._aws:
-                self._aws[service, region] = aws_client(
-                    service,
-                    region,
-                    keys=self._keys,
-                    endpoint=self.endpoints.aws,
-                    timeouts=self.timeouts.cloud,
-                    deadline_guard=self.deadline_guard,
-                )
-            return self._aws[service, region]
+        return aws_client(
+            service,
+            region,
+            keys=self._keys(),
+            endpoint=self.endpoints.aws,
+            timeouts=self.timeouts.cloud,
+            deadline_guard=self.deadline_guard,
+        )
 
     def sign_in(self, cloud: Cloud) -> None:
         """Have the session that signs requests to a cloud now, and not only with the next request. A key needs none.
@@ -141,53 +155,47 @@ class Clouds:
             SessionFailure, LockstepError: There is none.
         """
         if cloud == "aws":
-            with self._making:
-                keys = self._keys
-            if callable(keys):
+            if callable(keys := self._keys()):
                 keys()
             return
         from lockstep.oci.clients import SessionSigner
 
-        with self._making:
+        with self.making:
             signer = self._identity.oci(self).signer
         if isinstance(signer, SessionSigner):
             signer.renew()
 
-    @cached_property
+    @_once
     def _keys(self) -> "Keys | None":
         return self._identity.aws(self)
 
+    @_once
     def oci(self, region: str) -> "OciClients":
         """The OCI clients of a region."""
         from lockstep.oci.clients import OciClients
 
-        with self._making:
-            if region not in self._oci:
-                self._oci[region] = OciClients(
-                    partial(self._identity.oci, self),
-                    region,
-                    endpoint=self.endpoints.oci,
-                    timeouts=self.timeouts.cloud,
-                    deadline_guard=self.deadline_guard,
-                )
-            return self._oci[region]
+        return OciClients(
+            partial(self._identity.oci, self),
+            region,
+            endpoint=self.endpoints.oci,
+            timeouts=self.timeouts.cloud,
+            deadline_guard=self.deadline_guard,
+        )
 
     def vault(self, config: VaultStore) -> "Vault":
         """A vault of the plan, with the rings' compartment."""
         return self._vault(config, config.compartment_id)
 
+    @_once
     def _vault(self, config: VaultStore, compartment_id: str) -> "Vault":
         from lockstep.oci.vault import Vault
 
-        with self._making:
-            if (config.name, compartment_id) not in self._vaults:
-                self._vaults[config.name, compartment_id] = Vault(
-                    self.oci(config.region),
-                    compartment_id=compartment_id,
-                    vault_id=config.vault_id,
-                    store=config.name,
-                )
-            return self._vaults[config.name, compartment_id]
+        return Vault(
+            self.oci(config.region),
+            compartment_id=compartment_id,
+            vault_id=config.vault_id,
+            store=config.name,
+        )
 
     def secret(self, name: str) -> str:
         """The text of a secret in the identity's home, by its name in the plan; in AWS also by an ARN.
@@ -203,32 +211,21 @@ class Clouds:
         return read_secret(self.aws("secretsmanager", self.plan.region_of(name)), "aws", name)
 
     def secret_in(self, store: str, name: str) -> str:
-        """The text of a secret in a store of the plan, by its name there.
-
-        Raises:
-            InvalidPlanError: The plan has no such store.
-        """
+        """The text of a secret in a store of the plan, by its name there."""
         from lockstep.aws.secrets_manager import read_secret
 
-        config = next((c for c in self.plan.stores if c.name == store), None)
-        match config:
-            case VaultStore():
-                vault = self.vault(config)
-                return vault.text(name, vault.read_named(name))
-            case AwsStore():
-                return read_secret(self.aws("secretsmanager", config.region), store, name)
-        raise InvalidPlanError
+        config = next(c for c in self.plan.stores if c.name == store)
+        if isinstance(config, AwsStore):
+            return read_secret(self.aws("secretsmanager", config.region), store, name)
+        vault = self.vault(config)
+        return vault.text(name, vault.read_named(name))
 
     def _own_vault(self) -> "Vault":
         """The vault, with the compartment of the secrets that Lockstep only reads."""
-        config = self._vault_config()
-        return self._vault(config, config.compartment_of_own_secrets)
-
-    def _vault_config(self) -> VaultStore:
         config = self.plan.vault
         if config is None:
             raise InvalidPlanError
-        return config
+        return self._vault(config, config.compartment_of_own_secrets)
 
     def lock(self, credential: Credential) -> Lock:
         """A credential's lock record."""
@@ -259,21 +256,19 @@ class Clouds:
         """A credential's audit chain in a cloud, to append to."""
         from lockstep.audit.append import Chain
 
-        log, signer = self.stream(cloud, credential)
         return Chain(
             credential_id=credential.id,
             lock=self.lock(credential),
-            log=log,
-            signer=signer,
+            log=self.log(cloud, credential.id),
+            signer=self.signer(cloud),
         )
 
+    @_once
     def caller(self) -> str:
         """AWS's name of the identity, for the audit log; asked once."""
         from lockstep.aws.clients import caller_arn
 
-        if self._caller is None:
-            self._caller = caller_arn(self.aws("sts", self.plan.lock.region))
-        return self._caller
+        return caller_arn(self.aws("sts", self.plan.lock.region))
 
     def stores(self, credential: Credential) -> Stores:
         """A credential's stores, in the plan's order, each opened at its first use."""
@@ -284,19 +279,10 @@ class Clouds:
         """The same, each to be read by itself."""
         return [self._store(config, credential) for config in self.plan.stores]
 
-    def home_store(self, credential: Credential) -> CredentialStore:
-        """A credential's store in the identity's cloud, or else the plan's first."""
-        plan = self.plan
-        own = plan.vault if self._identity.home == "oci" else plan.aws_store
-        return self._store(own or plan.stores[0], credential)
-
     def app_users(self, credential: Credential) -> dict[str, "EditableSecret"]:
         """A credential's `app_user` in each store, by the store's name, to be edited."""
         names = VersionNames(credential_id=credential.id, secret=credential.secret_names.app_user)
-        found: dict[str, EditableSecret] = {}
-        for config in self.plan.stores:
-            found[config.name] = open_secret(config, self, names)
-        return found
+        return {config.name: open_secret(config, self, names) for config in self.plan.stores}
 
     def database(
         self, server: DatabaseServer, credential: Credential, *, imported: Login | None = None
@@ -311,10 +297,8 @@ class Clouds:
         """
         from lockstep.runtime.databases import open_database
 
-        admin = self.admin(server)
-        if imported is not None and server.admin == AdminCredential(credential=credential.id):
-            admin = partial(_given, imported)
-
+        is_own = server.admin == AdminCredential(credential=credential.id)
+        admin = (lambda: imported) if imported and is_own else partial(self.admin, server)
         return open_database(
             server,
             credential,
@@ -343,18 +327,10 @@ class Clouds:
         return open_server(
             server,
             credential,
-            self.admin(server),
+            partial(self.admin, server),
             timeouts=self.timeouts.database,
             deadline_guard=self.deadline_guard,
         )
-
-    def stream(self, cloud: Cloud, credential: Credential) -> tuple[AuditLog, Signer]:
-        """A credential's audit stream in a cloud, with its key.
-
-        Raises:
-            InvalidPlanError: The plan has no audit stream in that cloud.
-        """
-        return self.log(cloud, credential), self.signer(cloud)
 
     def evidence(self, cloud: Cloud) -> "Evidence":
         """All of the audit log in a cloud, with its digests.
@@ -370,7 +346,7 @@ class Clouds:
             stream=cloud,
             digests=self._folder(cloud, "digests"),
             chains=self._folder(cloud, cloud),
-            log=partial(self._log, cloud),
+            log=partial(self.log, cloud),
             signer=self.signer(cloud),
             keys=audit.digest_keys,
             deployment=f"{lock.region}/{lock.table}",
@@ -394,21 +370,8 @@ class Clouds:
             self.oci(oci.region), namespace=oci.namespace, bucket=bucket, folder=folder, errors=ERRORS
         )
 
-    def require_stream(self, cloud: Cloud) -> None:
-        """Refuse a plan that has no audit stream in a cloud.
-
-        Raises:
-            InvalidPlanError: It has none, or no store that keeps its key.
-        """
-        if cloud == "oci":
-            self._oci_audit()
-            self._vault_config()
-
-    def log(self, cloud: Cloud, credential: Credential) -> AuditLog:
+    def log(self, cloud: Cloud, credential_id: str) -> AuditLog:
         """A credential's audit log in a cloud."""
-        return self._log(cloud, credential.id)
-
-    def _log(self, cloud: Cloud, credential_id: str) -> AuditLog:
         if cloud == "aws":
             from lockstep.aws.s3 import S3AuditLog
 
@@ -453,46 +416,30 @@ class Clouds:
             side_by_side=self.side_by_side,
         )
 
-    def admin(self, server: DatabaseServer) -> Callable[[], Login]:
-        """Fetches the login of a server's rotation user, as it is now (protocol D22).
+    def admin(self, server: DatabaseServer) -> Login:
+        """The login of a server's rotation user, as it is now (protocol D22).
 
-        What it returns raises AdminCredentialRejectedError where the secret holds a placeholder, and the errors of a
-        store.
+        Raises:
+            AdminCredentialRejectedError: The secret holds a placeholder.
+            LockstepError: As a store's.
         """
+        home, plan = self._identity.home, self.plan
         match server.admin:
-            case AdminSecret() as admin:
-                return partial(self._kept_login, server.name, admin)
-            case AdminIam() as admin:
-                return partial(self._token_login, server, admin)
+            case AdminSecret(oci=in_oci, aws=in_aws):
+                name = in_oci if home == "oci" else in_aws
+                login, _ = decode_app_user(self.secret(name), store=home, secret=name)
             case AdminCredential(credential=credential_id):
-                return partial(self._rotated_login, server.name, credential_id)
+                own = (plan.vault if home == "oci" else plan.aws_store) or plan.stores[0]
+                login = self._store(own, self._find(credential_id).found(credential_id)).read_login()
+            case AdminIam() as admin:
+                from lockstep.aws.rds import token_login
 
-    def _kept_login(self, database: str, admin: AdminSecret) -> Login:
-        home = self._identity.home
-        name = admin.oci if home == "oci" else admin.aws
-        login, _ = decode_app_user(self.secret(name), store=home, secret=name)
+                if server.plaintext:
+                    raise TlsVerificationError(database=server.name)
+                login = token_login(server, admin, self._keys())
         if login is None:
-            raise AdminCredentialRejectedError(database=database)
+            raise AdminCredentialRejectedError(database=server.name)
         return login
-
-    def _rotated_login(self, database: str, credential_id: str) -> Login:
-        login = self.home_store(self._find(credential_id).found(credential_id)).read_login()
-        if login is None:
-            raise AdminCredentialRejectedError(database=database)
-        return login
-
-    def _token_login(self, server: DatabaseServer, admin: AdminIam) -> Login:
-        from lockstep.aws.rds import token_login
-
-        if server.plaintext:
-            raise TlsVerificationError(database=server.name)
-        with self._making:
-            keys = self._keys
-        return token_login(server, admin, keys)
-
-
-def _given(login: Login) -> Login:
-    return login
 
 
 # Objects that are made when they are first needed.

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lockstep.databases.verifiers import RandomBytes
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.deadlines import DeadlineGuard, always
 from lockstep.protocol.errors import UnsupportedServerError
 from lockstep.protocol.model import ENGINES, Credential, DatabaseServer, Engine, Login
-from lockstep.protocol.ports import Database
+from lockstep.protocol.ports import Database, Replica
 
 if TYPE_CHECKING:
     from lockstep.databases.base import ServerDatabase
@@ -27,7 +26,6 @@ def open_database(
     admin: Callable[[], Login],
     *,
     timeouts: Timeouts = _DEFAULT_TIMEOUTS,
-    random_bytes: RandomBytes = os.urandom,
     deadline_guard: DeadlineGuard = always,
 ) -> Database:
     """The database of a plan, for one credential; connects to nothing yet.
@@ -37,21 +35,18 @@ def open_database(
         credential: Whose logins it changes, and by which strategy.
         admin: Fetches the rotation user's login, as it is now; nothing is kept.
         timeouts: Bounds of every wait.
-        random_bytes: For the salts of verifiers, and for random passwords that are not kept.
         deadline_guard: Called before each connect and each statement (protocol F11).
 
     Raises:
         TlsVerificationError: The CA file cannot be read.
         UnsupportedServerError: The engine does not allow the credential's strategy.
     """
-    spec = ENGINES[server.engine]
-    if credential.strategy not in spec.strategies:
+    if credential.strategy not in ENGINES[server.engine].strategies:
         raise UnsupportedServerError(database=server.name)
-    reached_by = partial(
-        driver_of(server.engine), timeouts=timeouts, random_bytes=random_bytes, deadline_guard=deadline_guard
+    reached = partial(
+        open_server, credential=credential, admin=admin, timeouts=timeouts, deadline_guard=deadline_guard
     )
-    replicas = tuple(reached_by(copy, credential, admin) for copy in server.copies)
-    return reached_by(server, credential, admin, replicas=replicas)
+    return reached(server, replicas=tuple(reached(copy) for copy in server.copies))
 
 
 def open_server(
@@ -61,13 +56,20 @@ def open_server(
     *,
     timeouts: Timeouts = _DEFAULT_TIMEOUTS,
     deadline_guard: DeadlineGuard = always,
+    replicas: tuple[Replica, ...] = (),
 ) -> "ServerDatabase[Any]":
     """A server, or one of its verify hosts, to be looked at and not changed; connects to nothing yet.
 
     Arguments and errors as of `open_database`.
     """
     return driver_of(server.engine)(
-        server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, deadline_guard=deadline_guard
+        server,
+        credential,
+        admin,
+        timeouts=timeouts,
+        random_bytes=os.urandom,
+        deadline_guard=deadline_guard,
+        replicas=replicas,
     )
 
 
@@ -90,16 +92,10 @@ def driver_of(engine: Engine) -> "type[ServerDatabase[Any]]":
 
 def account_checks_of(engine: Engine) -> "AccountChecks":
     """What a server of an engine can be asked."""
-    match engine:
-        case Engine.MYSQL:
-            from lockstep.databases import inspect_mysql
+    if engine is Engine.POSTGRESQL:
+        from lockstep.databases.inspect_postgresql import PostgreSqlChecks
 
-            return inspect_mysql.MySqlChecks()
-        case Engine.MARIADB:
-            from lockstep.databases import inspect_mysql
+        return PostgreSqlChecks()
+    from lockstep.databases.inspect_mysql import MariaDbChecks, MySqlChecks
 
-            return inspect_mysql.MariaDbChecks()
-        case Engine.POSTGRESQL:
-            from lockstep.databases import inspect_postgresql
-
-            return inspect_postgresql.PostgreSqlChecks()
+    return MySqlChecks() if engine is Engine.MYSQL else MariaDbChecks()

@@ -146,7 +146,7 @@ def _fetch(request: AWSRequest, reach: "Clouds", problem: Environment) -> tuple[
     ca_file = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
     http = URLLib3Session(
         verify=ca_file or True,  # type: ignore[arg-type]  # a file, as for its own clients
-        proxies=get_environ_proxies(request.url),
+        proxies=get_environ_proxies(str(request.url)),
         timeout=(timeouts.connect_seconds, timeouts.read_seconds),  # type: ignore[arg-type]  # likewise
     )
     reach.deadline_guard()

@@ -23,6 +23,7 @@ from lockstep.plan.published import (
     place_of,
 )
 from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, Timeouts, always, check_scope
+from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import READS, SideBySide, at_the_same_time
 from lockstep.runtime.clouds import Clouds, Endpoints, lazy
@@ -84,7 +85,6 @@ class Runner:
         deadline_guard: DeadlineGuard = always,
     ) -> None:
         self._source = plan if isinstance(plan, PlanSource) else WholePlan(plan.compiled)
-        self._side_by_side = side_by_side
         self._cloud = identity.home
         self._open = partial(
             Clouds,
@@ -128,15 +128,16 @@ class Runner:
         plan = self._source.of(credential_id)
         credential = plan.found(credential_id)
         clouds, cloud = self._clouds(plan), self._cloud
-        clouds.require_stream(cloud)
+        if cloud == "oci" and not (plan.oci_stream and plan.vault):
+            raise InvalidPlanError
         return Ports(
             runner=cloud,
             credential=credential,
             stores=lazy(partial(clouds.stores, credential)),
             databases={s.name: lazy(partial(clouds.database, s, credential)) for s in credential.servers},
-            side_by_side=self._side_by_side,
+            side_by_side=clouds.side_by_side,
             lock=lazy(partial(clouds.lock, credential)),
-            audit_log=lazy(partial(clouds.log, cloud, credential)),
+            audit_log=lazy(partial(clouds.log, cloud, credential.id)),
             signer=lazy(partial(clouds.signer, cloud)),
             clock=clouds.clock,
             passwords=SystemPasswords(),
@@ -267,23 +268,17 @@ def hosted_source() -> PlanSource:
             return WholePlan(hosted_plan(file))
         case PlanInFolder() as place:
             return PublishedPlan(place.digest, FolderOfPlan(place.folder), ca_folder=place.folder)
-        case PlanInS3() as place:
-            bucket: Documents = lazy(partial(_s3_bucket, place))
-            return PublishedPlan(place.digest, bucket, ca_folder=CA_FOLDER)
-        case PlanInObjectStorage() as place:
-            bucket = lazy(partial(_object_storage_bucket, place))
-            return PublishedPlan(place.digest, bucket, ca_folder=CA_FOLDER)
+        case PlanInS3() | PlanInObjectStorage() as place:
+            return PublishedPlan(place.digest, lazy(partial(_bucket, place)), ca_folder=CA_FOLDER)
 
 
-def _s3_bucket(place: PlanInS3) -> Documents:
-    from lockstep.aws.clients import aws_client
-    from lockstep.aws.s3 import S3Folder
+def _bucket(place: PlanInS3 | PlanInObjectStorage) -> Documents:
+    if isinstance(place, PlanInS3):
+        from lockstep.aws.clients import aws_client
+        from lockstep.aws.s3 import S3Folder
 
-    client = aws_client("s3", place.region, deadline_guard=check_scope)
-    return S3Folder(client, place.bucket, folder_of(place.digest))
-
-
-def _object_storage_bucket(place: PlanInObjectStorage) -> Documents:
+        client = aws_client("s3", place.region, deadline_guard=check_scope)
+        return S3Folder(client, place.bucket, folder_of(place.digest))
     from lockstep.oci.clients import OciClients
     from lockstep.oci.object_storage import ObjectStorageFolder
 

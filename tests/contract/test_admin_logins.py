@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def _reader(aws: AwsSandbox, oci: OciSandbox | None = None, **database: object) 
     endpoints = Endpoints(aws=aws.url, oci=oci.endpoint if oci else None)
     runner = OCI_RUNNER if oci else AWS_RUNNER
     clouds = Clouds(plan, runner, endpoints=endpoints, timeouts=Timeouts(), clock=SystemClock())
-    return clouds.admin(plan.databases[0])
+    return partial(clouds.admin, plan.databases[0])
 
 
 def test_in_aws_an_arn_is_read_in_its_own_region_and_what_rds_rotates_anew_each_time(aws: AwsSandbox) -> None:

@@ -71,7 +71,7 @@ class World:
     def append(self, cloud: Cloud) -> None:
         """Write an entry with the real adapters."""
         clouds, credential = operator(self.plan), self.plan.credentials[0]
-        log, signer = clouds.stream(cloud, credential)
+        log, signer = clouds.log(cloud, credential.id), clouds.signer(cloud)
         entry_id = f"other-{next(self._ids)}"
         event = {
             "time": milliseconds(clouds.clock.now()),

@@ -84,7 +84,7 @@ def test_the_rotation_user_rotates_with_tokens_of_who_may_connect(world: SqlHarn
     """Each connection has a new one, also that of the runner's identity."""
     with rds(world) as front:
         world.stage(None, 1, opened(world, front.port))
-        by_runner = world.open(port=front.port, admin=clouds().admin(behind(world, front.port)))
+        by_runner = world.open(port=front.port, admin=partial(clouds().admin, behind(world, front.port)))
         world.stage(1, 2, by_runner)
         world.stage(1, 2, by_runner)
         through = opened(world, front.port)
@@ -123,7 +123,7 @@ def _server(host: str, port: int, admin: AdminIam, *, tls: Tls | None) -> Databa
 
 def test_a_token_is_never_made_for_a_connection_without_tls() -> None:
     with pytest.raises(TlsVerificationError):
-        clouds("aws").admin(_server("orders.example.com", 3306, ADMIN_IAM, tls=None))()
+        clouds("aws").admin(_server("orders.example.com", 3306, ADMIN_IAM, tls=None))
 
 
 @worlds("mariadb-dual", "mysql-dual")

@@ -18,7 +18,6 @@ from lockstep.protocol.model import Login, SecretStr
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime import identity
 from lockstep.runtime.clouds import Clouds, Endpoints
-from lockstep.runtime.federation import SessionContext
 from lockstep.runtime.identity import KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
 from lockstep.runtime.system import SystemClock
 from sandbox.emulators.oci import OciSandbox, write_config_file
@@ -104,7 +103,7 @@ def _slow_identity(asked: list[str]) -> Identity:
         with suppress(threading.BrokenBarrierError):
             both.wait(0.3)
 
-    def oci_identity(_clouds: SessionContext) -> OciIdentity:
+    def oci_identity(_clouds: Clouds) -> OciIdentity:
         wait("oci")
         return OciIdentity(config=config)
 

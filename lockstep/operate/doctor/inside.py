@@ -301,7 +301,7 @@ def _log(clouds: Clouds, plan: CompiledPlan, *, home: Cloud) -> Iterator[Finding
 
 
 def _entries(clouds: Clouds, credential: Credential, home: Cloud) -> str:
-    has = "no entry yet" if clouds.log(home, credential).look(1) is None else "entries"
+    has = "no entry yet" if clouds.log(home, credential.id).look(1) is None else "entries"
     return f"its log in {home} is read; it has {has}"
 
 
