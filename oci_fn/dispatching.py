@@ -7,7 +7,6 @@ twice, since the next schedule came before its turn, is skipped by the lock.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
@@ -33,55 +32,19 @@ NEWEST_SHARE = 4
 fail again and again, which are due longest, would keep every other one from its turn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
-    """Who does what.
-
-    Attributes:
-        own: What this call does itself.
-        batches: What is handed on, the longest due first.
-        left: What is left to the next call.
-    """
-
-    own: tuple[str, ...]
-    batches: tuple[tuple[str, ...], ...] = ()
-    left: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandedOn:
-    """What has become of the batches.
-
-    Attributes:
-        number: Credentials in the batches that were taken.
-        batches: How many were.
-        refused: The credentials of those that were not.
-        error: The first error.
-    """
-
-    number: int = 0
-    batches: int = 0
-    refused: tuple[str, ...] = ()
-    error: LockstepError | None = None
-
-
-def shares(due: Sequence[str], *, can_hand_on: bool) -> Shares:
-    """Share what is due.
+def shares(due: Sequence[str]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """What is handed on, in batches, the longest due first; and what is left to the next call.
 
     Args:
         due: Ids, the longest due first.
-        can_hand_on: Whether the function can be called.
     """
-    if len(due) <= BATCH or not can_hand_on:
-        return Shares(own=tuple(due))
-    most = BATCH * MOST_BATCHES
-    newest = most // NEWEST_SHARE if len(due) > most else 0
-    chosen = (*due[: most - newest], *due[len(due) - newest :]) if newest else tuple(due)
-    return Shares(
-        own=(),
-        batches=tuple(chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)),
-        left=tuple(due[most - newest : len(due) - newest]) if newest else (),
-    )
+    most, first = BATCH * MOST_BATCHES, len(due)
+    last = first
+    if len(due) > most:
+        newest = most // NEWEST_SHARE
+        first, last = most - newest, len(due) - newest
+    chosen = (*due[:first], *due[last:])
+    return [chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)], tuple(due[first:last])
 
 
 def overdue(ids: Sequence[str], call_id: str) -> tuple[str, ...]:
@@ -122,7 +85,7 @@ def delegate(
     *,
     event: Mapping[str, Any],
     side_by_side: SideBySide,
-) -> HandedOn:
+) -> Sequence[LockstepError | None]:
     """Have each batch done by a call of its own. All are asked for, whatever has become of the others.
 
     Args:
@@ -130,20 +93,18 @@ def delegate(
         call: Has the function called.
         event: What each call is given besides.
         side_by_side: Bounds how many are asked for at the same time.
+
+    Returns:
+        For each batch the error where it was not taken.
     """
-
-    def asked(batch: Sequence[str]) -> LockstepError | None:
-        try:
-            call({"credential_ids": list(batch), **event})
-        except LockstepError as error:
-            return error
-        return None
-
-    errors = side_by_side([partial(asked, batch) for batch in batches])
-    refused = [batch for batch, error in zip(batches, errors, strict=True) if error]
-    return HandedOn(
-        number=sum(map(len, batches)) - sum(map(len, refused)),
-        batches=len(batches) - len(refused),
-        refused=tuple(credential_id for batch in refused for credential_id in batch),
-        error=next((error for error in errors if error), None),
+    return side_by_side(
+        [partial(_error_of, call, {"credential_ids": list(batch), **event}) for batch in batches]
     )
+
+
+def _error_of(call: Callable[[Mapping[str, Any]], None], event: Mapping[str, Any]) -> LockstepError | None:
+    try:
+        call(event)
+    except LockstepError as error:
+        return error
+    return None

@@ -6,11 +6,11 @@ from lockstep.plan.published import Index
 from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.wiring import hosted_runner
 from lockstep.stores.credential import Ports
-from oci_fn import func
+from oci_fn import face, func
 from tests.frozen.work import Signs, behave, never
 
 # So that a run may begin shortly before the deadline.
-vars(func).update(MARGIN_SECONDS=1.0)
+vars(face).update(MARGIN_SECONDS=1.0)
 
 
 class Acting:

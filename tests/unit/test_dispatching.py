@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
@@ -89,11 +89,11 @@ def test_what_acquire_would_refuse_and_nobody_waits_for_is_left_out(left: LockRe
 def test_more_than_fits_leaves_out_neither_the_oldest_nor_the_newest() -> None:
     most = BATCH * MOST_BATCHES
     due = [f"c{n:05}" for n in range(10_000)]
-    shared = shares(due, can_hand_on=True)
-    handed = [c for batch in shared.batches for c in batch]
-    assert len(shared.batches) == MOST_BATCHES
+    batches, left = shares(due)
+    handed = [c for batch in batches for c in batch]
+    assert len(batches) == MOST_BATCHES
     assert handed == due[: most * 3 // 4] + due[-most // 4 :]
-    assert sorted([*handed, *shared.left]) == due
+    assert sorted([*handed, *left]) == due
 
 
 # The function
@@ -160,7 +160,7 @@ class Fleet:
         deadline = (self.clock.now() + timedelta(seconds=seconds)).isoformat()
         asked = context.InvokeContext("app", "app", "fn", "fn", f"call-{self.calls}", deadline=deadline)
         data = BytesIO(b"" if body is None else json.dumps(body).encode())
-        answer = func.Function(lambda: self, clock=self.clock, leave=lambda: None)(asked, data)
+        answer = func.Function(lambda: cast("Any", self), clock=self.clock, leave=lambda: None)(asked, data)
         return answer.status(), json.loads(answer.body())
 
     def detached(self) -> list[tuple[int, dict[str, Any]]]:

@@ -82,9 +82,9 @@ class Outage:
         heappush(self._events, (when, next(self._order), kind, batch, until))
 
     def _call(self, now: datetime) -> None:
-        share = shares(self._due(now), can_hand_on=True)
-        self.most_left = max(self.most_left, len(share.left))
-        self._waiting += [(now, batch) for batch in (*share.batches, share.own) if batch]
+        batches, left = shares(self._due(now))
+        self.most_left = max(self.most_left, len(left))
+        self._waiting += [(now, batch) for batch in batches]
         self._start(now)
 
     def _due(self, now: datetime) -> tuple[str, ...]:
