@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 from jsonata import Jsonata  # type: ignore[import-untyped]  # the package carries no types
 from jsonata.jexception import JException  # type: ignore[import-untyped]  # the package carries no types
+from jsonata.utils import Utils  # type: ignore[import-untyped]  # the package carries no types
 from moto.stepfunctions.parser.asl.jsonata.jsonata import JSONataException
 
 from sandbox.emulators.aws.patching import Foreign, Patches
@@ -44,7 +45,7 @@ def evaluate(expression: str) -> object:
         compiled = Jsonata(expression)
         compiled.register_lambda("uuid", lambda: str(uuid.uuid4()))
         compiled.register_lambda("hash", _hash)
-        compiled.register_lambda("parse", json.loads)
+        compiled.register_lambda("parse", _parsed)
         return _plain(compiled.evaluate(None))
     except JException as error:
         raise JSONataException(str(error.error), str(error)) from error
@@ -61,9 +62,10 @@ def tell_the_time(patches: Patches, wall_clock: Callable[[], float]) -> None:
 
 
 def quote_strings(patches: Patches) -> None:
-    r"""A string variable is declared as a JSON string.
+    r"""A variable is declared as JSON text that `$parse` reads.
 
-    moto puts bare quotes around it, so that a `"` or `\` in a value breaks the expression, or becomes part of it.
+    moto puts bare quotes around a string, so that a `"` or `\` in a value breaks the expression, or becomes part of it.
+    Other values it writes as JSONata, which takes five times as long to read.
     """
     for module in ("states", "variable_store"):
         patches.replace(f"{_ASL}.eval.{module}:encode_jsonata_variable_declarations", _declare)
@@ -103,10 +105,24 @@ def report_failed_expressions(patches: Patches) -> None:
 
 
 def _declare(bindings: Mapping[str, object]) -> str:
-    return "".join(
-        f"{name}:={json.dumps(value, ensure_ascii=False, separators=(',', ':'))};"
-        for name, value in bindings.items()
-    )
+    return "".join(f"{name}:=$parse({json.dumps(json.dumps(value))});" for name, value in bindings.items())
+
+
+def _parsed(text: str) -> object:
+    return _with_nulls(json.loads(text))
+
+
+def _with_nulls(value: object) -> object:
+    """The value as the port holds it: its null is an object, and Python's None is undefined."""
+    match value:
+        case None:
+            return Utils.NULL_VALUE
+        case list():
+            return [_with_nulls(item) for item in value]
+        case dict():
+            return {key: _with_nulls(item) for key, item in value.items()}
+        case _:
+            return value
 
 
 def _hash(value: str, algorithm: str) -> str:

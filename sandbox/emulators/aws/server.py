@@ -142,6 +142,8 @@ class AwsSandbox:
         map_runs.apply(self._patches, self._judge)
         strict_secrets.apply(self._patches, self._wall_clock)
         self._patches.replace("moto.s3.models:utcnow", self._naive_now)
+        # moto looks through its folders at every request.
+        self._patches.wrap("moto.backends:list_of_moto_modules", lambda listed: cache(lambda: [*listed()]))
         strict_iam.apply(self._patches, self.guard.deleted_keys.add)
         strict_oidc.apply(self._patches)
         strict_kms.apply(self._patches)

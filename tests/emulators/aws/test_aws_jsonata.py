@@ -28,6 +28,7 @@ from tests.emulators.aws.conftest import NOW, Runner, invoke
         ("$exists(null)", True),
         ("($x := {'a': [{'b': 1}]}; $x.a)", [{"b": 1}]),
         ("$parse('{\"a\": [1]}').a", [1]),
+        ("$exists($parse('null'))", True),
         ("$substring($hash('abc', 'SHA-256'), 0, 16)", "ba7816bf8f01cfea"),
     ],
 )
