@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jinja2 import Environment
 
@@ -20,7 +20,6 @@ from lockstep.databases.sessions import GRANTS
 from lockstep.operate.html.templates import text_templates
 from lockstep.plan.admins import is_managed
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.model import (
     ANY_HOST,
     ROTATION_USER,
@@ -47,15 +46,8 @@ _GRANTED = frozenset({"missing", "membership", "rights"})
 class LiveRoleError(Exception):
     """There is no script for a live role of PostgreSQL: what it owns and may do moves to an owner role by hand."""
 
-    def __init__(self, credential: Credential, server: DatabaseServer) -> None:
-        super().__init__(
-            f"{credential.id} on {server.name}: there is no script for a live role of PostgreSQL. Let it act as "
-            f"{credential.owner}, as {HOW_TO} shows; then leave out --existing"
-        )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RotationUser:
+class RotationUser(NamedTuple):
     """The rotation user of a server, as the scripts need it.
 
     Attributes:
@@ -86,20 +78,23 @@ class Provisioning:
     """The SQL for one credential on one server.
 
     Attributes:
-        preface: What the DBA must know.
+        notes: What the DBA must know.
         statements: One after the other, on one connection of an administrator to the plan's `dbname`. Each may begin
             with comment lines.
-        last_steps: What the DBA does by hand afterwards, or decides about.
+        afterwards: What the DBA does by hand afterwards, or decides about.
     """
 
-    preface: tuple[str, ...]
-    statements: tuple[str, ...]
-    last_steps: tuple[str, ...]
+    notes: str
+    statements: Sequence[str]
+    afterwards: str
 
     def text(self) -> str:
-        """The script, for the engine's command-line client."""
-        statements = map(_in_client, self.statements)
-        return "\n".join([*_comments(self.preface), "", *statements, *_comments(self.last_steps), ""])
+        """The script, for the engine's command-line client; a block of MariaDB holds semicolons."""
+        statements = (
+            f"DELIMITER $$\n{one}$$\nDELIMITER ;\n" if "BEGIN NOT ATOMIC" in one else f"{one};\n"
+            for one in self.statements
+        )
+        return "\n".join([*_comments(self.notes), "", *statements, *_comments(self.afterwards), ""])
 
 
 def provisioning(
@@ -116,60 +111,48 @@ def provisioning(
     Raises:
         LiveRoleError: A live role of PostgreSQL, for which there is no script.
     """
-    user = _rotation_user(plan, server, credential)
+    is_postgresql = server.engine is Engine.POSTGRESQL
+    user = _rotation_user(plan, server)
     is_itself = server.admin == AdminCredential(credential=credential.id)
     face: Face = "itself" if is_itself else "existing" if existing else "fresh"
-    if face == "existing" and server.engine is Engine.POSTGRESQL:
-        raise LiveRoleError(credential, server)
-    others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
-    notes, statements, afterwards = _parts(face, credential, server, user, others)
-    accounts = "for live accounts" if existing else "for accounts that do not exist yet"
-    preface = [
-        f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}), {accounts}.",
-        f"Run it as an administrator who is connected to {server.dbname}, with a client that stops at the first error.",
-        "Run again, it changes nothing. It holds no password and changes none.",
-        "",
-        *([] if user.usernames else ["Run it as the master user: Lockstep logs in as that user."]),
-        *_lines(notes),
-    ]
-    return Provisioning(
-        preface=tuple(preface),
-        statements=tuple(
-            p.strip("\n").removesuffix(";") for p in re.split(r"\n{2,}", statements) if p.strip("\n")
-        ),
-        last_steps=("Afterwards", "", *_lines(afterwards)),
-    )
-
-
-def _parts(
-    face: Face, credential: Credential, server: DatabaseServer, user: RotationUser, others: Sequence[str]
-) -> list[str]:
-    """The parts of the engine's template, each of which begins with `%%`; statements are paragraphs."""
+    if face == "existing" and is_postgresql:
+        raise LiveRoleError(
+            f"{credential.id} on {server.name}: there is no script for a live role of PostgreSQL. Let it act as "
+            f"{credential.owner}, as {HOW_TO} shows; then leave out --existing"
+        )
     # What rotates itself changes each other by a function that acts as the owner role.
-    is_by_owner = face == "itself" and server.engine is Engine.POSTGRESQL
     known = rules(
         server.engine,
         credential,
-        rotation_users=(credential.owner,) if is_by_owner else user.usernames,
+        rotation_users=(credential.owner,) if is_itself and is_postgresql else user.usernames,
         rotation_host=user.host,
         with_iam=user.iam,
     )
-    template = _templates().get_template(f"{server.engine}.sql.j2")
-    text = template.render(
-        face=face,
-        credential=credential,
-        alternating=credential.strategy is Strategy.ALTERNATING_USERS,
-        server=server,
-        user=user,
-        others=others,
-        grants=GRANTS[server.engine],
-        stops=[r.sql for r in known if r.kind != "warning" and r.about not in _GRANTED],
-        granted=[r.sql for r in known if r.about == "rights"],
-        notes=[r.sql for r in known if r.kind == "warning"],
-        dead=DEAD.get(server.engine),
-        change_own=CHANGE_OWN,
+    # Each part begins with `%%`; statements are paragraphs.
+    text = (
+        _templates()
+        .get_template(f"{server.engine}.sql.j2")
+        .render(
+            face=face,
+            existing=existing,
+            credential=credential,
+            alternating=credential.strategy is Strategy.ALTERNATING_USERS,
+            server=server,
+            user=user,
+            others=[c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id],
+            grants=GRANTS[server.engine],
+            stops=[r.sql for r in known if r.kind != "warning" and r.about not in _GRANTED],
+            granted=[r.sql for r in known if r.about == "rights"],
+            notes=[r.sql for r in known if r.kind == "warning"],
+            dead=DEAD.get(server.engine),
+            change_own=CHANGE_OWN,
+        )
     )
-    return re.split(r"^%% \w+\n", text, flags=re.MULTILINE)[1:]
+    _, notes, statements, afterwards = re.split(r"^%% \w+\n", text, flags=re.MULTILINE)
+    paragraphs = (p.strip("\n") for p in re.split(r"\n{2,}", statements))
+    return Provisioning(
+        notes=notes, statements=[p.removesuffix(";") for p in paragraphs if p], afterwards=afterwards
+    )
 
 
 @cache
@@ -179,16 +162,10 @@ def _templates() -> Environment:
     return made
 
 
-def _lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line]
-
-
-def _rotation_user(plan: Plan, server: DatabaseServer, credential: Credential) -> RotationUser:
+def _rotation_user(plan: Plan, server: DatabaseServer) -> RotationUser:
     match server.admin:
         case AdminCredential(credential=name):
-            admin = credential if name == credential.id else plan.credential(name)
-            if admin is None:
-                raise InvalidPlanError
+            admin = plan.compiled.found(name)
             return RotationUser(usernames=admin.usernames, host=admin.account_host, planned=admin)
         case AdminIam(username=username):
             return RotationUser(usernames=(username,), iam=True)
@@ -196,11 +173,5 @@ def _rotation_user(plan: Plan, server: DatabaseServer, credential: Credential) -
             return RotationUser(usernames=() if is_managed(secret) else (ROTATION_USER,))
 
 
-def _in_client(statement: str) -> str:
-    """A statement as the engine's command-line client takes it; a block of MariaDB holds semicolons."""
-    is_block = "BEGIN NOT ATOMIC" in statement
-    return f"DELIMITER $$\n{statement}$$\nDELIMITER ;\n" if is_block else f"{statement};\n"
-
-
-def _comments(lines: Sequence[str]) -> list[str]:
-    return [f"-- {line}".rstrip() for line in lines]
+def _comments(text: str) -> list[str]:
+    return [f"-- {line}".rstrip() for line in text.splitlines() if line]
