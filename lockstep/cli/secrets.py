@@ -119,9 +119,9 @@ def tag_command(
 
     A stack's functions know its secrets by two tags. `lockstep secrets create` sets them on what it makes, and this
     command on what people made: the secrets of rotation users, the OCI API key, secrets of credentials that exist. It
-    shows which tags each lacks, and a key that may not be the stack's. Without --yes it changes nothing. It never
-    changes a tag that is there: a secret of another stack or of another kind is in the way. Repeating it is harmless.
-    A key that is neither the stack's own nor that of Secrets Manager must be in `adopt.keys` of cdk.json.
+    shows which tags each lacks. Without --yes it changes nothing. It never changes a tag that is there: a secret of
+    another stack or of another kind is in the way. Repeating it is harmless. A key that is neither the stack's own nor
+    that of Secrets Manager must be in `adopt.keys` of cdk.json.
 
     Exit code: 0 every secret is ready or is yet to be made by `lockstep secrets create`, 1 one is to be tagged, missing
     or in the way, 3 Secrets Manager was unreachable.

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from msgspec import Struct, ValidationError, convert, structs
+from msgspec import Struct, convert, structs
 
 from lockstep.aws.clients import STORE_ERRORS, translated
 from lockstep.aws.reads import Client
@@ -34,22 +34,14 @@ FIRST_TEXT: Final = json.dumps({PLACEHOLDER: "the first rotation replaces this"}
 AWS_DESCRIPTION: Final = "Lockstep rotates this secret"
 OCI_DESCRIPTION: Final = "A slot of a ring. Lockstep rotates it."
 
-T = TypeVar("T")
-
-
 # Which secrets in AWS a stack uses, what their tags must be, and what stands in the way of using them.
 
 ROTATED = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 """What Lockstep writes. The other kinds it only reads."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A secret that the plan names, and that the functions know by its tags.
-
-    Attributes:
-        region: Where it is.
-    """
+class Wanted(NamedTuple):
+    """A secret that the plan names in a region, and that the functions know by its tags."""
 
     name: str
     kind: SecretKind
@@ -58,16 +50,6 @@ class Wanted:
     def tags(self, stack: str) -> Mapping[str, str]:
         """The tags that it must have for a stack."""
         return {STACK_TAG: stack, SECRET_TAG: self.kind.value}
-
-
-_SHARED = {
-    SecretKind.ADMIN: "give it in the plan by its ARN, for which no tag is needed",
-    SecretKind.RUNNER_KEY: "keep the key in a secret of this stack's own",
-    SecretKind.RUNNER_READER_KEY: "keep the key in a secret of this stack's own, beside that of the writer",
-    SecretKind.APP_USER: "give this plan's credential secrets of its own",
-    SecretKind.CONNECTION_BLOB: "give this plan's credential secrets of its own",
-}
-"""What to do where two stacks, or two purposes, want one secret."""
 
 
 def wanted(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[Wanted]:
@@ -85,43 +67,41 @@ def _chosen(plan: Plan, credential_ids: tuple[str, ...]) -> list[Credential]:
 
 
 def _wanted(plan: Plan, credential_ids: tuple[str, ...]) -> Iterator[Wanted]:
-    chosen = _chosen(plan, credential_ids)
-    store = plan.store(AwsSecretsManager)
-    for credential in chosen if store else ():
-        names = credential.secret_names
-        for name, kind in zip((names.app_user, names.connection_blob), ROTATED, strict=True):
-            yield Wanted(name=name, kind=kind, region=store.region if store else "")
-    home = secrets_region(plan)
-    for server in (server for credential in chosen for server in credential.servers):
-        if isinstance(server.admin, AdminSecret) and is_plain_name(server.admin.aws):
-            yield Wanted(name=server.admin.aws, kind=SecretKind.ADMIN, region=home)
-    for name in plan.runners.aws.secrets.values():
-        reads = name == plan.runners.aws.oci_reader_key_secret
-        kind = SecretKind.RUNNER_READER_KEY if reads else SecretKind.RUNNER_KEY
-        yield Wanted(name=name, kind=kind, region=home)
+    home, runner, chosen = secrets_region(plan), plan.runners.aws, _chosen(plan, credential_ids)
+    for names in (c.secret_names for c in chosen if plan.store(AwsSecretsManager)):
+        yield Wanted(names.app_user, SecretKind.APP_USER, home)
+        yield Wanted(names.connection_blob, SecretKind.CONNECTION_BLOB, home)
+    for admin in (server.admin for credential in chosen for server in credential.servers):
+        if isinstance(admin, AdminSecret) and is_plain_name(admin.aws):
+            yield Wanted(admin.aws, SecretKind.ADMIN, home)
+    for name in runner.secrets.values():
+        reads = name == runner.oci_reader_key_secret
+        yield Wanted(name, SecretKind.RUNNER_READER_KEY if reads else SecretKind.RUNNER_KEY, home)
 
 
-def _problems(one: Wanted, found: Mapping[str, Any], has: Mapping[str, str], stack: str) -> Iterator[str]:
+def _problems(
+    one: Wanted, found: Mapping[str, Any], has: Mapping[str, str], stack: str
+) -> Iterator[tuple[str, str | None]]:
+    """What stands in the way of using a secret, with the command that ends it."""
     for key, value in one.tags(stack).items():
         if (other := has.get(key, value)) != value:
-            yield (
+            says = (
                 f"its tag {key} is {other!r}, not {value!r}; if nothing uses it as that any more, remove the tag and "
-                f"repeat this, else {_SHARED[one.kind]}"
+                "repeat this, else name a secret of this stack's own in the plan, or a rotation user's by its ARN"
             )
+            yield says, None
+    act = partial(formatting.aws, one.region)
     if "DeletedDate" in found:
-        yield "it is scheduled for deletion; restore it (aws secretsmanager restore-secret)"
+        yield "it is scheduled for deletion", act("secretsmanager restore-secret", "--secret-id", one.name)
     if (primary := found.get("PrimaryRegion", one.region)) != one.region:
-        yield f"it is a replica of a secret in {primary}, which cannot be written or tagged; name that one"
+        says = f"it is a replica of a secret in {primary}, which cannot be written or tagged; name that one"
+        yield says, None
     if owner := found.get("OwningService"):
-        yield (
-            f"{owner} manages it and may change it at any time; give it in the plan by its ARN or its "
-            "rds!… name, for which no tag is needed"
-        )
+        says = f"{owner} manages it and may change it at any time; give it in the plan by its ARN or its rds!… name"
+        yield says, None
     if found.get("RotationEnabled") and one.kind in ROTATED:
-        yield (
-            "Secrets Manager rotates it by itself, and only one may; switch that off (aws secretsmanager "
-            "cancel-rotate-secret)"
-        )
+        off = act("secretsmanager cancel-rotate-secret", "--secret-id", one.name)
+        yield "Secrets Manager rotates it by itself, and only one may", off
 
 
 # What becomes of one secret: made, tagged, left alone, or refused. No cloud is asked here.
@@ -148,7 +128,7 @@ class Decision(
     Attributes:
         is_done: Whether it was made or tagged now.
         problems: Why it is refused, or what else is wrong with it, which is not changed.
-        command: What a person runs where it is refused.
+        command: What a person runs, where it is refused or yet to be made.
         tags: To be set; of a secret that is to be made, all that it gets.
     """
 
@@ -201,47 +181,27 @@ def in_aws(
     if found is None:
         return _missing(one, terms, consent=consent)
     has = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
-    if problems := tuple(_problems(one, found, has, terms.stack)):
-        restore = formatting.aws(one.region, "secretsmanager restore-secret", "--secret-id", one.name)
-        return _refused(one.name, *problems, command=restore if "DeletedDate" in found else None)
+    if problems := list(_problems(one, found, has, terms.stack)):
+        return _refused(one.name, *problems)
     if STACK_TAG not in has and not consent:
         text = "it exists, and people made it: its value may be in use, and stays; its tags let the functions use it"
         command = lockstep("secrets", "tag", "--stack", terms.stack, "--yes")
-        return _refused(one.name, text, command=command)
+        return _refused(one.name, (text, command))
     tags = one.tags(terms.stack) if consent else terms.tags_of(one)
     lacking = {key: value for key, value in tags.items() if has.get(key) != value}
-    return Decision(
-        name=one.name,
-        action=Action.TAG if lacking else Action.NOTHING,
-        tags=lacking,
-        problems=_other_key(found.get("KmsKeyId"), terms),
-    )
+    return Decision(name=one.name, action=Action.TAG if lacking else Action.NOTHING, tags=lacking)
 
 
 def _missing(one: Wanted, terms: StackTerms, *, consent: bool) -> Decision:
     if not consent:
         return Decision(name=one.name, action=Action.MAKE, tags=terms.tags_of(one))
     if one.kind in ROTATED:
-        text = "it is yet to be made, by `lockstep secrets create`"
-        return Decision(name=one.name, action=Action.LATER, problems=(text,))
-    return _refused(
-        one.name, f"there is no such secret ({one.kind}); create it (docs/iam.md shows how)", command=None
-    )
-
-
-def _other_key(found: str | None, terms: StackTerms) -> tuple[str, ...]:
-    own = terms.key or ""
-    if found in {own, own.rpartition("/")[2], f"alias/{terms.stack}"} or not (own or found):
-        return ()
-    if not own:
-        return (
-            f"its key is {found}; where that is not the stack's own, adopt.keys of cdk.json must name it",
-        )
-    text = (
-        f"its key is {found or 'that of Secrets Manager'}, not the stack's {own}; it stays; the functions may use it "
-        "where adopt.keys of cdk.json names it"
-    )
-    return (text,)
+        text, command = "it is yet to be made, by `lockstep secrets create`", lockstep("secrets", "create")
+        return Decision(name=one.name, action=Action.LATER, problems=(text,), command=command)
+    words = "--name", one.name, "--secret-string", "file://secret.json"
+    command = formatting.aws(one.region, "secretsmanager create-secret", *words)
+    text = f"there is no such secret ({one.kind}); create it (docs/iam.md shows how)"
+    return _refused(one.name, (text, command))
 
 
 class RingTerms(Struct, frozen=True, kw_only=True):
@@ -256,7 +216,7 @@ class RingTerms(Struct, frozen=True, kw_only=True):
         defined_tags: Likewise, by `Namespace.Key`.
     """
 
-    region: str
+    region: str = ""
     compartment_id: str
     vault_id: str
     key_id: str
@@ -282,26 +242,28 @@ def in_oci(name: str, found: Any, terms: RingTerms) -> Decision:  # noqa: ANN401
             *("--secret-id", found.id, "--compartment-id", terms.compartment_id),
         )
         text = f"it is in the compartment {found.compartment_id}, not in that of the rings"
-        return _refused(name, text, command=move)
+        return _refused(name, (text, move))
+    wrong = unusable_in_oci(found, terms.region)
+    return _refused(name, wrong) if wrong else Decision(name=name, action=Action.NOTHING)
+
+
+def unusable_in_oci(found: Any, region: str) -> tuple[str, str] | None:  # noqa: ANN401 - likewise
+    """What is wrong with the state of a secret in OCI, and the command about it; None: nothing is."""
+    about = "--secret-id", found.id
     if found.lifecycle_state in _PENDING:
-        cancel = formatting.oci(terms.region, "vault secret cancel-secret-deletion", "--secret-id", found.id)
-        return _refused(name, "it is scheduled for deletion; restore it", command=cancel)
+        cancel = formatting.oci(region, "vault secret cancel-secret-deletion", *about)
+        return "it is scheduled for deletion", cancel
     if found.lifecycle_state not in _USABLE:
-        see = formatting.oci(terms.region, "vault secret get", "--secret-id", found.id)
-        return _refused(name, f"it is {found.lifecycle_state}", command=see)
-    other = found.key_id not in {None, terms.key_id}
-    text = f"its key is {found.key_id}, not Terraform's {terms.key_id}; it stays"
-    return Decision(name=name, action=Action.NOTHING, problems=(text,) if other else ())
+        return f"it is {found.lifecycle_state}", formatting.oci(region, "vault secret get", *about)
+    return None
 
 
-def taken(name: str, command: str | None = None) -> Decision:
-    """A name that the service refuses as taken, while the lists show no secret of it."""
-    text = "it is refused as a name is that is taken: a secret of this name may be in another compartment"
-    return _refused(name, text, command=command)
-
-
-def _refused(name: str, *problems: str, command: str | None) -> Decision:
-    return Decision(name=name, action=Action.REFUSE, problems=problems, command=command)
+def _refused(name: str, *problems: tuple[str, str | None]) -> Decision:
+    """For these reasons, each with its command if it has one; the first is shown."""
+    command = next((command for _, command in problems if command), None)
+    return Decision(
+        name=name, action=Action.REFUSE, problems=tuple(says for says, _ in problems), command=command
+    )
 
 
 # How many writes a second: below a quota that all of an account share.
@@ -338,7 +300,7 @@ def stack_terms(cdk_json: object) -> StackTerms:
     Raises:
         ValueError: It has no settings, or one has another type.
     """
-    context = _read(_CdkJson, cdk_json).context
+    context = convert(cdk_json, _CdkJson).context
     key = context.adopt.encryption_key if context.adopt else None
     return StackTerms(stack=context.stack, key=key, tags=context.tags)
 
@@ -353,14 +315,7 @@ def ring_terms(output: object, *, region: str) -> RingTerms:
     Raises:
         ValueError: It is another document.
     """
-    return _read(RingTerms, {**output, "region": region} if isinstance(output, dict) else output)
-
-
-def _read(kind: type[T], given: object) -> T:
-    try:
-        return convert(given, kind)
-    except ValidationError as error:
-        raise ValueError(str(error)) from None
+    return structs.replace(convert(output, RingTerms), region=region)
 
 
 # Makes and tags secrets; what is done stays done, whenever it ends.
@@ -381,14 +336,8 @@ class Place(Protocol):
     def decide(self, name: str) -> Decision:
         """Look at a secret, as it is now, and say what becomes of it."""
 
-    def make(self, decision: Decision) -> bool:
-        """Make a secret with its tags, in one call; False: there is one of that name."""
-
-    def tag(self, decision: Decision) -> None:
-        """Set the tags of a secret that is there."""
-
-    def taken(self, name: str) -> Decision:
-        """What to say of a name that is taken by what cannot be seen."""
+    def carry_out(self, decision: Decision) -> bool:
+        """Make a secret with its tags, or tag it, in one call; False: there is one of that name."""
 
 
 def settled(place: Place, decision: Decision, sleep: Callable[[float], None]) -> Decision:
@@ -397,15 +346,13 @@ def settled(place: Place, decision: Decision, sleep: Callable[[float], None]) ->
     Raises:
         LockstepError: An error that does not pass.
     """
-    if decision.action is Action.TAG:
-        POLICY.call(partial(place.tag, decision), sleep)
-        return structs.replace(decision, is_done=True)
-    if POLICY.call(partial(place.make, decision), sleep):
+    if POLICY.call(partial(place.carry_out, decision), sleep):
         return structs.replace(decision, is_done=True)
     # Somebody else has made it, or a reply of ours was lost.
     found = POLICY.call(partial(place.decide, decision.name), sleep)
     if found.action is Action.MAKE:
-        return place.taken(decision.name)
+        text = "it is refused as a name is that is taken: a secret of this name may be in another compartment"
+        return _refused(decision.name, (text, "oci search resource structured-search --query-text …"))
     return structs.replace(found, action=Action.NOTHING) if found.action is Action.TAG else found
 
 
@@ -431,8 +378,7 @@ def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> N
 # AWS Secrets Manager: the secrets of credentials, as a place where secrets are made.
 #
 #     decide    DescribeSecret
-#     make      CreateSecret, with the tags: there is no secret without them
-#     tag       TagResource
+#     carry_out CreateSecret, with the tags: there is no secret without them; TagResource
 #
 # No value is ever read, or written into a secret that exists.
 
@@ -468,9 +414,12 @@ class StackSecrets:
             found = client.describe_secret(SecretId=name)
         return in_aws(self.wanted[name], found, self.terms, consent=self.consent)
 
-    def make(self, decision: Decision) -> bool:
+    def carry_out(self, decision: Decision) -> bool:
         """As `Place`; errors as `decide`."""
         client = self._at(decision.name)
+        if decision.action is Action.TAG:
+            tag(client, decision.name, decision.tags)
+            return True
         with translated(STORE_ERRORS, store="aws", secret=decision.name):
             try:
                 client.create_secret(
@@ -483,14 +432,6 @@ class StackSecrets:
             except client.exceptions.ResourceExistsException:
                 return False
         return True
-
-    def tag(self, decision: Decision) -> None:
-        """As `Place`; errors as `decide`."""
-        tag(self._at(decision.name), decision.name, decision.tags)
-
-    def taken(self, name: str) -> Decision:
-        """As `Place`."""
-        return taken(name)
 
     def _at(self, name: str) -> "SecretsManagerClient":
         found: SecretsManagerClient = self.client("secretsmanager", self.wanted[name].region)

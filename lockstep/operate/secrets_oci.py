@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Mapping
 from threading import Lock
-from typing import NoReturn
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likewise
@@ -16,7 +15,6 @@ from lockstep.operate.secrets import (
     Decision,
     RingTerms,
     in_oci,
-    taken,
 )
 from lockstep.protocol.errors import LockstepError, StoreAccessDeniedError, StoreRejectedError
 
@@ -28,17 +26,11 @@ _ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
 }
 
 
-_PAGE = 100
-
-
 _TAKEN = {
     400: frozenset({"InvalidParameter"}),
     409: frozenset({"Conflict", "IncorrectState", "AlreadyExists"}),
 }
 """By status, the codes with which Vault may answer a name that is taken. Which one it uses is not documented."""
-
-
-_GONE = "DELETED"
 
 
 class RingSlots:
@@ -56,7 +48,6 @@ class RingSlots:
         self._compartments = tuple(dict.fromkeys((terms.compartment_id, own_compartment_id)))
         self._lock = Lock()
         self._listed: dict[str, Untyped] | None = None
-        self._tried: set[str] = set()
 
     def decide(self, name: str) -> Decision:
         """As `Place`.
@@ -64,16 +55,14 @@ class RingSlots:
         Raises:
             StoreAccessDeniedError: Likewise the other Store* errors.
         """
-        if name in self._tried:
-            return in_oci(name, self._all(name).get(name), self._terms)
         with self._lock:
             if self._listed is None:
                 self._listed = self._all()
-        return in_oci(name, self._listed.get(name), self._terms)
+            found = self._listed.get(name)
+        return in_oci(name, found, self._terms)
 
-    def make(self, decision: Decision) -> bool:
-        """As `Place`; errors as `decide`."""
-        self._tried.add(decision.name)
+    def carry_out(self, decision: Decision) -> bool:
+        """As `Place`; errors as `decide`. No slot is tagged: one that exists stays as it is."""
         models = oci.vault.models
         details = models.CreateSecretDetails(
             compartment_id=self._terms.compartment_id,
@@ -91,34 +80,25 @@ class RingSlots:
             try:
                 self._clients.vaults.create_secret(details)
             except ServiceError as error:
-                if error.code in _TAKEN.get(error.status, ()):
-                    return False
-                raise
+                if error.code not in _TAKEN.get(error.status, ()):
+                    raise
+                with self._lock:
+                    self._listed = None
+                return False
         return True
 
-    def tag(self, decision: Decision) -> NoReturn:
-        """No decision asks for it: a slot that exists stays as it is."""
-        raise NotImplementedError(decision.name)
-
-    def taken(self, name: str) -> Decision:
-        """As `Place`."""
-        words = f"query vaultsecret resources where displayName = '{name}'"
-        return taken(name, f'oci search resource structured-search --query-text "{words}"')
-
-    def _all(self, name: str | None = None) -> dict[str, Untyped]:
-        """The secrets of the vault in both compartments; of one name, or all."""
+    def _all(self) -> dict[str, Untyped]:
+        """The secrets of the vault in both compartments, by name."""
         found: dict[str, Untyped] = {}
-        more = {"name": name} if name else {}
         for compartment in reversed(self._compartments):  # The rings' own last: it wins.
             with self._clients.translated(_ERRORS, store=self._store):
                 listed = oci.pagination.list_call_get_all_results(
                     self._clients.vaults.list_secrets,
                     compartment,
                     vault_id=self._terms.vault_id,
-                    limit=_PAGE,
-                    **more,
+                    limit=100,
                 ).data
-                found |= {s.secret_name: s for s in listed if s.lifecycle_state != _GONE}
+                found |= {s.secret_name: s for s in listed if s.lifecycle_state != "DELETED"}
         return found
 
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from lockstep.operate.plan_sql.scripts import LiveRoleError, Provisioning, provisioning
 from lockstep.operate.secrets import (
@@ -14,7 +13,6 @@ from lockstep.operate.secrets import (
     POLICY,
     Action,
     Decision,
-    RingTerms,
     StackTerms,
     Wanted,
     in_aws,
@@ -24,16 +22,19 @@ from lockstep.operate.secrets import (
     wanted,
 )
 from lockstep.protocol.errors import StoreThrottledError
-from lockstep.protocol.model import AdminSecret, DatabaseServer, Engine, Strategy, Tls
+from lockstep.protocol.model import Engine, Strategy
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from lockstep.stores.contents import decode_app_user, extras_in
 from sandbox import plans
-from tests.support.memory import make_plan
 from tests.unit.plan_case import parse
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-OF_RING = {"compartment_id": "ocid1.compartment.oc1..rings", "vault_id": "ocid1.vault.oc1.eu.aaaa"}
-OUTPUT = {**OF_RING, "key_id": "ocid1.key.oc1.eu.key", "freeform_tags": {"lockstep-stack": "lockstep"}}
+OUTPUT = {
+    "compartment_id": "ocid1.compartment.oc1..rings",
+    "vault_id": "ocid1.vault.oc1.eu.aaaa",
+    "key_id": "ocid1.key.oc1.eu.key",
+    "freeform_tags": {"lockstep-stack": "lockstep"},
+}
 
 
 def test_the_first_content_is_a_placeholder_and_leaves_nothing_to_carry_on() -> None:
@@ -49,27 +50,21 @@ def test_settings_are_those_of_cdk_json() -> None:
     assert stack_terms({"context": {"tags": {}, "adopt": None}}) == StackTerms()
 
 
-@pytest.mark.parametrize(
-    ("document", "told"),
-    [
-        ([], "object"),
-        ({}, "context"),
-        ({"context": {"tags": "team"}}, "tags"),
-        ({"context": {"stack": 1}}, "stack"),
-    ],
-)
-def test_another_file_is_refused(document: object, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        stack_terms(document)
-
-
-def test_an_output_of_terraform_is_read_with_null_tags() -> None:
-    ring: dict[str, Any] = {**OUTPUT, "defined_tags": None}
-    assert ring_terms(ring, region="eu-frankfurt-1") == RingTerms(region="eu-frankfurt-1", **OUTPUT)  # type: ignore[arg-type]  # by their names
-    wrongs: list[object] = [{}, [], {**ring, "key_id": None}]
-    for wrong in wrongs:
-        with pytest.raises(ValueError):  # noqa: PT011 - each names another field
-            ring_terms(wrong, region="eu-frankfurt-1")
+def test_another_file_is_refused() -> None:
+    wrong = {
+        "object": [],
+        "context": {},
+        "tags": {"context": {"tags": "team"}},
+        "stack": {"context": {"stack": 1}},
+    }
+    for told, document in wrong.items():
+        with pytest.raises(ValueError, match=told):
+            stack_terms(document)
+    for output, told in (({}, "compartment_id"), ([], "object"), ({**OUTPUT, "key_id": None}, "key_id")):
+        with pytest.raises(ValueError, match=told):
+            ring_terms(output, region="eu-frankfurt-1")
+    found = ring_terms({**OUTPUT, "defined_tags": None}, region="eu-frankfurt-1")
+    assert (found.region, found.vault_id, found.defined_tags) == ("eu-frankfurt-1", OUTPUT["vault_id"], None)
 
 
 # How a service that throttles is met
@@ -85,19 +80,13 @@ class Place:
     def decide(self, name: str) -> Decision:
         return Decision(name=name, action=Action.NOTHING if name in self.there else Action.MAKE)
 
-    def make(self, decision: Decision) -> bool:
+    def carry_out(self, decision: Decision) -> bool:
         if self.throttles:
             self.throttles -= 1
             raise StoreThrottledError
         is_new = decision.name not in self.there
         self.there.add(decision.name)
         return is_new
-
-    def tag(self, decision: Decision) -> None:
-        raise NotImplementedError
-
-    def taken(self, name: str) -> Decision:
-        raise NotImplementedError
 
 
 def test_a_call_that_is_throttled_is_made_again_and_again() -> None:
@@ -170,19 +159,11 @@ def test_what_would_be_taken_from_others_or_cannot_work_is_in_the_way(
 # The SQL that a DBA runs
 
 
-def sql(engine: Engine, *, existing: bool = False, plaintext: bool = False) -> Provisioning:
-    credential = make_plan(strategy=Strategy.ALTERNATING_USERS).credentials[0]
-    server = DatabaseServer(
-        name="main",
-        host="db.example.com",
-        dbname="app_db",
-        engine=engine,
-        port=3306,
-        tls=None if plaintext else Tls(),
-        admin=AdminSecret(aws="lockstep/rotator", oci="lockstep/rotator"),
-    )
-    named = structs.replace(credential, id="multi-cloud/orders")
-    return provisioning(make_plan(), named, server, existing=existing)
+def sql(engine: Engine, *, existing: bool = False, tls: str | None = "") -> Provisioning:
+    databases = [plans.database("main", engine, tls=tls, admin_secret="lockstep/rotator")]
+    credentials = [plans.credential("orders", "main", strategy=Strategy.ALTERNATING_USERS)]
+    plan = parse(plans.plan_document(databases, credentials))
+    return provisioning(plan, plan.credentials[0], plan.databases[0], existing=existing)
 
 
 COLUMNS = "PROCESSLIST_ID, PROCESSLIST_USER, PROCESSLIST_HOST, PROCESSLIST_TIME, PROCESSLIST_COMMAND"
@@ -209,13 +190,10 @@ def test_the_rotation_user_gets_its_rights_and_no_account_changes(engine: Engine
 
 
 @pytest.mark.parametrize("engine", RIGHTS)
-@pytest.mark.parametrize(("plaintext", "required"), [(False, "REQUIRE SSL"), (True, "REQUIRE NONE")])
-def test_an_account_that_is_made_requires_tls_unless_the_plan_says_plaintext(
-    engine: Engine, required: str, *, plaintext: bool
-) -> None:
-    created = [s for s in sql(engine, plaintext=plaintext).statements if s.startswith("CREATE USER")]
-    assert len(created) == 3
-    assert all(required in s for s in created)
+def test_an_account_that_is_made_requires_tls_unless_the_plan_says_plaintext(engine: Engine) -> None:
+    for tls, required in (("", "REQUIRE SSL"), (None, "REQUIRE NONE")):
+        created = [s for s in sql(engine, tls=tls).statements if s.startswith("CREATE USER")]
+        assert [required in s for s in created] == [True] * 3
 
 
 def test_on_postgresql_the_rotation_user_sees_no_statements_unless_a_dba_lets_it() -> None:
