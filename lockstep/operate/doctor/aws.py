@@ -1,18 +1,13 @@
 """Checks of AWS. What CDK declares is not compared here: `cdk diff` and `cdk drift` do that."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Context
 from lockstep.operate.secrets import ROTATED, Action, StackTerms, Wanted, in_aws, wanted
 from lockstep.operate.verdict import Kind, lockstep, of_record, ranked
-from lockstep.plan.admins import is_plain_name
-from lockstep.plan.model import Plan
-from lockstep.protocol.model import AdminSecret
-from lockstep.protocol.names import SecretKind
 
 IDENTITY, RECORDS, SECRETS = "aws.identity", "aws.records", "aws.secrets"
 _ACCOUNT = 4
@@ -39,93 +34,52 @@ _WAITING = frozenset({Kind.NEW, Kind.PAUSED, Kind.UNFINISHED})
 
 def records(context: Context) -> Iterator[Finding]:
     """What the record of each credential says, as every surface tells it."""
-    now = context.clock.now()
+    now = context.clouds.clock.now()
     for credential in context.plan.credentials:
         reasons = ranked(of_record(context.clouds.lock(credential).read(), credential, now))
         for reason in reasons:
             tell = warning if reason.kind in _WAITING else failed
             yield tell(RECORDS, credential.id, reason.text.removesuffix("."), reason.next)
         if not reasons:
-            yield passed(
-                RECORDS, credential.id, "the plan of this file is the active one, and runs may rotate"
-            )
-
-
-# ---- Secrets
-
-
-def secrets_of(plan: Plan) -> list[Wanted]:
-    """Every secret in AWS that a plan names; also those that need no tag."""
-    admins = {d.admin.aws for d in plan.databases if isinstance(d.admin, AdminSecret)}
-    others = sorted(secret for secret in admins if not is_plain_name(secret))
-    region_of = plan.compiled.region_of
-    return [
-        *wanted(plan),
-        *(Wanted(name=name, kind=SecretKind.ADMIN, region=region_of(name)) for name in others),
-    ]
+            says = "the plan of this file is the active one, and runs may rotate"
+            yield passed(RECORDS, credential.id, says)
 
 
 def secrets(context: Context) -> Iterator[Finding]:
     """Each secret exists and stays, can be read, may be used by the functions, and is rotated by nobody else."""
-    asks = [partial(_secret, context, one) for one in secrets_of(context.plan)]
-    for found in context.clouds.side_by_side(asks):
+    for found in context.clouds.side_by_side(
+        [partial(_secret, context, one) for one in wanted(context.plan)]
+    ):
         yield from found
 
 
 def _secret(context: Context, one: Wanted) -> list[Finding]:
+    return list(_wrong(context, one)) or [passed(SECRETS, one.name, "it exists, and can be used")]
+
+
+def _wrong(context: Context, one: Wanted) -> Iterator[Finding]:
+    """What `lockstep secrets tag` says of a secret, and whether it can be read."""
     found = context.aws.found("secretsmanager", "describe_secret", region=one.region, SecretId=one.name)
+    decision = in_aws(one, found, StackTerms(stack=context.stack), consent=True)
+    command = decision.command or lockstep("secrets", "tag", "--stack", context.stack, "--yes")
+    if decision.action is Action.TAG:
+        lacking = ", ".join(f"{key}={value}" for key, value in decision.tags.items())
+        yield failed(SECRETS, one.name, f"it lacks {lacking}, so no function may use it", command)
+    elif decision.action is not Action.NOTHING:
+        yield failed(SECRETS, one.name, "; ".join(decision.problems), command)
     if found is None:
-        return [failed(SECRETS, one.name, f"there is no such secret in {one.region}", _make(context, one))]
-    if found.get("DeletedDate"):
-        fix = _of(one, "restore-secret")
-        return [failed(SECRETS, one.name, "it is scheduled for deletion", fix)]
-    return list(_described(context, one, found)) or [passed(SECRETS, one.name, "it exists, and can be used")]
-
-
-def _of(one: Wanted, command: str, *words: str) -> str:
-    """A command about a secret."""
-    return formatting.aws(one.region, f"secretsmanager {command}", "--secret-id", one.name, *words)
-
-
-def _described(context: Context, one: Wanted, found: Mapping[str, Any]) -> Iterator[Finding]:
-    """What is wrong with a secret, by what Secrets Manager says of it, which is not its value."""
+        return
+    act, secret = partial(formatting.aws, one.region), ("--secret-id", one.name)
     if not any("AWSCURRENT" in labels for labels in found.get("VersionIdsToStages", {}).values()):
         first = '{"placeholder": true}' if one.kind in ROTATED else "file://secret.json"
-        says = "no version of it has the label AWSCURRENT, so nobody can read it"
-        yield failed(SECRETS, one.name, says, _of(one, "put-secret-value", "--secret-string", first))
-    if is_plain_name(one.name):
-        yield from _judged(context, one, found)
+        put = act("secretsmanager put-secret-value", *secret, "--secret-string", first)
+        yield failed(
+            SECRETS, one.name, "no version of it has the label AWSCURRENT, so nobody can read it", put
+        )
     if regions := [replica["Region"] for replica in found.get("ReplicationStatus", ())]:
-        end = _of(one, "remove-regions-from-replication", "--remove-replica-regions", *regions)
+        words = *secret, "--remove-replica-regions", *regions
+        end = act("secretsmanager remove-regions-from-replication", *words)
         says = (
             f"it is replicated to {', '.join(regions)}, where no run sees whether readers get a value in time"
         )
         yield warning(SECRETS, one.name, says, end)
-
-
-def _judged(context: Context, one: Wanted, found: Mapping[str, Any]) -> Iterator[Finding]:
-    """What `lockstep secrets tag` would say of it."""
-    decision = in_aws(one, found, StackTerms(stack=context.stack), consent=True)
-    if decision.action is Action.REFUSE:
-        for problem in decision.problems:
-            says, _, fix = problem.partition("; ")
-            yield failed(SECRETS, one.name, says, fix)
-    elif decision.action is Action.TAG:
-        lacking = ", ".join(f"{key}={value}" for key, value in decision.tags.items())
-        tag = lockstep("secrets", "tag", "--stack", context.stack, "--yes")
-        yield failed(SECRETS, one.name, f"it lacks {lacking}, so no function may use it", tag)
-
-
-def _make(context: Context, one: Wanted) -> str:
-    stack = context.stack
-    if one.kind in ROTATED:
-        return lockstep("secrets", "create", "--cloud", "aws", "--stack", stack)
-    if not is_plain_name(one.name):
-        return "correct `admin_secret` in the plan: lockstep check"
-    tags = [f"Key={key},Value={value}" for key, value in one.tags(stack).items()]
-    return formatting.aws(
-        one.region,
-        "secretsmanager create-secret",
-        *("--name", one.name, "--secret-string", "file://secret.json", "--kms-key-id", f"alias/{stack}"),
-        *("--tags", *tags),
-    )

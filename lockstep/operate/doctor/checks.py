@@ -6,29 +6,19 @@ from functools import cached_property, partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from msgspec import structs
-
+from lockstep.aws.reads import AwsReads
 from lockstep.databases.findings import HERE, Finding, Outcome, not_asked
+from lockstep.operate.doctor.servers import Databases, unanswered
 from lockstep.plan.fields import near, with_hint
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
-from lockstep.protocol.errors import (
-    Environment,
-    EnvironmentalError,
-    LockstepError,
-    UnexpectedError,
-    described,
-    line_of,
-)
+from lockstep.protocol.errors import Environment, EnvironmentalError, LockstepError, UnexpectedError
 from lockstep.protocol.names import DEFAULT_STACK
-from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import SideBySide
 from lockstep.runtime.clouds import Clouds
 
 if TYPE_CHECKING:
-    from lockstep.aws.reads import AwsReads
     from lockstep.oci.reads import OciReads
-    from lockstep.operate.doctor.servers import Databases
 
 
 @dataclass(kw_only=True)
@@ -47,32 +37,23 @@ class Context:
     stack: str = DEFAULT_STACK
     name: str = DEFAULT_STACK
 
-    @property
-    def clock(self) -> Clock:
-        """The time of this place."""
-        return self.clouds.clock
-
     @cached_property
-    def aws(self) -> "AwsReads":
+    def aws(self) -> AwsReads:
         """Reads of AWS, in the region of the lock table unless told otherwise."""
-        from lockstep.aws.reads import AwsReads  # noqa: PLC0415 - a plan may have nothing there that is asked
-
         return AwsReads(self.clouds.aws, self.plan.lock.region)
 
     @cached_property
     def oci(self) -> "OciReads":
         """Reads of OCI, in the region of the plan's store there."""
         try:
-            from lockstep.oci.reads import OciReads  # noqa: PLC0415 - likewise
+            from lockstep.oci.reads import OciReads  # noqa: PLC0415 - the SDK is an extra
         except ModuleNotFoundError:
             raise EnvironmentalError(Environment.OCI_EXTRA_MISSING) from None
         return OciReads(self.clouds.oci)
 
     @cached_property
-    def databases(self) -> "Databases":
+    def databases(self) -> Databases:
         """The databases of the plan, each looked at once."""
-        from lockstep.operate.doctor.servers import Databases  # noqa: PLC0415 - it loads the drivers
-
         return Databases(self.plan.compiled.credentials, self.clouds, where=HERE)
 
     @property
@@ -110,13 +91,11 @@ _NEEDED = frozenset({"aws.identity", "oci.identity"})
 
 def unknown_word(catalogue: Sequence[Check], words: Sequence[str]) -> str | None:
     """What is wrong with the first word that is neither the id of a check nor a group; None: nothing is."""
-    groups = list(dict.fromkeys(check.group for check in catalogue))
+    groups = dict.fromkeys(check.group for check in catalogue)
     known = {*groups, *(check.id for check in catalogue)}
-    for word in words:
-        if word not in known:
-            text = f"there is no check {word!r}; the groups are {', '.join(groups)}"
-            return with_hint(text, near(word, known))
-    return None
+    wrong = next((word for word in words if word not in known), None)
+    text = f"there is no check {wrong!r}; the groups are {', '.join(groups)}"
+    return with_hint(text, near(wrong, known)) if wrong else None
 
 
 def chosen(catalogue: Sequence[Check], plan: Plan, *, only: Sequence[str] = ()) -> list[Check]:
@@ -139,8 +118,8 @@ def examine(checks: Sequence[Check], context: Context, *, side_by_side: SideBySi
         context: What they may ask.
         side_by_side: Runs the groups.
     """
-    groups = [list(members) for _, members in groupby(checks, key=lambda check: check.group)]
-    found = side_by_side([partial(_group, group, context) for group in groups])
+    groups = groupby(checks, key=lambda check: check.group)
+    found = side_by_side([partial(_group, list(members), context) for _, members in groups])
     return [finding for findings in found for finding in findings]
 
 
@@ -161,18 +140,4 @@ def _found(check: Check, context: Context) -> Iterator[Finding]:
     except LockstepError as error:
         yield unanswered(check.id, "", error)
     except Exception as error:  # noqa: BLE001 - a check that is wrong must not hide what the others find
-        unexpected = UnexpectedError(code=type(error).__name__, path=check.id)
-        yield unanswered(check.id, "", unexpected)
-
-
-def unanswered(check: str, subject: str, error: LockstepError) -> Finding:
-    """Why it is not known, with what fixes that."""
-    shown = described(error)
-    is_told = isinstance(shown, EnvironmentalError)
-    text = line_of(error).removesuffix(shown.advice).strip() if shown.advice else line_of(error)
-    return not_asked(check, subject, text.rstrip("."), shown.advice if is_told and shown.advice else None)
-
-
-def at(where: str, findings: Iterable[Finding]) -> list[Finding]:
-    """Findings, as made in another place."""
-    return [structs.replace(finding, where=where) for finding in findings]
+        yield unanswered(check.id, "", UnexpectedError(code=type(error).__name__, path=check.id))

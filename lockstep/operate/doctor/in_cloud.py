@@ -10,12 +10,15 @@ too, so it is asked afterwards, and what has refused a login before is named to 
 from collections.abc import Iterator
 from functools import partial
 
+from msgspec import structs
+
+from lockstep.aws import reads as aws
 from lockstep.databases.findings import Finding, failed, not_asked, passed
 from lockstep.operate import formatting
-from lockstep.operate.doctor.checks import Context, at, unanswered
+from lockstep.operate.doctor.checks import Context
 from lockstep.operate.doctor.inside import Reply
 from lockstep.operate.doctor.oci import functions_of, vault_of
-from lockstep.operate.doctor.servers import ASK_DATABASES
+from lockstep.operate.doctor.servers import ASK_DATABASES, unanswered
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.messages import DoctorRequest
@@ -28,7 +31,6 @@ GROUPS = frozenset({GROUP, "database"})
 """Whose checks functions answer."""
 FUNCTION, PLAN = "inside.function", "inside.plan"
 STEPS = ("generate", "apply_db", "update_secrets", "audit", "watch")
-OCI_FUNCTION = "oci/rotate"
 
 _DEPLOY = {"aws": formatting.DEPLOY_AWS, "oci": formatting.DEPLOY_IMAGE_OCI}
 _DEPLOY_PLAN = {"aws": formatting.DEPLOY_AWS, "oci": formatting.DEPLOY_PLAN_OCI}
@@ -45,54 +47,11 @@ def ask_functions(context: Context, silent: frozenset[str], *, side_by_side: Sid
         silent: The names of databases that have refused a login here.
         side_by_side: Runs the calls.
     """
-    answered = list(side_by_side([partial(_in_aws, context, step, silent) for step in STEPS]))
+    answered = list(side_by_side([partial(_asked, context, f"aws/{step}", silent) for step in STEPS]))
     if context.plan.runners.oci:
         refused = silent.union(*(names for _, names in answered))
-        answered.append(_in_oci(context, refused))
+        answered.append(_asked(context, "oci/rotate", refused))
     return [finding for findings, _ in answered for finding in findings]
-
-
-def _in_aws(context: Context, step: str, silent: frozenset[str]) -> Answered:
-    from lockstep.aws.reads import call  # noqa: PLC0415 - only where functions are asked
-
-    names, where = function_names(context.stack, step), f"aws/{step}"
-    try:
-        called = call(context.plan.lock.region, names, _request(silent))
-    except LockstepError as error:
-        return _only(where, unanswered(FUNCTION, names[0], error))
-    if called is None:
-        says = f"no function of the stack {context.stack} in {context.plan.lock.region} has an alias {DOCTOR}"
-        fix = f"{_DEPLOY['aws']}, or name the stack: --stack"
-        return _only(where, not_asked(FUNCTION, names[0], says, fix))
-    if called.has_failed:
-        found, _ = _only(where, _broken(context, called.name, called.error, where))
-        return found, _perhaps_refused(context, where)
-    return answer_of(context, where, called.name, called.payload)
-
-
-def _in_oci(context: Context, silent: frozenset[str]) -> Answered:
-    from lockstep.oci.functions import call  # noqa: PLC0415 - the extra may be missing
-
-    name, vault = f"{context.name}/{DOCTOR}", vault_of(context.plan)
-    try:
-        found = functions_of(context, DOCTOR)
-        if not found:
-            says = f"there is no function {name} in {vault.compartment_of_own_secrets}"
-            fix = f"{_DEPLOY['oci']}; or name it: --oci-name"
-            return _only(OCI_FUNCTION, not_asked(FUNCTION, "", says, fix))
-        payload = call(context.clouds.oci(vault.region), found[0], _request(silent))
-    except LockstepError as error:
-        return _only(OCI_FUNCTION, unanswered(FUNCTION, name, error))
-    return answer_of(context, OCI_FUNCTION, name, payload)
-
-
-def _request(silent: frozenset[str]) -> dict[str, object]:
-    return write(DoctorRequest(doctor="look", silent=tuple(sorted(silent))))
-
-
-def _perhaps_refused(context: Context, where: str) -> frozenset[str]:
-    """The databases of which it is not known whether they have refused a login of a place that gave no answer."""
-    return every_database(context.plan) if where in ASK_DATABASES else frozenset()
 
 
 def every_database(plan: Plan) -> frozenset[str]:
@@ -100,13 +59,33 @@ def every_database(plan: Plan) -> frozenset[str]:
     return frozenset(server.name for c in plan.compiled.credentials for server in c.servers)
 
 
-def _broken(context: Context, name: str, error: str, where: str) -> Finding:
-    told = error if error.isidentifier() else "it did not answer in time, or crashed"
-    fix = "look at its log in OCI Logging: docs/alarms.md"
-    if where.startswith("aws/"):
-        group = f"/aws/lambda/{name.removesuffix('-zip')}"
-        fix = formatting.aws(context.plan.lock.region, "logs tail", group)
-    return failed(FUNCTION, name, f"it has failed: {told}", fix)
+def _asked(context: Context, where: str, silent: frozenset[str]) -> Answered:
+    cloud, _, step = where.partition("/")
+    request = write(DoctorRequest(doctor="look", silent=tuple(sorted(silent))))
+    names = function_names(context.stack, step) if cloud == "aws" else (f"{context.name}/{DOCTOR}",)
+    try:
+        if cloud == "aws":
+            called = aws.call(context.plan.lock.region, names, request)
+            answer = called and (called.name, called.payload)
+        else:
+            answer = _called_in_oci(context, names[0], request)
+    except LockstepError as error:
+        found = unanswered(FUNCTION, names[0], error)
+    else:
+        if answer:
+            return answer_of(context, where, *answer)
+        fix = f"{_DEPLOY[cloud]}, or name it: --stack, --oci-name"
+        found = not_asked(FUNCTION, names[0], "it is not deployed, or has another name", fix)
+    return [structs.replace(found, where=where)], frozenset()
+
+
+def _called_in_oci(context: Context, name: str, request: dict[str, object]) -> tuple[str, bytes] | None:
+    from lockstep.oci.functions import call  # noqa: PLC0415 - the extra may be missing
+
+    found = functions_of(context, DOCTOR)
+    return (
+        (name, call(context.clouds.oci(vault_of(context.plan).region), found[0], request)) if found else None
+    )
 
 
 def answer_of(context: Context, where: str, name: str, payload: bytes) -> Answered:
@@ -121,34 +100,38 @@ def answer_of(context: Context, where: str, name: str, payload: bytes) -> Answer
     cloud = where.partition("/")[0]
     try:
         document = parse(payload)
-        if isinstance(document, dict) and "error" in document:
-            return _only(where, _broken(context, name, str(document["error"]), where))
-        reply: Reply = read(Reply, document)
+        # Of the function itself, or of the platform.
+        if isinstance(document, dict) and document.keys() & {"error", "errorType", "errorMessage"}:
+            error = str(document.get("error") or document.get("errorType", ""))
+            told = error if error.isidentifier() else "it did not answer in time, or crashed"
+            wrong = failed(FUNCTION, name, f"it has failed: {told}", _log_of(context, cloud, name))
+        else:
+            reply: Reply = read(Reply, document)
+            own = [passed(FUNCTION, name, "it has answered"), *_plans(context.plan, reply, name, cloud)]
+            mine = [structs.replace(finding, where=where) for finding in own]
+            return [*mine, *reply.findings], frozenset(reply.refused)
     except MessageError:
-        says = "this command does not know its answer: the builds differ"
-        found, _ = _only(where, failed(FUNCTION, name, says, _DEPLOY[cloud]))
-        return found, _perhaps_refused(context, where)
-    own = [
-        passed(FUNCTION, name, "it has answered"),
-        *_plans(context.plan, reply, name, cloud),
-    ]
-    return [*at(where, own), *reply.findings], frozenset(reply.refused)
+        wrong = failed(
+            FUNCTION, name, "this command does not know its answer: the builds differ", _DEPLOY[cloud]
+        )
+    perhaps = every_database(context.plan) if where in ASK_DATABASES else frozenset()
+    return [structs.replace(wrong, where=where)], perhaps
+
+
+def _log_of(context: Context, cloud: str, name: str) -> str:
+    if cloud == "oci":
+        return "look at its log in OCI Logging: docs/alarms.md"
+    group = f"/aws/lambda/{name.removesuffix('-zip')}"
+    return formatting.aws(context.plan.lock.region, "logs tail", group)
 
 
 def _plans(plan: Plan, reply: Reply, name: str, cloud: str) -> Iterator[Finding]:
     fix = f"{_DEPLOY_PLAN[cloud]}  # with this plan; what changes: lockstep plan diff OLD NEW"
     here = {c.id: c.plan_digest for c in plan.compiled.credentials}
     for credential_id in sorted(here.keys() | reply.plans.keys()):
-        there = reply.plans.get(credential_id)
-        if credential_id not in here:
-            yield failed(PLAN, credential_id, f"{name} has it, and the plan here has not", fix)
-        elif there is None:
-            yield failed(PLAN, credential_id, f"{name} does not have it yet", fix)
-        elif there != here[credential_id]:
-            yield failed(PLAN, credential_id, f"{name} was deployed with another plan of it", fix)
-        else:
+        if here.get(credential_id) == reply.plans.get(credential_id):
             yield passed(PLAN, credential_id, f"{name} has the plan that is here")
-
-
-def _only(where: str, finding: Finding) -> Answered:
-    return at(where, [finding]), frozenset()
+        else:
+            yield failed(
+                PLAN, credential_id, f"{name} has another plan of it, or one of the two has none", fix
+            )

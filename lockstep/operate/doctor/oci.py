@@ -1,13 +1,12 @@
 """Checks of OCI. What Terraform declares is not compared here: `terraform plan` does that."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Context
-from lockstep.operate.secrets import slots_in_oci
+from lockstep.operate.secrets import slots_in_oci, unusable_in_oci
 from lockstep.plan.admins import names_in_oci
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
@@ -42,9 +41,6 @@ def identity(context: Context) -> Iterator[Finding]:
 
 # ---- Vault: the slots of the rings, and the secrets that Lockstep only reads
 
-_ALIVE = frozenset({"ACTIVE", "CREATING", "UPDATING"})
-_DELETED = frozenset({"PENDING_DELETION", "SCHEDULING_DELETION"})
-
 
 def own_secrets_of(plan: Plan) -> list[str]:
     """The names of the secrets that Lockstep only reads."""
@@ -53,7 +49,27 @@ def own_secrets_of(plan: Plan) -> list[str]:
     return [oci_name(name) for name in [*names, *([plan.audit.oci.mac_secret] if plan.audit.oci else [])]]
 
 
-def secrets_in(context: Context, compartment: str) -> Mapping[str, Untyped]:
+def secrets(context: Context) -> Iterator[Finding]:
+    """Each secret is there, stays, and is changed by nobody else; the rings' compartment holds nothing else."""
+    store, slots, own = vault_of(context.plan), slots_in_oci(context.plan), own_secrets_of(context.plan)
+    rings, others = (
+        _secrets_in(context, one) for one in (store.compartment_id, store.compartment_of_own_secrets)
+    )
+    for name in slots:
+        yield _secret(store.region, name, rings.get(name), formatting.DEPLOY_OCI)
+    for name in own:
+        words = "--compartment-id", store.compartment_of_own_secrets, "--secret-name", name
+        make = formatting.oci(store.region, "vault secret create-base64 …", *words)
+        yield _secret(store.region, name, others.get(name), make)
+    for name in sorted(rings.keys() - {*slots, *own}):
+        says = "it is not a slot of this plan, and both runners may read and write it"
+        words = "--secret-id", rings[name].id, "--compartment-id", "OTHER"
+        yield warning(
+            SECRETS, name, says, formatting.oci(store.region, "vault secret change-compartment", *words)
+        )
+
+
+def _secrets_in(context: Context, compartment: str) -> Mapping[str, Untyped]:
     """What Vault says of the secrets of a compartment, by their names."""
     vault = vault_of(context.plan)
     listed = context.oci(
@@ -62,59 +78,26 @@ def secrets_in(context: Context, compartment: str) -> Mapping[str, Untyped]:
     return {secret.secret_name: secret for secret in listed if secret.lifecycle_state != "DELETED"}
 
 
-def secrets(context: Context) -> Iterator[Finding]:
-    """Each secret is there, stays, and is changed by nobody else; the rings' compartment holds nothing else."""
-    store, slots, own = vault_of(context.plan), slots_in_oci(context.plan), own_secrets_of(context.plan)
-    rings = secrets_in(context, store.compartment_id)
-    for name in slots:
-        yield _secret(store.region, name, rings.get(name), formatting.DEPLOY_OCI)
-    others = secrets_in(context, store.compartment_of_own_secrets)
-    for name in own:
-        make = formatting.oci(
-            store.region,
-            "vault secret create-base64",
-            *("--compartment-id", store.compartment_of_own_secrets, "--vault-id", store.vault_id),
-            *("--key-id", "KEY", "--secret-name", name, "--secret-content-content", "BASE64"),
-        )
-        yield _secret(store.region, name, others.get(name), make)
-    known = {*slots, *(own if store.compartment_of_own_secrets == store.compartment_id else ())}
-    for name in sorted(rings.keys() - known):
-        words = ("--secret-id", rings[name].id, "--compartment-id", "OTHER")
-        move = formatting.oci(store.region, "vault secret change-compartment", *words)
-        yield warning(
-            SECRETS, name, "it is not a slot of this plan, and both runners may read and write it", move
-        )
-
-
 def _secret(region: str, name: str, secret: Untyped | None, make: str) -> Finding:
     if secret is None:
         return failed(SECRETS, name, "there is no such secret in its compartment and vault", make)
-    act = partial(_of, region, secret)
-    if secret.lifecycle_state in _DELETED:
-        return failed(SECRETS, name, "it is scheduled for deletion", act("cancel-secret-deletion"))
-    if secret.lifecycle_state not in _ALIVE:
-        return failed(SECRETS, name, f"it is {secret.lifecycle_state}", act("get"))
+    if wrong := unusable_in_oci(secret, region):
+        return failed(SECRETS, name, *wrong)
     if secret.rotation_config and secret.rotation_config.is_scheduled_rotation_enabled:
         says = "Vault's own rotation is on, which changes the value behind Lockstep's back"
-        off = act("update", "--rotation-config", '{"isScheduledRotationEnabled": false}')
-        return failed(SECRETS, name, says, off)
+        words = "--secret-id", secret.id, "--rotation-config", '{"isScheduledRotationEnabled": false}'
+        return failed(SECRETS, name, says, formatting.oci(region, "vault secret update", *words))
     return passed(SECRETS, name, "it exists")
-
-
-def _of(region: str, secret: Untyped, command: str, *words: str) -> str:
-    """A command about a secret."""
-    return formatting.oci(region, f"vault secret {command}", "--secret-id", secret.id, *words)
 
 
 def functions_of(context: Context, name: str) -> list[Untyped]:
     """The functions of a name that Lockstep has there, as the management of functions lists them."""
-    store = vault_of(context.plan)
-    client = "functions.FunctionsManagementClient"
+    store, client = vault_of(context.plan), "functions.FunctionsManagementClient"
     own = store.compartment_of_own_secrets
     applications = context.oci(store.region, client, "list_applications", own, display_name=context.name)
-    found = (
-        context.oci(store.region, client, "list_functions", application.id, display_name=name)
+    return [
+        function
         for application in applications
         if application.lifecycle_state == "ACTIVE"
-    )
-    return [function for functions in found for function in functions]
+        for function in context.oci(store.region, client, "list_functions", application.id, display_name=name)
+    ]

@@ -1,8 +1,8 @@
 """The databases of a plan, looked at from one place: everything once, whatever the number of checks.
 
-What is asked of a server, in this order: its name, its port, a TLS handshake; then as the rotation user what that sees;
-then, with the advisory lock held, one login for each account that a store serves. So a doctor beside a rotation waits
-for it, or it for the doctor, and a login is shown only while nobody changes its account (protocol D1).
+What is asked of a server, in this order: its port, a TLS handshake; then as the rotation user what that sees; then,
+with the advisory lock held, one login for each account that a store serves. So a doctor beside a rotation waits for
+it, or it for the doctor, and a login is shown only while nobody changes its account (protocol D1).
 
 A login is shown once for each account and run, and only if it should work: not on a database that is blocked (protocol
 D20) or under take-over, nor where the server shows that it would be refused whatever the password. What one place has
@@ -12,42 +12,32 @@ Nothing on a server is changed.
 
 import socket
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property, partial
-from ipaddress import ip_address
+from functools import cached_property
+
+from msgspec import structs
 
 from lockstep.databases import inspect
 from lockstep.databases.findings import HERE, Finding, Outcome, failed, not_asked, passed, warning
-from lockstep.databases.inspect import AdminInspection, Inspector, LoggedIn
+from lockstep.databases.inspect import AdminInspection, Inspector
 from lockstep.databases.tls import TlsProbe, TlsProblem
 from lockstep.operate.verdict import next_step
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
-    AdvisoryLockBusyError,
-    DatabaseBusyError,
-    DatabaseRejectedError,
-    DatabaseUnreachableError,
     DeadlineExceededError,
     LockstepError,
     LockTableAccessDeniedError,
     ReplicaRejectedError,
+    RetryableError,
     StoreAccessDeniedError,
-    TlsVerificationError,
     UnsupportedServerError,
+    described,
+    line_of,
 )
-from lockstep.protocol.model import (
-    AdminCredential,
-    AdminIam,
-    AdminSecret,
-    Credential,
-    DatabaseServer,
-    LockRecord,
-    Login,
-)
+from lockstep.protocol.model import AdminCredential, AdminIam, Credential, DatabaseServer, Login
 from lockstep.runtime.clouds import Clouds
-from lockstep.stores.credential import CredentialStore
 
 ROUTE, TLS, ADMIN = "database.route", "database.tls", "database.admin"
 LOGIN, VERIFY_HOSTS = "database.login", "database.verify-hosts"
@@ -57,57 +47,37 @@ EVERY_CHECK = (*_IN_ORDER, VERIFY_HOSTS)
 ASK_DATABASES = frozenset({"aws/apply_db", "oci/rotate"})
 """The functions that look at databases, and show them logins."""
 
-_INSIDE = "lockstep doctor --in-cloud"
-_DENIED = (StoreAccessDeniedError, LockTableAccessDeniedError)
-_FIXES: dict[type[LockstepError], str] = {
-    DatabaseUnreachableError: "look at the server's log and load, then: nc -vz {host} {port}",
-    DatabaseBusyError: "end sessions, or raise the limit (max_connections, max_user_connections)",
-    UnsupportedServerError: "correct `engine`, or `strategy`, in the plan, or upgrade the server",
-    TlsVerificationError: "lockstep doctor --only database.tls",
-    DatabaseRejectedError: "look at the server's log for the statement that it refused",
-}
+
+# ---- What an error says, whoever has met it
 
 
-def sentence(error: LockstepError) -> str:
-    """What an error says, without its advice and the full stop."""
-    meaning = error.meaning.removesuffix(".")
-    code = f" ({error.where['code']})" if error.where.get("code") else ""
-    return f"{meaning[:1].lower()}{meaning[1:]}{code}"
+def unanswered(check: str, subject: str, error: LockstepError) -> Finding:
+    """Why it is not known, with what to do next."""
+    advice = described(error).advice
+    return not_asked(check, subject, line_of(error).removesuffix(advice).rstrip(" ."), advice or None)
 
 
-def is_out_of_time(error: LockstepError) -> bool:
-    """Whether nothing was asked, since the function would have ended before the answer."""
-    return isinstance(error, DeadlineExceededError)
+def of_error(check: str, subject: str, error: LockstepError) -> Finding:
+    """It has failed; or is not known, where the same call may be answered later."""
+    found = unanswered(check, subject, error)
+    if isinstance(described(error), RetryableError | DeadlineExceededError):
+        return found
+    return structs.replace(found, outcome=Outcome.FAILED)
 
 
-def of_error(check: str, server: DatabaseServer, error: LockstepError, *, subject: str = "") -> Finding:
-    """An error of a server, or of a verify host, as a finding; by default about the server."""
-    about = subject or server.name
-    if is_out_of_time(error):
-        return not_asked(check, about, "there was no time left for it")
-    own = _FIXES.get(type(error))
-    command = own.format(host=server.host, port=server.port) if own else error.advice
-    if isinstance(error, UnsupportedServerError) and error.where.get("code"):
-        says = f"the server is {error.where['code']}: no {server.engine} that the strategy works on"
-        return failed(check, about, says, command)
-    return failed(check, about, sentence(error), command)
+def of_runs(finding: Finding, where: str) -> Finding:
+    """What has failed from here says nothing of runs, which have networks and rights of their own."""
+    if where != HERE:
+        return finding
+    return structs.replace(finding, outcome=Outcome.NOT_ASKED, command="lockstep doctor --in-cloud")
 
 
 # ---- How far a server is from here: its name, its port, its certificate
 
 CONNECT_SECONDS = 3.0
 """For each address."""
-MOST_ADDRESSES = 4
 SOON = timedelta(days=30)
 """A certificate that ends earlier is a warning."""
-_RESOLVE = {
-    "aws": "let the functions' VPC resolve it (aws route53 associate-vpc-with-hosted-zone, enableDnsSupport)",
-    "oci": "let the VCN of the function resolve it: a private view or a forwarding endpoint of its resolver",
-}
-_LET_IN = {
-    "aws": "let the functions' group in: aws ec2 authorize-security-group-ingress --protocol tcp --port {port}",
-    "oci": "let the function's subnet in: an ingress rule for TCP {port} in the server's security list or group",
-}
 
 
 def route(server: DatabaseServer, where: str) -> Finding:
@@ -117,84 +87,39 @@ def route(server: DatabaseServer, where: str) -> Finding:
         server: The server, or a verify host.
         where: The place from which is asked.
     """
+    place = f"port {server.port} of {server.host}"
     try:
-        found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        return _unresolved(server, where, error)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))[:MOST_ADDRESSES]
-    problem: OSError | None = None
-    for address in addresses:
-        try:
-            socket.create_connection((address, server.port), CONNECT_SECONDS).close()
-        except OSError as error:
-            problem = error
-        else:
-            return passed(ROUTE, server.name, f"port {server.port} of {address} takes connections")
-    return _closed(server, where, addresses, problem)
-
-
-def _unresolved(server: DatabaseServer, where: str, error: OSError | UnicodeError) -> Finding:
-    is_silent = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
-    why = "the resolver does not answer" if is_silent else "there is no such name"
-    says = f"{server.host} does not resolve from {where}: {why}"
-    if where == HERE:
-        # As it is for a private name, by which runs reach it all the same.
-        fix = f"{_INSIDE}; or correct `host` in the plan"
-        return not_asked(ROUTE, server.name, f"{says}, at least here", fix)
-    fix = f"{_RESOLVE[where.partition('/')[0]]}; or correct `host` in the plan"
-    return failed(ROUTE, server.name, says, fix)
-
-
-def _closed(server: DatabaseServer, where: str, addresses: Sequence[str], problem: OSError | None) -> Finding:
-    place = f"port {server.port} of {', '.join(addresses)}"
-    if isinstance(problem, ConnectionRefusedError):
+        with socket.create_connection((server.host, server.port), CONNECT_SECONDS) as connection:
+            address = connection.getpeername()[0]
+    except (socket.gaierror, UnicodeError) as error:
+        is_silent = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+        why = "the resolver does not answer" if is_silent else "there is no such name"
+        says = f"{server.host} does not resolve from {where}: {why}"
+        fix = "let that network resolve it (a private zone, view or forwarder), or correct `host` in the plan"
+        return of_runs(failed(ROUTE, server.name, says, fix), where)
+    except ConnectionRefusedError:
         says = f"{place} refuses connections: nothing listens there, or a firewall rejects them"
         fix = "start the server, let it listen on that address, or correct `port` in the plan"
         return failed(ROUTE, server.name, says, fix)
-    if where == HERE and _are_private(addresses):
-        says = f"{place} cannot be reached from here, as it is in a private network"
-        return not_asked(ROUTE, server.name, says, _INSIDE)
-    why = (
-        f"does not answer within {CONNECT_SECONDS:.0f} s: a security group, a network list or a firewall drops packets"
-        if isinstance(problem, TimeoutError)
-        else f"has no route ({type(problem).__name__})"
-    )
-    let_in = _LET_IN.get(where.partition("/")[0], f"let this machine in, or: {_INSIDE}")
-    return failed(ROUTE, server.name, f"{place} {why}", let_in.format(port=server.port))
+    except OSError as error:
+        says = f"{place} does not answer within {CONNECT_SECONDS:.0f} s ({type(error).__name__})"
+        fix = f"let {where} in: a security group, a network list, a route or a firewall drops packets"
+        return of_runs(failed(ROUTE, server.name, says, fix), where)
+    return passed(ROUTE, server.name, f"port {server.port} of {address} takes connections")
 
 
-def _are_private(addresses: Sequence[str]) -> bool:
-    # A zone, as in fe80::1%eth0, is of this machine only.
-    parsed = [ip_address(address.partition("%")[0]) for address in addresses]
-    return bool(parsed) and all(a.is_private and not a.is_loopback for a in parsed)
-
-
-_CERTIFICATE: Mapping[TlsProblem, tuple[str, str]] = {
-    TlsProblem.NO_TLS: (
-        "the server offers no TLS, so no password is shown to it",
-        "switch TLS on there (MySQL and MariaDB: ssl_cert, ssl_key; PostgreSQL: ssl = on)",
-    ),
-    TlsProblem.NAME: (
-        "its certificate is for {names}, not for {host}",
-        "name the server in the plan as its certificate does, or issue one for that name",
-    ),
-    TlsProblem.EXPIRED: (
-        "its certificate, or the CA's, has expired by the clock of this place",
-        "renew it, and look at the clock of this place: date -u",
-    ),
-    TlsProblem.NOT_YET: (
-        "its certificate, or the CA's, is not valid yet by the clock of this place",
-        "look at the clock of this place: date -u",
-    ),
-    TlsProblem.UNKNOWN_CA: (
-        "{ca} have not signed its certificate",
-        "put its CA into the file of `ca_file`; RDS: https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
-    ),
-    TlsProblem.PROTOCOL: (
-        "its TLS is older than 1.2, or broken",
-        "let the server speak TLS 1.2 or newer (tls_version, ssl_min_protocol_version)",
-    ),
+_FLAWS: Mapping[TlsProblem, str] = {
+    TlsProblem.NO_TLS: "the server offers no TLS, so no password is shown to it",
+    TlsProblem.NAME: "its certificate is for {names}, not for {host}",
+    TlsProblem.EXPIRED: "its certificate, or the CA's, has expired by the clock of this place",
+    TlsProblem.NOT_YET: "its certificate, or the CA's, is not valid yet by the clock of this place",
+    TlsProblem.UNKNOWN_CA: "{ca} have not signed its certificate",
+    TlsProblem.PROTOCOL: "its TLS is older than 1.2, or broken",
 }
+_CERTIFY = (
+    "give the server a certificate for its name in the plan, and put its CA into the file of `ca_file`; RDS: "
+    "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+)
 
 
 def of_certificate(server: DatabaseServer, shaken: TlsProbe, now: datetime) -> Finding:
@@ -208,157 +133,17 @@ def of_certificate(server: DatabaseServer, shaken: TlsProbe, now: datetime) -> F
     file = server.tls.ca_file if server.tls else None
     ca = f"the CAs in {file}" if file else "the CAs of this system"
     if shaken.flaw is not None:
-        says, fix = _CERTIFICATE[shaken.flaw]
         names = ", ".join(shaken.names) or "another name"
-        return failed(TLS, server.name, says.format(names=names, host=server.host, ca=ca), fix)
+        says = _FLAWS[shaken.flaw].format(names=names, host=server.host, ca=ca)
+        return failed(TLS, server.name, says, _CERTIFY)
     until = shaken.expires_at
     if until and until - now < SOON:
         says = f"its certificate expires on {until:%Y-%m-%d}, in {(until - now).days} days"
-        fix = "renew it on the server; RDS does when its CA is current: aws rds describe-db-instances"
-        return warning(TLS, server.name, says, fix)
-    valid = f" until {until:%Y-%m-%d}" if until else ""
-    return passed(TLS, server.name, f"{shaken.version}, verified by {ca}{valid}")
-
-
-# ---- What is said about logins: the rotation user's, and those that the stores serve
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A login that stores serve.
-
-    Attributes:
-        stores: By name.
-    """
-
-    login: Login
-    stores: tuple[str, ...]
-
-    def subject(self, server: DatabaseServer) -> str:
-        """Of findings about it."""
-        return f"{server.name} {self.login.username}"
-
-    @property
-    def described(self) -> str:
-        """What it is, in a sentence."""
-        return f"what {' and '.join(self.stores)} {'serve' if len(self.stores) > 1 else 'serves'}"
-
-
-def served_logins(
-    stores: Iterable[CredentialStore], credential: Credential
-) -> tuple[list[Served], list[Finding]]:
-    """Each login that a store serves, once; and why a store serves none."""
-    found: list[tuple[str, Login]] = []
-    problems: list[Finding] = []
-    fix = f"lockstep import {credential.id}"
-    for store in stores:
-        subject = f"{credential.id} in {store.name}"
-        try:
-            login = store.read_login()
-        except LockstepError as error:
-            problems.append(not_asked(LOGIN, subject, f"what it serves is not known: {sentence(error)}"))
-            continue
-        if login is None:
-            otherwise = f"{fix}, or, where no login is known: lockstep take-over {credential.id}"
-            says = "the store serves no login yet, but a placeholder"
-            problems.append(warning(LOGIN, subject, says, otherwise))
-        elif login.username not in credential.usernames:
-            says = "the store serves a username that the plan does not name"
-            problems.append(failed(LOGIN, subject, says, fix))
-        else:
-            found.append((store.name, login))
-    logins = [login for name, login in found if name == next(n for n, other in found if other == login)]
-    served = [Served(login=one, stores=tuple(n for n, other in found if other == one)) for one in logins]
-    return served, problems
-
-
-def forbidden(
-    server: DatabaseServer, credential: Credential, record: LockRecord, now: datetime
-) -> Finding | None:
-    """Why no login may be shown there at all; None where one may (protocol D3, D20)."""
-    subject, fix = f"{server.name} {credential.id}", next_step(record, credential, now)
-    if server.name in record.take_over:
-        says = "it is under take-over: the next rotation takes its account over"
-        return warning(LOGIN, subject, says, fix)
-    if server.name in record.blocked:
-        says = "it is blocked: it has refused what should work, so no login is shown to it"
-        return failed(LOGIN, subject, says, fix)
-    return None
-
-
-def on_copy(copy: DatabaseServer, served: Served, logged_in: LoggedIn | None) -> Finding:
-    """What became of the same login on a verify host."""
-    subject = served.subject(copy)
-    if logged_in is None:
-        says = f"the verify host refuses {served.described}, which its database accepts"
-        return failed(VERIFY_HOSTS, subject, says, ReplicaRejectedError.advice)
-    if logged_in.proves_nothing:
-        says = "it is Pgpool-II with connection_cache, which compares passwords with those of connections that it keeps"
-        fix = "connection_cache = off in pgpool.conf; see docs/deploy.md#verify-hosts"
-        return failed(VERIFY_HOSTS, subject, says, fix)
-    return passed(VERIFY_HOSTS, subject, f"{served.described} logs in")
-
-
-def admin_failed(server: DatabaseServer, error: LockstepError, where: str, *, was_shown: bool) -> Finding:
-    """The rotation user has not logged in.
-
-    Args:
-        server: The server.
-        error: Why.
-        where: The place from which was asked.
-        was_shown: Whether the server has refused the login; else there was none to show.
-    """
-    way, fix = _way(server)
-    if was_shown and where == HERE and isinstance(server.admin, AdminIam):
-        says = f"the server refuses {way} from this identity; runs log in as the runner's"
-        return not_asked(ADMIN, server.name, says, _INSIDE)
-    if was_shown:
-        return failed(ADMIN, server.name, f"the server refuses the rotation user's login, by {way}", fix)
-    if isinstance(error, _DENIED) and where == HERE:
-        return not_asked(ADMIN, server.name, f"{way} may not be read from here", _INSIDE)
-    return failed(ADMIN, server.name, f"there is no login of the rotation user: {sentence(error)}", fix)
-
-
-def _way(server: DatabaseServer) -> tuple[str, str]:
-    """How the rotation user logs in, and what fixes it."""
-    match server.admin:
-        case AdminSecret(aws=secret):
-            fix = f"put the login that works into the secret {secret}; `lockstep plan sql` makes the account"
-            return f"the secret {secret}", fix
-        case AdminIam(username=username):
-            fix = (
-                "switch IAM authentication on for the server, let the account have it (`lockstep plan sql`), and the "
-                "runner rds-db:connect (docs/iam.md)"
-            )
-            return f"a token of RDS IAM authentication for {username}", fix
-        case AdminCredential(credential=credential):
-            return f"the credential {credential}", f"lockstep import {credential}"
+        return warning(TLS, server.name, says, "renew it on the server; RDS does when its CA is current")
+    return passed(TLS, server.name, f"{shaken.version}, verified by {ca}")
 
 
 # ---- The databases of some credentials
-
-
-@dataclass(slots=True)
-class Found:
-    """What was found on one server.
-
-    Attributes:
-        findings: By check.
-        was_refused: Whether the server has refused a login, the rotation user's or a store's.
-    """
-
-    findings: dict[str, list[Finding]] = field(default_factory=lambda: defaultdict(list))
-    was_refused: bool = False
-
-    def add(self, *findings: Finding) -> None:
-        """Keep findings; one that several credentials give, once."""
-        for finding in findings:
-            if finding not in self.findings[finding.check]:
-                self.findings[finding.check].append(finding)
-
-    def is_in_the_way(self, check: str) -> bool:
-        """Whether a finding of a check says that it failed, or could not be asked."""
-        return any(f.outcome in {Outcome.FAILED, Outcome.NOT_ASKED} for f in self.findings[check])
 
 
 class Databases:
@@ -379,189 +164,239 @@ class Databases:
         where: str,
         silent: frozenset[str] = frozenset(),
     ) -> None:
-        self._credentials = credentials
         self._clouds = clouds
-        self._where = where
-        self._silent = silent
+        self._looks = [
+            _Look(clouds, where, server, [c for c in credentials if name in c.databases], name in silent)
+            for name, server in {server.name: server for c in credentials for server in c.servers}.items()
+        ]
 
-    def found(self, check: str) -> list[Finding]:
-        """What a check has found, on every server of the plan."""
-        return [finding for found in self._found.values() for finding in found.findings[check]]
+    def found(self, *checks: str) -> list[Finding]:
+        """What some checks have found, on every server of the plan."""
+        return [finding for check in checks for look in self._ended for finding in look.found[check]]
 
     @property
     def refused(self) -> frozenset[str]:
         """The names of the databases that have refused a login."""
-        return frozenset(name for name, found in self._found.items() if found.was_refused)
+        return frozenset(look.server.name for look in self._ended if look.was_refused)
 
     @cached_property
-    def _found(self) -> dict[str, Found]:
-        servers = {server.name: server for c in self._credentials for server in c.servers}
-        asked = [partial(self._server, server) for server in servers.values()]
-        return dict(zip(servers, self._clouds.side_by_side(asked), strict=True))
-
-    def _server(self, server: DatabaseServer) -> Found:
-        found = Found()
-        credentials = [c for c in self._credentials if server.name in c.databases]
-        try:
-            reached = self._network(server, credentials[0], found)
-            copies = [copy for copy in server.copies if self._network(copy, credentials[0], found)]
-            if not reached:
-                self._leave_out(server, found, "not asked, since the server is not reached")
-                return found
-            self._logins(server, credentials, copies, found)
-        except LockstepError as error:
-            self._leave_out(server, found, of_error(ROUTE, server, error).says)
-        return found
-
-    def _leave_out(self, server: DatabaseServer, found: Found, why: str) -> None:
-        """Say of every check that has found nothing why that is so."""
-        for check in _IN_ORDER:
-            if not found.findings[check]:
-                found.add(not_asked(check, server.name, why))
-
-    def _network(self, server: DatabaseServer, credential: Credential, found: Found) -> bool:
-        reached = route(server, self._where)
-        found.add(reached)
-        if reached.outcome is not Outcome.PASSED:
-            return False
-        tls = self._tls(server, credential)
-        found.add(tls)
-        return tls.outcome in {Outcome.PASSED, Outcome.WARNING}
-
-    def _tls(self, server: DatabaseServer, credential: Credential) -> Finding:
-        if server.plaintext:
-            return passed(TLS, server.name, "not asked for: the plan allows plaintext, in as many words")
-        ca_file = server.tls.ca_file if server.tls else None
-        if ca_file and not ca_file.is_file():
-            says = f"there is no CA file {ca_file}, so no certificate can be verified"
-            fix = "correct `ca_file` in the plan; a function has the files that were beside it when it was built"
-            return failed(TLS, server.name, says, fix)
-        try:
-            shaken = self._clouds.inspector(server, credential).shake_hands()
-        except LockstepError as error:
-            return of_error(TLS, server, error)
-        return of_certificate(server, shaken, self._clouds.clock.now())
-
-    # ---- Logins
-
-    def _logins(
-        self,
-        server: DatabaseServer,
-        credentials: Sequence[Credential],
-        copies: Sequence[DatabaseServer],
-        found: Found,
-    ) -> None:
-        if server.name in self._silent:
-            why = "not asked: another place has seen it refuse a login, or may have: it has not answered"
-            self._leave_out(server, found, why)
-            return
-        for credential in credentials:
-            look = _Look(self._clouds, self._where, server, credential, copies, found)
-            # A login that was refused for one credential is not shown for the next.
-            if not (found.is_in_the_way(ADMIN) or found.is_in_the_way(inspect.SERVER)):
-                look.as_admin()
-        self._leave_out(server, found, "not asked, since the rotation user does not log in")
+    def _ended(self) -> "list[_Look]":
+        self._clouds.side_by_side([look.run for look in self._looks])
+        return self._looks
 
 
-@dataclass(frozen=True)
+@dataclass
+class _Served:
+    """A login that these stores serve, by their names."""
+
+    login: Login
+    stores: list[str]
+
+    def __str__(self) -> str:
+        return f"what {' and '.join(self.stores)} {'serve' if len(self.stores) > 1 else 'serves'}"
+
+
+@dataclass
 class _Look:
-    """A credential on a server that is reached, from one place; `copies` are the verify hosts that are."""
+    """A server, looked at for its credentials from one place.
+
+    Attributes:
+        is_silent: Whether it is shown no login.
+        found: By check.
+        was_refused: Whether the server has refused a login, the rotation user's or a store's.
+    """
 
     clouds: Clouds
     where: str
     server: DatabaseServer
-    credential: Credential
-    copies: Sequence[DatabaseServer]
-    found: Found
+    credentials: Sequence[Credential]
+    is_silent: bool
+    found: dict[str, list[Finding]] = field(default_factory=lambda: defaultdict(list))
+    was_refused: bool = False
 
-    @property
-    def inspector(self) -> Inspector:
-        """The server, for the credential."""
-        return self.clouds.inspector(self.server, self.credential)
+    def run(self) -> None:
+        """Look once."""
+        self._leave_out(self._why_not_all())
 
-    def as_admin(self) -> None:
-        """Ask as the rotation user, and then show what the stores serve."""
-        server, found, inspector = self.server, self.found, self.inspector
+    def _why_not_all(self) -> str:
+        """Ask what can be asked; why that is not all."""
+        if not self._network(self.server):
+            return "the server is not reached"
+        copies = [copy for copy in self.server.copies if self._network(copy)]
+        if self.is_silent:
+            return "another place has seen it refuse a login, or may have: it has not answered"
+        for credential in self.credentials:
+            in_the_way = {f.outcome for f in (*self.found[ADMIN], *self.found[inspect.SERVER])}
+            # A login that was refused for one credential is not shown for the next.
+            if in_the_way <= {Outcome.PASSED, Outcome.WARNING}:
+                self._as_admin(credential, copies)
+        return "the rotation user has no session there"
+
+    def _leave_out(self, why: str) -> None:
+        """Say of every check that has found nothing why that is so."""
+        for check in _IN_ORDER:
+            if not self.found[check]:
+                self._add(not_asked(check, self.server.name, f"not asked, since {why}"))
+
+    def _add(self, *findings: Finding) -> None:
+        """Keep findings; one that several credentials give, once."""
+        for finding in findings:
+            if finding not in self.found[finding.check]:
+                self.found[finding.check].append(finding)
+
+    def _met(self, check: str, subject: str, error: LockstepError) -> None:
+        finding = of_error(check, subject, error)
+        denied = isinstance(error, StoreAccessDeniedError | LockTableAccessDeniedError)
+        self._add(of_runs(finding, self.where) if denied else finding)
+
+    def _network(self, server: DatabaseServer) -> bool:
+        """Whether a server, or a verify host, is reached and has a certificate."""
+        reached = route(server, self.where)
+        self._add(reached)
+        if reached.outcome is not Outcome.PASSED:
+            return False
+        if server.plaintext:
+            says = "not asked for: the plan allows plaintext, in as many words"
+            self._add(passed(TLS, server.name, says))
+            return True
         try:
-            login = inspector.admin_login()
+            shaken = self.clouds.inspector(server, self.credentials[0]).shake_hands()
         except LockstepError as error:
-            found.add(admin_failed(server, error, self.where, was_shown=False))
-            return
-        logs_in = passed(ADMIN, server.name, f"{login.username} logs in, by {_way(server)[0]}")
+            self._met(TLS, server.name, error)
+            return False
+        self._add(of_certificate(server, shaken, self.clouds.clock.now()))
+        return shaken.flaw is None
+
+    # ---- Logins
+
+    def _as_admin(self, credential: Credential, copies: Sequence[DatabaseServer]) -> None:
+        """Ask as the rotation user, and then show what the stores serve."""
+        server = self.server
+        check, subject = ADMIN, server.name
         try:
+            inspector = self.clouds.inspector(server, credential)
+            login = inspector.admin_login()
             with inspector.as_admin(login) as admin:
-                found.add(logs_in, *admin.findings())
-                self._locked(admin)
-        except AdminCredentialRejectedError as error:
-            # A token is of the identity that asks: what is refused from here may log in from elsewhere.
-            found.was_refused = found.was_refused or not isinstance(server.admin, AdminIam)
-            found.add(admin_failed(server, error, self.where, was_shown=True))
+                logs_in = passed(ADMIN, subject, f"{login.username} logs in{self._by}")
+                self._add(logs_in, *admin.findings())
+                check, subject = LOGIN, f"{server.name} {credential.id}"
+                admin.lock()
+                self._show(admin, inspector, credential, copies)
+        except AdminCredentialRejectedError:
+            self._add(self._admin_refused())
         except UnsupportedServerError as error:
             # It has logged in, and left when it saw the version.
-            found.add(logs_in, of_error(inspect.SERVER, server, error))
+            self._met(inspect.SERVER, subject, error)
         except LockstepError as error:
-            found.add(of_error(ADMIN, server, error))
+            self._met(check, subject, error)
 
-    def _locked(self, admin: AdminInspection) -> None:
-        credential = self.credential
-        try:
-            admin.lock()
-        except AdvisoryLockBusyError:
-            says = f"a session holds the advisory lock of {credential.id}, as a rotation does while it is at work"
-            fix = f"wait until it is over, lockstep status {credential.id}, and run this again"
-            self.found.add(not_asked(LOGIN, f"{self.server.name} {credential.id}", says, fix))
+    @property
+    def _by(self) -> str:
+        return " by RDS IAM authentication" if isinstance(self.server.admin, AdminIam) else ""
+
+    def _admin_refused(self) -> Finding:
+        admin, name = self.server.admin, self.server.name
+        says, fix = f"the server refuses the rotation user's login{self._by}, or there is none", ""
+        if isinstance(admin, AdminIam):
+            fix = (
+                "let the account have IAM authentication (`lockstep plan sql`), and the runner rds-db:connect"
+            )
+            # A token is of the identity that asks: what is refused from here may log in from elsewhere.
+            return of_runs(failed(ADMIN, name, says, fix), self.where)
+        if isinstance(admin, AdminCredential):
+            fix = f"lockstep import {admin.credential}"
+        self.was_refused = True
+        return failed(ADMIN, name, says, fix or AdminCredentialRejectedError.advice)
+
+    def _show(
+        self,
+        admin: AdminInspection,
+        inspector: Inspector,
+        credential: Credential,
+        copies: Sequence[DatabaseServer],
+    ) -> None:
+        """Show what may be shown, read with the lock held: nobody ends it before that is given back."""
+        server = self.server
+        record = self.clouds.lock(credential).read()
+        if server.name in record.take_over | record.blocked:
+            # Protocol D3, D20.
+            is_ordered = server.name in record.take_over
+            says = "it is under take-over" if is_ordered else "it is blocked: it has refused what should work"
+            fix = next_step(record, credential, self.clouds.clock.now())
+            tell = warning if is_ordered else failed
+            self._add(tell(LOGIN, f"{server.name} {credential.id}", f"{says}, so no login is shown", fix))
             return
         refused = admin.refused
-        for served in self._served():
+        for served in self._served(credential):
             username = served.login.username
             if refused & {"", username}:
                 says = "no login is shown: its account would refuse it, or has refused another one"
-                self.found.add(not_asked(LOGIN, served.subject(self.server), says))
-            elif not self._log_in(served):
+                self._add(not_asked(LOGIN, f"{server.name} {username}", says))
+            elif self._logs_in(inspector, credential, served):
+                for copy in copies:
+                    self._on_copy(copy, credential, served)
+            else:
                 # The next refusal could be one too many.
                 refused.add(username)
 
-    def _served(self) -> list[Served]:
-        """What may be shown, read with the lock held: nobody ends it before that is given back."""
-        server, credential = self.server, self.credential
-        try:
-            record = self.clouds.lock(credential).read()
-            if finding := forbidden(server, credential, record, self.clouds.clock.now()):
-                self.found.add(finding)
-                return []
-            served, problems = served_logins(self.clouds.each_store(credential), credential)
-        except LockstepError as error:
-            says = of_error(LOGIN, server, error).says
-            self.found.add(not_asked(LOGIN, f"{server.name} {credential.id}", says))
-            return []
-        self.found.add(*problems)
-        return served
+    def _served(self, credential: Credential) -> list[_Served]:
+        """Each login that a store serves, once; why a store serves none is kept."""
+        found: list[_Served] = []
+        fix = f"lockstep import {credential.id}"
+        for store in self.clouds.each_store(credential):
+            subject = f"{credential.id} in {store.name}"
+            try:
+                login = store.read_login()
+            except LockstepError as error:
+                self._met(LOGIN, subject, error)
+                continue
+            if login is None:
+                says = "the store serves no login yet, but a placeholder"
+                otherwise = f"{fix}, or, where no login is known: lockstep take-over {credential.id}"
+                self._add(warning(LOGIN, subject, says, otherwise))
+            elif login.username not in credential.usernames:
+                says = "the store serves a username that the plan does not name"
+                self._add(failed(LOGIN, subject, says, fix))
+            elif same := next((one for one in found if one.login == login), None):
+                same.stores.append(store.name)
+            else:
+                found.append(_Served(login, [store.name]))
+        return found
 
-    def _log_in(self, served: Served) -> bool:
-        server, found = self.server, self.found
-        subject = served.subject(server)
+    def _logs_in(self, inspector: Inspector, credential: Credential, served: _Served) -> bool:
+        subject = f"{self.server.name} {served.login.username}"
         try:
-            logged_in = self.inspector.log_in(served.login)
+            logged_in = inspector.log_in(served.login)
         except LockstepError as error:
-            found.add(of_error(LOGIN, server, error, subject=subject))
+            self._met(LOGIN, subject, error)
             return False
         if logged_in is None:
-            found.was_refused = True
-            name = self.credential.id
-            says = f"the server refuses {served.described}; the doctor has shown it once, and shows no other"
-            fix = f"lockstep import {name}, with the login that works; or lockstep take-over {name} {server.name}"
-            found.add(failed(LOGIN, subject, says, f"{fix}; see docs/recover.md#current-value-rejected"))
+            self.was_refused = True
+            says = f"the server refuses {served}; the doctor has shown it once, and shows no other"
+            fix = (
+                f"lockstep import {credential.id}, with the login that works; or lockstep take-over {credential.id} "
+                f"{self.server.name}; see docs/recover.md#current-value-rejected"
+            )
+            self._add(failed(LOGIN, subject, says, fix))
             return False
-        found.add(passed(LOGIN, subject, f"{served.described} logs in"), *logged_in.findings)
-        for copy in self.copies:
-            found.add(self._on_copy(copy, served))
+        self._add(passed(LOGIN, subject, f"{served} logs in"), *logged_in.findings)
         return True
 
-    def _on_copy(self, copy: DatabaseServer, served: Served) -> Finding:
-        inspector = self.clouds.inspector(copy, self.credential)
+    def _on_copy(self, copy: DatabaseServer, credential: Credential, served: _Served) -> None:
+        """The same login on a verify host."""
+        subject = f"{copy.name} {served.login.username}"
         try:
-            logged_in = inspector.log_in(served.login, is_copy=True)
+            logged_in = self.clouds.inspector(copy, credential).log_in(served.login, is_copy=True)
         except LockstepError as error:
-            return of_error(VERIFY_HOSTS, copy, error, subject=served.subject(copy))
-        self.found.was_refused = self.found.was_refused or logged_in is None
-        return on_copy(copy, served, logged_in)
+            self._met(VERIFY_HOSTS, subject, error)
+            return
+        if logged_in is None:
+            self.was_refused = True
+            says = f"the verify host refuses {served}, which its database accepts"
+            self._add(failed(VERIFY_HOSTS, subject, says, ReplicaRejectedError.advice))
+        elif logged_in.proves_nothing:
+            says = "it is Pgpool-II with connection_cache, which takes a password that a kept connection had"
+            fix = "connection_cache = off in pgpool.conf; see docs/deploy.md#verify-hosts"
+            self._add(failed(VERIFY_HOSTS, subject, says, fix))
+        else:
+            self._add(passed(VERIFY_HOSTS, subject, f"{served} logs in"))

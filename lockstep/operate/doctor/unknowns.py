@@ -21,7 +21,6 @@ from ruamel.yaml import YAML
 from lockstep import __version__
 from lockstep.databases.findings import HERE, Finding, Outcome, verdict
 from lockstep.operate.doctor.checks import Check, Context
-from lockstep.operate.doctor.in_cloud import FUNCTION
 from lockstep.operate.formatting import moment
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
@@ -75,7 +74,7 @@ class Unknown(Message, kw_only=True):
     first: str = ""
     finding: Told | None = None
     read: Read | None = None
-    by_hand: str | None = None
+    by_hand: str = ""
 
     @property
     def group(self) -> str:
@@ -122,14 +121,14 @@ def questions(plan: Plan, findings: Sequence[Finding]) -> list[Check]:
 
 
 def _ask(unknown: Unknown, findings: Sequence[Finding], context: Context) -> Iterator[Finding]:
-    names = names_of(context)
-    command = unknown.by_hand and filled(unknown.by_hand, names)
+    names, command = names_of(context), None
     if told := unknown.finding:
         outcome, says = _of_findings(told, findings, filled(told.about, names))
     elif unknown.read:
         outcome, says = _of_value(unknown.read, _looked(unknown.read, context, names))
     else:
         outcome, says = Outcome.BY_HAND, "it costs a change or a day, so it is left to you"
+        command = filled(unknown.by_hand, names)
     if outcome is Outcome.NOT_ASKED and unknown.first:
         says = f"{says}; first: {filled(unknown.first, names)}"
     yield Finding(check=unknown.id, subject=unknown.what, outcome=outcome, says=says, command=command)
@@ -139,12 +138,10 @@ def _of_findings(told: Told, findings: Sequence[Finding], about: str) -> tuple[O
     """What the gravest of those that answer says."""
     place = (told.check, told.where)
     found = [f for f in findings if (f.check, f.where) == place and about in f"{f.subject}: {f.says}"]
-    gravest = next((f for f in found if f.outcome is verdict(found)), None)
-    if gravest is None:
-        broken = (f.says for f in findings if (f.check, f.where) == (FUNCTION, told.where) and not found)
-        return Outcome.NOT_ASKED, next(broken, f"{told.check} says nothing of it from {told.where}")
-    says = {Outcome.PASSED: CONFIRMED, Outcome.FAILED: f"{REFUTED}{gravest.says}"}
-    return gravest.outcome, says.get(gravest.outcome, gravest.says)
+    if not (gravest := [f for f in found if f.outcome is verdict(found)]):
+        return Outcome.NOT_ASKED, f"{told.check} says nothing of it from {told.where}"
+    outcome, text = gravest[0].outcome, gravest[0].says
+    return outcome, {Outcome.PASSED: CONFIRMED, Outcome.FAILED: f"{REFUTED}{text}"}.get(outcome, text)
 
 
 def _of_value(read: Read, value: object) -> tuple[Outcome, str]:
@@ -177,7 +174,7 @@ def _looked(read: Read, context: Context, names: Mapping[str, str]) -> object:
 
 def names_of(context: Context) -> dict[str, str]:
     """What stands for the names in braces; `account`, `partition` and `tenancy` are asked for with a read."""
-    plan, now, first = context.plan, context.clock.now(), context.plan.credentials[0].id
+    plan, now, first = context.plan, context.clouds.clock.now(), context.plan.credentials[0].id
     names = {
         "stack": context.stack,
         "region": plan.lock.region,
@@ -223,7 +220,7 @@ def confirmed(earlier: Mapping[str, Confirmation], answers: Sequence[Finding], c
     elsewhere = any(name.startswith(("AWS_ENDPOINT_URL", OCI_ENDPOINT_VARIABLE)) for name in os.environ)
     regions += [ELSEWHERE] * elsewhere
     real = {key: said for key, said in earlier.items() if elsewhere and ELSEWHERE not in said.regions}
-    made = partial(Confirmation, on=context.clock.now().date(), version=__version__, regions=regions)
+    made = partial(Confirmation, on=context.clouds.clock.now().date(), version=__version__, regions=regions)
     said = {a.check: a.says for a in answers if a.outcome in {Outcome.PASSED, Outcome.FAILED}}
     new = {key: made(answer="refuted" if says.startswith(REFUTED) else says) for key, says in said.items()}
     text = msgspec.json.encode({**earlier, **new, **real}, order="sorted")

@@ -1,4 +1,7 @@
-"""How to break what each check looks at on a database: the table of which `test_databases` makes its tests."""
+"""How to break what each check looks at on a database: the table of which `test_databases` makes its tests.
+
+A rule that the doctor asks by the same SQL as `plan sql` is in tests/contract/test_plan_sql.py, with the others of it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -83,7 +86,6 @@ def blocked(world: DoctorWorld, _fixing: ExitStack) -> None:
 WARNING, NOT_ASKED = Outcome.WARNING, Outcome.NOT_ASKED
 SEE_HOSTS = "SELECT (User, Host) ON mysql.user"
 FOREIGN, ANONYMOUS = "'{username}'@'192.0.2.%'", "''@'192.0.2.7'"
-CHECK = "SONAME 'simple_password_check'"
 BREAKAGES: Mapping[str, Sequence[Breakage]] = {
     servers.ROUTE: (
         Breakage(EACH_ENGINE, unknown_name_inside, "from aws/apply_db: there is no such name", shows=0),
@@ -121,13 +123,6 @@ BREAKAGES: Mapping[str, Sequence[Breakage]] = {
         Breakage(POSTGRESQL, "DROP ROLE {account}", "there is no such role", shows=0),
     ),
     inspect.ACCOUNTS: (
-        Breakage(
-            MARIADB,
-            "SET GLOBAL max_password_errors = 1",
-            "one wrong password locks an account",
-            "SET GLOBAL max_password_errors = DEFAULT",
-        ),
-        Breakage(MARIADB, f"INSTALL {CHECK}", "takes no verifiers", f"UNINSTALL {CHECK}"),
         Breakage(FAMILY, "DROP USER {account}", "there is no such account", shows=0),
         Breakage(
             FAMILY,
@@ -151,14 +146,12 @@ BREAKAGES: Mapping[str, Sequence[Breakage]] = {
         Breakage(FAMILY, "{alter} PASSWORD EXPIRE INTERVAL 90 DAY", "expires 90 days after", outcome=WARNING),
         Breakage(MYSQL, "{alter} PASSWORD HISTORY 5", "a password history", outcome=WARNING),
         Breakage(MYSQL, "GRANT SYSTEM_USER ON *.* TO {account}", "or it has SYSTEM_USER", shows=0),
-        Breakage(POSTGRESQL, "{alter} VALID UNTIL '2000-01-01'", "is refused since then", shows=0),
         Breakage(
             POSTGRESQL,
             "ALTER ROLE {rotator} VALID UNTIL '2100-01-01'",
             "refused as by a wrong password from then on",
             "ALTER ROLE {rotator} VALID UNTIL 'infinity'",
         ),
-        Breakage(POSTGRESQL, "{alter} CONNECTION LIMIT 1", "its CONNECTION LIMIT of 1 is too low"),
         Breakage(
             MARIADB,
             "{alter} IDENTIFIED VIA mysql_native_password USING PASSWORD('{password}') OR unix_socket",
@@ -175,7 +168,7 @@ BREAKAGES: Mapping[str, Sequence[Breakage]] = {
         Breakage(POSTGRESQL, "{alter} RESET role", "does not act as"),
     ),
     servers.LOGIN: (
-        Breakage(EACH_ENGINE, locked, "a session holds the advisory lock", outcome=NOT_ASKED, shows=0),
+        Breakage(EACH_ENGINE, locked, "holds the database's advisory lock", outcome=NOT_ASKED, shows=0),
         Breakage(EACH_ENGINE, unknown_password, "refuses what aws and oci serve"),
         Breakage(EACH_ENGINE, blocked, "it is blocked", shows=0),
     ),

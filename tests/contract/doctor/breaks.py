@@ -1,4 +1,7 @@
-"""How to break what each check of the clouds looks at: the tables of which `test_doctor` makes its tests."""
+"""How to break what each check of the clouds looks at: the tables of which `test_doctor` makes its tests.
+
+What else is in the way of using a secret: tests/unit/test_provision.py.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,29 +93,6 @@ OF_AWS: tuple[Break, ...] = (
         call("secretsmanager", "untag_resource", SecretId=ADMIN, TagKeys=["lockstep:secret"]),
         "lacks lockstep:secret=admin",
         "lockstep secrets tag --stack lockstep --yes",
-    ),
-    Break(
-        "aws.secrets",
-        call(
-            "secretsmanager",
-            "tag_resource",
-            SecretId=ADMIN,
-            Tags=[{"Key": "lockstep:stack", "Value": "another"}],
-        ),
-        "its tag lockstep:stack is 'another'",
-        "if nothing uses it as that any more, remove the tag",
-    ),
-    Break(
-        "aws.secrets",
-        call(
-            "secretsmanager",
-            "rotate_secret",
-            SecretId=CREDENTIAL,
-            RotationRules={"AutomaticallyAfterDays": 30},
-            RotateImmediately=False,
-        ),
-        "rotates it by itself",
-        "cancel-rotate-secret",
     ),
     Break(
         "aws.secrets",
