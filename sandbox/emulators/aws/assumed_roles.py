@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 from werkzeug.wrappers import Response
@@ -21,7 +22,14 @@ from sandbox.emulators.aws.patching import Foreign
 from sandbox.emulators.aws.policies import Call, as_list, decide
 from sandbox.emulators.aws.query import QueryError, QueryRequest, invalid
 from sandbox.emulators.aws.sessions import Session
-from sandbox.emulators.aws.tokens import Token, TokenError, parse, verify_rs256
+from sandbox.emulators.oci.jwts import (
+    BadTokenError,
+    Claims,
+    ExpiredTokenError,
+    rsa_keys,
+    unverified,
+    verified,
+)
 from sandbox.emulators.oci.names import FetchError, Names
 
 LEAST_SECONDS: Final = 900
@@ -62,16 +70,16 @@ class AssumedRoles:
         for unknown in ("Policy", "PolicyArns.member.1.arn", "ProviderId"):
             if unknown in asked.fields:
                 raise NotImplementedError(f"{unknown} is not read here")
-        token, provider = self._believed(asked.text("WebIdentityToken"))
-        role = self._trusting(role_arn, token, provider)
+        claims, provider = self._believed(asked.text("WebIdentityToken"))
+        role = self._trusting(role_arn, claims, provider)
         if seconds > int(role.max_session_duration or DEFAULT_SECONDS):
             raise QueryError(
                 "ValidationError",
                 "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
             )
-        return query.reply(asked.action, self._session(role, name, seconds, token))
+        return query.reply(asked.action, self._session(role, name, seconds, claims))
 
-    def _session(self, role: Foreign, name: str, seconds: int, token: Token) -> Mapping[str, object]:
+    def _session(self, role: Foreign, name: str, seconds: int, claims: Claims) -> Mapping[str, object]:
         expires_at = self._now() + seconds
         # moto's own session makes GetCallerIdentity know it; its time is the machine's, so it is not used.
         made = sts_backends[self._guard.account_id]["aws"].assume_role(
@@ -94,76 +102,57 @@ class AssumedRoles:
                 "SessionToken": made.session_token,
                 "Expiration": f"{datetime.fromtimestamp(int(expires_at), UTC):%Y-%m-%dT%H:%M:%SZ}",
             },
-            "SubjectFromWebIdentityToken": str(token.claims["sub"]),
+            "SubjectFromWebIdentityToken": str(claims["sub"]),
             "AssumedRoleUser": {"AssumedRoleId": made.user_id, "Arn": made.arn},
-            "Provider": str(token.claims["iss"]),
-            "Audience": _audience(token),
+            "Provider": str(claims["iss"]),
+            "Audience": _audience(claims),
         }
 
-    def _believed(self, text: str) -> tuple[Token, Foreign]:
-        """The token, verified by what its issuer publishes, and IAM's provider of that issuer."""
+    def _believed(self, text: str) -> tuple[Claims, Foreign]:
+        """What the token says, verified by what its issuer publishes, and IAM's provider of that issuer."""
         try:
-            token = parse(text)
-        except TokenError as error:
-            raise _refused(f"The ID Token provided is not a valid JWT: {error}") from error
-        issuer = token.claims.get("iss")
-        providers = iam_backends[self._guard.account_id]["aws"].open_id_providers.values()
-        provider = next((one for one in providers if issuer == f"https://{one.url}"), None)
-        if provider is None:
-            raise _refused(f"No OpenIDConnect provider found in your account for {issuer}")
-        if token.header.get("alg") != "RS256":
-            raise _refused("The signing algorithm of the token is not RS256")
-        if not isinstance(token.header.get("kid"), str):
-            raise _refused("The token does not name its key")
-        try:
-            verify_rs256(token, self._keys(str(issuer)))
-        except LookupError as error:
-            raise _refused(_NO_KEY) from error
-        except TokenError as error:
-            raise _refused(f"Invalid token: {error}") from error
-        self._check_times(token)
-        subject = token.claims.get("sub")
-        if not isinstance(subject, str) or not subject:
+            token = unverified(text)
+            providers = iam_backends[self._guard.account_id]["aws"].open_id_providers.values()
+            provider = next((one for one in providers if token.issuer == f"https://{one.url}"), None)
+            if provider is None:
+                raise _refused(f"No OpenIDConnect provider found in your account for {token.issuer}")
+            keys = self._keys(token.issuer)
+            if token.kid not in keys:
+                raise _refused(_NO_KEY)
+            claims = verified(text, keys[token.kid], now=datetime.fromtimestamp(self._now(), UTC))
+        except ExpiredTokenError as error:
+            raise QueryError(
+                "ExpiredTokenException", "Token expired: current date/time must be before exp"
+            ) from error
+        except BadTokenError as error:
+            raise _refused(f"The ID Token provided is not valid: {error}") from error
+        if not isinstance(claims.get("sub"), str) or not claims["sub"]:
             raise _refused("Missing a required claim: sub")
-        if _audience(token) not in provider.client_id_list:
+        if _audience(claims) not in provider.client_id_list:
             raise _refused("Incorrect token audience")
-        return token, provider
+        return claims, provider
 
-    def _check_times(self, token: Token) -> None:
-        now = self._now()
-        times = {name: token.claims.get(name) for name in ("exp", "iat", "nbf") if name in token.claims}
-        if not {"exp", "iat"} <= times.keys():
-            raise _refused("Missing a required claim: exp or iat")
-        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in times.values()):
-            raise _refused("A time of the token is not a number")
-        if now >= float(token.claims["exp"]):
-            raise QueryError("ExpiredTokenException", "Token expired: current date/time must be before exp")
-        if any(now < float(token.claims[name]) for name in times.keys() & {"iat", "nbf"}):
-            raise _refused("The token is not valid yet")
-
-    def _keys(self, issuer: str) -> Mapping[str, Any]:
-        """The key set that an issuer publishes."""
-        discovery = self._document(f"{issuer}/.well-known/openid-configuration")
-        if discovery.get("issuer") != issuer:
-            raise _refused("The issuer of the discovery document is another one")
-        return self._document(str(discovery.get("jwks_uri")))
-
-    def _document(self, url: str) -> Mapping[str, Any]:
+    def _keys(self, issuer: str) -> Mapping[str, rsa.RSAPublicKey]:
+        """The keys that an issuer publishes."""
         try:
-            document = json.loads(self._names.fetch(url))
+            discovery: Any = json.loads(self._read(f"{issuer}/.well-known/openid-configuration"))
+        except ValueError as error:
+            raise _refused(_NO_KEY) from error
+        if not isinstance(discovery, dict) or discovery.get("issuer") != issuer:
+            raise _refused("The issuer of the discovery document is another one")
+        return rsa_keys(self._read(str(discovery.get("jwks_uri"))))
+
+    def _read(self, url: str) -> bytes:
+        try:
+            return self._names.fetch(url)
         except FetchError as error:
             if error.is_answered:
                 raise _refused(_NO_KEY) from error
             raise QueryError(
                 "IDPCommunicationError", f"The identity provider cannot be reached: {error}"
             ) from error
-        except ValueError as error:
-            raise _refused(_NO_KEY) from error
-        if not isinstance(document, dict):
-            raise _refused(_NO_KEY)
-        return document
 
-    def _trusting(self, role_arn: str, token: Token, provider: Foreign) -> Foreign:
+    def _trusting(self, role_arn: str, claims: Claims, provider: Foreign) -> Foreign:
         """The role, if its trust policy lets the token's subject assume it."""
         roles = iam_backends[self._guard.account_id]["aws"].roles.values()
         role = next((one for one in roles if one.arn == role_arn), None)
@@ -171,8 +160,8 @@ class AssumedRoles:
         if role is None:
             raise denied
         context = {
-            f"{provider.url}:aud": (_audience(token),),
-            f"{provider.url}:sub": (str(token.claims["sub"]),),
+            f"{provider.url}:aud": (_audience(claims),),
+            f"{provider.url}:sub": (str(claims["sub"]),),
         }
         trust = json.loads(role.assume_role_policy_document)
         statements = [
@@ -190,13 +179,13 @@ def _federated(statement: Mapping[str, Any]) -> list[Any]:
     return as_list(principal.get("Federated")) if isinstance(principal, dict) else []
 
 
-def _audience(token: Token) -> str:
+def _audience(claims: Claims) -> str:
     """Whom a token is for: `azp` where there is one, as the guide says of the key `aud`.
 
     Raises:
         QueryError: It is for several, and does not say which of them is meant.
     """
-    claimed = as_list(token.claims.get("azp", token.claims.get("aud")))
+    claimed = as_list(claims.get("azp", claims.get("aud")))
     if len(claimed) != 1 or not isinstance(claimed[0], str):
         raise _refused("Incorrect token audience")
     return claimed[0]

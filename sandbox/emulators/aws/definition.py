@@ -23,7 +23,7 @@ _FAILING = frozenset({"Retry", "Catch"})
 _JSONATA = frozenset({"Assign", "Output"})
 _TASK = frozenset({"Resource", "TimeoutSeconds", "HeartbeatSeconds", "Credentials"})
 _MAP = frozenset(
-    {"ItemProcessor", "ItemSelector", "ItemReader", "ItemBatcher", "ResultWriter", "MaxConcurrency", "Label"}
+    {"ItemProcessor", "ItemSelector", "ItemReader", "ResultWriter", "MaxConcurrency", "Label"}
     | {"ToleratedFailurePercentage"}
 )
 _FIELDS: Mapping[tuple[str, str], frozenset[str]] = {
@@ -34,14 +34,11 @@ _FIELDS: Mapping[tuple[str, str], frozenset[str]] = {
     ("JSONata", "Succeed"): _ANY | {"Output"},
     ("JSONata", "Fail"): _ANY | {"Error", "Cause"},
     ("JSONata", "Map"): _ANY | _FLOW | _FAILING | _JSONATA | _MAP | {"Items"},
-    # Of the other language nobody needs more.
-    ("JSONPath", "Task"): _ANY | _FLOW | _FAILING | _TASK | {"Parameters", "ResultPath"},
 }
 _ENDS_BY_TYPE = frozenset({"Choice", "Succeed", "Fail"})
 _JSONATA_EXPRESSION = re.compile(r"\{%(.*)%\}", re.DOTALL)
 _EVAL = re.compile(r"\$eval\s*\(")
-_DISTRIBUTED = frozenset({"ItemReader", "ItemBatcher", "ResultWriter", "Label"})
-_PERCENT = 100
+_ALL_MAY_FAIL = 100
 _MODULES = {"states": "sfn"}
 _INTEGRATIONS = "moto.stepfunctions.parser.asl.component.state.exec.state_task.service"
 
@@ -164,21 +161,18 @@ def _argument_problems(path: str, state: State) -> Iterator[str]:
                 yield f"NOT_EMULATED: {state['Resource']} at {path}"
             supported = import_module(f"{_INTEGRATIONS}.state_task_service_{_MODULES.get(service, service)}")
             allowed = supported._SUPPORTED_API_PARAM_BINDINGS[action.split(".")[0].lower()]  # noqa: SLF001  moto's own list
-            field = "Arguments" if "Arguments" in state else "Parameters"
-            for argument in state.get(field, {}) if isinstance(state.get(field, {}), dict) else {}:
-                if argument.removesuffix(".$") not in allowed:
-                    yield f"SCHEMA_VALIDATION_FAILED: Field '{argument}' is not supported at {path}/{field}"
+            arguments = state.get("Arguments", {})
+            for argument in arguments if isinstance(arguments, dict) else {}:
+                if argument not in allowed:
+                    yield f"SCHEMA_VALIDATION_FAILED: Field '{argument}' is not supported at {path}/Arguments"
 
 
 def _map_problems(path: str, state: State) -> Iterator[str]:
-    """What a Map takes only where its items are executions of their own.
-
-    See https://docs.aws.amazon.com/step-functions/latest/dg/state-map-inline.html.
-    """
-    processor = state.get("ItemProcessor", {})
-    if processor.get("ProcessorConfig", {}).get("Mode", "INLINE") == "INLINE":
-        for field in sorted(_DISTRIBUTED & state.keys()):
-            yield f"SCHEMA_VALIDATION_FAILED: Field '{field}' is not supported by an inline Map at {path}"
-    percentage = state.get("ToleratedFailurePercentage", 0)
-    if isinstance(percentage, int | float) and not 0 <= percentage <= _PERCENT:
-        yield f"SCHEMA_VALIDATION_FAILED: The percentage is not between 0 and 100 at {path}"
+    """Of Maps those are emulated whose items are executions of their own, may all fail, and end in files."""
+    if state["Type"] != "Map":
+        return
+    mode = state["ItemProcessor"].get("ProcessorConfig", {}).get("Mode")
+    if mode != "DISTRIBUTED" or state.get("ToleratedFailurePercentage") != _ALL_MAY_FAIL:
+        yield f"NOT_EMULATED: A Map that is not distributed, or does not tolerate every failure, at {path}"
+    if "ResultWriter" not in state:
+        yield f"NOT_EMULATED: A Map without a ResultWriter at {path}"

@@ -127,12 +127,6 @@ class Guard:
         """Whose key it is; None where it is not known, which is an administrator's."""
         return self._callers.get(access_key or "")
 
-    def revoke(self, role: str) -> None:
-        """Deny everything to the sessions that a role has now, as IAM's "revoke active sessions" does."""
-        for caller in list(self._callers.values()):
-            if caller.role == role and caller.session:
-                caller.session.is_revoked = True
-
     def end_sessions(self, role: str) -> None:
         """Let the sessions that a role has now be over."""
         for caller in list(self._callers.values()):
@@ -178,8 +172,6 @@ class Guard:
 
     def _record(self, caller: Caller, call: Call) -> Verdict:
         verdict = self._judge(caller.role, call)
-        if caller.session and caller.session.is_revoked:
-            verdict = Verdict(allowed=False, statement=None)
         with self._lock:
             self.records.append(Record(caller.role, call, verdict))
         return verdict

@@ -45,7 +45,7 @@ def read_items_or_fail(patches: Patches) -> None:
 def take_what_the_service_takes(patches: Patches) -> None:
     """A definition may have what moto's grammar refuses; what it takes and should not fails the state.
 
-    A percentage may be a whole number, and a ResultWriter has Arguments in JSONata. A concurrency must be a whole one.
+    A percentage may be a whole number, and a ResultWriter has Arguments. A concurrency must be a whole number.
     """
 
     def parse(original: Foreign) -> object:
@@ -101,37 +101,20 @@ def items_of(env: Environment, eval_input: Foreign) -> list[Any]:
     return found
 
 
-def find_state(machine: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], str]:
-    """A state of a machine, by its name, and its query language."""
-    for found, state, language in _states(machine, "JSONPath"):
-        if found == name:
-            return state, language
-    raise LookupError(name)
-
-
-def _states(machine: Mapping[str, Any], language: str) -> Iterator[tuple[str, Mapping[str, Any], str]]:
-    language = machine.get("QueryLanguage", language)
+def states_of(machine: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The states of a machine and of its Maps, by their names."""
     for name, state in machine["States"].items():
-        own = state.get("QueryLanguage", language)
-        yield name, state, own
-        if inner := state.get("ItemProcessor"):
-            yield from _states(inner, own)
+        yield name, state
+        yield from states_of(state.get("ItemProcessor", {"States": {}}))
 
 
 def _for_moto(node: Any) -> Any:  # noqa: ANN401 - any JSON
     match node:
         case dict():
-            # The results are written here, see `sandbox.emulators.aws.map_runs`.
-            return {k: _field_for_moto(k, value) for k, value in node.items() if k != "ResultWriter"}
+            # Results are written, and failures tolerated, by `sandbox.emulators.aws.map_runs`.
+            own = {"ResultWriter", "ToleratedFailurePercentage"}
+            return {name: _for_moto(value) for name, value in node.items() if name not in own}
         case list():
             return [_for_moto(item) for item in node]
         case _:
             return node
-
-
-def _field_for_moto(key: str, value: Any) -> Any:  # noqa: ANN401 - any JSON
-    match key, value:
-        case "ToleratedFailurePercentage", int():
-            return float(value)
-        case _:
-            return _for_moto(value)

@@ -1,10 +1,10 @@
 """A Map state in distributed mode, as Step Functions runs it: each item is an execution of its own.
 
-moto runs the items as threads of the parent's execution, which share its name and its variables; a failed one is no
-failure of the Map, and the result files are empty. What is here follows the guide's pages on the distributed mode
-(https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html), on the tolerated failures
-(https://docs.aws.amazon.com/step-functions/latest/dg/maprun-fail-threshold.html) and on the result files
-(https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html).
+moto runs the items as threads of the parent's execution, which share its name and its variables, and the result files
+are empty. What is here follows the guide's pages on the distributed mode
+(https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html) and on the result files
+(https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html). Every failure is tolerated:
+`definition` refuses other Maps.
 """
 
 import copy
@@ -14,21 +14,20 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from threading import Event, Lock
+from threading import Event
 from typing import Any
 
 from botocore.exceptions import ClientError
 from moto.core.responses import ActionResult
-from moto.stepfunctions.exceptions import ResourceNotFound
+from moto.stepfunctions.exceptions import ResourceNotFound, ValidationException
 from moto.stepfunctions.parser.api import HistoryEventType, MapRunStatus
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEventException
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.parse import asl_parser
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
-from moto.stepfunctions.parser.quotas import is_within_size_quota
 
 from sandbox.emulators.aws import map_items
-from sandbox.emulators.aws.map_items import find_state, items_of
+from sandbox.emulators.aws.map_items import items_of, states_of
 from sandbox.emulators.aws.nested import Judge, backend_of, client_of
 from sandbox.emulators.aws.patching import Foreign, Patches
 from sandbox.emulators.aws.policies import Call
@@ -39,7 +38,6 @@ MOST_AT_ONCE = 10_000
 
 _MAP = "moto.stepfunctions.parser.asl.component.state.exec.state_map"
 _BACKEND = "moto.stepfunctions.parser.models:StepFunctionsParserBackend"
-_COUNTED_AS = {"SUCCEEDED": "succeeded", "FAILED": "failed", "TIMED_OUT": "timed_out", "ABORTED": "aborted"}
 _LOOK_SECONDS = 0.05
 
 
@@ -86,52 +84,28 @@ class _MapRun:
     env: Environment
     record: Foreign
     state: Mapping[str, Any]
-    language: str
     inputs: Sequence[Any]
     children: dict[int, _Child] = field(default_factory=dict)
-    is_over: bool = False
-    _lock: Lock = field(default_factory=Lock)
 
     def run(self) -> None:
-        """Run every item, or until more have failed than is tolerated, or the state has ended otherwise."""
+        """Run every item, or until the state has ended."""
         at_once = self.record.max_concurrency or MOST_AT_ONCE
-        self._count("total", len(self.inputs))
-        self._count("pending", len(self.inputs))
         with ThreadPoolExecutor(max_workers=max(1, min(at_once, len(self.inputs)))) as threads:
             # What is raised here is raised there.
             list(threads.map(self._run_item, range(len(self.inputs))))
 
     def _run_item(self, index: int) -> None:
-        if self.is_over or not self.env.is_running():
+        if not self.env.is_running():
             return
         child = self.children[index] = self._child(self.inputs[index])
-        self._count("pending", -1)
-        self._count("running", 1)
         child.start()
         while not child.ended.wait(_LOOK_SECONDS):
-            if (self.is_over or not self.env.is_running()) and child.has_begun:
+            if not self.env.is_running() and child.has_begun:
                 child.stop(stop_date=datetime.now(UTC), error=None, cause=None)
-        self._count("running", -1)
-        self._count(_COUNTED_AS[child.status], 1)
-        self.is_over = self.is_over or self.too_many_failed
-
-    @property
-    def too_many_failed(self) -> bool:
-        """Whether failed and timed out items exceed what is tolerated: none, unless the state says otherwise."""
-        counts = self.record.item_counter
-        failed: int = counts.failed.get() + counts.timed_out.get()
-        return bool(100 * failed > self.record.tolerated_failure_percentage * len(self.inputs))
 
     def ended(self, *statuses: str) -> list[_Child]:
         """The executions that have ended so, in the order of the items."""
         return [child for _, child in sorted(self.children.items()) if child.status in statuses]
-
-    def outputs(self) -> list[Any]:
-        """What the state returns without a ResultWriter: the outputs, and how the others have failed."""
-        return [
-            json.loads(child.output or "null") if child.status == "SUCCEEDED" else _result(child)
-            for child in self.ended(*_COUNTED_AS)
-        ]
 
     def _child(self, item: object) -> _Child:
         parent = backend_of(self.env).describe_execution(self.record.execution_arn)
@@ -141,7 +115,7 @@ class _MapRun:
         processor = {
             key: value for key, value in self.state["ItemProcessor"].items() if key != "ProcessorConfig"
         }
-        machine.definition = json.dumps({"QueryLanguage": self.language, **processor})
+        machine.definition = json.dumps({"QueryLanguage": "JSONata", **processor})
         label = machine.arn.rpartition("/")[2]
         child = _Child(
             name=name,
@@ -159,19 +133,11 @@ class _MapRun:
         _children(backend_of(self.env))[child.exec_arn] = child
         return child
 
-    def _count(self, name: str, number: int) -> None:
-        for counter in (self.record.item_counter, self.record.execution_counter):
-            getattr(counter, name).offset(number)
-
-    def written(self) -> None:
-        """Every result is in a file."""
-        self._count("results_written", len(self.children))
-
 
 def run_items_as_executions(patches: Patches, judge: Judge) -> None:
     """Each item is an execution, with its own name, input, variables and history; the role must be allowed to start it.
 
-    A failed one does not stop the others, unless more have failed than is tolerated.
+    A failed one does not stop the others.
     """
 
     def eval_body(_self: Foreign, env: Environment) -> None:
@@ -186,9 +152,10 @@ def run_items_as_executions(patches: Patches, judge: Judge) -> None:
             _check_role(env, record, judge)
             items = items_of(env, eval_input)
             parent = backend.describe_execution(record.execution_arn)
-            state, language = find_state(json.loads(parent.state_machine.definition), eval_input.state_name)
-            record.run = _MapRun(env, record, state, language, items)
-            env.stack.append(_outcome(env, record.run))
+            states = dict(states_of(json.loads(parent.state_machine.definition)))
+            run = record.run = _MapRun(env, record, states[eval_input.state_name], items)
+            run.run()
+            env.stack.append(_write_results(env, run) if env.is_running() else None)
         except FailureEventException as error:
             name, cause = error.extract_error_cause_pair() or (None, None)
             details = {key: value for key, value in (("error", name), ("cause", cause)) if value}
@@ -213,7 +180,7 @@ def run_items_as_executions(patches: Patches, judge: Judge) -> None:
 def _write_results(env: Environment, run: _MapRun) -> dict[str, Any]:
     """Write the results by status, and a manifest that names the files; what the state returns."""
     writer, arn = run.state["ResultWriter"], run.record.map_run_arn
-    given = _evaluated(writer["Arguments"], env) if "Arguments" in writer else writer["Parameters"]
+    given = _evaluated(writer["Arguments"], env)
     bucket = given["Bucket"]
     prefix = "/".join(filter(None, [given.get("Prefix", "").strip("/"), arn.rpartition(":")[2]]))
     client = client_of(env, "s3")
@@ -232,7 +199,6 @@ def _write_results(env: Environment, run: _MapRun) -> dict[str, Any]:
         manifest = put("manifest.json", {"DestinationBucket": bucket, "MapRunArn": arn, "ResultFiles": files})
     except ClientError as error:
         raise failure(env, "States.ResultWriterFailed", str(error)) from error
-    run.written()
     return {"MapRunArn": arn, "ResultWriterDetails": {"Bucket": bucket, "Key": manifest["Key"]}}
 
 
@@ -250,7 +216,7 @@ def find_children(patches: Patches) -> None:
 
 
 def find_runs(patches: Patches) -> None:
-    """A run of a Map can be described, and its executions can be listed, also while it runs."""
+    """The runs of Maps and their executions can be listed, also while they run; a run is not described."""
 
     def list_executions(original: Foreign) -> object:
         def answer(self: Foreign) -> object:
@@ -267,11 +233,8 @@ def find_runs(patches: Patches) -> None:
 
         return answer
 
-    def describe_map_run(self: Foreign, map_run_arn: str) -> dict[str, Any]:
-        found: dict[str, Any] = _record(self, map_run_arn).describe()
-        for counts in ("itemCounts", "executionCounts"):
-            found[counts] |= {"failuresNotRedrivable": 0, "pendingRedrive": 0}
-        return found
+    def describe_map_run(_self: Foreign, _map_run_arn: str) -> object:
+        raise ValidationException("DescribeMapRun is not emulated")
 
     def list_map_runs(self: Foreign, execution_arn: str) -> dict[str, Any]:
         self.describe_execution(execution_arn)
@@ -306,25 +269,6 @@ def _evaluated(arguments: object, env: Environment) -> Any:  # noqa: ANN401 - an
     )[0]
     program.states.states["Task"].parargs.eval(env)
     return env.stack.pop()
-
-
-def _outcome(env: Environment, run: _MapRun) -> Any:  # noqa: ANN401 - any JSON
-    """Run all items; what the state returns."""
-    run.run()
-    if run.too_many_failed:
-        raise failure(
-            env,
-            "States.ExceedToleratedFailureThreshold",
-            "The specified tolerated failure threshold was exceeded",
-        )
-    if not env.is_running():
-        return None
-    if "ResultWriter" in run.state:
-        return _write_results(env, run)
-    outputs = run.outputs()
-    if not is_within_size_quota(outputs):
-        raise failure(env, "States.DataLimitExceeded", "The results exceed the limit.")
-    return outputs
 
 
 def _event(env: Environment, kind: HistoryEventType, **details: Any) -> None:  # noqa: ANN401 - of moto's events

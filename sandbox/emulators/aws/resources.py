@@ -13,10 +13,6 @@ ORDER_KEY = AwsAudit.model_fields["order_key"].default
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_.]+)\}")
 
 
-class LeftOverPlaceholderError(Exception):
-    """A placeholder of the definition has no substitution."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class AwsResources:
     """The names and ARNs of the resources, for the configuration of the steps and the state machine."""
@@ -110,7 +106,7 @@ def create_state_machine(
         role_arn: The role; the sandbox does not enforce it.
 
     Raises:
-        LeftOverPlaceholderError: The definition has a placeholder that `substitutions` lacks.
+        KeyError: The definition has a placeholder that `substitutions` lacks.
     """
     machine = stepfunctions.create_state_machine(
         name=name, definition=substitute(definition, substitutions), roleArn=role_arn, type="STANDARD"
@@ -123,9 +119,6 @@ def substitute(definition: str, substitutions: Mapping[str, str]) -> str:
     """Replace every `${Name}` in a JSON text by its substitution.
 
     Raises:
-        LeftOverPlaceholderError: A placeholder has no substitution.
+        KeyError: A placeholder has no substitution.
     """
-    missing = sorted(set(_PLACEHOLDER.findall(definition)) - substitutions.keys())
-    if missing:
-        raise LeftOverPlaceholderError(f"no substitution for {', '.join(missing)}")
     return _PLACEHOLDER.sub(lambda found: json.dumps(substitutions[found[1]])[1:-1], definition)

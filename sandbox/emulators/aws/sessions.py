@@ -30,12 +30,10 @@ class Session:
     Attributes:
         token: The session token, which every request must carry.
         expires_at: Seconds since the epoch, by the sandbox's clock.
-        is_revoked: Whether the role's sessions have been revoked: its policies then deny everything to this one.
     """
 
     token: str = field(repr=False)
     expires_at: float
-    is_revoked: bool = False
 
     def standing(self, token: str | None, now: float) -> Standing | None:
         """What is wrong with a request of the session; None where nothing is.

@@ -51,7 +51,7 @@ def apply(patches: Patches) -> None:
     check_new_executions(patches)
     limit_arguments(patches)
     let_nothing_catch_terminal_errors(patches)
-    keep_the_names_of_inner_errors(patches)
+    keep_the_names_of_errors(patches)
     name_crashes(patches)
     take_dynamodb_numbers_as_strings(patches)
     page_histories(patches)
@@ -151,14 +151,9 @@ def let_nothing_catch_terminal_errors(patches: Patches) -> None:
     patches.wrap(f"{_ASL}.component.common.error_name.error_equals_decl:ErrorEqualsDecl._eval_body", wrapper)
 
 
-def keep_the_names_of_inner_errors(patches: Patches) -> None:
-    """A Map state fails with the name of the error inside it, a Fail state with its own error name.
-
-    moto treats every such name as a custom one, which may not begin with `States.`, and so reports a time-out inside a
-    Map as States.Runtime.
-    """
-    for module in ("exec.state_map.iteration.iteration_worker", "fail.state_fail"):
-        patches.replace(f"{_STATE}.{module}:CustomErrorName", _error_name)
+def keep_the_names_of_errors(patches: Patches) -> None:
+    """A Fail state fails with its own error name, for moto a custom one, which may not begin with `States.`."""
+    patches.replace(f"{_STATE}.fail.state_fail:CustomErrorName", _error_name)
 
 
 def name_crashes(patches: Patches) -> None:

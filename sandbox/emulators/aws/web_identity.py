@@ -5,11 +5,16 @@ Follows the API reference of `GetWebIdentityToken`, and the guide's page on the 
 """
 
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm
 from moto.iam.models import iam_backends
 from werkzeug.wrappers import Response
 
@@ -17,7 +22,8 @@ from sandbox.emulators.aws import query
 from sandbox.emulators.aws.assumed_roles import AssumedRoles
 from sandbox.emulators.aws.guard import Caller, Guard
 from sandbox.emulators.aws.query import QueryError, QueryRequest, invalid
-from sandbox.emulators.aws.tokens import SigningKeys
+from sandbox.emulators.oci.identity import new_private_key
+from sandbox.emulators.oci.jwts import jwk_of
 from sandbox.emulators.oci.names import Names
 from sandbox.emulators.oci.wire import Reply, json_reply
 
@@ -40,6 +46,35 @@ _STATUSES: Final = {
     "ServiceUnavailable": 503,
 }
 """Of errors that are played, where that is not 400."""
+
+
+@dataclass(frozen=True)
+class SigningKeys:
+    """An issuer's keys of one generation, one for each algorithm.
+
+    Attributes:
+        generation: Tells them from others; part of their ids.
+    """
+
+    generation: int
+    rsa_key: rsa.RSAPrivateKey = field(repr=False, default_factory=new_private_key)
+    ec_key: ec.EllipticCurvePrivateKey = field(
+        repr=False, default_factory=lambda: ec.generate_private_key(ec.SECP384R1())
+    )
+
+    def sign(self, algorithm: str, claims: Mapping[str, Any]) -> str:
+        """A token that is signed by RS256 or ES384."""
+        key = self.rsa_key if algorithm == "RS256" else self.ec_key
+        return jwt.encode(dict(claims), key, algorithm, headers={"kid": self._id(algorithm)})
+
+    def published(self) -> list[dict[str, str]]:
+        """The public keys, as a JSON Web Key Set has them."""
+        curve = ECAlgorithm.to_jwk(self.ec_key.public_key(), as_dict=True)
+        own = {"kid": self._id("ES384"), "use": "sig", "alg": "ES384"}
+        return [{**curve, **own}, jwk_of(self.rsa_key.public_key(), self._id("RS256"))]
+
+    def _id(self, algorithm: str) -> str:
+        return f"{'RSA' if algorithm == 'RS256' else 'EC384'}_{self.generation}"
 
 
 class WebIdentity:

@@ -34,6 +34,10 @@ class BadTokenError(Exception):
     """The token is not to be believed; the text says why, without quoting it."""
 
 
+class ExpiredTokenError(BadTokenError):
+    """It was to be believed until a time that has passed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unverified:
     """What a token says before anything is proven.
@@ -82,7 +86,7 @@ def verified(token: str, key: rsa.RSAPublicKey, *, now: datetime) -> Claims:
     except jwt.PyJWTError as error:
         raise BadTokenError("its signature is not valid") from error
     if moment_of(claims, "exp") <= now:
-        raise BadTokenError("it is expired")
+        raise ExpiredTokenError("it is expired")
     for name in ("iat", *(["nbf"] if "nbf" in claims else [])):
         if moment_of(claims, name) > now:
             raise BadTokenError(f"its {name} is in the future")

@@ -242,12 +242,3 @@ def test_a_session_counts_with_its_token_until_its_end(world: World, clock: Cloc
     assert refused(call, client=world.client(service, aws_access_key_id="ASIAMADEUP")) == unknown
     clock.now += 900.1
     assert refused(call, client=own) == expired
-
-
-def test_sessions_are_revoked_and_new_ones_are_not(world: World) -> None:
-    world.may("secretsmanager:ListSecrets")
-    old = world.client("secretsmanager")
-    old.list_secrets()
-    world.aws.guard.revoke(ROLE)
-    assert refused(old.list_secrets) == "AccessDeniedException"
-    assert world.client("secretsmanager").list_secrets()["SecretList"] == []

@@ -6,7 +6,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox
-from sandbox.emulators.aws.resources import LeftOverPlaceholderError, substitute
 from tests.emulators.aws.conftest import Runner, invoke
 
 END: dict[str, Any] = {"Type": "Succeed"}
@@ -20,9 +19,10 @@ def _choice(to: str, default: str) -> dict[str, Any]:
     return {"Type": "Choice", "Choices": [{"Condition": True, "Next": to}], "Default": default}
 
 
-def _map(inner: dict[str, Any], *, mode: str = "INLINE", **fields: object) -> dict[str, Any]:
+def _map(inner: dict[str, Any], *, mode: str = "DISTRIBUTED", percentage: float = 100.0) -> dict[str, Any]:
     processor = {"ProcessorConfig": {"Mode": mode}, "StartAt": "Inner", "States": inner}
-    return {"Type": "Map", "Items": [1], "ItemProcessor": processor, "End": True, **fields}
+    fields = {"Items": [1], "ItemProcessor": processor, "ToleratedFailurePercentage": percentage}
+    return {"Type": "Map", **fields, "End": True}
 
 
 def _dynamodb(action: str, **arguments: object) -> dict[str, Any]:
@@ -84,14 +84,12 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
         "Field 'ReturnValuesOnConditionCheckFailure' is not supported at /States/First/Arguments",
     ),
     "action the integration lacks": ({"First": _dynamodb("query")}, "not recognized"),
-    "label of an inline map": (
-        {"First": _map({"Inner": END}, Label="Each")},
-        "Field 'Label' is not supported by an inline Map",
+    "inline map": ({"First": _map({"Inner": END}, mode="INLINE")}, "A Map that is not distributed"),
+    "failures that count": (
+        {"First": _map({"Inner": END}, percentage=99)},
+        "does not tolerate every failure",
     ),
-    "percentage": (
-        {"First": _map({"Inner": END}, mode="DISTRIBUTED", ToleratedFailurePercentage=101)},
-        "The percentage is not between 0 and 100",
-    ),
+    "results in no file": ({"First": _map({"Inner": END})}, "A Map without a ResultWriter"),
 }
 
 
@@ -103,7 +101,7 @@ def test_a_definition_that_cannot_run_is_refused(run: Runner, states: dict[str, 
     assert reason in found.value.response["Error"]["Message"]
 
 
-def test_an_update_is_checked_too_and_most_of_jsonpath_is_not_emulated(aws: AwsSandbox, run: Runner) -> None:
+def test_an_update_is_checked_too_and_jsonpath_is_not_emulated(aws: AwsSandbox, run: Runner) -> None:
     arn = run.create({"First": END}, "machine")
     update = aws.client("stepfunctions").update_state_machine
     with pytest.raises(ClientError, match="NOT_EMULATED: A Succeed in JSONPath at /States/First") as found:
@@ -111,9 +109,3 @@ def test_an_update_is_checked_too_and_most_of_jsonpath_is_not_emulated(aws: AwsS
             stateMachineArn=arn, definition='{"StartAt": "First", "States": {"First": {"Type": "Succeed"}}}'
         )
     assert found.value.response["Error"]["Code"] == "InvalidDefinition"
-
-
-def test_a_placeholder_without_substitution_is_an_error() -> None:
-    assert substitute('{"a": "${A}-${A}", "n": ${N}}', {"A": 'x"', "N": "5"}) == '{"a": "x\\"-x\\"", "n": 5}'
-    with pytest.raises(LeftOverPlaceholderError, match="Bee, Cee"):
-        substitute("${Cee} ${A} ${Bee}", {"A": "x"})

@@ -42,14 +42,6 @@ def dynamodb(action: str, **fields: object) -> dict[str, Any]:
     return task if "Next" in task else {**task, "End": True}
 
 
-def in_map(task: dict[str, Any], **fields: object) -> dict[str, Any]:
-    processor = {"ProcessorConfig": {"Mode": "INLINE"}, "StartAt": "Inner", "States": {"Inner": task}}
-    return {
-        "Each": {"Type": "Map", "Items": [1, 2], "ItemProcessor": processor, "End": True, **fields},
-        **CAUGHT,
-    }
-
-
 @pytest.fixture(name="functions", autouse=True)
 def _functions(aws: AwsSandbox) -> Iterator[None]:
     create_lock_table(aws.client("dynamodb"), "locks")
@@ -118,17 +110,8 @@ def test_a_service_that_does_not_answer_or_takes_too_long_has_a_name(aws: AwsSan
     assert run({"Get": dynamodb("getItem")}).error == "DynamoDB.SdkClientException"
 
 
-@pytest.mark.parametrize(
-    ("task", "status", "name"),
-    [
-        (invoke("slow", TimeoutSeconds=1), "SUCCEEDED", "States.Timeout"),
-        (invoke("busy"), "SUCCEEDED", "AdvisoryLockBusyError"),
-        (invoke("big"), "FAILED", "States.DataLimitExceeded"),
-    ],
-)
-def test_an_error_in_a_map_keeps_its_name(run: Runner, task: dict[str, Any], status: str, name: str) -> None:
-    execution = run(in_map(task, Catch=CATCH_ALL))
-    assert (execution.status, execution.output or execution.error) == (status, name)
+def test_a_fail_state_may_have_a_name_of_the_language(run: Runner) -> None:
+    assert run({"Fail": {"Type": "Fail", "Error": "States.Timeout"}}).error == "States.Timeout"
 
 
 def test_a_timed_out_execution_ends_its_history_there(aws: AwsSandbox, run: Runner) -> None:
