@@ -27,7 +27,7 @@ deploy-setup: ## Create .venv with what deploys, and nothing of the tests
 deploy-cdk: deploy-setup ## Install the CDK CLI, beside what deploy-setup does
 	@.ci/cdk-cli
 
-demo: setup ## Rotate on this machine while a client logs in all the time (DEMO_SERVE=1: with a live page)
+demo: setup ## Rotate on this machine while a client logs in all the time
 	@$(PYTHON) -m sandbox.demo
 
 sandbox: setup ## Start both clouds and real databases for the tutorial, until Ctrl-C; then: . build/sandbox/env
@@ -36,7 +36,7 @@ sandbox: setup ## Start both clouds and real databases for the tutorial, until C
 proof: setup terraform-tools cdk-cli browser languages release-tools ## Test that no application is locked out: faults at every call, races, planted bugs, a life, deployments (MINUTES=30)
 	@$(PYTHON) -m tests.proof.run --minutes $(or $(MINUTES),30)
 
-bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<AWS's sample rotation functions>, BENCH_ARGS=--help)
+bench: setup ## Measure a rotation: round trips, calls, seconds (PEER=<AWS's sample rotation functions>, BENCH_ARGS=--help)
 	@$(PYTHON) -m sandbox.bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
 # Folder by folder: each worker makes what the tests of a folder share once, and the short files of tests/unit come last.

@@ -16,7 +16,7 @@ from sandbox.fn import FunctionProcess
 from sandbox.outside import Value, lets_in
 from sandbox.servers import set_password
 from sandbox.story import CLOUDS, End, Run, Story, short
-from sandbox.timeline import duration_ms, spans
+from sandbox.timeline import duration_ms
 
 if TYPE_CHECKING:
     from sandbox.emulators.oci import Fault
@@ -222,7 +222,6 @@ def _by_aws(stage: Stage, credential: Credential) -> Run:
             generation=output.get("generation"),
             adopted=output.get("adopted", False),
             milliseconds=duration_ms(execution),
-            states_ms={s.state: s.end_ms - s.begin_ms for s in spans(execution)},
         )
 
     return _when_the_overlap_is_over(stage.story, credential, "aws", once)
@@ -234,7 +233,6 @@ def _by_oci(stage: Stage, credential: Credential) -> Run:
         answer = stage.function.call({"credential_id": credential.id, "force": True, "trigger": "demo"})
         milliseconds = round((time.monotonic() - began) * 1000)
         [result] = answer.body.get("results", [answer.body])
-        run_id = result.get("rotation_id")
         return Run(
             credential_id=credential.id,
             runner="oci",
@@ -242,7 +240,6 @@ def _by_oci(stage: Stage, credential: Credential) -> Run:
             generation=result.get("generation"),
             adopted=result.get("adopted", False),
             milliseconds=milliseconds,
-            states_ms=stage.function.logged(run_id).get("states_ms", {}) if run_id else {},
         )
 
     if not any(run.runner == "oci" for run in stage.story.runs):

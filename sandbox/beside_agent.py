@@ -1,12 +1,11 @@
 """What applications beside an agent do that know nothing of Lockstep, which is not imported here.
 
 One asks over HTTP, as it would ask the AWS Secrets Manager Agent, and logs in with PyMySQL. One is a script: it runs
-psql with the `.pgpass` file that the agent keeps, or, where there is no psql, opens a connection with libpq in Python.
+psql with the `.pgpass` file that the agent keeps.
 """
 
 import json
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import NamedTuple
 from urllib.parse import quote
 from urllib.request import ProxyHandler, Request, build_opener
 
-import psycopg
 import pymysql
 
 TIMEOUT_SECONDS = 10
@@ -88,7 +86,7 @@ def log_in_to_mysql(address: Address, held: Held) -> None:
 
 
 def log_in_to_postgresql(address: Address, pgpass: str, folder: Path) -> None:
-    """Run one query with psql, or with psycopg where there is no psql.
+    """Run one query with psql.
 
     Args:
         address: Where.
@@ -97,8 +95,7 @@ def log_in_to_postgresql(address: Address, pgpass: str, folder: Path) -> None:
         folder: For the copy; no other thread uses it.
 
     Raises:
-        PsqlError: psql failed.
-        psycopg.OperationalError: psycopg did.
+        PsqlError: It failed.
     """
     copy = folder / "pgpass"
     copy.touch(mode=0o600)
@@ -113,14 +110,9 @@ def log_in_to_postgresql(address: Address, pgpass: str, folder: Path) -> None:
         "connect_timeout": str(TIMEOUT_SECONDS),
         **({"sslrootcert": address.ca_file} if address.ca_file else {}),
     }
-    psql = shutil.which("psql")
-    if psql is None:
-        with psycopg.connect(**where) as connection:  # type: ignore[arg-type]  # options of libpq, all of them strings
-            connection.execute("SELECT 1")
-        return
     conninfo = " ".join(f"{name}='{value}'" for name, value in where.items())
     done = subprocess.run(
-        [psql, "--no-psqlrc", "--no-password", "--command", "SELECT 1", conninfo],
+        ["psql", "--no-psqlrc", "--no-password", "--command", "SELECT 1", conninfo],
         env={**os.environ, "LC_ALL": "C"},
         capture_output=True,
         text=True,

@@ -1,22 +1,16 @@
 """`make demo`: real rotations in both clouds on this machine, while applications log in without a pause.
 
-Some read the stores through `lockstep.client`. One asks the agent over HTTP, and one is a script that runs psql with
-the `.pgpass` file that the agent keeps. Afterwards, without them: a database that was restored from a backup is
+They read the stores through `lockstep.client`. Afterwards, without them: a database that was restored from a backup is
 repaired, and a leaked password is revoked. Each act says what is about to happen; what fails on purpose is called so.
 Then the clouds' clocks go on by an hour, in which each makes digests and confirms those of the other one. It writes
 the audit report as a page, and ends with three sentences and one line of JSON. The status is 1 if a login was refused,
 a rotation did not end as expected, or the audit log is not verified and confirmed.
 """
 
-import argparse
 import json
-import os
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -29,20 +23,8 @@ from lockstep.client import CredentialClient
 from lockstep.operate.report.build import build, report_on
 from lockstep.operate.report.forms import page
 from lockstep.plan.model import Plan
-from lockstep.protocol.model import Engine
-from lockstep.runtime.identity import CONFIG_FILE_VARIABLE
 from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Stage, play, recover
-from sandbox.agent import READER_MAY, running_agent
-from sandbox.applications import (
-    CACHE_SECONDS,
-    Application,
-    Applications,
-    address_of,
-    by_client,
-    by_file,
-    over_http,
-    sources,
-)
+from sandbox.applications import CACHE_SECONDS, Application, Applications, by_client, sources
 from sandbox.emulators.databases import (
     CertificateAuthority,
     DatabaseServer,
@@ -51,11 +33,9 @@ from sandbox.emulators.databases import (
     PostgresServer,
     available,
 )
-from sandbox.emulators.oci import write_config_file
 from sandbox.ending import failures, figures, sentences
 from sandbox.estate import Estate, running_estate
 from sandbox.fn import running_function
-from sandbox.page import running_page
 from sandbox.screen import print_line, screen
 from sandbox.servers import default_credentials, default_servers
 from sandbox.story import CLOUDS, Line, Story, short
@@ -68,12 +48,8 @@ REPORT = Path(__file__).resolve().parent.parent / "build" / "demo-report.html"
 console = Console()
 
 
-def main(*, serves: bool = False) -> int:
-    """Run the demo; its exit code.
-
-    Args:
-        serves: Keep `lockstep serve` open meanwhile.
-    """
+def main() -> int:
+    """Run the demo; its exit code."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lockstep-demo-") as folder:
         servers = default_servers(CertificateAuthority(Path(folder)))
@@ -87,17 +63,9 @@ def main(*, serves: bool = False) -> int:
         with (
             running_estate(credentials, servers, folder=Path(folder)) as estate,
             running_function(estate.function_environment) as function,
-            _beside_an_agent(estate) as others,
-            running_page(estate.folder, estate.plan_file) if serves else nullcontext() as page_of_all,
         ):
-            if page_of_all:
-                _tell(
-                    Line(
-                        f"Open {page_of_all.url} in a browser: it shows what follows, live, until the demo ends."
-                    )
-                )
             stage = Stage(story, estate, function)
-            applications = Applications([*_with_client(estate), *others])
+            applications = Applications(_with_client(estate))
             with Live(
                 console=console, refresh_per_second=8, get_renderable=lambda: screen(story, applications)
             ):
@@ -147,8 +115,6 @@ def _say_what_is_missing(servers: dict[str, DatabaseServer]) -> None:
             "[yellow]Using the PostgreSQL from PyPI, which has no TLS: "
             "the plan consents to plaintext, on loopback only.[/]"
         )
-    if "ledger" in servers and not shutil.which("psql"):
-        console.print("[yellow]There is no psql here: the agent's .pgpass is read by libpq in Python.[/]")
     if not servers:
         console.print("[red]No database server can be started here. Install them with `make setup`.[/]")
         sys.exit(2)
@@ -166,48 +132,6 @@ def _with_client(estate: Estate) -> list[Application]:
         for store, source in sources(estate.plan, credential).items()
         for server in credential.servers
     ]
-
-
-@contextmanager
-def _beside_an_agent(estate: Estate) -> Iterator[list[Application]]:
-    """An agent that reads both clouds, and an application for each way to read it, where its database can be had."""
-    pairs = [(c, s) for c in estate.plan.credentials for s in c.servers]
-    scripts = [(c, s) for c, s in pairs if s.engine is Engine.POSTGRESQL][:1]
-    askers = [(c, s) for c, s in pairs if s.engine is not Engine.POSTGRESQL][:1]
-    pgpass, copies = estate.folder / ".pgpass", estate.folder / "script"
-    copies.mkdir(mode=0o700)
-    settings = {
-        "plan": str(estate.plan_file),
-        "nearest": "oci",
-        "files": [
-            {"path": str(pgpass), "format": "pgpass", "credential": credential.id, "database": server.name}
-            for credential, server in scripts
-        ],
-    }
-    key = estate.oci.new_api_key("agent", *READER_MAY, compartment=estate.oci.compartment_id)
-    identity = {CONFIG_FILE_VARIABLE: str(write_config_file(estate.folder, "agent", key))}
-    with running_agent(estate.folder, settings, {**os.environ, **identity}) as agent:
-        yield [
-            *(
-                over_http(
-                    f"{short(credential.id)} from agent at {server.name}",
-                    port=agent.port,
-                    token=agent.token,
-                    secret=credential.secret_names.app_user,
-                    address=address_of(server),
-                )
-                for credential, server in askers
-            ),
-            *(
-                by_file(
-                    f"{short(credential.id)} from .pgpass at {server.name}",
-                    pgpass,
-                    address=address_of(server),
-                    folder=copies,
-                )
-                for credential, server in scripts
-            ),
-        ]
 
 
 def _write_report(
@@ -259,14 +183,7 @@ def tell_end(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--serve",
-        action="store_true",
-        default=os.environ.get("DEMO_SERVE", "") not in {"", "0"},
-        help="keep a page open that shows it live; DEMO_SERVE=1 does the same",
-    )
     try:
-        sys.exit(main(serves=parser.parse_args().serve))
+        sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)

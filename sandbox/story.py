@@ -1,10 +1,8 @@
 """What the demo tells while it runs: acts, runs, what is waited for, and what did not go as the story says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
-
-from sandbox.timeline import CALLS
 
 CLOUDS = {"aws": "AWS", "oci": "OCI"}
 
@@ -28,7 +26,6 @@ class Run:
 
     Attributes:
         outcome: `rotated`, or the error's name.
-        states_ms: How long it was in each of its states.
     """
 
     credential_id: str
@@ -37,7 +34,6 @@ class Run:
     generation: int | None = None
     adopted: bool = False
     milliseconds: int = 0
-    states_ms: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +110,6 @@ class Story:
             )
         else:
             self.tell(Line(f"{who}: generation {run.generation} is current after {seconds}", 2, "green"))
-        if steps := ", ".join(f"{state} {run.states_ms[state]}" for state in CALLS if state in run.states_ms):
-            self.tell(Line(f"{steps} ms", 4, "dim"))
 
     def expect_none(self, credential_id: str, what: str, found: list[str]) -> None:
         """Note a problem if there is something that must not be."""

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sandbox.bench.budget import goals
-from sandbox.bench.measure import FULL, QUICK, measure
+from sandbox.bench.measure import measure
 from sandbox.bench.table import lines, measured
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -40,11 +40,8 @@ What is current: whether the value under AWSCURRENT logs in before each request 
 and while rotations follow one another and an application reads and logs in. With --peer, AWS's sample rotation function
 for MariaDB rotates beside it, in the same process, AWS and MariaDB, by the four calls that Secrets Manager makes.
 
-Starts are of fresh processes with the bundles that are deployed and nothing else; --quick does not build them. The
-processor's time is what is compared: other work on the machine does not lengthen it.
-
 Tables go to stdout, progress to stderr, and the last line of stdout is JSON with all figures. The status is 1 where a
-figure is worse than what is claimed; a goal that is not claimed yet is shown as `short`.
+figure is worse than what is claimed.
 """
 
 
@@ -53,7 +50,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sandbox.bench", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions, and no bundles")
     parser.add_argument(
         "--peer", type=Path, metavar="FOLDER", help="a checkout of aws-secrets-manager-rotation-lambdas"
     )
@@ -64,7 +60,7 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)  # noqa: T201 - progress
 
-    found = measure(QUICK if asked.quick else FULL, asked.peer, say)
+    found = measure(asked.peer, say)
     found["seconds"] = round(time.monotonic() - began)
     print("\n".join(lines(found)))  # noqa: T201 - for people
     print(json.dumps(found))  # noqa: T201 - for other programs

@@ -16,7 +16,6 @@ from sandbox.bench.budget import FUNCTION, LARGE, MACHINE, PEER, SMALL
 from sandbox.bench.network import Network
 from sandbox.bench.peer import SECRET, at_boundaries, back_to_back, running_peer
 from sandbox.bench.rounds import by_function, by_machine, measured
-from sandbox.bench.starts import Bundles, build_bundles, function_start, imports
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.fn import running_function
@@ -32,27 +31,18 @@ class Depth:
 
     Attributes:
         repetitions: Of each rotation, at each latency.
-        tries: Of each start.
         back_to_back: Rotations while an application logs in.
-        bundles: Whether the bundles are built.
     """
 
     repetitions: int = 5
-    tries: int = 5
     back_to_back: int = 20
-    bundles: bool = True
 
 
-FULL = Depth()
-QUICK = Depth(repetitions=2, tries=3, back_to_back=5, bundles=False)
-
-
-def measure(depth: Depth, peer: Path | None, say: Say) -> Figures:
+def measure(peer: Path | None, say: Say) -> Figures:
     """All figures, as they are printed."""
     with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # A server that drops root's rights must be able to enter.
-        bundles = build_bundles(folder / "bundles", say=say) if depth.bundles else None
         found = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": {
@@ -60,13 +50,9 @@ def measure(depth: Depth, peer: Path | None, say: Say) -> Figures:
                 "load": [round(load, 1) for load in os.getloadavg()],
                 "python": platform.python_version(),
             },
-            **small(depth, peer, folder, say),
-            **_large(depth, folder, bundles, say),
+            **small(Depth(), peer, folder, say),
+            **_large(folder, say),
         }
-        if bundles:
-            say("imports")
-            started = {"imports": imports(bundles.aws, tries=depth.tries), "bundles": bundles.figures}
-            found["starts"] |= started
     at_50 = [found[size][MACHINE]["wall_ms"]["50"] for size in (LARGE, SMALL)]
     return {**found, "2x2 over 1x1": round(at_50[0] / at_50[1], 2)}
 
@@ -89,17 +75,14 @@ def small(depth: Depth, peer: Path | None, folder: Path, say: Say) -> Figures:
     return {SMALL: done}
 
 
-def _large(depth: Depth, folder: Path, bundles: Bundles | None, say: Say) -> Figures:
+def _large(folder: Path, say: Say) -> Figures:
     """Two databases, and a second store in OCI with a ring of four."""
-    with _estate(folder, ("orders", "ledger"), Strategy.ALTERNATING_USERS, Settings(), say) as found:
-        estate, _, credential = found
-        with running_function(estate.function_environment) as running:
-            runners = {MACHINE: by_machine(*found), FUNCTION: by_function(*found, running)}
-            done = measured(runners, repetitions=depth.repetitions, say=say)
-        say("the start of the OCI function")
-        content = bundles.oci if bundles else None
-        start = function_start(content, estate.function_environment, credential.id, tries=depth.tries)
-        return {LARGE: done, "starts": {"function": start}}
+    with (
+        _estate(folder, ("orders", "ledger"), Strategy.ALTERNATING_USERS, Settings(), say) as found,
+        running_function(found[0].function_environment) as running,
+    ):
+        runners = {MACHINE: by_machine(*found), FUNCTION: by_function(*found, running)}
+        return {LARGE: measured(runners, repetitions=Depth().repetitions, say=say)}
 
 
 @contextmanager

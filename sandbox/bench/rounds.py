@@ -12,7 +12,7 @@ from lockstep.protocol.model import Credential
 from sandbox.bench.network import AFTER_THE_FUNCTIONS, BEFORE_THE_FUNCTIONS, Network, Record, covered_ms
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess
-from sandbox.timeline import duration_ms, spans
+from sandbox.timeline import duration_ms, states_ms
 
 LATENCIES_MS = (0, 20, 50)
 COUNTED_AT_MS = 100
@@ -93,7 +93,7 @@ def by_machine(estate: Estate, network: Network, credential: Credential) -> Rota
         return Rotation(
             record=record,
             wall_ms=duration_ms(execution),
-            states_ms={span.state: span.end_ms - span.begin_ms for span in spans(execution)},
+            states_ms=states_ms(execution),
             transitions=len(execution.states_entered),
         )
 

@@ -29,12 +29,6 @@ _ROTATION: Mapping[str, Sequence[str]] = {
     "logins through rotations back to back": ("back to back", "logins"),
     "of these logins refused": ("back to back", "refused"),
 }
-_STARTS = (
-    ("function", "milliseconds"),
-    ("function", "processor_milliseconds"),
-    ("imports", "ratio"),
-    *(("bundles", cloud, what) for cloud in ("aws", "oci") for what in ("zip_bytes", "unpacked_bytes")),
-)
 
 
 def lines(found: Figures) -> Iterator[str]:
@@ -43,7 +37,7 @@ def lines(found: Figures) -> Iterator[str]:
     yield from _table(
         ("goal", "figure", "goal", "claimed", ""),
         [
-            (g.name, _cell(found, g.path), f"{g.at_most:g}", f"{g.claimed or '-'}", g.verdict(found))
+            (g.name, _cell(found, g.path), f"{g.at_most:g}", f"{g.claimed:g}", g.verdict(found))
             for g in goals()
             if figure(found, g.path) is not None
         ],
@@ -67,9 +61,6 @@ def measured(found: Figures) -> Iterator[str]:
             (step, *(_cell(found, (size, MACHINE, "steps", step, key)) for size, key in columns.values()))
             for step in STEPS[SMALL]
         ],
-    )
-    yield from _table(
-        ("start", "figure"), [(" ".join(path), _cell(found, ("starts", *path))) for path in _STARTS]
     )
 
 

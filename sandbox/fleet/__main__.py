@@ -16,9 +16,9 @@ HELP = """\
 Rotates a fleet on this machine, through everything that is deployed: the rules of its shards, the state machine of the
 fleet, the state machine of rotations, the functions under their roles, on real databases, in the stores of both clouds.
 
-Meanwhile applications of a few credentials log in all the time, by lockstep.client and by reading the secret plainly.
-Then four acts: the list of a shard is lost, an event is delivered twice, Secrets Manager throttles, and a credential is
-left out of its shard's list, which the watch finds out.
+Meanwhile applications of a few credentials log in all the time, by lockstep.client from one cloud or the other. Then
+four acts: the list of a shard is lost, an event is delivered twice, Secrets Manager throttles, and a credential is left
+out of its shard's list, which the watch finds out.
 
 The triggers do not wait for the minutes of the shards' phases: a shard is triggered when the one before has ended. A
 rotation that cannot begin in time after its trigger is left to a later trigger, as the protocol has it, which here
@@ -66,9 +66,7 @@ def _rows(found: Findings) -> Iterator[tuple[str, str]]:
     yield "left to a later trigger", f"{found.first.late} late, {found.first.failed} failed"
     yield "logins of applications", f"{found.logins} by {found.applications}"
     yield "refused logins", f"{len(found.refused)}"
-    for service, rates in found.rates.items():
-        peak = "" if rates.peak is None else f", {rates.peak} in the busiest"
-        yield f"calls: {service}", f"{rates.calls}: {rates.a_second} a second{peak}"
+    yield "calls", ", ".join(f"{number} {service}" for service, number in found.calls.items())
     for claim in found.claims:
         yield f"{claim.act}: {claim.verdict}", claim.text
     yield "seconds", ", ".join(f"{what} {seconds:.0f}" for what, seconds in found.seconds.items())

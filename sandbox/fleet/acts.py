@@ -15,12 +15,14 @@ from lockstep.plan.published import folder_of, place_in_aws, shard_name
 from lockstep.protocol.schedule import Shard, run_key
 from sandbox.deployed_world import STACK
 from sandbox.emulators.aws.rates import Rate
-from sandbox.fleet.calls import SECRET_WRITES
 from sandbox.fleet.triggers import LATE, REPEATED, ROTATED, Ended, Triggers
 from sandbox.fleet.world import Fleet, Tell
 from sandbox.plans import LOCK_TABLE
 from sandbox.watching import Watching
 
+SECRET_WRITES = frozenset({"PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage"})
+"""What Secrets Manager counts together: 50 a second
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html)."""
 TICKS = 10
 """So often a shard is triggered until the last of its credentials has a new password: a minute apart, for longer than
 the lease of a run that died."""

@@ -1,20 +1,23 @@
 """A run of a fleet: every credential, then the acts, while applications log in all the time; and what it found."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from itertools import cycle
 
-from sandbox.applications import CACHE_SECONDS, Applications
+from lockstep.client import CredentialClient
+from sandbox.applications import CACHE_SECONDS, Application, Applications, by_client, sources
 from sandbox.deploy_local import check_logs, check_roles
 from sandbox.fleet.acts import Claim, Round, Stage, everything, trouble
-from sandbox.fleet.applications import applications
-from sandbox.fleet.calls import Calls, Rates
 from sandbox.fleet.triggers import Triggers
 from sandbox.fleet.world import Fleet, Size, Tell, running_fleet
 from sandbox.outside import StoreName, lets_in
 
 STORES: tuple[StoreName, ...] = ("aws", "oci")
+PAUSE_SECONDS = 1.0
+"""Between two logins of an application: what they take is taken from the rotations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class Findings:
         interval: The shortest of the plan.
         first: The round in which every credential was rotated.
         second: That of the acts.
-        rates: Calls in the first round, by service.
+        calls: In the first round, by service.
         logins: Of all applications.
         refused: Which of them were.
         troubles: Other errors of applications, by name.
@@ -41,7 +44,7 @@ class Findings:
     databases: tuple[str, ...]
     first: Round
     second: Round
-    rates: Mapping[str, Rates]
+    calls: Mapping[str, int]
     applications: int
     logins: int
     refused: tuple[str, ...]
@@ -85,7 +88,7 @@ class Findings:
             "logins": self.logins,
             "refused": len(self.refused),
             "troubles": len(self.troubles),
-            "calls": {service: asdict(rates) for service, rates in self.rates.items()},
+            "calls": self.calls,
             "claims": [claim._asdict() for claim in self.claims],
             "problems": self.failures,
             "long_lived_runner_keys": self.runner_keys,
@@ -102,15 +105,16 @@ def run(size: Size, tell: Tell) -> Findings:
     """
     began = time.monotonic()
     with running_fleet(size, tell) as fleet:
-        calls = Calls(fleet.oci)
-        fleet.aws.on_request = calls
+        in_aws = Counter[str]()
+        fleet.aws.on_request = lambda service, _operation: in_aws.update([service])
         triggers = Triggers(fleet, tell, gap=lambda: time.sleep(CACHE_SECONDS + 1))
         stage = Stage(fleet, triggers, tell)
-        running = Applications(applications(fleet.plan, fleet.outside, fleet.sampled))
+        running = Applications(list(_applications(fleet)))
         with running:
-            calls.begin()
+            in_aws.clear()
+            fleet.oci.calls.clear()
             first = everything(stage)
-            rates = calls.rates()
+            calls = in_aws + Counter(f"oci {record.service}" for record in fleet.oci.calls.records)
             second = trouble(stage)
             time.sleep(CACHE_SECONDS + 1)
         tell("looking at every login, at the permissions and the logs")
@@ -122,7 +126,7 @@ def run(size: Size, tell: Tell) -> Findings:
             databases=tuple(f"{s.product} {s.version}" for s in fleet.servers.values()),
             first=first,
             second=second,
-            rates=rates,
+            calls=dict(calls.most_common()),
             applications=len(running.all),
             logins=running.logins,
             refused=tuple(f"{r.application}, generation {r.generation}" for r in running.refusals),
@@ -132,6 +136,18 @@ def run(size: Size, tell: Tell) -> Findings:
             runner_keys=len(list(fleet.plan.runners.keys)),
             seconds={**fleet.seconds, "all": round(time.monotonic() - began, 1)},
         )
+
+
+def _applications(fleet: Fleet) -> Iterator[Application]:
+    """For each database of the sampled credentials an application, which reads one store or the other."""
+    stores = cycle(STORES)
+    for credential in fleet.sampled:
+        for server in credential.servers:
+            store = next(stores)
+            client = CredentialClient([sources(fleet.plan, credential)[store]], max_age_seconds=CACHE_SECONDS)
+            application = by_client(f"{credential.id} from {store} at {server.name}", client, server)
+            application.pause_seconds = PAUSE_SECONDS
+            yield application
 
 
 def _locked_out(fleet: Fleet) -> list[str]:

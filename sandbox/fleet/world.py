@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lockstep.plan.file import load_plan
-from lockstep.protocol.model import Credential, Login, SecretStr
+from lockstep.protocol.model import Credential, Engine, Login, SecretStr, Strategy
 from lockstep.protocol.schedule import PER_SHARD
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import PLAN_VARIABLE
@@ -38,17 +38,17 @@ from sandbox.emulators.databases import CertificateAuthority, DatabaseServer, ru
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment, temporary_folder
 from sandbox.first_day import activate, take_over
-from sandbox.fleet.plan import credentials, sample
 from sandbox.identities import make_log
 from sandbox.oci_resources import names_in
 from sandbox.outside import Outside
-from sandbox.plans import LOCK_TABLE
-from sandbox.servers import default_servers, login_text, set_password
+from sandbox.plans import LOCK_TABLE, Document
+from sandbox.servers import default_servers, engine_of, login_text, set_password
 
 RATE = "50"
 """Secrets that `lockstep secrets create` makes in a second, in each cloud."""
+EVERY_NTH_ON_TWO = 10
+"""One of so many credentials is on two engines."""
 _SIDE_BY_SIDE = 4
-_COMMAND_SECONDS = 900
 
 Tell = Callable[[str], None]
 
@@ -135,7 +135,8 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
             aws, STACK, folder / "deployed", environment={OCI_ENDPOINT_VARIABLE: oci.endpoint}
         )
         know_deployed(aws, oci, deployed)
-        sampled = sample(plan.credentials, size.sampled)
+        # Those next to each other are on other servers; one of ten is on two.
+        sampled = plan.credentials[-size.sampled :] if size.sampled else ()
         fleet = Fleet(
             size=size,
             plan=plan,
@@ -164,13 +165,45 @@ def _write_plan(
 ) -> Path:
     document = plans.plan_document(
         planned_in(folder, servers),
-        credentials(servers, size.credentials, size.intervals),
+        _credentials(servers, size.credentials, size.intervals),
         region=aws.region,
         mac_key=MAC_KEY,
         oci=names_in(oci),
         runners=planned_runners(aws, oci, STACK),
     )
     return plans.write_plan(folder / "lockstep.yaml", document)
+
+
+def _credentials(
+    servers: Mapping[str, DatabaseServer], number: int, intervals: Sequence[str]
+) -> list[Document]:
+    """So many credentials, spread evenly over the servers, of each strategy that a server can have.
+
+    Args:
+        servers: By name.
+        number: How many.
+        intervals: Taken in turn, as in the plan file.
+    """
+    names = list(servers)
+    found = []
+    for i in range(number):
+        on = [names[i % len(names)]]
+        if i % EVERY_NTH_ON_TWO == EVERY_NTH_ON_TWO - 1 and len(names) > 1:
+            on.append(names[(i + 1) % len(names)])
+        has_two_passwords = all(engine_of(servers[name]) is not Engine.POSTGRESQL for name in on)
+        # Of those that can have two passwords, half do.
+        dual = has_two_passwords and i // len(names) % 2 == 0
+        credential_id = f"fleet/app-{i:04}"
+        found.append(
+            plans.credential(
+                credential_id,
+                *on,
+                username=f"app{i:04}",
+                strategy=Strategy.DUAL_PASSWORD if dual else Strategy.ALTERNATING_USERS,
+                interval=intervals[i % len(intervals)],
+            )
+        )
+    return found
 
 
 def _create_secrets(folder: Path, oci: OciSandbox, operator: Mapping[str, str]) -> None:
