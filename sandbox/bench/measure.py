@@ -5,7 +5,6 @@ import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,10 @@ Say = Callable[[str], None]
 Figures = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Depth:
-    """How often things are measured.
-
-    Attributes:
-        repetitions: Of each rotation, at each latency.
-        back_to_back: Rotations while an application logs in.
-    """
-
-    repetitions: int = 5
-    back_to_back: int = 20
+REPETITIONS = 5
+"""Of each rotation, at each latency."""
+BACK_TO_BACK = 20
+"""Rotations while an application logs in."""
 
 
 def measure(peer: Path | None, say: Say) -> Figures:
@@ -50,14 +42,16 @@ def measure(peer: Path | None, say: Say) -> Figures:
                 "load": [round(load, 1) for load in os.getloadavg()],
                 "python": platform.python_version(),
             },
-            **small(Depth(), peer, folder, say),
+            **small(peer, folder, say),
             **_large(folder, say),
         }
     at_50 = [found[size][MACHINE]["wall_ms"]["50"] for size in (LARGE, SMALL)]
     return {**found, "2x2 over 1x1": round(at_50[0] / at_50[1], 2)}
 
 
-def small(depth: Depth, peer: Path | None, folder: Path, say: Say) -> Figures:
+def small(
+    peer: Path | None, folder: Path, say: Say, *, repetitions: int = REPETITIONS, times: int = BACK_TO_BACK
+) -> Figures:
     """One MariaDB and one store, in AWS; beside it AWS's sample function, from a checkout, if there is one."""
     with _estate(folder, ("orders",), Strategy.DUAL_PASSWORD, Settings(clouds=("aws",)), say) as found:
         estate, network, credential = found
@@ -66,12 +60,12 @@ def small(depth: Depth, peer: Path | None, folder: Path, say: Say) -> Figures:
             if peer:
                 other = stack.enter_context(running_peer(peer, estate, network, estate.servers["orders"]))
                 secrets[PEER], runners[PEER] = SECRET, other
-            done = measured(runners, repetitions=depth.repetitions, say=say)
+            done = measured(runners, repetitions=repetitions, say=say)
             for name, rotate in runners.items():
                 say(f"logins with {secrets[name]}")
                 looked_at = (rotate, estate, secrets[name], credential.servers)
                 done[name]["boundaries"] = at_boundaries(*looked_at)
-                done[name]["back to back"] = back_to_back(*looked_at, times=depth.back_to_back)
+                done[name]["back to back"] = back_to_back(*looked_at, times=times)
     return {SMALL: done}
 
 
@@ -82,7 +76,7 @@ def _large(folder: Path, say: Say) -> Figures:
         running_function(found[0].function_environment) as running,
     ):
         runners = {MACHINE: by_machine(*found), FUNCTION: by_function(*found, running)}
-        return {LARGE: measured(runners, repetitions=Depth().repetitions, say=say)}
+        return {LARGE: measured(runners, repetitions=REPETITIONS, say=say)}
 
 
 @contextmanager

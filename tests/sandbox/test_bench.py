@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.bench import peer
 from sandbox.bench.budget import CALLS, MACHINE, PEER, SMALL, STEPS, SUMS, Goal, figure, goals
-from sandbox.bench.measure import Depth, small
+from sandbox.bench.measure import small
 from sandbox.bench.network import covered_ms, longest_chain
 from sandbox.bench.table import lines
 from sandbox.emulators.databases import MariaDbServer, available
@@ -67,7 +67,7 @@ def test_a_rotation_stays_in_budget_beside_one_that_locks_out(
     folder, checkout = tmp_path_factory.mktemp("bench"), tmp_path_factory.mktemp("peer")
     (checkout / peer.FILE).parent.mkdir()
     (checkout / peer.FILE).write_text(ROTATES_IN_PLACE)
-    figures = small(Depth(repetitions=1, back_to_back=2), checkout, folder, lambda _text: None)
+    figures = small(checkout, folder, lambda _text: None, repetitions=1, times=2)
     rotation, other = figures[SMALL][MACHINE], figures[SMALL][PEER]
     assert list(rotation["steps"]) == list(STEPS[SMALL])
     assert rotation["calls"] == sum(step["aws_calls"] for step in rotation["steps"].values())

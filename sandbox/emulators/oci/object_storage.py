@@ -62,8 +62,7 @@ PUBLIC_PERMISSIONS: Final[Mapping[PublicAccess, frozenset[str]]] = {
 
 # "up to an hour" (Oracle, "Restoring Archive Storage Objects"): always the whole of it.
 RESTORE_TAKES: Final = timedelta(hours=1)
-DEFAULT_RESTORE_HOURS: Final = 24
-MAX_RESTORE_HOURS: Final = 240
+RESTORED_FOR: Final = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,6 @@ class StoredObject:
     md5: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     restore_asked: datetime | None = None
-    restore_hours: int = DEFAULT_RESTORE_HOURS
     is_delete_marker: bool = False
 
     def archival_state(self, now: datetime) -> ArchivalState | None:
@@ -93,8 +91,7 @@ class StoredObject:
     @property
     def time_of_archival(self) -> datetime:
         """When a restored object is archived again."""
-        asked = self.restore_asked or self.time_created
-        return asked + RESTORE_TAKES + timedelta(hours=self.restore_hours)
+        return (self.restore_asked or self.time_created) + RESTORE_TAKES + RESTORED_FOR
 
     def summary(self, now: datetime) -> dict[str, object]:
         """The object as lists show it."""
@@ -197,8 +194,6 @@ class Bucket:
 
 
 NAMESPACE: Final = "sandboxnamespace"
-_LOCKS_AFTER: Final = timedelta(days=14)
-_DAYS: Final = {"DAYS": 1, "YEARS": 365}
 _MAX_PAGE: Final = 1000
 _BUCKET_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 # The required fields of an ObjectVersionSummary; the others are left out unless the caller names them.
@@ -279,10 +274,9 @@ class ObjectStorageService:
         if bucket.is_versioned:
             # Its code is not documented.
             raise ApiError(409, "InvalidBucketState", "A bucket with versions takes no retention rule")
-        details, now = call.details(), self.clock.now()
-        locked_from = details.moment("timeRuleLocked")
-        if locked_from is not None and locked_from < now + _LOCKS_AFTER:
-            raise invalid("timeRuleLocked must lie at least 14 days ahead")
+        details = call.details()
+        if "timeRuleLocked" in details:
+            raise not_emulated("the locking of retention rules")
         bucket.retention.append(_duration(details))
         return json_reply({"id": self.ids.uuid(), "displayName": details.text("displayName")}, {})
 
@@ -377,7 +371,8 @@ class ObjectStorageService:
         item = bucket.version(details.required_text("objectName"), details.text("versionId"))
         if item is None:
             raise _object_not_found(call)
-        hours = _restore_hours(details)
+        if "hours" in details:
+            raise not_emulated("a restore for other than 24 hours")
         now = self.clock.now()
         match item.archival_state(now):
             case None:
@@ -387,7 +382,7 @@ class ObjectStorageService:
             case "Restored":
                 raise ApiError(409, "AlreadyRestored", "The object is restored already")
             case "Archived":
-                bucket.replace(item, replace(item, restore_asked=now, restore_hours=hours))
+                bucket.replace(item, replace(item, restore_asked=now))
         return Reply(202)
 
     def _readable(self, call: Call, *any_of: str) -> StoredObject:
@@ -452,9 +447,9 @@ def _duration(details: Details) -> timedelta | None:
     if given is None:
         return None
     amount, unit = given.integer("timeAmount"), given.text("timeUnit")
-    if amount is None or amount < 1 or unit not in _DAYS:
-        raise invalid("duration must have a timeAmount above 0, and DAYS or YEARS as timeUnit")
-    return timedelta(days=amount * _DAYS[unit])
+    if amount is None or amount < 1 or unit != "DAYS":
+        raise invalid("duration must have a timeAmount above 0, and DAYS as timeUnit")
+    return timedelta(days=amount)
 
 
 def _kept(message: str) -> ApiError:
@@ -483,15 +478,6 @@ def _identifying(bucket: Bucket, item: StoredObject) -> dict[str, str]:
         "last-modified": format_datetime(item.time_created.astimezone(UTC), usegmt=True),
     }
     return headers | {"version-id": item.version_id} if bucket.is_versioned else headers
-
-
-def _restore_hours(details: Details) -> int:
-    hours = details.integer("hours")
-    if hours is None:
-        return DEFAULT_RESTORE_HOURS
-    if not 1 <= hours <= MAX_RESTORE_HOURS:
-        raise ApiError(400, "InvalidRestoreHours", f"hours must lie between 1 and {MAX_RESTORE_HOURS}")
-    return hours
 
 
 def _folder_of(name: str, query: Mapping[str, str]) -> str:

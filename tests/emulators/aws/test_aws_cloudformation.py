@@ -25,13 +25,6 @@ def deploy(aws: AwsSandbox, **resources: tuple[str, dict[str, Any]]) -> dict[str
     return {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in made}
 
 
-def test_a_key_has_the_spec_of_its_template(aws: AwsSandbox) -> None:
-    given = {"KeyPolicy": {}, "KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"}
-    key = deploy(aws, It=("AWS::KMS::Key", given))["It"]
-    mac = aws.client("kms").generate_mac(KeyId=key, Message=b"digest", MacAlgorithm="HMAC_SHA_256")
-    assert len(mac["Mac"]) == 32
-
-
 def test_a_definition_gets_its_substitutions_and_an_alias_leads_to_its_version(aws: AwsSandbox) -> None:
     preference = {"Type": "CANARY", "StateMachineVersionArn": {"Ref": "Version"}}
     made = deploy(

@@ -1,7 +1,5 @@
 """JSONata: the evaluator alone, and in every place where a state machine may use it."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,33 +67,6 @@ def test_times_are_the_sandboxs_in_the_format_of_aws(run: Runner) -> None:
     execution = run({"Tell": {"Type": "Pass", "Output": output, "End": True}})
     told = dict.fromkeys(("start", "entered", "now"), "2024-11-24T14:20:00.250Z")
     assert execution.output == {**told, "millis": round(NOW * 1000)}
-
-
-class FenceLostError(Exception):
-    pass
-
-
-def test_a_retry_backs_off_in_bounds_and_counts(aws: AwsSandbox, run: Runner, naps: list[float]) -> None:
-    seen: list[Any] = []
-
-    def fail(event: dict[str, int], _context: object) -> None:
-        seen.append(event["attempt"])
-        raise FenceLostError
-
-    aws.lambda_host.register_handler("fail", fail)
-    attempt = {"attempt": "{% $states.context.State.RetryCount %}"}
-    retry = {
-        "ErrorEquals": ["FenceLostError"],
-        "IntervalSeconds": 2,
-        "BackoffRate": 3,
-        "MaxAttempts": 4,
-        "MaxDelaySeconds": 10,
-    }
-    run({"Try": invoke("fail", attempt, Retry=[retry])})
-    assert (naps, seen) == ([2, 6, 10, 10], [0, 1, 2, 3, 4])
-    naps.clear()
-    run({"Try": invoke("fail", attempt, Retry=[{**retry, "JitterStrategy": "FULL"}])})
-    assert all(0 <= taken <= most for taken, most in zip(naps, [2, 6, 10, 10], strict=True))
 
 
 @pytest.mark.parametrize("expression", ["1 + 'a'", "$states.input.nothing", "function(){1}"])

@@ -7,14 +7,10 @@ from typing import Any
 
 import pytest
 
-from sandbox.emulators.aws import AwsSandbox, InvocationContext, LambdaServiceError, ProcessDied
+from sandbox.emulators.aws import AwsSandbox, ProcessDied
 from tests.emulators.aws.conftest import Runner, invoke, refused
 
 Handler = Callable[[Any, Any], Any]
-
-
-class PolicyRefusedError(Exception):
-    pass
 
 
 def _call(aws: AwsSandbox, function: str, event: object = None) -> tuple[Any, str | None]:
@@ -75,29 +71,3 @@ def test_a_hook_kills_a_call_around_its_effect(aws: AwsSandbox, hook: str, effec
     setattr(aws.lambda_host, hook, _kill)
     assert _call(aws, "act", 1)[0]["errorType"] == "Runtime.ExitError"
     assert seen == effects
-
-
-def test_a_throttled_call_is_retried_by_the_machine(aws: AwsSandbox, run: Runner) -> None:
-    refusals = [
-        LambdaServiceError(500, "ServiceException"),
-        LambdaServiceError(429, "TooManyRequestsException"),
-    ]
-
-    def throttle(_call: InvocationContext, _event: object) -> None:
-        if refusals:
-            raise refusals.pop()
-
-    aws.lambda_host.before_call = throttle
-    aws.lambda_host.register_handler("echo", lambda event, _: event)
-    retry = [{"ErrorEquals": ["Lambda.TooManyRequestsException", "Lambda.ServiceException"]}]
-    assert run({"Echo": invoke("echo", Retry=retry)}, {"a": 1}).output == {"a": 1}
-
-
-def test_the_machine_sees_the_class_name_and_the_error_object(aws: AwsSandbox, run: Runner) -> None:
-    def refuse(_event: object, _context: object) -> None:
-        raise PolicyRefusedError("too short")
-
-    aws.lambda_host.register_handler("refuse", refuse)
-    execution = run({"Refuse": invoke("refuse")})
-    assert (execution.status, execution.error) == ("FAILED", "PolicyRefusedError")
-    assert json.loads(execution.cause or "")["errorMessage"] == "too short"

@@ -104,20 +104,6 @@ def test_no_failure_stops_the_others_and_results_are_in_files_by_status(aws: Aws
     assert (bad["Status"], bad["Error"], bad["Cause"]) == ("FAILED", "BadError", "it is bad")
 
 
-@pytest.mark.parametrize("text", [None, "{}", "[1", "null"])
-def test_items_that_cannot_be_read_fail_the_map(aws: AwsSandbox, run: Runner, text: str | None) -> None:
-    if text is not None:
-        aws.client("s3").put_object(Bucket=BUCKET, Key="items.json", Body=text.encode())
-    reader = {
-        "Resource": "arn:aws:states:::s3:getObject",
-        "ReaderConfig": {"InputType": "JSON"},
-        "Arguments": {"Bucket": BUCKET, "Key": "items.json"},
-    }
-    execution = run(each(FAIL, ItemReader=reader))
-    assert execution.error == "States.ItemReaderFailed"
-    assert children(aws, execution) == []
-
-
 @pytest.mark.parametrize(
     ("fields", "error"),
     [

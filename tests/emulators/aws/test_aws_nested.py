@@ -6,7 +6,6 @@ from threading import Event
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox
 from tests.emulators.aws.conftest import Runner, invoke
@@ -89,26 +88,6 @@ def test_a_refused_start_has_the_name_of_its_error(
     assert caught["Error"] == f"StepFunctions.{error}Exception"
 
 
-def test_one_name_and_input_join_what_is_running(
-    aws: AwsSandbox, run: Runner, child: str, gate: Event
-) -> None:
-    states = aws.client("stepfunctions")
-    states.start_execution(stateMachineArn=child, name="one", input='{"wait":true}')
-    joining = run.create(start(child, Name="one", Input={"wait": True}), "joining")
-    arn = states.start_execution(stateMachineArn=joining, input="{}")["executionArn"]
-
-    def has_begun() -> bool:
-        events = states.get_execution_history(executionArn=arn)["events"]
-        return any(event["type"] == "TaskSubmitted" for event in events)
-
-    until(has_begun)
-    gate.set()
-    until(lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING")
-    output = json.loads(states.describe_execution(executionArn=arn)["output"])
-    assert output["Status"] == "SUCCEEDED"
-    assert len(states.list_executions(stateMachineArn=child)["executions"]) == 1
-
-
 def test_a_task_given_up_stops_what_it_awaits(aws: AwsSandbox, run: Runner, child: str, gate: Event) -> None:
     states = start(child, Name="one", Input={"wait": True})
     states["Start"]["TimeoutSeconds"] = 3  # It has started by then what it awaits.
@@ -119,21 +98,3 @@ def test_a_task_given_up_stops_what_it_awaits(aws: AwsSandbox, run: Runner, chil
     history = client.get_execution_history(executionArn=arn)["events"]
     assert history[-1]["type"] == "ExecutionAborted"
     gate.set()
-
-
-def test_an_argument_that_is_not_taken_is_refused(run: Runner, child: str) -> None:
-    with pytest.raises(ClientError, match="Field 'Nmae' is not supported"):
-        run(start(child, Nmae="one"))
-
-
-def test_a_call_of_the_sdk_answers_in_its_names(aws: AwsSandbox, run: Runner, child: str) -> None:
-    aws.run_execution(child, {"a": 1}, name="one")
-    task = {
-        "Type": "Task",
-        "Resource": "arn:aws:states:::aws-sdk:sfn:describeExecution",
-        "Arguments": {"ExecutionArn": child.replace(":stateMachine:", ":execution:") + ":one"},
-        "End": True,
-    }
-    output = run({"Describe": task}).output
-    assert (output["Name"], output["Status"], output["Input"]) == ("one", "SUCCEEDED", '{"a": 1}')
-    assert output["StartDate"].endswith("Z")

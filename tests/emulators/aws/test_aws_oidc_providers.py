@@ -34,22 +34,6 @@ def test_what_the_reference_excludes_is_refused(
     assert refused(aws.client("iam").create_open_id_connect_provider, **asked) == expected
 
 
-def test_an_access_key_that_is_inactive_or_deleted_signs_nothing(aws: AwsSandbox) -> None:
-    iam = aws.client("iam")
-    iam.create_user(UserName="runner")
-    key = iam.create_access_key(UserName="runner")["AccessKey"]["AccessKeyId"]
-    own = aws.client_as(key, "secretsmanager")
-    own.list_secrets()
-    iam.update_access_key(UserName="runner", AccessKeyId=key, Status="Inactive")
-    assert refused(own.list_secrets) == "UnrecognizedClientException"
-    iam.update_access_key(UserName="runner", AccessKeyId=key, Status="Active")
-    own.list_secrets()
-    iam.delete_access_key(UserName="runner", AccessKeyId=key)
-    assert refused(own.list_secrets) == "UnrecognizedClientException"
-    assert refused(aws.client_as(key, "sts").get_caller_identity) == "InvalidClientTokenId"
-    assert refused(aws.client_as(key, "s3").list_buckets) == "InvalidAccessKeyId"
-
-
 def test_a_policy_that_is_attached_stays_and_a_boundary_must_exist(aws: AwsSandbox) -> None:
     iam = aws.client("iam")
     made = iam.create_policy(PolicyName="p", PolicyDocument=policy({"Action": "s3:*"}))

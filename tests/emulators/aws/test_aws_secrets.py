@@ -1,11 +1,9 @@
 """The sandbox's Secrets Manager is as strict as the real one."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox
 from tests.emulators.aws.conftest import refused
@@ -96,27 +94,6 @@ def test_a_label_is_moved_only_from_the_version_that_is_named(
     assert secret.labels == before
     secret.move("AWSPENDING", off=2)
     assert secret.labels == {0: {"AWSPREVIOUS"}, 1: {"AWSCURRENT"}}
-
-
-def test_previous_follows_current(secret: Secret) -> None:
-    secret.rotate(3, every_seconds=0)
-    assert secret.labels == {2: {"AWSPREVIOUS"}, 3: {"AWSCURRENT", "AWSPENDING"}}
-
-
-def test_one_promotion_wins_a_race(secret: Secret) -> None:
-    for generation in range(1, 9):
-        secret.stage(generation)
-
-    def wins(generation: int) -> bool:
-        try:
-            secret.move("AWSCURRENT", to=generation, off=0)
-        except ClientError as error:
-            assert error.response["Error"]["Code"] == "InvalidParameterException"  # noqa: PT017 - of a thread
-            return False
-        return True
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        assert list(pool.map(wins, range(1, 9))).count(True) == 1
 
 
 def test_versions_without_labels_are_listed_on_request_and_in_pages(secret: Secret) -> None:

@@ -4,9 +4,6 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
@@ -43,16 +40,6 @@ def sign(kms: Client, **changed: Any) -> bytes:  # noqa: ANN401 - whatever the r
 def mac(kms: Client, key: str, *, message: bytes = b"m", algorithm: str = "HMAC_SHA_256") -> bytes:
     made: bytes = kms.generate_mac(KeyId=key, Message=message, MacAlgorithm=algorithm)["Mac"]
     return made
-
-
-def test_a_digest_is_signed_as_it_is_and_the_public_key_is_told(kms: Client, key: str) -> None:
-    told = kms.get_public_key(KeyId="alias/client")
-    assert (told["KeyId"], told["KeySpec"], told["KeyUsage"]) == (key, "RSA_2048", "SIGN_VERIFY")
-    public = load_der_public_key(told["PublicKey"])
-    assert isinstance(public, rsa.RSAPublicKey)
-    public.verify(sign(kms), MESSAGE, padding.PKCS1v15(), hashes.SHA256())
-    symmetric = kms.create_key()["KeyMetadata"]["KeyId"]
-    assert refused(kms.get_public_key, KeyId=symmetric) == "UnsupportedOperationException"
 
 
 @pytest.mark.parametrize(

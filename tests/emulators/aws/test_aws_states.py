@@ -85,18 +85,6 @@ def test_nothing_catches_a_terminal_error(
         assert "'N' must be a STRING" in (execution.cause or "")
 
 
-def test_a_failed_condition_has_its_own_name(run: Runner) -> None:
-    put = dynamodb(
-        "putItem",
-        Arguments={"ConditionExpression": "attribute_not_exists(credential_id)"},
-        Catch=[{"ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"], "Next": "Skipped"}],
-        Next="Acquired",
-    )
-    states = {"Put": put, "Acquired": {"Type": "Succeed"}, "Skipped": {"Type": "Succeed"}}
-    assert run(states).states_entered == ["Put", "Acquired"]
-    assert run(states).states_entered == ["Put", "Skipped"]
-
-
 def test_a_service_that_does_not_answer_or_takes_too_long_has_a_name(aws: AwsSandbox, run: Runner) -> None:
     answer = Event()
 

@@ -24,7 +24,6 @@ from sandbox.emulators.databases import (
     PostgresServer,
     ServerStartError,
     available,
-    running,
 )
 from sandbox.emulators.databases.mysql_family import MySqlFamilyServer
 from sandbox.emulators.databases.process import SupervisedProcess, poll_until
@@ -48,7 +47,6 @@ with databases.running(server):
     threading.Event().wait()
 """
 CLIENT_SECONDS = 30.0
-HANG_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +80,6 @@ def own_server(
     """A server that a test may ill-treat."""
     with make(request.param) as started:
         yield started
-
-
-@pytest.fixture(params=TLS_SERVERS)
-def stopped_tls_server(request: pytest.FixtureRequest, make: Callable[..., TlsServer]) -> Iterator[TlsServer]:
-    with closing(make(request.param)) as made:
-        yield made
 
 
 def tls(server: DatabaseServer) -> ssl.SSLContext | None:
@@ -167,32 +159,6 @@ def test_only_the_superusers_password_over_tls_gets_in(server: DatabaseServer, t
         ask(server, "SELECT 1", context=stranger)
 
 
-def test_the_general_log_shows_statements(server: DatabaseServer) -> None:
-    logged = server.watch_general_log()
-    server.execute_as_superuser("SELECT 'a statement to find again'")
-    assert poll_until(lambda: "a statement to find again" in logged.added(), timeout_seconds=CLIENT_SECONDS)
-
-
-class TestCertificates:
-    def test_wrong_certificates_are_rejected_a_right_one_is_not(self, stopped_tls_server: TlsServer) -> None:
-        server, authority = stopped_tls_server, stopped_tls_server.authority
-        for certificate, complaint in [
-            (authority.issue_expired(), "certificate has expired"),
-            (authority.issue("db.example.org"), "Hostname mismatch"),
-        ]:
-            server.certificate = certificate
-            server.start()
-            with pytest.raises((ssl.SSLCertVerificationError, pymysql.OperationalError), match=complaint):
-                ask(server, "SELECT 1", context=tls(server))
-            server.stop()
-        server.certificate = authority.issue()
-        server.start()
-        assert ask(server, "SELECT 1", context=tls(server)) == 1
-
-    def test_keys_are_closed_to_others(self, authority: CertificateAuthority) -> None:
-        assert authority.issue().key_file.stat().st_mode & 0o077 == 0
-
-
 def test_the_superusers_password_is_nowhere_to_be_read(server: DatabaseServer) -> None:
     password = server.superuser_password
     assert password not in repr(server)
@@ -217,14 +183,6 @@ class TestOutages:
         assert own_server.port == port
         assert own_server.execute_as_superuser("SELECT n FROM t", database="shop") == [(7,)]
 
-    def test_a_paused_server_lets_clients_wait(self, own_server: DatabaseServer) -> None:
-        own_server.pause()
-        timed_out = (TimeoutError, pymysql.OperationalError, pg8000.native.InterfaceError)
-        with pytest.raises(timed_out, match="time"):
-            ask(own_server, "SELECT 1", context=tls(own_server), timeout=HANG_SECONDS)
-        own_server.resume()
-        assert ask(own_server, "SELECT 1", context=tls(own_server)) == 1
-
     def test_stop_leaves_no_process_and_can_be_followed_by_start(self, own_server: DatabaseServer) -> None:
         pids = own_server.process_ids()
         assert len(pids) > 1
@@ -244,13 +202,6 @@ class TestStarting:
             pytest.fail("it started")
         assert server.process_ids() == frozenset()
 
-    def test_one_that_fails_takes_the_others_along(self, make: Callable[..., DatabaseServer]) -> None:
-        good = make(MariaDbServer)
-        bad = make(PostgresServer, settings={"no_such_setting": "1"})
-        with pytest.raises(ServerStartError), running(good, bad):
-            pytest.fail("they started")
-        assert not good.is_running()
-
 
 class TestSupervision:
     """The supervision of any command. Shells take the place of servers that behave badly."""
@@ -264,13 +215,6 @@ class TestSupervision:
         assert poll_until(lambda: len(shell.tree()) == 5, timeout_seconds=CLIENT_SECONDS)
         pids = shell.tree()
         shell.kill()
-        assert live(pids) == set()
-
-    def test_a_command_deaf_to_the_stop_signal_is_killed(self, tmp_path: Path) -> None:
-        shell = self.supervise("trap '' TERM; touch up; while :; do sleep 600; done", tmp_path)
-        assert poll_until((tmp_path / "up").exists, timeout_seconds=CLIENT_SECONDS)
-        pids = shell.tree()
-        shell.stop(signal.SIGTERM, grace_seconds=0.1)
         assert live(pids) == set()
 
     def test_a_server_ends_with_its_supervisor(self, own_server: DatabaseServer) -> None:

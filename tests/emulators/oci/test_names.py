@@ -1,6 +1,5 @@
 """Names with HTTPS servers of their own, and the reader that reaches nothing else."""
 
-import socket
 import time
 from collections.abc import Iterator
 
@@ -84,14 +83,3 @@ def test_a_document_may_have_all_of_the_limit_and_not_a_byte_more(names: Names) 
     assert len(names.fetch(f"https://{HOST}/{LIMIT_BYTES}")) == LIMIT_BYTES
     with pytest.raises(FetchError, match="more than"):
         names.fetch(f"https://{HOST}/{LIMIT_BYTES + 1}")
-
-
-def test_after_a_stop_nothing_listens_until_a_name_is_served_again(names: Names) -> None:
-    port = names.port
-    names.stop()
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", port), timeout=1.0)
-    with pytest.raises(FetchError, match="does not resolve"):
-        names.fetch(URL)
-    names.serve(HOST, lambda _: Reply(200, body=b"again"))
-    assert names.fetch(URL) == b"again"

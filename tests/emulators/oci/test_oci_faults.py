@@ -23,18 +23,6 @@ def test_a_refusal_strikes_the_calls_that_it_matches_as_often_as_asked(case: Oci
     assert case.content(two) == "value g1"
 
 
-def test_a_dropped_request_has_no_effect_and_a_dropped_reply_hides_one(case: OciCase) -> None:
-    secret = case.create()
-    case.sandbox.faults.drop_request("update_secret")
-    with lost():
-        case.upload(secret, "g2", "PENDING")
-    assert sorted(case.stages(secret)) == [1]
-    case.sandbox.faults.drop_reply("update_secret")
-    with lost():
-        case.upload(secret, "g2", "PENDING")
-    assert case.stages(secret)[2] == ["PENDING", "LATEST"]
-
-
 def test_a_hanging_call_never_takes_effect(case: OciCase) -> None:
     secret = case.create()
     impatient, _, _ = case.clients(timeout_seconds=1)
@@ -45,16 +33,6 @@ def test_a_hanging_call_never_takes_effect(case: OciCase) -> None:
         # A busy server may take the call up when its client has left.
         assert fault.struck.wait(PATIENCE_SECONDS)
     assert case.vaults.get_secret(secret).data.description is None
-
-
-def test_an_outage_affects_one_service(case: OciCase) -> None:
-    secret = case.create()
-    with case.sandbox.faults.outage("vault"):
-        for _ in range(3):
-            with lost():
-                case.vaults.get_secret(secret)
-        assert case.content(secret) == "value g1"
-    assert case.vaults.get_secret(secret).status == 200
 
 
 def test_calls_are_recorded_without_their_contents(case: OciCase) -> None:
@@ -77,24 +55,3 @@ def test_calls_are_recorded_without_their_contents(case: OciCase) -> None:
         CallRecord("objectstorage", "put_object", "audit/aws/1.json", "administrator", 200),
     )
     assert case.sandbox.calls.count(principal="reader") == 2
-
-
-def test_the_hook_is_called_before_and_after_the_effect(case: OciCase) -> None:
-    secret, calls, (peer, _, _) = case.create(), list[tuple[str, int]](), case.clients()
-
-    def hook(when: str, operation: str, _resource: str) -> None:
-        if operation == "update_secret":
-            calls.append((when, len(peer.list_secret_versions(secret).data)))
-
-    case.sandbox.on_call = hook
-    case.upload(secret, "g2", "PENDING")
-    assert calls == [("before", 1), ("after", 2)]
-
-
-def test_a_restarted_sandbox_has_the_same_port_and_contents(case: OciCase) -> None:
-    secret = case.create()
-    case.sandbox.stop()
-    with lost():
-        case.vaults.get_secret(secret)
-    case.sandbox.start()
-    assert case.content(secret) == "value g1"

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.identity_domain import ServiceUser
 from sandbox.emulators.oci.jwts import jwk_of
-from sandbox.emulators.oci.names import Trouble
 from sandbox.emulators.oci.wire import Reply
 from tests.emulators.oci.domain_case import (
     CLIENT,
@@ -211,14 +210,6 @@ def test_a_subject_token_is_signed_with_rs256(domain: DomainCase) -> None:
         assert domain.refusal(subject_token=token) == NOT_THE_TOKEN
 
 
-def test_a_subject_token_ends_by_the_sandboxs_clock(domain: DomainCase) -> None:
-    token = domain.subject_token(aud=["other", "lockstep"])
-    domain.sandbox.clock.advance(timedelta(seconds=299))
-    assert domain.token(subject_token=token)
-    domain.sandbox.clock.advance(timedelta(seconds=1))
-    assert domain.refusal(subject_token=token) == NOT_THE_TOKEN
-
-
 def test_an_inactive_trust_is_none(domain: DomainCase) -> None:
     domain.trust.is_active = False
     assert domain.refusal() == NOT_THE_TOKEN
@@ -260,16 +251,6 @@ def test_keys_are_long_and_for_such_signatures(domain: DomainCase) -> None:
 
 def _serving(keys: list[dict[str, Any]]) -> Callable[[str], Reply]:
     return lambda _: Reply(200, body=json.dumps({"keys": keys}).encode())
-
-
-@pytest.mark.parametrize(
-    "trouble", [Trouble.REFUSED, Trouble.WRONG_CERTIFICATE, Trouble.CUT, Trouble.REDIRECT]
-)
-def test_keys_are_reached_by_name(domain: DomainCase, trouble: Trouble) -> None:
-    domain.sandbox.names.troubles[HOST] = trouble
-    assert domain.refusal() == NOT_THE_TOKEN
-    del domain.sandbox.names.troubles[HOST]
-    assert domain.token()
 
 
 # ---- beside it

@@ -59,15 +59,6 @@ def invoke(
     return int(reply.status)
 
 
-def test_a_detached_call_is_taken_at_once_and_made_later(sandbox: OciSandbox, slow: Slow) -> None:
-    assert [invoke(sandbox, body) for body in (b"one", b"two")] == [202, 202]
-    assert slow.bodies in ([], [b"one"])  # One at a time.
-    slow.may_end.set()
-    ended = sandbox.functions.finish(seconds=SECONDS)
-    assert slow.bodies == [b"one", b"two"]
-    assert [(call.body, call.answer.result()[0]) for call in ended] == [(b"one", 502), (b"two", 502)]
-
-
 def test_what_the_service_refuses_is_refused(sandbox: OciSandbox, slow: Slow) -> None:
     with refused(400, "InvalidParameter"):
         invoke(sandbox, kind="later")

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Callable
-from datetime import timedelta
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
@@ -67,18 +66,6 @@ def test_a_signature_is_of_the_version_that_is_named_or_current(keys: Keys) -> N
     keys.verify(old, first)
     with pytest.raises(InvalidSignature):
         keys.verify(new, first)
-
-
-def test_a_further_version_may_take_its_time(keys: Keys) -> None:
-    first = keys.key.current.ocid
-    keys.case.sandbox.keys.creating_for = timedelta(minutes=1)
-    second = keys.management().create_key_version(keys.key.ocid).data
-    assert (second.lifecycle_state, second.public_key) == ("CREATING", None)
-    assert keys.sign().key_version_id == first
-    with refused(*INCORRECT):
-        keys.sign(key_version_id=second.id)
-    keys.case.sandbox.clock.advance(timedelta(minutes=1))
-    keys.verify(keys.sign(), second.id)
 
 
 @pytest.mark.parametrize(

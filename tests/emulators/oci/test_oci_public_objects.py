@@ -25,14 +25,6 @@ def send(case: OciCase, path: str, method: str = "GET") -> tuple[int, bytes]:
     return reply.status, reply.data
 
 
-def test_an_issuer_is_a_bucket_by_its_name(case: OciCase, issuer: str) -> None:
-    assert issuer == (
-        f"https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/{case.sandbox.namespace}/b/issuer/o"
-    )
-    case.put(".well-known/openid-configuration", b"{}", bucket="issuer")
-    assert case.sandbox.names.fetch(f"{issuer}/.well-known/openid-configuration") == b"{}"
-
-
 def test_a_private_bucket_looks_like_a_missing_one(case: OciCase, issuer: str) -> None:
     case.create_bucket("private")
     case.put("jwks.json", DOCUMENT, bucket="private")

@@ -9,9 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.emulators.oci import OciSandbox, SandboxClock, identity_domain
-from sandbox.emulators.oci.identity_domain import ServiceUser
 from sandbox.oci_resources import create_secret
-from tests.emulators.oci.domain_case import ROLE, UPST, DomainCase, claims_of, key_named
+from tests.emulators.oci.domain_case import ROLE, DomainCase, claims_of, key_named
 from tests.emulators.oci.oci_case import START, Untyped, refused
 
 
@@ -32,17 +31,6 @@ def client(domain: DomainCase, token: str, key: rsa.RSAPrivateKey | None = None)
     )
 
 
-def test_a_role_may_do_what_policies_give_to_its_name(domain: DomainCase, secret: str) -> None:
-    session = client(domain, domain.token())
-    assert session.get_secret(secret).data.id == secret
-    with refused(404, "NotAuthorizedOrNotFound"):
-        session.list_secrets(domain.sandbox.compartment_id)
-    domain.sandbox.identity.forbid(ROLE, "SECRET_READ")
-    with refused(404, "NotAuthorizedOrNotFound"):
-        session.get_secret(secret)
-    assert domain.sandbox.calls.count(principal=ROLE) == 3
-
-
 def test_the_first_tokens_of_a_process_are_of_one_key() -> None:
     """Functions that start at the same time ask for theirs at the same time."""
     identity_domain._key_of_sessions.cache_clear()
@@ -59,15 +47,6 @@ def test_a_workload_is_not_the_user_of_its_name(domain: DomainCase, secret: str)
     same = domain.subject_token(sub="administrator-of-secrets")
     with refused(404, "NotAuthorizedOrNotFound"):
         client(domain, domain.token(subject_token=same)).get_secret(secret)
-
-
-def test_a_user_may_do_what_it_may_with_its_keys(domain: DomainCase, secret: str) -> None:
-    domain.trust.impersonation_service_users = (ServiceUser("sub eq *", "lockstep-aws"),)
-    session = client(domain, domain.token(requested_token_type=UPST, res_type=None))
-    with refused(404, "NotAuthorizedOrNotFound"):
-        session.get_secret(secret)
-    domain.sandbox.identity.permit("lockstep-aws", "SECRET_READ")
-    assert session.get_secret(secret).data.id == secret
 
 
 def test_a_session_ends_by_the_clock_not_with_its_app_or_trust(domain: DomainCase, secret: str) -> None:

@@ -92,31 +92,6 @@ def test_a_date_may_be_five_minutes_off(case: OciCase, minutes: int, status: int
     assert send(case, date=datetime.now(UTC) + timedelta(minutes=minutes)) == status
 
 
-def test_a_missing_permission_looks_like_a_missing_secret(case: OciCase) -> None:
-    secret = case.create()
-    vaults, secrets, _ = case.clients(case.sandbox.new_api_key("reader", "SECRET_BUNDLE_READ"))
-    assert secrets.get_secret_bundle(secret).status == 200
-    with refused(404, "NotAuthorizedOrNotFound"):
-        vaults.get_secret(secret)
-    with refused(404, "NotAuthorizedOrNotFound"):
-        secrets.get_secret_bundle("ocid1.vaultsecret.oc1.eu-frankfurt-1.none")
-
-
-def test_a_permission_can_be_limited_to_a_secret(case: OciCase) -> None:
-    mine, other = case.create("mine"), case.create("other")
-    config = case.sandbox.new_api_key("rotator", "SECRET_READ", "SECRET_INSPECT", resource=mine)
-    vaults, _, _ = case.clients(config)
-    assert vaults.get_secret(mine).data.secret_name == "mine"
-    with refused(404, "NotAuthorizedOrNotFound"):
-        vaults.get_secret(other)
-    # A list names no secret, so the condition on its OCID is false.
-    with refused(404, "NotAuthorizedOrNotFound"):
-        vaults.list_secrets(case.sandbox.compartment_id)
-    case.sandbox.identity.forbid("rotator", "SECRET_READ")
-    with refused(404, "NotAuthorizedOrNotFound"):
-        vaults.get_secret(mine)
-
-
 def test_scheduling_a_version_deletion_needs_two_permissions(case: OciCase) -> None:
     secret = case.create()
     for name in ("g2", "g3"):

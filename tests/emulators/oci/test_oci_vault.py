@@ -64,16 +64,6 @@ def test_a_pending_version_changes_nothing_until_it_is_promoted(case: OciCase) -
     assert case.stages(secret) == {1: ["CURRENT"], 2: ["PREVIOUS", "LATEST"]}
 
 
-@pytest.mark.parametrize("replaced", ["DEPRECATED", "PENDING"])
-def test_staging_over_a_pending_version(case: OciCase, replaced: Any) -> None:  # noqa: ANN401 - a literal
-    case.sandbox.vault.behaviour.replaced_pending = replaced
-    secret = case.create()
-    case.upload(secret, "g2", "PENDING")
-    case.upload(secret, "g3", "PENDING")
-    assert case.stages(secret) == {1: ["CURRENT"], 2: [replaced], 3: ["PENDING", "LATEST"]}
-    assert case.content(secret, stage="PENDING") == "value g3"
-
-
 @pytest.mark.parametrize(
     "details",
     [
@@ -89,27 +79,6 @@ def test_an_update_is_refused_and_changes_nothing(case: OciCase, details: dict[s
     with refused(400, "InvalidParameter"):
         case.vaults.update_secret(secret, models.UpdateSecretDetails(**details))
     assert case.stages(secret) == ONE
-
-
-def test_a_change_with_a_stale_etag_is_refused(case: OciCase) -> None:
-    secret = case.create()
-    first = case.vaults.get_secret(secret).headers["etag"]
-    second = case.upload(secret, "g2", "PENDING", if_match=first).headers["etag"]
-    with refused(412, "NoEtagMatch"):
-        case.promote(secret, 2, if_match=first)
-    assert case.stages(secret) == {1: ["CURRENT"], 2: ["PENDING", "LATEST"]}
-    assert case.promote(secret, 2, if_match=second).headers["etag"] not in {first, second}
-
-
-@pytest.mark.parametrize("code", ["IncorrectState", "Conflict"])
-def test_a_secret_that_is_updating_refuses_changes(case: OciCase, code: str) -> None:
-    behaviour, secret = case.sandbox.vault.behaviour, case.create()
-    behaviour.busy_code, behaviour.updating_for = code, 3 * SECOND
-    assert case.upload(secret, "g2", "PENDING").data.lifecycle_state == "UPDATING"
-    with refused(409, code):
-        case.promote(secret, 2)
-    case.sandbox.clock.advance(3 * SECOND)
-    case.promote(secret, 2)
 
 
 @pytest.mark.parametrize(
@@ -162,20 +131,6 @@ def test_a_secret_has_at_most_30_versions_in_use_and_30_pending_deletion(case: O
         case.schedule(secret, 31, None)
 
 
-def test_a_secret_pending_deletion_can_be_neither_read_nor_changed(case: OciCase) -> None:
-    secret = case.create()
-    details = models.ScheduleSecretDeletionDetails(time_of_deletion=START + DAY)
-    case.vaults.schedule_secret_deletion(secret, details)
-    assert case.vaults.get_secret(secret).data.lifecycle_state == "PENDING_DELETION"
-    with refused(404, "NotAuthorizedOrNotFound"):
-        case.content(secret)
-    with refused(409, "IncorrectState"):
-        case.upload(secret, "g2")
-    case.vaults.cancel_secret_deletion(secret)
-    case.sandbox.clock.advance(2 * DAY)
-    assert case.content(secret) == "value g1"
-
-
 def test_secrets_are_listed_by_compartment_name_vault_and_state(case: OciCase) -> None:
     first, second = case.create("b"), case.create("a")
 
@@ -215,20 +170,3 @@ def test_a_bundle_by_its_place(case: OciCase, secret: str, choice: dict[str, Any
         return
     with refused(404, "NotAuthorizedOrNotFound"):
         case.content(secret, **choice)
-
-
-def test_reads_lag_behind_management(case: OciCase, secret: str) -> None:
-    case.sandbox.vault.behaviour.read_lag = 10 * SECOND
-    case.promote(secret, 5)
-    case.sandbox.clock.advance(4 * SECOND)
-    case.upload(secret, "g6", "PENDING")
-    new = case.create("ring.1")
-    assert case.vaults.get_secret(secret).data.current_version_number == 5
-    assert case.content(secret) == "value g4"
-    case.sandbox.clock.advance(6 * SECOND)
-    assert case.content(secret) == "value g5"
-    for ocid, choice in ((secret, {"stage": "PENDING"}), (new, {})):
-        with refused(404, "NotAuthorizedOrNotFound"):
-            case.content(ocid, **choice)
-    case.sandbox.clock.advance(4 * SECOND)
-    assert (case.content(secret, stage="PENDING"), case.content(new)) == ("value g6", "value g1")
