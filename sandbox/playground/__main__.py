@@ -26,7 +26,6 @@ app = typer.Typer(
 )
 Database = Annotated[str, typer.Argument(help="orders, ledger or crm.")]
 SecretName = Annotated[str, typer.Argument(help="Its name in the plan.")]
-Thing = Annotated[str, typer.Argument(help="A database, or oci.")]
 
 
 @app.command()
@@ -74,18 +73,6 @@ def standby(
 ) -> None:
     """Call the OCI function for a credential, as its schedule does half an interval after AWS."""
     _tell(["standby", credential, *(["--force"] if force else [])])
-
-
-@app.command()
-def stop(thing: Thing) -> None:
-    """Stop a database, or all of OCI: an outage."""
-    _tell(["stop", thing])
-
-
-@app.command()
-def start(thing: Thing) -> None:
-    """Start it again, as it was."""
-    _tell(["start", thing])
 
 
 @app.command()

@@ -25,8 +25,6 @@ class Orders:
             "ping": lambda: Answer(0, ""),
             "deploy": self._deploy,
             "standby": self._standby,
-            "stop": self._stop,
-            "start": self._start,
             "value": self._value,
             "edit": self._edit,
             "login": self._login,
@@ -54,19 +52,6 @@ class Orders:
         return Answer(
             0 if answer.status == OK else 1, "\n".join(_describe(r) for r in found.get("results", [found]))
         )
-
-    def _stop(self, thing: str) -> Answer:
-        return self._switch(thing, "stop")
-
-    def _start(self, thing: str) -> Answer:
-        return self._switch(thing, "start")
-
-    def _switch(self, thing: str, act: str) -> Answer:
-        things = {"oci": self._world.oci, **self._world.servers}
-        if thing not in things:
-            return Answer(2, f"no {thing} here; there are {', '.join(things)}")
-        getattr(things[thing], act)()
-        return Answer(0, f"{thing}: {'stopped' if act == 'stop' else 'started'}")
 
     def _value(self, secret: str) -> Answer:
         client = self._world.aws.client("secretsmanager")

@@ -1,7 +1,7 @@
 """The AWS adapters on the sandbox, for the contract suites."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -27,13 +27,11 @@ from sandbox.emulators.aws.server import AwsSandbox
 from tests.contract.harness import (
     CREDENTIAL,
     PLACEHOLDER_TEXT,
-    AuditLogHarness,
     Disturbance,
-    LockHarness,
+    Disturbed,
     Renewed,
     SecretKind,
     Signers,
-    StoreHarness,
 )
 
 KEYS = AwsKeys(access_key_id="sandbox", secret_access_key=SecretStr("sandbox"))
@@ -47,32 +45,26 @@ def sandbox_client(sandbox: AwsSandbox, service: str) -> Any:  # noqa: ANN401 - 
     return aws_client(service, sandbox.region, keys=KEYS, endpoint=sandbox.url)
 
 
-class _Disturbed:
+class _OfClient(Disturbed):
     """Disturbs a client through botocore's events."""
 
     def __init__(self, sandbox: AwsSandbox, service: str) -> None:
         self.sandbox = sandbox
         self.client, self.console = sandbox_client(sandbox, service), sandbox.client(service)
 
-    def before_call(self, call: int, act: Callable[[], object]) -> AbstractContextManager[None]:
-        return self._at("before-call", Disturbance(call, act))
-
-    def lose_reply(self, call: int) -> AbstractContextManager[None]:
-        return self._at("after-call", Disturbance(call, self._close_connection))
-
     @contextmanager
-    def _at(self, event: str, disturbance: Disturbance) -> Iterator[None]:
-        self.client.meta.events.register(event, disturbance)
+    def _at(self, when: str, disturbance: Disturbance) -> Iterator[None]:
+        self.client.meta.events.register(f"{when}-call", disturbance)
         try:
             yield
         finally:
-            self.client.meta.events.unregister(event, disturbance)
+            self.client.meta.events.unregister(f"{when}-call", disturbance)
 
-    def _close_connection(self) -> None:
+    def _lose(self) -> None:
         raise ConnectionClosedError(endpoint_url=self.sandbox.url)
 
 
-class SecretsManagerHarness(Renewed, _Disturbed):
+class SecretsManagerHarness(Renewed, _OfClient):
     """The adapter `SecretsManagerSecret` under a `CredentialStore`."""
 
     def __init__(self, sandbox: AwsSandbox) -> None:
@@ -107,7 +99,7 @@ class SecretsManagerHarness(Renewed, _Disturbed):
         return text
 
 
-class DynamoDbHarness(_Disturbed):
+class DynamoDbHarness(_OfClient):
     """The adapter `DynamoDbLock`, and the items of its table."""
 
     def __init__(self, sandbox: AwsSandbox) -> None:
@@ -157,7 +149,7 @@ def _typed(value: object) -> dict[str, object]:
             return {"S": value}
 
 
-class S3Harness(Renewed, _Disturbed):
+class S3Harness(Renewed, _OfClient):
     """The adapter `S3AuditLog`."""
 
     def __init__(self, sandbox: AwsSandbox) -> None:
@@ -179,26 +171,6 @@ class S3Harness(Renewed, _Disturbed):
         self.console.put_object(Bucket=BUCKET, Key=f"{self.objects.prefix}{name}", Body=b"{}")
 
 
-@contextmanager
-def aws_store() -> Iterator[StoreHarness]:
-    with AwsSandbox() as sandbox:
-        yield SecretsManagerHarness(sandbox)
-
-
-@contextmanager
-def aws_lock() -> Iterator[LockHarness]:
-    with AwsSandbox() as sandbox:
-        yield DynamoDbHarness(sandbox)
-
-
-@contextmanager
-def aws_audit_log() -> Iterator[AuditLogHarness]:
-    with AwsSandbox() as sandbox:
-        yield S3Harness(sandbox)
-
-
-@contextmanager
-def aws_signer() -> Iterator[Signers]:
-    with AwsSandbox() as sandbox:
-        kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
-        yield Signers(KmsSigner(client, create_mac_key(kms)), KmsSigner(client, create_mac_key(kms)))
+def aws_signers(sandbox: AwsSandbox) -> Signers:
+    kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
+    return Signers(KmsSigner(client, create_mac_key(kms)), KmsSigner(client, create_mac_key(kms)))

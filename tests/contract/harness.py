@@ -1,22 +1,21 @@
 """Harnesses: besides its port a contract suite needs a world for each adapter, and a way to disturb its calls.
 
-To add an adapter to a suite, add a factory to the suite's list. A factory is a context manager that gives a harness
-on a new world.
+To add an adapter to a suite, add it to the suite's list, which makes a harness on a new cloud.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 from msgspec import structs
 
 from lockstep.protocol.model import Credential, SecretNames
 from lockstep.protocol.names import VersionNames
-from lockstep.protocol.ports import AuditLog, Lock, Signer, VersionedSecret
-from lockstep.stores.credential import CredentialStore
+from lockstep.protocol.ports import Signer
 from tests.support.memory import make_plan
 
 CREDENTIAL = make_plan().credentials[0]
@@ -63,80 +62,24 @@ class Disturbance:
             self._act()
 
 
-class Disturbable(Protocol):
+class Disturbed(ABC):
     """An adapter whose calls to its service can be disturbed."""
 
     def before_call(self, call: int, act: Callable[[], object]) -> AbstractContextManager[None]:
         """Run `act` right before the n-th call inside the block."""
+        return self._at("before", Disturbance(call, act))
 
     def lose_reply(self, call: int) -> AbstractContextManager[None]:
         """Let the n-th call inside the block take effect, but lose its reply."""
+        return self._at("after", Disturbance(call, self._lose))
 
+    @abstractmethod
+    def _at(self, when: Literal["before", "after"], disturbance: Disturbance) -> AbstractContextManager[None]:
+        """Ask the disturbance before or after each call inside the block."""
 
-class StoreHarness(Disturbable, Protocol):
-    """A `CredentialStore` over an adapter. Its two secrets hold placeholders."""
-
-    credential: Credential
-
-    def anew(self) -> "StoreHarness":
-        """Another one, with secrets of its own, in the same cloud and through the same clients."""
-
-    @property
-    def store(self) -> CredentialStore:
-        """The store; only its calls and those of `secret` are disturbed."""
-
-    @property
-    def secret(self) -> VersionedSecret:
-        """The adapter for `app_user`, through the client of `store`."""
-
-    def rival_secret(self) -> VersionedSecret:
-        """The adapter for `app_user`, through another client."""
-
-    def rival(self) -> CredentialStore:
-        """The same secrets through another client."""
-
-    def edit(self, secret: SecretKind, text: str) -> None:
-        """Make a text current, as an operator does in the console."""
-
-    def remove(self, secret: SecretKind) -> None:
-        """Delete a secret."""
-
-    def current_text(self, secret: SecretKind) -> str:
-        """The text that an application reads."""
-
-
-class LockHarness(Disturbable, Protocol):
-    """A lock without a record."""
-
-    @property
-    def lock(self) -> Lock:
-        """The adapter, whose calls are disturbed."""
-
-    def forget(self) -> None:
-        """Begin again, without a record."""
-
-    def order(self, **orders: object) -> None:
-        """Write orders into the record, as an operator does, without the lock; None removes one."""
-
-
-class AuditLogHarness(Disturbable, Protocol):
-    """An empty stream `aws` or `oci`."""
-
-    def anew(self) -> "AuditLogHarness":
-        """Another one, of another credential in the same bucket."""
-
-    @property
-    def log(self) -> AuditLog:
-        """The adapter, whose calls are disturbed."""
-
-    def overwrite(self, seq: int, body: bytes) -> None:
-        """Write another version of an entry, as somebody with all rights does."""
-
-    def delete(self, seq: int) -> None:
-        """Put a delete marker on an entry, as above."""
-
-    def plant(self, name: str) -> None:
-        """Write an object of this name below the chain's prefix, as above."""
+    @abstractmethod
+    def _lose(self) -> None:
+        """Raise what the adapter's client raises where there is no reply."""
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The doubles in memory, for the contract suites."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,20 +11,13 @@ from lockstep.protocol.errors import (
     StoreUnreachableError,
 )
 from lockstep.protocol.ports import VersionedSecret
-from tests.contract.harness import (
-    CREDENTIAL,
-    AuditLogHarness,
-    Disturbance,
-    LockHarness,
-    Signers,
-    StoreHarness,
-)
+from tests.contract.harness import CREDENTIAL, Disturbance, Disturbed
 from tests.support.faults import Faults
-from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryStore
+from tests.support.memory import MemoryAuditLog, MemoryStore
 from tests.support.memory_lock import MemoryLock
 
 
-class _Disturbed:
+class _OfDouble(Disturbed):
     """Disturbs a double through its faults."""
 
     def __init__(self, faults: Faults, unreachable: type[LockstepError]) -> None:
@@ -32,26 +25,18 @@ class _Disturbed:
         self._unreachable = unreachable
 
     @contextmanager
-    def before_call(self, call: int, act: Callable[[], object]) -> Iterator[None]:
-        self._faults.before = Disturbance(call, act)
+    def _at(self, when: str, disturbance: Disturbance) -> Iterator[None]:
+        setattr(self._faults, when, disturbance)
         try:
             yield
         finally:
-            self._faults.before = lambda _operation: None
+            setattr(self._faults, when, lambda _operation: None)
 
-    @contextmanager
-    def lose_reply(self, call: int) -> Iterator[None]:
-        self._faults.after = Disturbance(call, self._raise)
-        try:
-            yield
-        finally:
-            self._faults.after = lambda _operation: None
-
-    def _raise(self) -> None:
+    def _lose(self) -> None:
         raise self._unreachable
 
 
-class MemoryStoreHarness(_Disturbed):
+class MemoryStoreHarness(_OfDouble):
     """The double `MemoryStore`, whose secrets are `MemorySecret`."""
 
     def __init__(self) -> None:
@@ -72,7 +57,7 @@ class MemoryStoreHarness(_Disturbed):
         return self.rival().secret("app_user")
 
 
-class MemoryLockHarness(_Disturbed):
+class MemoryLockHarness(_OfDouble):
     """The double `MemoryLock`."""
 
     def __init__(self) -> None:
@@ -86,7 +71,7 @@ class MemoryLockHarness(_Disturbed):
         self.lock.record = replace(self.lock.record, **orders)  # type: ignore[arg-type]  # the test names the fields
 
 
-class MemoryAuditLogHarness(_Disturbed):
+class MemoryAuditLogHarness(_OfDouble):
     """The double `MemoryAuditLog`."""
 
     def __init__(self) -> None:
@@ -96,23 +81,3 @@ class MemoryAuditLogHarness(_Disturbed):
 
     def anew(self) -> "MemoryAuditLogHarness":
         return MemoryAuditLogHarness()
-
-
-@contextmanager
-def memory_store() -> Iterator[StoreHarness]:
-    yield MemoryStoreHarness()
-
-
-@contextmanager
-def memory_lock() -> Iterator[LockHarness]:
-    yield MemoryLockHarness()
-
-
-@contextmanager
-def memory_audit_log() -> Iterator[AuditLogHarness]:
-    yield MemoryAuditLogHarness()
-
-
-@contextmanager
-def memory_signer() -> Iterator[Signers]:
-    yield Signers(MemorySigner("key"), MemorySigner("other-key"))

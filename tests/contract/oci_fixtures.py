@@ -23,16 +23,15 @@ from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.ring import VaultRing
 from sandbox.emulators.oci import OciSandbox
-from sandbox.oci_resources import create_secret
+from sandbox.oci_resources import create_audit_bucket, create_secret
 from tests.contract.harness import (
     CREDENTIAL,
     PLACEHOLDER_TEXT,
-    AuditLogHarness,
     Disturbance,
+    Disturbed,
     Renewed,
     SecretKind,
     Signers,
-    StoreHarness,
 )
 
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
@@ -105,15 +104,7 @@ class OciConsole:
         return bundle.version_name, base64.b64decode(bundle.secret_bundle_content.content).decode()
 
     def create_bucket(self, name: str, *, tier: str = "Standard") -> None:
-        self.storage.create_bucket(
-            self._sandbox.namespace,
-            oci.object_storage.models.CreateBucketDetails(
-                name=name,
-                compartment_id=self._sandbox.compartment_id,
-                storage_tier=tier,
-                versioning="Enabled",
-            ),
-        )
+        create_audit_bucket(self._sandbox, name, tier=tier, compartment=self._sandbox.compartment_id)
 
 
 def _content(text: str, *, stage: str | None = None, name: str | None = None) -> Untyped:
@@ -121,31 +112,21 @@ def _content(text: str, *, stage: str | None = None, name: str | None = None) ->
     return oci.vault.models.Base64SecretContentDetails(content=encoded, stage=stage, name=name)
 
 
-class _Disturbed:
+class _OfClients(Disturbed):
     """Disturbs clients when the SDK sends a request."""
 
     def __init__(self, clients: OciClients) -> None:
         self._bases = [c.base_client for c in (clients.vaults, clients.secrets, clients.objects)]
 
     @contextmanager
-    def before_call(self, call: int, act: Callable[[], object]) -> Iterator[None]:
-        with self._sending(before=Disturbance(call, act)):
-            yield
-
-    @contextmanager
-    def lose_reply(self, call: int) -> Iterator[None]:
-        with self._sending(after=Disturbance(call, _close_connection)):
-            yield
-
-    @contextmanager
-    def _sending(
-        self, *, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None
-    ) -> Iterator[None]:
+    def _at(self, when: str, disturbance: Disturbance) -> Iterator[None]:
         def disturbed(send: Callable[..., Untyped]) -> Callable[..., Untyped]:
             def request(*args: Untyped, **kwargs: Untyped) -> Untyped:
-                before()
+                if when == "before":
+                    disturbance()
                 reply = send(*args, **kwargs)
-                after()
+                if when == "after":
+                    disturbance()
                 return reply
 
             return request
@@ -155,12 +136,11 @@ class _Disturbed:
                 stack.enter_context(patch.object(base, "request", disturbed(base.request)))
             yield
 
+    def _lose(self) -> None:
+        raise oci.exceptions.RequestException("connection closed")
 
-def _close_connection() -> None:
-    raise oci.exceptions.RequestException("connection closed")
 
-
-class VaultRingHarness(Renewed, _Disturbed):
+class VaultRingHarness(Renewed, _OfClients):
     """The adapter `VaultRing` under a `CredentialStore`. Its OCIDs are looked up before the test.
 
     `edit` changes the slot that applications read.
@@ -221,7 +201,7 @@ class VaultRingHarness(Renewed, _Disturbed):
         return self.serving(secret)[2]
 
 
-class ObjectStorageHarness(Renewed, _Disturbed):
+class ObjectStorageHarness(Renewed, _OfClients):
     """The adapter `ObjectStorageAuditLog`."""
 
     def __init__(self, sandbox: OciSandbox) -> None:
@@ -254,22 +234,8 @@ class ObjectStorageHarness(Renewed, _Disturbed):
         self._storage.put_object(*self._place, f"{self._objects.prefix}{name}", b"{}")
 
 
-@contextmanager
-def oci_store(slots: int) -> Iterator[StoreHarness]:
-    with OciSandbox() as sandbox:
-        yield VaultRingHarness(sandbox, slots=slots)
-
-
-@contextmanager
-def oci_audit_log() -> Iterator[AuditLogHarness]:
-    with OciSandbox() as sandbox:
-        yield ObjectStorageHarness(sandbox)
-
-
-@contextmanager
-def oci_signer() -> Iterator[Signers]:
-    with OciSandbox() as sandbox:
-        console, vault = OciConsole(sandbox), sandbox_vault(sandbox)
-        for name in ("lockstep.mac", "lockstep.other-mac"):
-            console.create_secret(name, f"a key of more than 32 bytes, for {name}")
-        yield Signers(VaultSigner(vault, "lockstep.mac"), VaultSigner(vault, "lockstep.other-mac"))
+def oci_signers(sandbox: OciSandbox) -> Signers:
+    console, vault = OciConsole(sandbox), sandbox_vault(sandbox)
+    for name in ("lockstep.mac", "lockstep.other-mac"):
+        console.create_secret(name, f"a key of more than 32 bytes, for {name}")
+    return Signers(VaultSigner(vault, "lockstep.mac"), VaultSigner(vault, "lockstep.other-mac"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import sha256
 from threading import Barrier
@@ -12,28 +12,31 @@ import pytest
 from lockstep.audit.verify import findings
 from lockstep.protocol.errors import AuditLogUnreachableError
 from lockstep.protocol.ports import MAX_ENTRY_BYTES, AuditLog, Mac
-from tests.contract.aws_fixtures import aws_audit_log, aws_signer
-from tests.contract.harness import AuditLogHarness, Signers
-from tests.contract.memory_fixtures import memory_audit_log, memory_signer
-from tests.contract.oci_fixtures import oci_audit_log, oci_signer
-from tests.support.memory import MAX_METADATA_BYTES
+from sandbox.emulators.aws.server import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
+from tests.contract.aws_fixtures import S3Harness, aws_signers
+from tests.contract.harness import Signers
+from tests.contract.memory_fixtures import MemoryAuditLogHarness
+from tests.contract.oci_fixtures import ObjectStorageHarness, oci_signers
+from tests.support.memory import MAX_METADATA_BYTES, MemorySigner
 
-LOGS: Mapping[str, Callable[[], AbstractContextManager[AuditLogHarness]]] = {
-    "memory": memory_audit_log,
-    "aws": aws_audit_log,
-    "oci": oci_audit_log,
+AuditLogHarness = MemoryAuditLogHarness | S3Harness | ObjectStorageHarness
+LOGS: Mapping[str, Callable[[ExitStack], AuditLogHarness]] = {
+    "memory": lambda _: MemoryAuditLogHarness(),
+    "aws": lambda clouds: S3Harness(clouds.enter_context(AwsSandbox())),
+    "oci": lambda clouds: ObjectStorageHarness(clouds.enter_context(OciSandbox())),
 }
-SIGNERS: Mapping[str, Callable[[], AbstractContextManager[Signers]]] = {
-    "memory": memory_signer,
-    "aws": aws_signer,
-    "oci": oci_signer,
+SIGNERS: Mapping[str, Callable[[ExitStack], Signers]] = {
+    "memory": lambda _: Signers(MemorySigner("key"), MemorySigner("other-key")),
+    "aws": lambda clouds: aws_signers(clouds.enter_context(AwsSandbox())),
+    "oci": lambda clouds: oci_signers(clouds.enter_context(OciSandbox())),
 }
 
 
 @pytest.fixture(scope="module", params=LOGS)
 def shared(request: pytest.FixtureRequest) -> Iterator[AuditLogHarness]:
-    with LOGS[request.param]() as harness:
-        yield harness
+    with ExitStack() as clouds:
+        yield LOGS[request.param](clouds)
 
 
 @pytest.fixture
@@ -166,8 +169,8 @@ DIGEST = sha256(b"entry").digest()
 
 @pytest.fixture(scope="module", params=SIGNERS)
 def signers(request: pytest.FixtureRequest) -> Iterator[Signers]:
-    with SIGNERS[request.param]() as harness:
-        yield harness
+    with ExitStack() as clouds:
+        yield SIGNERS[request.param](clouds)
 
 
 def test_each_key_makes_its_own_mac(signers: Signers) -> None:

@@ -6,7 +6,7 @@ leaves what a newer build wrote alone (protocol R10), and names who rotated (pro
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
@@ -26,14 +26,16 @@ from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import FORMAT, ChainHead, Claim, ClaimKind, Lease, LockRecord, Release
 from lockstep.protocol.orders import accounts_of
 from lockstep.protocol.ports import Lock
-from tests.contract.aws_fixtures import TABLE, DynamoDbHarness, aws_lock
-from tests.contract.harness import CREDENTIAL, LockHarness
-from tests.contract.memory_fixtures import memory_lock
+from sandbox.emulators.aws.server import AwsSandbox
+from tests.contract.aws_fixtures import TABLE, DynamoDbHarness
+from tests.contract.harness import CREDENTIAL
+from tests.contract.memory_fixtures import MemoryLockHarness
 from tests.support.builds import NEWER, build
 
-FACTORIES: Mapping[str, Callable[[], AbstractContextManager[LockHarness]]] = {
-    "memory": memory_lock,
-    "aws": aws_lock,
+LockHarness = MemoryLockHarness | DynamoDbHarness
+ADAPTERS: Mapping[str, Callable[[ExitStack], LockHarness]] = {
+    "memory": lambda _: MemoryLockHarness(),
+    "aws": lambda clouds: DynamoDbHarness(clouds.enter_context(AwsSandbox())),
 }
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 LEASE, INTERVAL, OVERLAP = (timedelta(minutes=minutes) for minutes in (15, 20, 18))
@@ -113,10 +115,10 @@ def refused(lock: Lock) -> Iterator[None]:
     assert lock.read() == before
 
 
-@pytest.fixture(scope="module", params=FACTORIES)
+@pytest.fixture(scope="module", params=ADAPTERS)
 def shared(request: pytest.FixtureRequest) -> Iterator[LockHarness]:
-    with FACTORIES[request.param]() as harness:
-        yield harness
+    with ExitStack() as clouds:
+        yield ADAPTERS[request.param](clouds)
 
 
 @pytest.fixture
@@ -516,9 +518,7 @@ PAGE_BYTES = 1024 * 1024
 
 
 @on_aws
-def test_a_table_is_read_whole_and_what_cannot_be_read_is_named(
-    world: DynamoDbHarness,
-) -> None:
+def test_a_table_is_read_whole_and_what_cannot_be_read_is_named(world: DynamoDbHarness) -> None:
     pages: list[int] = []
     world.client.meta.events.register("after-call.dynamodb.Scan", lambda **_: pages.append(1))
     readable = {f"credential-{n}" for n in range(10)}
@@ -564,18 +564,15 @@ def test_garbage_in_an_item_is_a_record_or_an_error_of_ours(world: DynamoDbHarne
     "change",
     [
         {"holder": {"N": "1"}},
-        {"pending_generation": {"N": "1"}, "format": {"N": "1"}},
+        {"pending_generation": {"N": "1"}},
         {"format": {"S": "2"}},
         {"head_aws": {"S": "aa"}},
     ],
 )
 def test_a_malformed_item_is_an_error_and_no_old_one(world: DynamoDbHarness, change: dict[str, Any]) -> None:
     asked: list[object] = []
-
-    def note(params: dict[str, object], **_event: object) -> None:
-        asked.append(params.get("ConsistentRead"))
-
-    world.client.meta.events.register("before-parameter-build.dynamodb.GetItem", note)
+    note = "before-parameter-build.dynamodb.GetItem"
+    world.client.meta.events.register(note, lambda params, **_: asked.append(params.get("ConsistentRead")))
     world.put(CREDENTIAL.id, **change)
     with pytest.raises(LockTableAccessDeniedError) as error:
         world.lock.read()

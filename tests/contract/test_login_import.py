@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import ExitStack, suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -31,9 +31,9 @@ from lockstep.protocol.ports import EditableSecret
 from lockstep.stores.contents import encode_app_user
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
-from tests.contract.aws_fixtures import TABLE, DynamoDbHarness, SecretsManagerHarness, aws_store
-from tests.contract.harness import CREDENTIAL, StoreHarness
-from tests.contract.oci_fixtures import VaultRingHarness, oci_store
+from tests.contract.aws_fixtures import TABLE, DynamoDbHarness, SecretsManagerHarness
+from tests.contract.harness import CREDENTIAL
+from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.memory import FakeClock, MemoryAuditLog, MemoryDatabase, MemorySigner
 
 LOGIN = Login(CREDENTIAL.usernames[0], SecretStr("the password that works"))
@@ -42,17 +42,18 @@ OTHER = TEXT.replace("works", "worked")
 
 # One secret as a person edits it
 
-ADAPTERS: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
-    "aws": aws_store,
-    "oci": lambda: oci_store(3),
-    "oci-ring-of-one": lambda: oci_store(1),
+StoreHarness = SecretsManagerHarness | VaultRingHarness
+ADAPTERS: Mapping[str, Callable[[ExitStack], StoreHarness]] = {
+    "aws": lambda clouds: SecretsManagerHarness(clouds.enter_context(AwsSandbox())),
+    "oci": lambda clouds: VaultRingHarness(clouds.enter_context(OciSandbox()), slots=3),
+    "oci-ring-of-one": lambda clouds: VaultRingHarness(clouds.enter_context(OciSandbox()), slots=1),
 }
 
 
 @pytest.fixture(scope="module", params=ADAPTERS)
 def first(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
-    with ADAPTERS[request.param]() as made:
-        yield made
+    with ExitStack() as clouds:
+        yield ADAPTERS[request.param](clouds)
 
 
 @pytest.fixture

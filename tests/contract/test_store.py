@@ -6,7 +6,7 @@ adapter, at each of its calls.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from unittest.mock import patch
 
 import pytest
@@ -21,8 +21,8 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.stores.credential import CredentialStore
-from tests.contract.harness import SecretKind, StoreHarness
-from tests.contract.test_versioned_secret import ADAPTERS
+from tests.contract.harness import SecretKind
+from tests.contract.test_versioned_secret import ADAPTERS, StoreHarness
 from tests.support.fence import fence_held
 
 CALLS = range(1, 9)
@@ -58,8 +58,8 @@ def interrupted(world: StoreHarness, fault: str, call: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=["memory"])
 def shared(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
-    with ADAPTERS[request.param]() as harness:
-        yield harness
+    with ExitStack() as clouds:
+        yield ADAPTERS[request.param](clouds)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +12,6 @@ from lockstep.client import decode
 from lockstep.oci.vault import Vault
 from lockstep.protocol import errors, names
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
-from lockstep.protocol.ring import version_budget
 from lockstep.stores.ring import RingReader
 from sandbox.emulators.oci import OciSandbox
 from sandbox.identities import RUNNERS_MAY
@@ -462,36 +460,3 @@ def test_an_edit_of_any_slot_counts(which: int, rotations: int) -> None:
 
 
 # The version budget
-
-
-@dataclass
-class Simulation:
-    """Rotations of a ring in the emulated Vault, in emulated time."""
-
-    world: VaultRingHarness
-    peak_in_use: int = 0
-    peak_pending: int = 0
-
-    def rotate(self, interval: timedelta, *, until: timedelta) -> None:
-        """Rotate until some time has passed; a ring that is full is an error."""
-        for generation in range(1, until // interval):
-            self.world.store.stage(value(generation))
-            for secret_id in self.world.ids["app_user"]:
-                versions = self.world.console.versions(secret_id)
-                pending = sum(v.time_of_deletion is not None for v in versions)
-                self.peak_pending = max(self.peak_pending, pending)
-                self.peak_in_use = max(self.peak_in_use, len(versions) - pending)
-            self.world.store.promote(generation, fence_held)
-            self.world.store.prune()
-            self.world.clock.sleep(interval.total_seconds())
-
-
-def test_a_ring_that_is_large_enough_stays_within_its_budget() -> None:
-    interval, lateness = timedelta(minutes=73), timedelta(hours=12)
-    budget = version_budget(interval, 1, purge_lateness=lateness)
-    with emulated_ring(slots=1) as one:
-        one.sandbox.vault.behaviour.purge_lateness = lateness
-        simulation = Simulation(one)
-        simulation.rotate(interval, until=timedelta(days=4))
-    assert simulation.peak_in_use <= budget.peak_in_use
-    assert budget.peak_pending - 1 <= simulation.peak_pending <= budget.peak_pending

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import ExitStack, suppress
 from threading import Barrier
 from typing import cast
 
@@ -20,23 +20,20 @@ from lockstep.protocol.ports import VersionedSecret
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.readers import NamedSecret
 from lockstep.stores.ring import VaultRing
+from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
-from tests.contract.aws_fixtures import SecretsManagerHarness, aws_store
-from tests.contract.harness import PLACEHOLDER_TEXT, StoreHarness
-from tests.contract.memory_fixtures import memory_store
-from tests.contract.oci_fixtures import (
-    APP_USER_VERSIONS,
-    VaultRingHarness,
-    oci_store,
-    sandbox_clients,
-    sandbox_vault,
-)
+from tests.contract.aws_fixtures import SecretsManagerHarness
+from tests.contract.harness import PLACEHOLDER_TEXT
+from tests.contract.memory_fixtures import MemoryStoreHarness
+from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness, sandbox_clients, sandbox_vault
 
-ADAPTERS: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
-    "memory": memory_store,
-    "aws": aws_store,
-    "oci": lambda: oci_store(2),
-    "oci-ring-of-one": lambda: oci_store(1),
+StoreHarness = MemoryStoreHarness | SecretsManagerHarness | VaultRingHarness
+"""A `CredentialStore` over an adapter; its two secrets hold placeholders."""
+ADAPTERS: Mapping[str, Callable[[ExitStack], StoreHarness]] = {
+    "memory": lambda _: MemoryStoreHarness(),
+    "aws": lambda clouds: SecretsManagerHarness(clouds.enter_context(AwsSandbox())),
+    "oci": lambda clouds: VaultRingHarness(clouds.enter_context(OciSandbox()), slots=2),
+    "oci-ring-of-one": lambda clouds: VaultRingHarness(clouds.enter_context(OciSandbox()), slots=1),
 }
 in_one_place = pytest.mark.parametrize("shared", ["memory", "aws", "oci-ring-of-one"], indirect=True)
 """Adapters that compare and set on the served version. A ring of several slots does so on the next slot."""
@@ -44,8 +41,8 @@ in_one_place = pytest.mark.parametrize("shared", ["memory", "aws", "oci-ring-of-
 
 @pytest.fixture(scope="module", params=ADAPTERS)
 def shared(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
-    with ADAPTERS[request.param]() as harness:
-        yield harness
+    with ExitStack() as clouds:
+        yield ADAPTERS[request.param](clouds)
 
 
 @pytest.fixture

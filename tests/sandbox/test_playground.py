@@ -14,8 +14,6 @@ from sandbox.playground.files import Files
 NEEDS_A_SANDBOX = [
     ["deploy"],
     ["standby", "c"],
-    ["stop", "oci"],
-    ["start", "oci"],
     ["value", "s"],
     ["edit", "s"],
     ["login", "orders"],

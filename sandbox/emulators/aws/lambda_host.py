@@ -165,15 +165,10 @@ class LambdaHost:
     after_call: AfterCall | None = None
     find: Find | None = None
     grace_seconds: float = 0.0
-    _functions: dict[tuple[str, str], Registered] = field(default_factory=dict, init=False, repr=False)
+    _functions: dict[str, Registered] = field(default_factory=dict, init=False, repr=False)
 
     def register(
-        self,
-        name: str,
-        invoke: Invoke,
-        *,
-        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        version: str = LATEST,
+        self, name: str, invoke: Invoke, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     ) -> None:
         """Answer calls of `name` with `invoke`, which replaces an earlier registration.
 
@@ -181,9 +176,8 @@ class LambdaHost:
             name: The function's name, without path, version or alias.
             invoke: Runs one call. It may raise `ProcessDied`; every other failure belongs in its result.
             timeout_seconds: How long a call may take.
-            version: A version or an alias; by default what is called without one.
         """
-        self._functions[name, version] = Registered(invoke, timeout_seconds)
+        self._functions[name] = Registered(invoke, timeout_seconds)
 
     def register_handler(
         self,
@@ -278,7 +272,7 @@ class LambdaHost:
         return self._answered(answer, call), call.version
 
     def _registered(self, name: str, version: str) -> Registered | None:
-        known = self._functions.get((name, version))
+        known = self._functions.get(name) if version == LATEST else None
         return self.find(name, version) if known is None and self.find else known
 
     def _answered(self, answer: "Future[InvocationResult]", call: InvocationContext) -> InvocationResult:

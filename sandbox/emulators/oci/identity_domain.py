@@ -146,7 +146,10 @@ ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_AUDIENCE: Final = "https://identity.oraclecloud.com/"
 LONGEST_ASSERTION: Final = timedelta(minutes=10)
 LONGEST_RPST: Final = timedelta(hours=12)
-LONGEST_UPST: Final = timedelta(hours=1)
+SESSION_LASTS: Final = timedelta(hours=1)
+"""Where its caller asks for no time; a user's, which never outlives the token that it was exchanged for, no longer."""
+KEYS_LAST: Final = timedelta(hours=1)
+"""So long an issuer's keys are used without being read again; one that is not among them is looked for at once."""
 _ISSUER: Final = "authService.oracle.com"
 _KID: Final = "asw_sandbox"
 _KINDS: Final[Mapping[str, Kind]] = {"instance": "instance", "workload": "workload"}
@@ -160,10 +163,6 @@ class IdentityDomain:
         url: Its name, as plans have it; its token endpoint is on the sandbox's own.
         apps: By their client ids.
         trusts: By their issuers.
-        token_lifetime: How long a session lasts whose caller asks for no time; a user's never outlives the token that
-            it was exchanged for.
-        keys_lifetime: How long an issuer's keys are used without being read again; one that is not among them is
-            looked for at once.
     """
 
     def __init__(
@@ -180,8 +179,6 @@ class IdentityDomain:
         self.url = "https://idcs-0123456789abcdef.identity.oraclecloud.com"
         self.apps: dict[str, App] = {}
         self.trusts: dict[str, Trust] = {}
-        self.token_lifetime = timedelta(hours=1)
-        self.keys_lifetime = timedelta(hours=1)
         self._clock = clock
         self._ids = ids
         self._identity = identity
@@ -363,7 +360,7 @@ class IdentityDomain:
     def _issuer_key(self, trust: Trust, kid: str) -> rsa.RSAPublicKey:
         now = self._clock.now()
         known = self._read.get(trust.issuer)
-        if known is None or known.read_at + self.keys_lifetime <= now or kid not in known.keys:
+        if known is None or known.read_at + KEYS_LAST <= now or kid not in known.keys:
             try:
                 document = self._fetch(trust.public_key_endpoint)
             except FetchError as error:
@@ -378,7 +375,7 @@ class IdentityDomain:
     def _resource(self, form: Mapping[str, str], trust: Trust, claims: Claims) -> Claims:
         if trust.impersonating_resource is None or form.get("res_type") != trust.impersonating_resource:
             raise oauth_error("invalid_request", "res_type is not the resource of the trust.")
-        text = form.get("rpst_exp", str(int(self.token_lifetime.total_seconds())))
+        text = form.get("rpst_exp", str(int(SESSION_LASTS.total_seconds())))
         longest = int(LONGEST_RPST.total_seconds())
         if not text.isdecimal() or not 0 < int(text) <= longest:
             raise oauth_error("invalid_request", f"rpst_exp must lie between 1 and {longest}.")
@@ -391,7 +388,7 @@ class IdentityDomain:
         name = trust.user_of(claims)
         if name is None:
             raise oauth_error("invalid_grant", "No service user is named for the subject.")
-        ends = self._clock.now() + min(self.token_lifetime, LONGEST_UPST)
+        ends = self._clock.now() + SESSION_LASTS
         exp = int(min(ends, moment_of(claims, "exp")).timestamp())
         return {
             "sub": self._identity.principal(name, "user").ocid,
@@ -401,7 +398,7 @@ class IdentityDomain:
         }
 
     def issued(self, about: Claims, key: rsa.RSAPublicKey) -> str:
-        """A token for the holder of a key, by default for `token_lifetime`.
+        """A token for the holder of a key, by default for `SESSION_LASTS`.
 
         Args:
             about: `sub`, and in `ptype` what that is: a `user` by its OCID, a `resource`, `instance` or `workload`.
@@ -411,7 +408,7 @@ class IdentityDomain:
         with self._lock:
             self._sessions.add(jti)
         claims = {
-            "exp": self._seconds() + int(self.token_lifetime.total_seconds()),
+            "exp": self._seconds() + int(SESSION_LASTS.total_seconds()),
             **about,
             "iss": _ISSUER,
             "aud": "oci",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.emulators.aws import AwsSandbox, InvocationResult
+from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
 from tests.emulators.aws.conftest import Runner, policy, refused
 from tests.support.aws import package
@@ -101,12 +101,3 @@ def test_a_version_of_a_function_keeps_its_code_and_its_number(aws: AwsSandbox) 
     assert hashes[0] != hashes[1]
     functions.delete_function(**name, Qualifier="2")
     assert functions.publish_version(**name)["Version"] == "3"
-
-
-def test_a_version_is_not_called_by_another_name(aws: AwsSandbox) -> None:
-    call = aws.client("lambda").invoke
-    aws.lambda_host.register_handler("echo", lambda event, _: event)
-    assert refused(call, FunctionName="echo:1") == "ResourceNotFoundException"
-    aws.lambda_host.register("echo", lambda payload, _: InvocationResult(payload), version="1")
-    reply = call(FunctionName="echo", Qualifier="1", Payload=b"7")
-    assert (reply["Payload"].read(), reply["ExecutedVersion"]) == (b"7", "1")
