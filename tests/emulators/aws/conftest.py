@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox, Execution, create_state_machine
+from sandbox.emulators.aws.executions import Client
 from tests.support.aws import Clock
 
 ROLE = "arn:aws:iam::123456789012:role/machine"
@@ -73,6 +76,14 @@ def refused(call: Callable[..., object], **asked: object) -> str:
     with pytest.raises(ClientError) as caught:
         call(**asked)
     return str(caught.value.response["Error"]["Code"])
+
+
+def any_client(aws: AwsSandbox, service: str, *, key: str, token: str | None = None, **config: Any) -> Client:  # noqa: ANN401 - of botocore
+    """A client that checks nothing itself and asks once."""
+    make: Any = boto3.client
+    own = Config(parameter_validation=False, retries={"total_max_attempts": 1}, **config)
+    identity = {"aws_access_key_id": key, "aws_secret_access_key": "x", "aws_session_token": token}
+    return make(service, endpoint_url=aws.url, region_name=aws.region, config=own, **identity)
 
 
 def policy(*statements: Mapping[str, object]) -> str:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from sandbox.emulators.aws import AwsSandbox
@@ -52,20 +52,12 @@ class Issuer:
         own = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         return {**own, "kid": self.kid, "use": "sig", "alg": "RS256", **changed}
 
-    def token(
-        self, *, algorithm: str = "RS256", headers: dict[str, Any] | None = None, **changed: object
-    ) -> str:
+    def token(self, *, kid: str | None = None, **changed: object) -> str:
         """A token; None leaves a claim out."""
         now = int(self.now)
         good = {"iss": self.url, "aud": AUDIENCE, "sub": SUBJECT, "iat": now, "nbf": now, "exp": now + 300}
         claims = {name: value for name, value in {**good, **changed}.items() if value is not None}
-        keys: dict[str, Any] = {
-            "none": None,
-            "HS256": self.jwk()["n"],
-            "ES256": ec.generate_private_key(ec.SECP256R1()),
-        }
-        key = keys.get(algorithm, self.key)
-        return jwt.encode(claims, key, algorithm, headers or {"kid": self.kid})
+        return jwt.encode(claims, self.key, "RS256", {"kid": kid or self.kid})
 
     def _answer(self, target: str) -> Reply:
         path = self.url.removeprefix(f"https://{HOST}")

@@ -5,15 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 import pytest
 from botocore import UNSIGNED
-from botocore.config import Config
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.oci.names import Trouble
-from tests.emulators.aws.conftest import policy, refused
+from tests.emulators.aws.conftest import any_client, policy, refused
 from tests.emulators.aws.issuer import ADDRESS, AUDIENCE, HOST, SUBJECT, Issuer, rsa_key
 from tests.support.aws import Clock
 
@@ -52,10 +50,7 @@ class World:
 
     def assume(self, token: str | None = None, **changed: Any) -> Any:  # noqa: ANN401 - boto3's reply
         """Assume the role with a token; by default a good one."""
-        config = Config(
-            signature_version=UNSIGNED, parameter_validation=False, retries={"total_max_attempts": 1}
-        )
-        sts = boto3.client("sts", endpoint_url=self.aws.url, region_name=self.aws.region, config=config)
+        sts = any_client(self.aws, "sts", key="", signature_version=UNSIGNED)
         asked = {
             "RoleArn": self.role_arn,
             "RoleSessionName": "lockstep-oci",
@@ -68,17 +63,8 @@ class World:
     def client(self, service: str, **changed: str | None) -> Client:
         """A client with the credentials of a new session."""
         given = self.assume()["Credentials"]
-        identity: dict[str, Any] = {
-            "aws_access_key_id": given["AccessKeyId"],
-            "aws_secret_access_key": given["SecretAccessKey"],
-            "aws_session_token": given["SessionToken"],
-            **changed,
-        }
-        config = Config(retries={"total_max_attempts": 1})
-        make: Any = boto3.client
-        return make(
-            service, endpoint_url=self.aws.url, region_name=self.aws.region, config=config, **identity
-        )
+        identity: Any = {"key": given["AccessKeyId"], "token": given["SessionToken"], **changed}
+        return any_client(self.aws, service, **identity)
 
     def may(self, action: str) -> None:
         """Give the role a permission."""
@@ -102,7 +88,7 @@ def test_a_good_token_gives_a_session(world: World, clock: Clock) -> None:
     assert world.client("sts").get_caller_identity()["Arn"] == arn
 
 
-TOKENS: dict[str, tuple[dict[str, Any] | str, str]] = {
+TOKENS: dict[str, tuple[dict[str, Any], str]] = {
     "it has expired": ({"exp": 1}, "ExpiredTokenException"),
     "an issuer without a provider": ({"iss": "https://other.example.com"}, NOT_BELIEVED),
     "the issuer with a slash": ({"iss": f"https://{ADDRESS}/"}, NOT_BELIEVED),
@@ -112,26 +98,15 @@ TOKENS: dict[str, tuple[dict[str, Any] | str, str]] = {
     "two audiences": ({"aud": [AUDIENCE, "other"]}, NOT_BELIEVED),
     "for another party": ({"azp": "other"}, NOT_BELIEVED),
     "no subject": ({"sub": None}, NOT_BELIEVED),
-    "no end": ({"exp": None}, NOT_BELIEVED),
-    "no beginning": ({"iat": None}, NOT_BELIEVED),
     "another subject": ({"sub": "other"}, NOT_TRUSTED),
-    **{
-        f"signed by {a}": ({"algorithm": a}, NOT_BELIEVED)
-        for a in ("none", "HS256", "ES256", "RS384", "PS256")
-    },
-    "a key that is not published": ({"headers": {"kid": "other"}}, NOT_BELIEVED),
-    "no key named": ({"headers": {"typ": "JWT"}}, NOT_BELIEVED),
-    "two parts": ("a.b", NOT_BELIEVED),
-    "no JSON": ("a.b.c", NOT_BELIEVED),
-    "null": ("bnVsbA.bnVsbA.AAAA", NOT_BELIEVED),
-    "padded": ("e30=.e30=.AAAA", NOT_BELIEVED),
+    "a key that is not published": ({"kid": "other"}, NOT_BELIEVED),
 }
+"""What else its reader of tokens refuses, which is that of OCI's identity domain, is in the domain's tests."""
 
 
 @pytest.mark.parametrize(("changed", "expected"), TOKENS.values(), ids=TOKENS)
-def test_a_token_that_is_not_believed(world: World, changed: dict[str, Any] | str, expected: str) -> None:
-    token = changed if isinstance(changed, str) else world.issuer.token(**changed)
-    assert refused(world.assume, token=token) == expected
+def test_a_token_that_is_not_believed(world: World, changed: dict[str, Any], expected: str) -> None:
+    assert refused(world.assume, token=world.issuer.token(**changed)) == expected
 
 
 def test_a_token_counts_from_its_beginning_to_its_end_by_the_clock_of_sts(world: World, clock: Clock) -> None:
@@ -147,14 +122,6 @@ def test_a_token_counts_from_its_beginning_to_its_end_by_the_clock_of_sts(world:
             assert refused(world.assume, token=token) == expected
         else:
             assert world.assume(token)["Credentials"]
-
-
-@pytest.mark.parametrize(
-    "changed", [{"kty": "oct"}, {"use": "enc"}, {"alg": "RS512"}, {"n": None}, {"n": "AQAB"}], ids=str
-)
-def test_a_key_for_something_else_is_not_used(world: World, changed: dict[str, Any]) -> None:
-    world.issuer.keys = [world.issuer.jwk(**changed)]
-    assert refused(world.assume) == NOT_BELIEVED
 
 
 def test_a_signature_by_another_key_is_wrong(world: World) -> None:
@@ -237,8 +204,8 @@ def test_a_session_counts_with_its_token_until_its_end(world: World, clock: Cloc
     assert refused(call, client=own).startswith("AccessDenied")
     world.may("s3:*" if service == "s3" else action)
     assert service == "s3" or call(own)
-    assert refused(call, client=world.client(service, aws_session_token="other")) == invalid
-    assert refused(call, client=world.client(service, aws_session_token=None)) == invalid
-    assert refused(call, client=world.client(service, aws_access_key_id="ASIAMADEUP")) == unknown
+    assert refused(call, client=world.client(service, token="other")) == invalid
+    assert refused(call, client=world.client(service, token=None)) == invalid
+    assert refused(call, client=world.client(service, key="ASIAMADEUP")) == unknown
     clock.now += 900.1
     assert refused(call, client=own) == expired

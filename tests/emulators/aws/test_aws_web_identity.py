@@ -3,28 +3,18 @@
 import json
 from typing import Any
 
-import boto3
 import jwt
 import pytest
-from botocore.config import Config
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.aws.sessions import Session
-from tests.emulators.aws.conftest import policy, refused
+from tests.emulators.aws.conftest import any_client, policy, refused
 from tests.support.aws import Clock
 
 KEY = "ASIALOCKSTEP"
 GOOD: dict[str, Any] = {"Audience": ["lockstep"], "SigningAlgorithm": "RS256"}
 GET_TOKEN = "sts:GetWebIdentityToken"
-
-
-def client(aws: AwsSandbox, service: str, key: str = "sandbox", token: str | None = None) -> Client:
-    """A client that checks nothing itself."""
-    make: Any = boto3.client
-    config = Config(parameter_validation=False, retries={"total_max_attempts": 1})
-    identity = {"aws_access_key_id": key, "aws_secret_access_key": "x", "aws_session_token": token}
-    return make(service, endpoint_url=aws.url, region_name=aws.region, config=config, **identity)
 
 
 def given_role(aws: AwsSandbox, **statement: object) -> None:
@@ -37,7 +27,7 @@ def given_role(aws: AwsSandbox, **statement: object) -> None:
 @pytest.fixture(name="sts")
 def _sts(aws: AwsSandbox) -> Client:
     aws.web_identity.enable()
-    return client(aws, "sts")
+    return any_client(aws, "sts", key="sandbox")
 
 
 def keys_of(aws: AwsSandbox) -> dict[str, Any]:
@@ -58,7 +48,7 @@ def verified(aws: AwsSandbox, token: str) -> dict[str, Any]:
 
 
 def test_nothing_is_issued_unless_the_account_is_enabled(aws: AwsSandbox) -> None:
-    sts = client(aws, "sts")
+    sts = any_client(aws, "sts", key="sandbox")
     disabled = "OutboundWebIdentityFederationDisabledException"
     assert refused(sts.get_web_identity_token, **GOOD) == disabled
     aws.web_identity.enable()
@@ -109,7 +99,7 @@ def test_what_the_api_reference_excludes_is_refused(sts: Client, wrong: dict[str
 def test_a_token_does_not_outlive_the_session_that_asks_for_it(aws: AwsSandbox, clock: Clock) -> None:
     given_role(aws)
     aws.guard.know(KEY, "runner", session=Session("the-token", clock.now + 300))
-    ask = client(aws, "sts", KEY, "the-token").get_web_identity_token
+    ask = any_client(aws, "sts", key=KEY, token="the-token").get_web_identity_token
     assert ask(**GOOD, DurationSeconds=300)["WebIdentityToken"]
     assert refused(ask, **GOOD, DurationSeconds=301) == "SessionDurationEscalationException"
 

@@ -92,7 +92,6 @@ def ask(
     *,
     context: ssl.SSLContext | None,
     password: str | None = None,
-    timeout: float = CLIENT_SECONDS,
 ) -> object:
     """One value, over a connection of the test's own; without a context in plaintext."""
     password = server.superuser_password if password is None else password
@@ -105,8 +104,8 @@ def ask(
                 password=password,
                 ssl=context,
                 ssl_disabled=context is None,
-                connect_timeout=timeout,
-                read_timeout=timeout,
+                connect_timeout=CLIENT_SECONDS,
+                read_timeout=CLIENT_SECONDS,
             ) as connection,
             connection.cursor() as cursor,
         ):
@@ -119,7 +118,7 @@ def ask(
             port=server.port,
             password=password,
             ssl_context=context or False,
-            timeout=timeout,
+            timeout=CLIENT_SECONDS,
         )
     ) as session:
         return session.run(question)[0][0]
@@ -169,48 +168,34 @@ def test_the_superusers_password_is_nowhere_to_be_read(server: DatabaseServer) -
             assert not file.is_file() or password.encode() not in file.read_bytes(), file
 
 
-class TestOutages:
-    def test_data_survive_a_crash(self, own_server: DatabaseServer) -> None:
-        port = own_server.port
-        own_server.execute_as_superuser("CREATE DATABASE shop")
-        own_server.execute_as_superuser(
-            ["CREATE TABLE t (n int)", "INSERT INTO t VALUES (7)"], database="shop"
-        )
-        own_server.kill()
+def test_data_survive_a_crash_and_a_stop_which_leave_no_process(own_server: DatabaseServer) -> None:
+    port = own_server.port
+    own_server.execute_as_superuser("CREATE DATABASE shop")
+    own_server.execute_as_superuser(["CREATE TABLE t (n int)", "INSERT INTO t VALUES (7)"], database="shop")
+    for end in (own_server.kill, own_server.stop):
+        pids = own_server.process_ids()
+        assert len(pids) > 1
+        end()
         assert not own_server.is_running()
         assert not listens(own_server)
+        assert (live(pids), own_server.process_ids()) == (set(), frozenset())
         own_server.start()
         assert own_server.port == port
         assert own_server.execute_as_superuser("SELECT n FROM t", database="shop") == [(7,)]
 
-    def test_stop_leaves_no_process_and_can_be_followed_by_start(self, own_server: DatabaseServer) -> None:
-        pids = own_server.process_ids()
-        assert len(pids) > 1
-        own_server.stop()
-        assert live(pids) == set()
-        assert own_server.process_ids() == frozenset()
-        assert not listens(own_server)
-        own_server.start()
-        assert own_server.execute_as_superuser("SELECT 1") == [(1,)]
 
-
-class TestStarting:
-    @pytest.mark.parametrize("kind", ALL_SERVERS)
-    def test_a_failed_start_shows_its_log(self, kind: Kind, make: Callable[..., DatabaseServer]) -> None:
-        server = make(kind, settings={"no_such_setting": "1"})
-        with pytest.raises(ServerStartError, match=r"(?s)ended while starting.*no.such.setting"), server:
-            pytest.fail("it started")
-        assert server.process_ids() == frozenset()
+@pytest.mark.parametrize("kind", ALL_SERVERS)
+def test_a_failed_start_shows_its_log(kind: Kind, make: Callable[..., DatabaseServer]) -> None:
+    server = make(kind, settings={"no_such_setting": "1"})
+    with pytest.raises(ServerStartError, match=r"(?s)ended while starting.*no.such.setting"), server:
+        pytest.fail("it started")
+    assert server.process_ids() == frozenset()
 
 
 class TestSupervision:
-    """The supervision of any command. Shells take the place of servers that behave badly."""
-
-    def supervise(self, script: str, folder: Path) -> SupervisedProcess:
-        return SupervisedProcess(["/bin/sh", "-c", script], log_file=folder / "log", folder=folder)
-
     def test_orphans_end_with_the_command(self, tmp_path: Path) -> None:
-        shell = self.supervise("sleep 600 & setsid sleep 600 & touch up; sleep 600", tmp_path)
+        command = ["/bin/sh", "-c", "sleep 600 & setsid sleep 600 & touch up; sleep 600"]
+        shell = SupervisedProcess(command, log_file=tmp_path / "log", folder=tmp_path)
         assert poll_until((tmp_path / "up").exists, timeout_seconds=CLIENT_SECONDS)
         assert poll_until(lambda: len(shell.tree()) == 5, timeout_seconds=CLIENT_SECONDS)
         pids = shell.tree()

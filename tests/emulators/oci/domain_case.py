@@ -1,7 +1,6 @@
 """An identity domain that trusts an issuer of elsewhere, with a client that may exchange its tokens."""
 
 import base64
-import hmac
 import json
 from datetime import timedelta
 from functools import cache
@@ -158,12 +157,3 @@ def claims_of(token: str) -> dict[str, Any]:
     """What a token says, without any proof."""
     claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     return claims
-
-
-def with_hmac(claims: dict[str, Any], secret: bytes, kid: str) -> str:
-    """A token that is signed with HS256, by whatever is public: PyJWT refuses to sign so."""
-    header = {"alg": "HS256", "typ": "JWT", "kid": kid}
-    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, claims)]
-    text = b".".join(parts)
-    signature = base64.urlsafe_b64encode(hmac.digest(secret, text, "sha256")).rstrip(b"=")
-    return (text + b"." + signature).decode()

@@ -35,16 +35,11 @@ def test_only_a_name_that_is_served_resolves(names: Names) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        f"http://{HOST}/keys",
-        f"https://{HOST}:443/keys",
-        f"https://{HOST}:/keys",
-        f"https://user@{HOST}/keys",
-        f"https://{HOST}/keys#part",
-        f"https://{HOST}/keys\r\nX: y",
-        f"https://{HOST}/a b",
-        f"https://{HOST}:port/",
-        "https:///keys",
-        HOST,
+        *(
+            f"https://{HOST}{end}"
+            for end in (":443/keys", ":/keys", ":port/", "/keys#part", "/keys\r\nX: y", "/a b")
+        ),
+        *(f"http://{HOST}/keys", f"https://user@{HOST}/keys", "https:///keys", HOST),
     ],
 )
 def test_only_https_urls_without_a_port_are_read(names: Names, url: str) -> None:

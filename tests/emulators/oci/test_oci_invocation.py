@@ -15,19 +15,6 @@ SECONDS = 60
 """How long a test waits for another thread at most."""
 
 
-class Slow:
-    """A function that ends when it is told to."""
-
-    def __init__(self) -> None:
-        self.may_end = threading.Event()
-        self.bodies: list[bytes] = []
-
-    def __call__(self, body: bytes) -> tuple[int, bytes]:
-        self.bodies.append(body)
-        assert self.may_end.wait(SECONDS)
-        return 502, b"{}"
-
-
 @pytest.fixture
 def sandbox() -> Iterator[OciSandbox]:
     with OciSandbox() as sandbox:
@@ -37,11 +24,17 @@ def sandbox() -> Iterator[OciSandbox]:
 
 
 @pytest.fixture
-def slow(sandbox: OciSandbox) -> Iterator[Slow]:
-    slow = Slow()
-    sandbox.functions.code[FUNCTION_ID] = slow
-    yield slow
-    slow.may_end.set()
+def slow(sandbox: OciSandbox) -> Iterator[list[bytes]]:
+    """A function that ends with the test; what it was called with."""
+    called, may_end = list[bytes](), threading.Event()
+
+    def run(body: bytes) -> tuple[int, bytes]:
+        called.append(body)
+        return 200 if may_end.wait(SECONDS) else 504, b""
+
+    sandbox.functions.code[FUNCTION_ID] = run
+    yield called
+    may_end.set()
     sandbox.functions.finish(seconds=SECONDS)
 
 
@@ -59,7 +52,7 @@ def invoke(
     return int(reply.status)
 
 
-def test_what_the_service_refuses_is_refused(sandbox: OciSandbox, slow: Slow) -> None:
+def test_what_the_service_refuses_is_refused(sandbox: OciSandbox, slow: list[bytes]) -> None:
     with refused(400, "InvalidParameter"):
         invoke(sandbox, kind="later")
     with refused(413, "RequestEntityTooLarge"):
@@ -67,7 +60,7 @@ def test_what_the_service_refuses_is_refused(sandbox: OciSandbox, slow: Slow) ->
     reader = sandbox.new_api_key("other", "FN_FUNCTION_READ", compartment=sandbox.own_compartment_id)
     with refused(404, "NotAuthorizedOrNotFound"):
         invoke(sandbox, config=reader)
-    assert slow.bodies == []
+    assert slow == []
     assert {invoke(sandbox) for _ in range(sandbox.functions.most_waiting)} == {202}
     with refused(429, "TooManyRequests"):
         invoke(sandbox)
