@@ -19,7 +19,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 from moto.core.responses import ActionResult
-from moto.stepfunctions.exceptions import ResourceNotFound, ValidationException
+from moto.stepfunctions.exceptions import ResourceNotFound
 from moto.stepfunctions.parser.api import HistoryEventType, MapRunStatus
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEventException
 from moto.stepfunctions.parser.asl.eval.environment import Environment
@@ -38,6 +38,7 @@ MOST_AT_ONCE = 10_000
 
 _MAP = "moto.stepfunctions.parser.asl.component.state.exec.state_map"
 _BACKEND = "moto.stepfunctions.parser.models:StepFunctionsParserBackend"
+_COUNTED_AS = {"SUCCEEDED": "succeeded", "FAILED": "failed", "TIMED_OUT": "timedOut", "ABORTED": "aborted"}
 _LOOK_SECONDS = 0.05
 
 
@@ -77,7 +78,7 @@ class _MapRun:
 
     Attributes:
         env: The frame of the parent's execution in which the state is evaluated.
-        record: What DescribeMapRun shows.
+        record: What DescribeMapRun shows but for its counts.
         state: The definition of the Map.
     """
 
@@ -105,7 +106,16 @@ class _MapRun:
 
     def ended(self, *statuses: str) -> list[_Child]:
         """The executions that have ended so, in the order of the items."""
-        return [child for _, child in sorted(self.children.items()) if child.status in statuses]
+        return [child for _, child in sorted(self.children.items()) if child.exec_status in statuses]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What DescribeMapRun counts, of the items as of their executions."""
+        begun = len(self.children)
+        ended = {name: len(self.ended(status)) for status, name in _COUNTED_AS.items()}
+        written = begun if self.record.status == MapRunStatus.SUCCEEDED else 0
+        rest = {"running": begun - sum(ended.values()), "pending": len(self.inputs) - begun}
+        return {**ended, **rest, "total": len(self.inputs), "resultsWritten": written}
 
     def _child(self, item: object) -> _Child:
         parent = backend_of(self.env).describe_execution(self.record.execution_arn)
@@ -216,7 +226,7 @@ def find_children(patches: Patches) -> None:
 
 
 def find_runs(patches: Patches) -> None:
-    """The runs of Maps and their executions can be listed, also while they run; a run is not described."""
+    """A run of a Map can be described, and its executions can be listed, also while it runs."""
 
     def list_executions(original: Foreign) -> object:
         def answer(self: Foreign) -> object:
@@ -224,8 +234,7 @@ def find_runs(patches: Patches) -> None:
             if arn is None:
                 return original(self)
             wanted = self._get_param("statusFilter")
-            # It has executions once its items are read.
-            run = vars(_record(self.stepfunction_backend, arn)).get("run")
+            run = _run(_record(self.stepfunction_backend, arn))
             children = run.children if run else {}
             return ActionResult(
                 {"executions": [_listed(c) for c in list(children.values()) if wanted in (None, c.status)]}
@@ -233,8 +242,17 @@ def find_runs(patches: Patches) -> None:
 
         return answer
 
-    def describe_map_run(_self: Foreign, _map_run_arn: str) -> object:
-        raise ValidationException("DescribeMapRun is not emulated")
+    def describe_map_run(self: Foreign, map_run_arn: str) -> dict[str, Any]:
+        record = _record(self, map_run_arn)
+        found: dict[str, Any] = record.describe()
+        more = {
+            "failuresNotRedrivable": 0,
+            "pendingRedrive": 0,
+            **(run.counts if (run := _run(record)) else {}),
+        }
+        for counts in ("itemCounts", "executionCounts"):
+            found[counts] |= more
+        return found
 
     def list_map_runs(self: Foreign, execution_arn: str) -> dict[str, Any]:
         self.describe_execution(execution_arn)
@@ -318,6 +336,12 @@ def _record(backend: Foreign, map_run_arn: str) -> Foreign:
     found = _records(backend).get(map_run_arn)
     if found is None:
         raise ResourceNotFound(map_run_arn)
+    return found
+
+
+def _run(record: Foreign) -> _MapRun | None:
+    """What runs its items, once they are read."""
+    found: _MapRun | None = vars(record).get("run")
     return found
 
 
