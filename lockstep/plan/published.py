@@ -15,14 +15,10 @@ A node without a sibling moves up as it is. The *path* of a document is the sibl
 import hashlib
 import json
 import re
-import shutil
-from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from threading import Lock, RLock
 from typing import Any, Final, Literal, Protocol
 
 from msgspec import structs
@@ -33,7 +29,6 @@ from lockstep.protocol.errors import (
     InvalidPlanError,
     InvalidRequestError,
     NewerFormatError,
-    PlanAccessDeniedError,
     PlanDocumentMissingError,
     PlanDocumentRefusedError,
     PlanUnreachableError,
@@ -238,7 +233,7 @@ def as_message(kind: type[Any], document: object, *, name: str) -> Any:  # noqa:
 # Where a host of the functions has its plan: what the environment variable LOCKSTEP_PLAN says.
 #
 #     lockstep.yaml                                   a plan file, on a machine that has the parser
-#     build/plans/<digest>                            a folder that `write_folder` has written
+#     build/plans/<digest>                            a folder of this machine; CA files are below it
 #     s3://BUCKET/plans/<digest>?region=…             in Amazon S3
 #     oci://NAMESPACE/BUCKET/plans/<digest>?region=…  in OCI Object Storage
 
@@ -248,96 +243,56 @@ INDEX = "index.json"
 CA_FOLDER = Path("plan")
 """Where a function has the CA files of its plan, relative to its working directory."""
 
-_DIGEST = "(?P<digest>[0-9a-f]{64})"
-_REGION = r"\?region=(?P<region>[a-z0-9-]{1,40})"
-_S3 = re.compile(rf"s3://(?P<bucket>[a-z0-9.-]{{3,63}})/{PLANS}/{_DIGEST}{_REGION}")
-_OCI = re.compile(
-    rf"oci://(?P<namespace>[A-Za-z0-9_-]{{1,100}})/(?P<bucket>[A-Za-z0-9_.-]{{1,256}})/{PLANS}/{_DIGEST}{_REGION}"
+_ADDRESS = re.compile(
+    r"(s3:/|oci://(?P<namespace>[A-Za-z0-9_-]{1,100}))/(?P<bucket>[A-Za-z0-9_.-]{3,256})"
+    rf"/{PLANS}/(?P<digest>[0-9a-f]{{64}})\?region=(?P<region>[a-z0-9-]{{1,40}})"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanInFolder:
-    """A published plan on this machine; CA files are below its folder.
+class PlanInBucket:
+    """A published plan in Amazon S3, or in OCI Object Storage where it has a namespace."""
 
-    Attributes:
-        folder: That of its documents.
-    """
-
-    folder: Path
-    digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanInS3:
-    """A published plan in S3."""
-
+    namespace: str = ""
     bucket: str
     digest: str
     region: str
 
     def __str__(self) -> str:
         """Its address."""
-        return f"s3://{self.bucket}/{PLANS}/{self.digest}?region={self.region}"
+        service = f"oci://{self.namespace}" if self.namespace else "s3:/"
+        return f"{service}/{self.bucket}/{PLANS}/{self.digest}?region={self.region}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanInObjectStorage:
-    """A published plan in OCI Object Storage."""
-
-    namespace: str
-    bucket: str
-    digest: str
-    region: str
-
-    def __str__(self) -> str:
-        """Its address."""
-        return f"oci://{self.namespace}/{self.bucket}/{PLANS}/{self.digest}?region={self.region}"
-
-
-Place = Path | PlanInFolder | PlanInS3 | PlanInObjectStorage
-"""A path is that of a plan file."""
-
-
-def place_of(said: str) -> Place:
-    """The place that a value of LOCKSTEP_PLAN means.
+def place_of(said: str) -> Path | PlanInBucket:
+    """The place that a value of LOCKSTEP_PLAN means; a path is that of a plan file, or of a published plan's folder.
 
     Raises:
         InvalidPlanError: It begins as an address, and is none.
     """
-    if found := _S3.fullmatch(said):
-        return PlanInS3(**found.groupdict())
-    if found := _OCI.fullmatch(said):
-        return PlanInObjectStorage(**found.groupdict())
+    if found := _ADDRESS.fullmatch(said):
+        return PlanInBucket(**found.groupdict(default=""))
     if said.startswith(("s3:", "oci:")):
         raise InvalidPlanError(code="not-an-address-of-a-plan")
-    path = Path(said)
-    if re.fullmatch(_DIGEST, path.name) and path.is_dir():
-        return PlanInFolder(folder=path, digest=path.name)
-    return path
+    return Path(said)
 
 
-def place_in_aws(plan: CompiledPlan, digest: str) -> PlanInS3:
+def place_in_aws(plan: CompiledPlan, digest: str) -> PlanInBucket:
     """Where the functions in AWS find a plan."""
     stream = plan.aws_stream
-    return PlanInS3(bucket=plan_bucket_name(stream.bucket), digest=digest, region=stream.region)
+    return PlanInBucket(bucket=plan_bucket_name(stream.bucket), digest=digest, region=stream.region)
 
 
-def place_in_oci(plan: CompiledPlan, digest: str) -> PlanInObjectStorage:
+def place_in_oci(plan: CompiledPlan, digest: str) -> PlanInBucket:
     """Where the function in OCI finds a plan.
 
     Raises:
         InvalidPlanError: OCI runs nothing.
     """
-    stream = plan.oci_stream
-    if stream is None:
+    if (stream := plan.oci_stream) is None:
         raise InvalidPlanError
-    return PlanInObjectStorage(
-        namespace=stream.namespace,
-        bucket=plan_bucket_name(stream.bucket),
-        digest=digest,
-        region=stream.region,
-    )
+    bucket = plan_bucket_name(stream.bucket)
+    return PlanInBucket(namespace=stream.namespace, bucket=bucket, digest=digest, region=stream.region)
 
 
 def folder_of(digest: str) -> str:
@@ -439,62 +394,30 @@ class Documents(Protocol):
         """
 
 
-class PlanSource(ABC):
-    """A plan, by credential."""
-
-    @abstractmethod
-    def of(self, credential_id: str) -> CompiledPlan:
-        """The plan with at least this credential.
-
-        Raises:
-            InvalidRequestError: The plan has no such credential.
-            PlanUnreachableError, PlanAccessDeniedError, PlanDocumentMissingError: The document cannot be had.
-            PlanDocumentRefusedError, NewerFormatError: It is not used.
-        """
-
-    @property
-    @abstractmethod
-    def index(self) -> Index:
-        """What is known of all credentials.
-
-        Raises:
-            LockstepError: As `of`.
-        """
-
-    @property
-    @abstractmethod
-    def plan(self) -> CompiledPlan:
-        """What does not belong to a credential. Whether it also has credentials depends on the source.
-
-        Raises:
-            LockstepError: As `of`.
-        """
-
-
-class WholePlan(PlanSource):
+class WholePlan:
     """A plan that is at hand."""
 
     def __init__(self, plan: CompiledPlan) -> None:
-        self._plan = plan
+        self.plan = plan
+        """It, with all its credentials."""
 
     def of(self, credential_id: str) -> CompiledPlan:
-        """The plan."""
-        if self._plan.credential(credential_id) is None:
+        """The plan.
+
+        Raises:
+            InvalidRequestError: It has no such credential.
+        """
+        if self.plan.credential(credential_id) is None:
             raise InvalidRequestError(credential=credential_id)
-        return self._plan
+        return self.plan
 
     @property
     def index(self) -> Index:
         """Of it."""
-        return index_of(self._plan)
-
-    @property
-    def plan(self) -> CompiledPlan:
-        """It, with all its credentials."""
-        return self._plan
+        return index_of(self.plan)
 
 
-class PublishedPlan(PlanSource):
+class PublishedPlan:
     """A published plan, read document by document. Each is verified before it is used.
 
     Args:
@@ -508,40 +431,37 @@ class PublishedPlan(PlanSource):
         self._digest = digest
         self._documents = documents
         self._ca_folder = ca_folder
-        self._kept = kept
-        self._plans: OrderedDict[str, CompiledPlan] = OrderedDict()
-        self._index: Index | None = None
-        self._reading_index = RLock()
-        self._keeping = Lock()
+        self._kept = lru_cache(kept)(self._read_credential)
+        self._newest: CompiledPlan | None = None
 
     def of(self, credential_id: str) -> CompiledPlan:
-        """The plan with this credential only."""
-        with self._keeping:
-            if credential_id in self._plans:
-                self._plans.move_to_end(credential_id)
-                return self._plans[credential_id]
-        plan = self._read_credential(credential_id)
-        with self._keeping:
-            self._plans[credential_id] = plan
-            while len(self._plans) > self._kept:
-                self._plans.popitem(last=False)
-        return plan
+        """The plan with this credential only.
 
-    @property
+        Raises:
+            PlanUnreachableError, PlanAccessDeniedError, PlanDocumentMissingError: The document cannot be had.
+            PlanDocumentRefusedError, NewerFormatError: It is not used.
+        """
+        return self._kept(credential_id)
+
+    @cached_property
     def index(self) -> Index:
-        """The index, read once."""
-        with self._reading_index:
-            if self._index is None:
-                document = self._document(INDEX, MAX_INDEX_BYTES)
-                self._index = as_message(Index, document, name=INDEX)
-            return self._index
+        """The index, read once.
+
+        Raises:
+            LockstepError: As `of`.
+        """
+        document = self._document(INDEX, MAX_INDEX_BYTES)
+        index: Index = as_message(Index, document, name=INDEX)
+        return index
 
     @property
     def plan(self) -> CompiledPlan:
-        """As a document that was read says it, else the index."""
-        with self._keeping:
-            found = next(reversed(self._plans.values()), None)
-        return structs.replace(found or self.index.plan, credentials=())
+        """What does not belong to a credential, as a document that was read says it, else the index.
+
+        Raises:
+            LockstepError: As `of`.
+        """
+        return structs.replace(self._newest or self.index.plan, credentials=())
 
     def _read_credential(self, credential_id: str) -> CompiledPlan:
         name = credential_name(run_key(credential_id))
@@ -551,6 +471,7 @@ class PublishedPlan(PlanSource):
         plan: CompiledPlan = as_message(CredentialDocument, document, name=name).plan
         if [c.id for c in plan.credentials] != [credential_id]:
             raise PlanDocumentRefusedError(path=name, credential=credential_id, code="another-credential")
+        self._newest = plan
         return plan
 
     def _document(self, name: str, limit: int) -> object:
@@ -558,6 +479,10 @@ class PublishedPlan(PlanSource):
         if file is None:
             raise PlanDocumentMissingError(path=name)
         return verified(file, name=name, digest=self._digest, limit=limit)
+
+
+PlanSource = WholePlan | PublishedPlan
+"""A plan, by credential."""
 
 
 class FolderOfPlan:
@@ -568,15 +493,8 @@ class FolderOfPlan:
 
     def read(self, name: str, limit: int) -> bytes | None:
         """The file of a document, and no more than `limit` bytes and one; None where there is none."""
-        try:
-            with (self._folder / name).open("rb") as file:
-                return file.read(limit + 1)
-        except FileNotFoundError:
-            return None
-        except PermissionError:
-            raise PlanAccessDeniedError(path=name) from None
-        except OSError as error:
-            raise PlanUnreachableError(path=name, code=type(error).__name__) from None
+        file = self._folder / name
+        return file.read_bytes()[: limit + 1] if file.is_file() else None
 
 
 # Brings the documents of a plan into a bucket.
@@ -687,25 +605,6 @@ def write_plan(
         different |= set() if put(INDEX) else {INDEX}
         done(INDEX)
     return frozenset(different)
-
-
-def write_folder(published: Published, folder: Path, ca_files: Mapping[Path, Path]) -> None:
-    """Write the documents of a plan into a folder of this machine, with the CA files of the plan below it.
-
-    Args:
-        published: The plan.
-        folder: Whose name is its digest.
-        ca_files: By the paths that the documents name.
-    """
-    there = FolderOfPlan(folder)
-    for name in sorted(published.files, key=INDEX.__eq__):
-        content = published.files[name]
-        if there.read(name, len(content)) != content:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-    for path, source in ca_files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, folder / path)
 
 
 def _looks_same(bucket: PlanBucket, listed: Listed, file: bytes) -> bool:

@@ -13,9 +13,7 @@ from lockstep.plan.published import (
     Documents,
     FolderOfPlan,
     Index,
-    PlanInFolder,
-    PlanInObjectStorage,
-    PlanInS3,
+    PlanInBucket,
     PlanSource,
     PublishedPlan,
     WholePlan,
@@ -264,16 +262,16 @@ def hosted_source() -> PlanSource:
         InvalidPlanError: The plan file is not valid, or the address is none.
     """
     match place_of(os.environ.get(PLAN_VARIABLE, PLAN_NAME)):
+        case Path() as folder if folder.is_dir():
+            return PublishedPlan(folder.name, FolderOfPlan(folder), ca_folder=folder)
         case Path() as file:
             return WholePlan(hosted_plan(file))
-        case PlanInFolder() as place:
-            return PublishedPlan(place.digest, FolderOfPlan(place.folder), ca_folder=place.folder)
-        case PlanInS3() | PlanInObjectStorage() as place:
+        case PlanInBucket() as place:
             return PublishedPlan(place.digest, lazy(partial(_bucket, place)), ca_folder=CA_FOLDER)
 
 
-def _bucket(place: PlanInS3 | PlanInObjectStorage) -> Documents:
-    if isinstance(place, PlanInS3):
+def _bucket(place: PlanInBucket) -> Documents:
+    if not place.namespace:
         from lockstep.aws.clients import aws_client
         from lockstep.aws.s3 import S3Folder
 

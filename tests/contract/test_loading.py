@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lockstep.plan.file import load_plan
-from lockstep.plan.published import compile_plan, write_folder
+from lockstep.plan.published import compile_plan
+from sandbox.plans import write_published
 from tests.support.programs import ran
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,9 +22,7 @@ def _plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plan as functions read it, in a folder."""
     found = load_plan(PLAN)
     published = compile_plan(found.compiled, found.shards, PLAN.parent)
-    folder = tmp_path_factory.mktemp("plan") / published.digest
-    write_folder(published, folder, {})
-    return folder
+    return write_published(published, tmp_path_factory.mktemp("plan"))
 
 
 def _loaded(program: str, plan: Path) -> set[str]:

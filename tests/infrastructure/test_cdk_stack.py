@@ -15,7 +15,7 @@ from cdk.bundle import ROOT
 from cdk.deployment import DEFINITION, FLEET_DEFINITION, read_deployment
 from cdk.settings import Settings
 from lockstep.plan.file import load_plan
-from lockstep.plan.published import PlanInS3, place_of
+from lockstep.plan.published import PlanInBucket, place_of
 from lockstep.plan.runners import Runners
 from lockstep.protocol.deadlines import STEP, TRIGGER_LATENESS
 from lockstep.protocol.names import DOCTOR
@@ -220,7 +220,7 @@ def test_one_image_serves_six_functions_that_end_with_their_states_and_know_the_
         assert function["LoggingConfig"]["LogFormat"] == "JSON"
         assert function["Timeout"] == (900 if step == "digest" else STEP.total_seconds())
         environment = dict(function["Environment"]["Variables"])
-        assert place_of(environment.pop("LOCKSTEP_PLAN")) == PlanInS3(
+        assert place_of(environment.pop("LOCKSTEP_PLAN")) == PlanInBucket(
             bucket=PLANS, digest=digest, region="eu-central-1"
         )
         own = {"LOCKSTEP_DIGEST_KEY": "key alias/lockstep-digests"} if step == "digest" else {}

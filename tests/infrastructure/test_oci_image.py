@@ -19,7 +19,7 @@ from cdk import image
 from cdk.bundle import ROOT, read_bundle
 from cdk.image import DOCKERFILE, PLAN_IN_CONTEXT, PROGRAMS
 from lockstep.plan.file import load_plan
-from lockstep.plan.published import CA_FOLDER, FolderOfPlan, PublishedPlan, compile_plan, write_folder
+from lockstep.plan.published import CA_FOLDER, FolderOfPlan, PublishedPlan, compile_plan
 from lockstep.protocol.model import Engine
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
@@ -134,19 +134,15 @@ def _function(out: Path, plan_file: Path, tmp_path: Path) -> Iterator[FunctionPr
     """The image's entry point with the bundle as the only path besides the standard library, and a published plan."""
     plan, content = load_plan(plan_file), str(out / "content")
     published = compile_plan(plan.compiled, plan.shards, plan_file.parent)
-    write_folder(published, tmp_path / published.digest, {})
-    source = PublishedPlan(
-        published.digest,
-        FolderOfPlan(tmp_path / published.digest),
-        ca_folder=out / "content" / CA_FOLDER,
-    )
+    folder = plans.write_published(published, tmp_path)
+    source = PublishedPlan(published.digest, FolderOfPlan(folder), ca_folder=out / "content" / CA_FOLDER)
     (credential,) = source.of(plan.credentials[0].id).credentials
     assert [file.read_bytes() for file in credential.primary.ca_files] == [CA_FILE.read_bytes()]
     _, *arguments = json.loads(_all("ENTRYPOINT")[0])
     command = [a.replace("/function", content) for a in arguments]
     words = [word.split("=", 1) for rest in _all("ENV") for word in rest.split()]
     environment = {name: value.replace("/function", content) for name, value in words}
-    environment[PLAN_VARIABLE] = str(tmp_path / published.digest)
+    environment[PLAN_VARIABLE] = str(folder)
     with running_function(environment, command=[sys.executable, "-S", *command]) as function:
         yield function
 

@@ -17,11 +17,7 @@ from lockstep.plan.compiled import AccessKey, CompiledPlan, hosted_plan
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import (
     INDEX,
-    FolderOfPlan,
-    Place,
-    PlanInFolder,
-    PlanInObjectStorage,
-    PlanInS3,
+    PlanInBucket,
     PublishedPlan,
     WholePlan,
     compile_plan,
@@ -30,6 +26,8 @@ from lockstep.plan.published import (
 )
 from lockstep.protocol import errors
 from lockstep.protocol.schedule import run_key
+from lockstep.runtime.wiring import PLAN_VARIABLE, forget, hosted_source
+from sandbox import plans
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "lockstep.yaml"
@@ -203,27 +201,20 @@ def test_two_checks_refuse_the_document_of_another_credential() -> None:
 # Where it is
 
 
-def test_a_folder_is_read_as_a_bucket(tmp_path: Path) -> None:
-    folder = tmp_path / MADE.digest
-    for name, file in MADE.files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(file)
-    place = place_of(str(folder))
-    assert isinstance(place, PlanInFolder)
-    found = PublishedPlan(place.digest, FolderOfPlan(place.folder), ca_folder=place.folder)
+def test_a_folder_is_read_as_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = plans.write_published(MADE, tmp_path)
+    monkeypatch.setenv(PLAN_VARIABLE, str(folder))
+    forget()
+    found = hosted_source()
     assert found.index.credentials == WholePlan(PLAN.compiled).index.credentials
     (server, *_) = found.of(FIRST).credentials[0].servers
     assert all(ca.is_relative_to(folder) for ca in server.ca_files)
-    (folder / INDEX).unlink()
-    (folder / INDEX).mkdir()
-    with pytest.raises(errors.LockstepError) as error:
-        FolderOfPlan(folder).read(INDEX, 10)
-    assert not isinstance(error.value, errors.PlanAccessDeniedError)
+    forget()
 
 
 DIGEST = "0123456789abcdef" * 4
-IN_S3 = PlanInS3(bucket="acme-audit-plans", digest=DIGEST, region="eu-west-1")
-IN_OCI = PlanInObjectStorage(namespace="acmens", bucket="audit-plans", digest=DIGEST, region="eu-frankfurt-1")
+IN_S3 = PlanInBucket(bucket="acme-audit-plans", digest=DIGEST, region="eu-west-1")
+IN_OCI = PlanInBucket(namespace="acmens", bucket="audit-plans", digest=DIGEST, region="eu-frankfurt-1")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +232,7 @@ IN_OCI = PlanInObjectStorage(namespace="acmens", bucket="audit-plans", digest=DI
         (f"s3://acme-audit/plans/{DIGEST.upper()}?region=eu-west-1", None),
     ],
 )
-def test_the_environment_says_where_the_plan_is(said: str, meant: Place | None) -> None:
+def test_the_environment_says_where_the_plan_is(said: str, meant: Path | PlanInBucket | None) -> None:
     if meant is None:
         with pytest.raises(errors.InvalidPlanError):
             place_of(said)
