@@ -28,7 +28,7 @@ from pydantic import (
 
 from lockstep.agent.files import FORMATS
 from lockstep.plan.compiled import Store
-from lockstep.plan.fields import CredentialId, Duration, Name, Section, Text, refuse
+from lockstep.plan.fields import CredentialId, Duration, Name, Section, Text
 from lockstep.plan.file import PlanProblemsError, Problem, load_plan, problems_of, read_text, read_yaml
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential
@@ -142,12 +142,8 @@ class Settings(Section):
     token_file: Path = Path("/run/lockstep/agent-token")
     files: tuple[File, ...] = ()
 
-    @model_validator(mode="after")
-    def _of_the_plan(self) -> Self:
-        refuse(self._problems())
-        return self
-
-    def _problems(self) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
+        """As in the base class."""
         known, stores = [c.id for c in self.plan.credentials], [store.name for store in self.plan.stores]
         if unknown := [name for name in self.credentials if name not in known]:
             yield f"credentials: the plan has no {', '.join(unknown)}, only {', '.join(known)}"

@@ -24,7 +24,7 @@ from lockstep.aws.clients import aws_client, own_region
 from lockstep.aws.reads import explained
 from lockstep.cli.output import complain, plan_file, say, say_aside, say_next, wrong_use
 from lockstep.operate.html.templates import text_templates
-from lockstep.plan.admins import needs_ca_file
+from lockstep.plan.admins import rds_region
 from lockstep.plan.checks import missing_ca_files
 from lockstep.plan.fields import CredentialId, Region, Text, Username, near, with_hint
 from lockstep.plan.file import (
@@ -150,7 +150,7 @@ def plan_text(answers: Answers) -> str:
         ca_file=CA_FILE,
         ca_bundle=CA_BUNDLE,
         not_yet=NOT_YET,
-        needs_ca_file=needs_ca_file,
+        needs_ca_file=rds_region,
     )
 
 

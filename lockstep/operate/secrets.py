@@ -17,7 +17,7 @@ from lockstep.aws.clients import STORE_ERRORS, translated
 from lockstep.aws.reads import Client
 from lockstep.operate import formatting
 from lockstep.operate.verdict import lockstep
-from lockstep.plan.admins import is_plain_name, secrets_region
+from lockstep.plan.admins import is_plain_name
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.deadlines import RetryPolicy
@@ -67,7 +67,7 @@ def _chosen(plan: Plan, credential_ids: tuple[str, ...]) -> list[Credential]:
 
 
 def _wanted(plan: Plan, credential_ids: tuple[str, ...]) -> Iterator[Wanted]:
-    home, runner, chosen = secrets_region(plan), plan.runners.aws, _chosen(plan, credential_ids)
+    home, runner, chosen = plan.compiled.secrets_region, plan.runners.aws, _chosen(plan, credential_ids)
     for names in (c.secret_names for c in chosen if plan.store(AwsSecretsManager)):
         yield Wanted(names.app_user, SecretKind.APP_USER, home)
         yield Wanted(names.connection_blob, SecretKind.CONNECTION_BLOB, home)

@@ -10,7 +10,7 @@ from lockstep.plan.compiled import SECRET_ARN, region_of_secret
 from lockstep.plan.fields import SECRET_NAME, safe
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.model import AdminSecret
-from lockstep.protocol.names import oci_name, server_of
+from lockstep.protocol.names import oci_name
 
 if TYPE_CHECKING:
     from lockstep.plan.model import Plan
@@ -19,46 +19,28 @@ _MANAGED = re.compile(r"rds![A-Za-z0-9/_+=.@-]{1,200}")
 """What RDS names the secret of a master user, which it rotates
 (https://docs.aws.amazon.com/secretsmanager/latest/userguide/service-linked-secrets.html)."""
 
-_RDS = re.compile(r".*\.(rds\.amazonaws\.com|rds\.amazonaws\.com\.cn|rds\.[a-z0-9-]+\.amazonaws\.com\.cn)")
-_AT_RDS = r"\.([a-z0-9-]+\.rds|rds\.[a-z0-9-]+)\..+"
-"""The rest of a name, whatever ends it in a partition."""
-RDS_PROXY = re.compile(r".*\.proxy-[a-z0-9]+" + _AT_RDS, re.IGNORECASE)
-"""An RDS Proxy, which lets a user in with the current value of one secret alone
-(https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-secrets-arns.html)."""
-RDS_SEVERAL = re.compile(r".*\.cluster-(ro|custom)-[a-z0-9]+" + _AT_RDS, re.IGNORECASE)
-"""Aurora's reader and custom endpoints lead each connection to another instance
+RDS = re.compile(
+    r"(.+\.)?(?P<kind>proxy-|cluster-ro-|cluster-custom-)?[a-z0-9-]+"
+    r"\.((?P<region>[a-z0-9-]+)\.rds|rds\.(?P<china>[a-z0-9-]+))\.amazonaws\.(com|com\.cn|eu)\.?",
+    re.IGNORECASE,
+)
+"""A host of RDS, Aurora included: no system's CAs have signed its certificate. A proxy lets a user in with the current
+value of one secret alone (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-secrets-arns.html); Aurora's
+reader and custom endpoints lead each connection to another instance
 (https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html)."""
-_RDS_REGION = re.compile(r".*\.([a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2})\.rds\.amazonaws\.com(?:\.cn)?")
-_RDS_REGION_IN_CHINA = re.compile(r".*\.rds\.([a-z0-9-]+)\.amazonaws\.com\.cn")
 
-_PARTITIONS = {
-    "cn": "aws-cn",
-    "us-gov": "aws-us-gov",
-    "us-iso": "aws-iso",
-    "us-isob": "aws-iso-b",
-    "eu-isoe": "aws-iso-e",
-    "us-isof": "aws-iso-f",
-    "eusc": "aws-eusc",
-}
+_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
 """By the beginning of a region's name: the other ones are of the partition `aws`. As botocore's partitions.json."""
 
 
 def _secret_in_aws(value: str) -> str:
-    if value.startswith("arn:"):
-        if not SECRET_ARN.fullmatch(value):
-            raise ValueError(
-                "must be the complete ARN of a secret: arn:…:secretsmanager:REGION:ACCOUNT:secret:NAME, a hyphen and "
-                "six characters"
-            )
+    if SECRET_ARN.fullmatch(value) or _MANAGED.fullmatch(value):
         return value
-    if value.startswith("rds!"):
-        if not _MANAGED.fullmatch(value):
-            raise ValueError(
-                "must be the name that RDS gave the secret, such as rds!cluster- or rds!db- and an id"
-            )
-        return value
-    if not SECRET_NAME.matches(value):
-        raise ValueError("must be the name of a secret, its complete ARN, or the rds!… name of a managed one")
+    if not re.fullmatch(SECRET_NAME.pattern, value):
+        raise ValueError(
+            "must be the name of a secret, its complete ARN, with a hyphen and six characters at its end, or the rds!… "
+            "name of a managed one"
+        )
     return safe(value)
 
 
@@ -84,33 +66,18 @@ def is_plain_name(secret: str) -> bool:
 
 def partition_of(region: str) -> str:
     """The partition of an AWS region."""
-    first, _, rest = region.partition("-")
-    second, _, _ = rest.partition("-")
-    return _PARTITIONS.get(f"{first}-{second}") or _PARTITIONS.get(first) or "aws"
-
-
-def needs_ca_file(host: str) -> bool:
-    """Whether the server at this host has a certificate that no system's CAs have signed: RDS, Aurora included."""
-    plain, _ = server_of(host, 0)
-    return bool(_RDS.fullmatch(plain))
+    return next((p for begin, p in _PARTITIONS.items() if region.startswith(begin)), "aws")
 
 
 def rds_region(host: str) -> str | None:
     """The region in the name of an RDS host; None for any other name."""
-    plain = host.lower().removesuffix(".")
-    found = _RDS_REGION.fullmatch(plain) or _RDS_REGION_IN_CHINA.fullmatch(plain)
-    return found[1] if found else None
-
-
-def secrets_region(plan: "Plan") -> str:
-    """The AWS region of secrets that are given by name."""
-    store = plan.store(AwsSecretsManager)
-    return store.region if store else plan.lock.region
+    found = RDS.fullmatch(host)
+    return (found["region"] or found["china"]).lower() if found else None
 
 
 def admin_secrets(plan: "Plan") -> Iterator[tuple[str, str]]:
     """The places and names of the admins' secrets that are in the region of the store in AWS, and in OCI."""
-    home = secrets_region(plan)
+    home = (plan.store(AwsSecretsManager) or plan.lock).region
     for i, section in enumerate(plan.database_sections):
         if isinstance(admin := section.admin, AdminSecret):
             if region_of_secret(admin.aws, home) == home:

@@ -1,29 +1,19 @@
 """The checks of a plan that concern several of its sections, in one place; and whether it can be deployed."""
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lockstep.plan.admins import (
-    admin_secrets,
-    is_managed,
-    is_plain_name,
-    names_in_oci,
-    partition_of,
-    rds_region,
-    secrets_region,
-)
-from lockstep.plan.compiled import region_of_secret
+from lockstep.plan.admins import admin_secrets, is_plain_name, names_in_oci
 from lockstep.plan.fields import format_duration, near, repeated, with_hint
 from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.deadlines import LEASE, SHORTEST_SHARED_INTERVAL
-from lockstep.protocol.model import ANY_HOST, ENGINES, AdminIam, AdminSecret
-from lockstep.protocol.names import Server, oci_name, plan_bucket_name, slot_name
+from lockstep.protocol.model import ANY_HOST, ENGINES, AdminCredential, AdminSecret
+from lockstep.protocol.names import Server, oci_name, slot_name
 from lockstep.protocol.ring import version_budget
-from lockstep.protocol.schedule import neighbours, run_key
+from lockstep.protocol.schedule import neighbours
 
 if TYPE_CHECKING:
     from lockstep.plan.credentials import CredentialSection, DatabaseSection
@@ -33,22 +23,18 @@ SHORTEST_INTERVAL = timedelta(minutes=15)
 """96 versions a day: a secret in AWS keeps about 100, and none younger than 24 hours is removed
 (https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html)."""
 _NAME_IN_VAULT = re.compile(r"[A-Za-z0-9/_.-]+")
-_EXAMPLE = re.compile(r"(^|[./-])example|:111122223333:")
-"""AWS's documentation has this account in its examples."""
-_EXAMPLES = (
-    (r"audit\.aws\.bucket|audit\.oci\.namespace|stores\[\d+\]\.compartment_id", _EXAMPLE),
-    (r"runners\.aws\.federation\.domain_url|runners\.oci\.federation\.(issuer|role_arn)", _EXAMPLE),
+_EXAMPLES = re.compile(
+    r"(audit\.aws\.bucket|audit\.oci\.namespace|stores.*\.compartment_id|runners.*\.(domain_url|issuer)):"
+    r" (.*[./-])?example.*"
     # Reserved for documentation (RFC 2606).
-    (
-        r"databases\[\d+\]\.(host|verify_hosts\[\d+\])",
-        re.compile(r"(?i)(^|\.)example\.(com|net|org)(:\d+)?$"),
-    ),
-    # Those of AWS's documentation.
-    (r"databases\[\d+\]\.admin_secret", re.compile(":(111122223333|123456789012|444455556666):")),
+    r"|databases.*\.(host|verify_hosts\[\d+\]): (.*\.)?example\.(com|net|org)(:\d+)?"
+    # Accounts of AWS's documentation.
+    r"|(databases.*\.admin_secret|runners.*\.role_arn): .*:(111122223333|123456789012|444455556666):.*",
+    re.IGNORECASE,
 )
-"""Places of values that come from the example plan, and what they are there."""
-_AWAITED = ((r"stores\[\d+\]\.(own_compartment_id|vault_id)|runners\.oci\.federation\.key\.\w+", _EXAMPLE),)
-"""The same of those that the OCI side prints once it is deployed."""
+"""Values that come from the example plan, with their places."""
+_AWAITED = re.compile(r"(stores.*\.(own_compartment_id|vault_id)|runners.*\.key\.\w+): (.*[./-])?example.*")
+"""Those that the OCI side prints once it is deployed."""
 
 
 def problems(plan: "Plan") -> Iterator[str]:
@@ -68,37 +54,38 @@ def problems(plan: "Plan") -> Iterator[str]:
 
 def _name_problems(plan: "Plan") -> Iterator[str]:
     """Names that collide. In OCI and in the audit log's folders a dot replaces the slash, so `a/b` is `a.b` there."""
-    names = list[tuple[str, str]]()
-    for i, credential in enumerate(plan.credential_sections):
-        both, path = credential.secret_names, f"credentials[{i}]"
-        names.append((f"{path}.{'secret' if credential.secret else 'id'}", both.app_user))
-        names.append(
-            (f"{path}.{'connection_secret' if credential.connection_secret else 'id'}", both.connection_blob)
+    rotated = [
+        (f"credentials[{i}].{key if getattr(credential, key) else 'id'}", name)
+        for i, credential in enumerate(plan.credential_sections)
+        for key, name in (
+            ("secret", credential.secret_names.app_user),
+            ("connection_secret", credential.secret_names.connection_blob),
         )
-    keys = [
-        *plan.runners.keys,
-        *([("audit.oci.mac_secret", plan.audit.oci.mac_secret)] if plan.audit.oci else []),
     ]
-    rotated = [name for _, name in names]
-    read = [*names_in_oci(plan), *(name for _, name in keys)]
-    once = {_dotted(name): (place, name) for place, name in admin_secrets(plan)}
-    dotted = ((place, _dotted(name)) for place, name in (*names, *keys, *once.values()))
+    keys = plan.runners.keys
+    if plan.audit.oci:
+        keys.append(("audit.oci.mac_secret", plan.audit.oci.mac_secret))
+    # Databases may share an admin's secret.
+    admins = {oci_name(name): (place, name) for place, name in admin_secrets(plan)}.values()
+    dotted = ((place, oci_name(name)) for place, name in (*rotated, *keys, *admins))
     yield from repeated(dotted, "with dots for slashes, secret name ")
-    ids = [(f"credentials[{i}].id", _dotted(c.id)) for i, c in enumerate(plan.credential_sections)]
+    ids = ((f"credentials[{i}].id", oci_name(c.id)) for i, c in enumerate(plan.credential_sections))
     yield from repeated(ids, "with dots for slashes, ")
     for i, store in enumerate(plan.stores):
         if isinstance(store, OciVault):
-            for name in rotated + read:
+            slots = [slot_name(name, slot) for _, name in rotated for slot in range(plan.slots)]
+            read = [*names_in_oci(plan), *(name for _, name in keys)]
+            in_vault = ((f"stores[{i}]", oci_name(name)) for name in (*slots, *read))
+            yield from repeated(in_vault, "secret name in Vault ")
+            for name in (*slots, *read):
                 if not _NAME_IN_VAULT.fullmatch(name):
                     yield f"stores[{i}]: Vault does not accept the secret name {name}; use letters, digits and - _ . /"
-            slots = [slot_name(name, slot) for name in rotated for slot in range(plan.slots)]
-            in_vault = ((f"stores[{i}]", name) for name in (*slots, *map(oci_name, read)))
-            yield from repeated(in_vault, "secret name in Vault ")
 
 
 def _reference_problems(plan: "Plan", path: str, credential: "CredentialSection") -> Iterator[str]:
     """Databases of a credential that the plan does not have, or that cannot be rotated as it says."""
     engines = {d.name: d.engine for d in plan.database_sections}
+    servers = {d.name: _shown(d.server) for d in plan.database_sections}
     for j, unknown in enumerate(credential.databases):
         if unknown not in engines:
             told = f"the plan has no database {unknown}, only {', '.join(engines)}"
@@ -109,157 +96,92 @@ def _reference_problems(plan: "Plan", path: str, credential: "CredentialSection"
             yield f"{path}.strategy: {engine} does not allow it; use {' or '.join(sorted(allowed))}"
         if credential.account_host != ANY_HOST and not ENGINES[engine].accounts_have_hosts:
             yield f"{path}.account_host: accounts of {engine} have no host; leave it out"
-    yield from repeated((f"{path}.databases[{j}]", n) for j, n in enumerate(credential.databases))
+    on = ((f"{path}.databases[{j}]", servers.get(n, n)) for j, n in enumerate(credential.databases))
+    yield from repeated(on, "server ")
 
 
 def _server_problems(plan: "Plan") -> Iterator[str]:
-    """Servers with two engines, and verify hosts that are no other host or would be copies of two servers."""
-    names: dict[Server, DatabaseSection] = {}
-    for i, database in enumerate(plan.database_sections):
-        known = names.setdefault(database.server, database)
-        if known.engine != database.engine:
-            yield (
-                f"databases[{i}].engine: {known.name} and {database.name} are one server, {_shown(database.server)}, "
-                "with two engines; correct one of them"
-            )
+    """Verify hosts that are databases of the plan, or would be copies of two servers."""
+    names = {database.server: database.name for database in plan.database_sections}
     sources: dict[Server, DatabaseSection] = {}
     for i, database in enumerate(plan.database_sections):
-        ends = list(enumerate(database.verify_servers))
-        yield from repeated((f"databases[{i}].verify_hosts[{j}]", _shown(end)) for j, end in ends)
-        for j, verified in ends:
-            path = f"databases[{i}].verify_hosts[{j}]: {_shown(verified)}"
-            if verified == database.server:
-                yield f"{path} is the database's own host, which is proven in any case; remove it"
-            elif verified in names:
+        ends = [(f"databases[{i}].verify_hosts[{j}]", end) for j, end in enumerate(database.verify_servers)]
+        yield from repeated((place, _shown(end)) for place, end in ends)
+        for place, end in ends:
+            if end in names:
+                yield f"{place}: {_shown(end)} is {names[end]}, which is proven as a database of the plan; remove it"
+            elif (known := sources.setdefault(end, database)).server != database.server:
                 yield (
-                    f"{path} is {names[verified].name}, a database of the plan, whose accounts are changed there; "
-                    "remove one of them"
+                    f"{place}: {_shown(end)} is also of {known.name}, and a host is a copy of one server; remove one "
+                    "of them"
                 )
-            elif (known := sources.setdefault(verified, database)).server != database.server:
-                yield f"{path} is also of {known.name}, and a host is a copy of one server; remove one of them"
 
 
 def _account_problems(plan: "Plan") -> Iterator[str]:
-    """Accounts that belong to two credentials, to Lockstep or to the server itself, or that the server refuses."""
+    """Accounts that belong to two credentials, to Lockstep or to the server itself."""
     sections = {database.name: database for database in plan.database_sections}
-    holders: defaultdict[tuple[Server, str], list[int]] = defaultdict(list)
+    held = list[tuple[str, str]]()
     for i, credential in enumerate(plan.credential_sections):
-        named: dict[Server, str] = {}
-        for name in dict.fromkeys(n for n in credential.databases if n in sections):
-            database = sections[name]
-            if database.server in named:
-                yield (
-                    f"credentials[{i}].databases: {named[database.server]} and {name} are one server, "
-                    f"{_shown(database.server)}, on which an account has one password; name one of them"
-                )
-                continue
-            named[database.server] = name
-            spec = ENGINES[database.engine]
+        place = f"credentials[{i}].username"
+        servers = {sections[n].server: sections[n] for n in credential.databases if n in sections}
+        for server, database in servers.items():
+            reserved = database.rotation_users(credential.id)
             for account in credential.accounts(database.engine):
-                holders[database.server, account].append(i)
-                if account in database.rotation_users(credential.id) or spec.own_accounts.fullmatch(account):
+                held.append((place, f"{account} at {_shown(server)}"))
+                if account in reserved or ENGINES[database.engine].own_accounts.fullmatch(account):
                     yield (
-                        f"credentials[{i}].username: {account} is an account of Lockstep or of the server itself; "
-                        "give the application an account of its own"
+                        f"{place}: {account} is an account of Lockstep or of the server itself; give the application "
+                        "an account of its own"
                     )
-                if len(account) > spec.longest_username:
-                    yield (
-                        f"credentials[{i}].username: {account} has {len(account)} characters, and {database.engine} "
-                        f"takes at most {spec.longest_username} characters"
-                    )
-    for (server, account), found in holders.items():
-        if len(found) > 1:
-            both = [f"credentials[{i}] ({plan.credential_sections[i].id})" for i in dict.fromkeys(found)]
-            yield (
-                f"credentials[{found[-1]}].username: account {account} at {_shown(server)} is used more than once, by "
-                f"{' and '.join(both)}; give each credential accounts of its own, owner roles included"
-            )
+    yield from repeated(held, "account ")
 
 
 def _admin_problems(plan: "Plan", path: str, section: "DatabaseSection") -> Iterator[str]:
     """A rotation user whose login a runner cannot get."""
-    match section.admin:
-        case AdminSecret() as admin:
-            yield from _admin_secret_problems(plan, path, section.host, admin)
-        case AdminIam(region=region):
-            yield from _partition_problems(plan, f"{path}.admin_iam", partition_of(region))
-        case admin:
-            # That it is the admin of itself is what makes it rotate.
-            found = next((c for c in plan.credential_sections if c.id == admin.credential), None)
-            if found is None:
-                yield f"{path}.admin_credential: the plan has no credential {admin.credential}"
-            elif section.server not in {
-                d.server for d in plan.database_sections if d.name in found.databases
-            }:
-                yield (
-                    f"{path}.admin_credential: {admin.credential} is not rotated on {section.name}, so its login would "
-                    f"not work there; add {section.name} to its databases"
-                )
-
-
-def _admin_secret_problems(plan: "Plan", path: str, host: str, admin: AdminSecret) -> Iterator[str]:
-    region = region_of_secret(admin.aws, secrets_region(plan))
-    if admin.aws.startswith("arn:"):
-        partition = admin.aws.split(":")[1]
-        if partition == partition_of(region):
-            yield from _partition_problems(plan, f"{path}.admin_secret", partition)
-        else:
-            yield f"{path}.admin_secret: {region} is a region of {partition_of(region)}, not of {partition}"
-    host_region = rds_region(host)
-    if is_managed(admin.aws) and host_region and host_region != region:
-        yield (
-            f"{path}.admin_secret: RDS keeps the secret of {host} in {host_region}, not in {region}; give its ARN"
-        )
-    if plan.runners.oci and not is_plain_name(admin.oci):
+    admin = section.admin
+    if isinstance(admin, AdminCredential):
+        # That it is the admin of itself is what makes it rotate.
+        servers = {d.name: d.server for d in plan.database_sections}
+        rotated = (c.databases for c in plan.credential_sections if c.id == admin.credential)
+        if section.server not in {servers.get(name) for names in rotated for name in names}:
+            yield (
+                f"{path}.admin_credential: no credential {admin.credential} is rotated on {section.name}, so its login "
+                "does not work there; name one that is"
+            )
+    elif isinstance(admin, AdminSecret) and plan.runners.oci and not is_plain_name(admin.oci):
         yield (
             f"{path}.oci_admin_secret: needed, because the OCI runner reads Vault, where {admin.aws} is no name; "
             "give the name of a Vault secret with a login that RDS does not rotate"
         )
 
 
-def _partition_problems(plan: "Plan", path: str, partition: str) -> Iterator[str]:
-    own = partition_of(plan.lock.region)
-    if partition != own:
-        yield (
-            f"{path}: an identity of {own}, where the lock table is, has no access to {partition}; use an "
-            "`admin_secret` there"
-        )
-
-
 def _interval_problems(plan: "Plan") -> Iterator[str]:
-    """Intervals that are too short for the plan, with the shortest one that a schedule can have and that is not."""
-    shortest = neighbours(timedelta())[-1]
-    while any(_too_short(plan, shortest)):
-        shortest = neighbours(shortest)[-1]
+    """Intervals that exhaust a store's quota of versions, or leave the standby no time (protocol R9)."""
+    bounds = list[tuple[timedelta, str]]()
+    if plan.store(AwsSecretsManager):
+        bounds.append((SHORTEST_INTERVAL, "exhausts Secrets Manager's quota of versions within a day"))
+    if plan.store(OciVault):
+        shortest = neighbours(timedelta())[-1]
+        while not version_budget(shortest, plan.slots).holds:
+            shortest = neighbours(shortest)[-1]
+        bounds.append((shortest, "exhausts Vault's quota of versions"))
+    if plan.runners.oci:
+        lease = format_duration(LEASE)
+        why = f"is too short with runners.oci: the lease of a run that hangs ({lease}) must end before the other "
+        bounds.append((SHORTEST_SHARED_INTERVAL, why + "runner is called, half an interval later"))
+    enough = format_duration(max(shortest for shortest, _ in bounds))
     for i, credential in enumerate(plan.credential_sections):
-        for why in _too_short(plan, credential.interval):
-            yield (
-                f"credentials[{i}].interval: {format_duration(credential.interval)} {why}; use an interval of "
-                f"{format_duration(shortest)} or more"
-            )
-
-
-def _too_short(plan: "Plan", interval: timedelta) -> Iterator[str]:
-    """Why an interval exhausts a store's quota of versions, or leaves the standby no time (protocol R9)."""
-    if plan.store(AwsSecretsManager) and interval < SHORTEST_INTERVAL:
-        yield "exhausts Secrets Manager's quota of versions within a day"
-    wedges_after = version_budget(interval, plan.slots).wedges_after
-    if plan.store(OciVault) and wedges_after is not None:
-        yield f"exhausts Vault's quota of versions after {format_duration(wedges_after)}"
-    if plan.runners.oci and interval < SHORTEST_SHARED_INTERVAL:
-        yield (
-            f"is too short with runners.oci: the lease of a run that hangs ({format_duration(LEASE)}) must end before "
-            "the other runner is called, half an interval later"
-        )
+        for shortest, why in bounds:
+            if credential.interval < shortest:
+                yield (
+                    f"credentials[{i}].interval: {format_duration(credential.interval)} {why}; use an interval of "
+                    f"{enough} or more"
+                )
 
 
 def _cloud_problems(plan: "Plan") -> Iterator[str]:
-    """What one cloud needs of the other, and keys that are in another region than the log that they sign."""
+    """What one cloud needs of the other."""
     has_oci = plan.store(OciVault) is not None
-    audit = plan.audit.aws
-    for name, key in (("mac_key", audit.mac_key), ("order_key", audit.order_key)):
-        if key.startswith("arn:") and (region := key.split(":")[3]) != plan.lock.region:
-            yield f"audit.aws.{name}: its region is {region}, but the log is in that of the lock, {plan.lock.region}"
     if plan.audit.oci and not has_oci:
         yield "audit.oci: needs a store of kind oci-vault, in whose region it is"
     if has_oci and not plan.runners.aws.compile():
@@ -275,23 +197,21 @@ def _cloud_problems(plan: "Plan") -> Iterator[str]:
 
 def example_values(plan: "Plan") -> Iterator[str]:
     """Values that come from the example plan: with them a plan is valid, but cannot be deployed."""
-    return (f"{told} is a placeholder; replace it with your value" for told in _examples(plan, _EXAMPLES))
+    return _examples(plan, _EXAMPLES, "your value")
 
 
 def awaited_values(plan: "Plan") -> Iterator[str]:
     """Values that may be examples until the OCI side is deployed, which prints them."""
-    own = "replace it with the value that `make deploy-oci` prints"
-    return (f"{told} is a placeholder; {own}" for told in _examples(plan, _AWAITED))
+    return _examples(plan, _AWAITED, "the value that `make deploy-oci` prints")
 
 
-def _examples(plan: "Plan", known: Sequence[tuple[str, re.Pattern[str]]]) -> Iterator[str]:
-    for place, value in _texts(plan.model_dump(by_alias=True, exclude={"credential_sections"})):
-        if any(re.fullmatch(at, place) and example.search(value) for at, example in known):
-            yield f"{place}: {value}"
+def _examples(plan: "Plan", known: re.Pattern[str], instead: str) -> Iterator[str]:
+    texts = _texts(plan.model_dump(by_alias=True, exclude={"credential_sections"}))
+    return (f"{text} is a placeholder; replace it with {instead}" for text in filter(known.fullmatch, texts))
 
 
-def _texts(part: object, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every text of a document, with its place."""
+def _texts(part: object, place: str = "") -> Iterator[str]:
+    """Every text of a document, as `place: text`."""
     match part:
         case dict():
             for key, value in part.items():
@@ -300,7 +220,7 @@ def _texts(part: object, place: str = "") -> Iterator[tuple[str, str]]:
             for i, value in enumerate(part):
                 yield from _texts(value, f"{place}[{i}]")
         case str():
-            yield place, part
+            yield f"{place}: {part}"
 
 
 def unknown_regions(plan: "Plan", known: Callable[[str, str], Sequence[str]]) -> Iterator[str]:
@@ -333,21 +253,6 @@ def publication_problems(plan: "Plan", folder: Path) -> Iterator[str]:
         plan: The plan.
         folder: That of its file.
     """
-    for cloud, audit, longest in (("aws", plan.audit.aws, 63), ("oci", plan.audit.oci, 256)):
-        name = plan_bucket_name(audit.bucket) if audit else ""
-        if len(name) > longest:
-            yield (
-                f"audit.{cloud}.bucket: the bucket of the published plan, {name}, would have {len(name)} characters, "
-                f"and at most {longest} are allowed; use a shorter name"
-            )
-    first: dict[str, str] = {}
-    for i, credential in enumerate(plan.credential_sections):
-        # Of ids with one key one document and one execution at a time could be named (protocol R15).
-        if (other := first.setdefault(run_key(credential.id), credential.id)) != credential.id:
-            yield (
-                f"credentials[{i}].id: {credential.id} and {other} have one key, {run_key(credential.id)}, by which "
-                "documents and executions are named; give one of them another id"
-            )
     for i, database in enumerate(plan.database_sections):
         file = database.ca_file
         if file and (not file.is_relative_to(folder) or ".." in file.relative_to(folder).parts):
@@ -360,7 +265,3 @@ def publication_problems(plan: "Plan", folder: Path) -> Iterator[str]:
 def _shown(server: Server) -> str:
     host, port = server
     return f"{host}:{port}"
-
-
-def _dotted(name: str) -> str:
-    return name.replace("/", ".")

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from lockstep.plan.admins import RDS_PROXY, RDS_SEVERAL, SecretInAws, needs_ca_file, rds_region
+from lockstep.plan.admins import RDS, SecretInAws, rds_region
 from lockstep.plan.compiled import message
 from lockstep.plan.fields import (
     AccountHost,
@@ -19,9 +19,8 @@ from lockstep.plan.fields import (
     Text,
     Username,
     format_duration,
-    refuse,
 )
-from lockstep.protocol.deadlines import SHORTEST_SHARED_INTERVAL, TOLERANCE
+from lockstep.protocol.deadlines import TOLERANCE
 from lockstep.protocol.model import (
     ANY_HOST,
     ROTATION_USER,
@@ -40,7 +39,7 @@ from lockstep.protocol.model import (
     VerifyHost,
 )
 from lockstep.protocol.names import Server, server_of
-from lockstep.protocol.schedule import fits, neighbours
+from lockstep.protocol.schedule import fits
 
 BASE = "base"
 """The key in pydantic's validation context that holds the folder of the plan file."""
@@ -59,33 +58,13 @@ Host = Annotated[str, Text(_HOST, "a host name or an IPv4 address, without a por
 Port = Annotated[int, Field(ge=1, le=_PORTS)]
 
 
-def _verified_host(value: str) -> str:
-    host, _, port = value.partition(":")
-    if port and not 1 <= int(port) <= _PORTS:
-        raise ValueError(f"its port must be 1 to {_PORTS}")
-    if RDS_SEVERAL.fullmatch(host):
-        raise ValueError("this name stands for several hosts; name the endpoint of each instance instead")
-    return value
-
-
 VerifiedHost = Annotated[
-    str,
-    Text(rf"{_HOST}(:[0-9]{{1,5}})?", "a host name or an IPv4 address, or either with a port, host:port"),
-    AfterValidator(_verified_host),
+    str, Text(rf"{_HOST}(:[0-9]{{1,5}})?", "a host name or an IPv4 address, or either with a port, host:port")
 ]
 
 
 class DatabaseSection(Section):
     """A server on which every live generation must log in; the connection is TLS, which verifies `host`."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                {"required": [key], "properties": {key: {"not": {"type": "null"}}}}
-                for key in ("admin_secret", "admin_iam", "admin_credential")
-            ]
-        }
-    )
 
     name: Name
     """Its name in this file and in commands."""
@@ -123,20 +102,11 @@ class DatabaseSection(Section):
     def _beside_the_plan(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return info.context[BASE] / value if value and info.context else value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        refuse(self._problems())
-        return self
-
-    def _problems(self) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
+        """As in the base class."""
         if self.plaintext and self.ca_file:
             yield "plaintext: no certificate is verified without TLS; leave out this or `ca_file`"
-        verified = ((f"verify_hosts[{i}]", host) for i, (host, _) in enumerate(self._ends))
-        for place, host in (("host", self.host), *verified):
-            if RDS_PROXY.fullmatch(host):
-                yield f"{place}: an RDS Proxy refuses all but the current value; name the database (docs/readers.md)"
-            elif needs_ca_file(host) and not (self.plaintext or self.ca_file):
-                yield f"{place}: RDS has private CAs; download the bundle of its region and give it as `ca_file`"
+        yield from self._host_problems()
         forms = (self.admin_secret, self.admin_iam, self.admin_credential)
         if sum(form is not None for form in forms) != 1:
             yield "give exactly one of `admin_secret`, `admin_iam` and `admin_credential`"
@@ -147,6 +117,19 @@ class DatabaseSection(Section):
         elif self.admin_iam and rds_region(self.host) is None:
             # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.Python.html
             yield "admin_iam: RDS takes tokens only for its own name of the endpoint; give it as `host`"
+
+    def _host_problems(self) -> Iterator[str]:
+        verified = ((f"verify_hosts[{i}]", *end) for i, end in enumerate(self._ends))
+        for place, host, port in (("host", self.host, self.port), *verified):
+            if not 1 <= port <= _PORTS:
+                yield f"{place}: its port must be 1 to {_PORTS}"
+            found = RDS.fullmatch(host)
+            if found and found["kind"] == "proxy-":
+                yield f"{place}: an RDS Proxy refuses all but the current value; name the database (docs/readers.md)"
+            elif found and found["kind"] and place != "host":
+                yield f"{place}: this name stands for several hosts; name the endpoint of each instance instead"
+            elif found and not (self.plaintext or self.ca_file):
+                yield f"{place}: RDS has private CAs; download the bundle of its region and give it as `ca_file`"
 
     @property
     def admin(self) -> Admin:
@@ -217,21 +200,14 @@ class CredentialSection(Section):
     databases: Annotated[tuple[Name, ...], Field(min_length=1)]
     """The databases that it logs in to, by name; the first one's address is in the secret."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        refuse(self._problems())
-        return self
-
-    def _problems(self) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
+        """As in the base class."""
         longest = self.interval - TOLERANCE
         if not fits(self.interval):
             # One cron expression cannot trigger at it, by wall clock (protocol R2).
-            # Shorter ones than 20 minutes suit some plans only, so none is recommended.
-            nearest = [n for n in neighbours(self.interval) if n >= SHORTEST_SHARED_INTERVAL]
-            use = " or ".join(map(format_duration, nearest or [SHORTEST_SHARED_INTERVAL]))
             yield (
-                f"interval: no schedule by wall clock has {format_duration(self.interval)}: it must be 15, 20 or 30 "
-                f"minutes, hours that divide a day, or whole days; use {use}"
+                f"interval: no schedule by wall clock has {format_duration(self.interval)}; it must be 15, 20 or "
+                "30 minutes, hours that divide a day, or whole days"
             )
         elif self.overlap is not None and self.overlap > longest:
             yield (
@@ -240,9 +216,10 @@ class CredentialSection(Section):
                 "early and its rotation is skipped"
             )
         elif self.readers_keep and (needed := self.readers_keep + PROPAGATION) > self.promised:
-            enough = format_duration(neighbours(needed + 2 * TOLERANCE - timedelta.resolution)[-1])
-            more = f", with an interval of {enough} or more" if needed > longest else ""
-            yield f"readers_keep: needs an overlap of {format_duration(needed)}; set it{more}"
+            enough = format_duration(needed + TOLERANCE)
+            yield (
+                f"readers_keep: needs an overlap of {format_duration(needed)}, and so an interval of {enough} or more"
+            )
         if self.alternates and self.strategy is Strategy.DUAL_PASSWORD:
             yield "alternates: allowed only with the strategy alternating_users"
         if self.alternates and len(set(self.alternates)) != len(self.alternates):

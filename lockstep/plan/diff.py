@@ -9,7 +9,7 @@ it named.
 """
 
 from collections.abc import Iterator
-from enum import StrEnum, auto
+from typing import Literal, get_args
 
 from msgspec import Struct
 
@@ -19,15 +19,8 @@ from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential, DatabaseServer
 from lockstep.protocol.strict_json import Message
 
-
-class Phase(StrEnum):
-    """When a step is done, in this order."""
-
-    READERS_FIRST = auto()
-    PREPARE = auto()
-    ACTIVATE = auto()
-    READERS_LAST = auto()
-    CLEAN_UP = auto()
+Phase = Literal["readers_first", "prepare", "activate", "readers_last", "clean_up"]
+"""When a step is done, in this order."""
 
 
 class Step(Struct, frozen=True):
@@ -77,130 +70,52 @@ def plan_changes(old: Plan, new: Plan) -> PlanChanges:
         old: The plan that is active.
         new: The plan that is to become active.
     """
-    comparison = _Comparison(old, new)
-    found = [*comparison.lock(), *comparison.stores(), *comparison.credentials()]
+    found = [*_lock(old, new), *_stores(old, new), *_credentials(old, new)]
     refusals = tuple(f for f in found if isinstance(f, Refusal))
-    steps = sorted((f for f in found if isinstance(f, Step)), key=lambda step: list(Phase).index(step.phase))
+    steps = sorted(
+        (f for f in found if isinstance(f, Step)), key=lambda step: get_args(Phase).index(step.phase)
+    )
     return PlanChanges(safe=not refusals, refusals=refusals, steps=tuple(steps))
 
 
 Found = Iterator[Step | Refusal]
 
 
-class _Comparison:
-    """One comparison."""
+def _comes(what: str, prepare: str, readers: str) -> Found:
+    yield Step("prepare", what, prepare)
+    yield Step("readers_last", what, f"applications may {readers} it")
 
-    def __init__(self, old: Plan, new: Plan) -> None:
-        self._old = old
-        self._new = new
 
-    def lock(self) -> Found:
-        """The lock table."""
-        if self._old.lock == self._new.lock:
-            return
-        yield Step(
-            Phase.READERS_FIRST,
-            "lock",
-            "two tables know nothing of each other's claims: pause every credential under the old plan",
-        )
-        yield Step(Phase.PREPARE, "lock", "wait until no lease is held, then make the new table")
+def _leaves(what: str, readers: str, afterwards: str) -> Found:
+    yield Step("readers_first", what, f"no application {readers} any more")
+    yield Step("clean_up", what, afterwards)
 
-    def stores(self) -> Found:
-        """Stores that come, leave or move."""
-        olds, news = self._old.compiled.stores, self._new.compiled.stores
-        for old in olds:
-            new = next((new for new in news if _place(new) == _place(old)), None)
-            if new is None:
-                yield from _left(
-                    f"store {old.name}",
-                    "no application reads it any more; what it holds afterwards is revoked by a later rotation",
-                    "delete its secrets: they hold logins that no longer work",
-                )
-            elif not isinstance(old, AwsStore) and self._old.slots != self._new.slots:
-                yield Refusal(
-                    f"store {old.name}",
-                    "a vault that is the first store keeps each secret in one slot, and any other in a ring of "
-                    "several; leave it first, or behind another store, as it is",
-                )
-        for new in news:
-            if all(_place(new) != _place(old) for old in olds):
-                what = f"store {new.name}"
-                yield Step(Phase.PREPARE, what, "create its secrets with placeholders, and give rights")
-                yield Step(Phase.READERS_LAST, what, "applications may read it")
 
-    def credentials(self) -> Found:
-        """Each credential of either plan."""
-        news = {credential.id: credential for credential in self._new.credentials}
-        for old in self._old.credentials:
-            if new := news.pop(old.id, None):
-                yield from self._credential(old, new)
-            else:
-                yield from _left(
-                    old.id, "no application uses it any more", "delete its secrets and its accounts"
-                )
-        for new in news.values():
-            yield Step(
-                Phase.PREPARE,
-                new.id,
-                "create its accounts (`lockstep plan sql`) and its secrets with placeholders",
+def _lock(old: Plan, new: Plan) -> Found:
+    if old.lock != new.lock:
+        why = "two tables know nothing of each other's claims: pause every credential under the old plan"
+        yield Step("readers_first", "lock", why)
+        yield Step("prepare", "lock", "wait until no lease is held, then make the new table")
+
+
+def _stores(old: Plan, new: Plan) -> Found:
+    before, after = ({_place(store): store for store in plan.compiled.stores} for plan in (old, new))
+    for place, store in before.items():
+        what = f"store {store.name}"
+        if place not in after:
+            yield from _leaves(
+                what, "reads it", "delete its secrets: a later rotation revokes the logins in them"
             )
-            yield Step(Phase.ACTIVATE, new.id, "import its login, or take over its databases")
-            yield Step(Phase.READERS_LAST, new.id, "applications may use it")
-
-    def _credential(self, old: Credential, new: Credential) -> Found:
-        refusals = list(_what_never_changes(old, new))
-        yield from refusals
-        if refusals:
-            return
-        yield from self._databases(old, new)
-        yield from _overlaps(old, new)
-        if old.plan_digest != new.plan_digest:
-            options = "".join(f" --drop {name}" for name in sorted(self._left_of(old, new)))
-            yield Step(
-                Phase.ACTIVATE,
-                new.id,
-                "deploy the plan to both clouds, then: "
-                f"lockstep apply {new.id} --from {old.plan_digest}{options}",
+        elif not isinstance(store, AwsStore) and old.slots != new.slots:
+            yield Refusal(
+                what,
+                "a vault that is the first store keeps each secret in one slot, and any other in a ring of several; "
+                "leave it first, or behind another store, as it is",
             )
-
-    def _databases(self, old: Credential, new: Credential) -> Found:
-        after = {server.name: server for server in new.servers}
-        before = {server.name: server for server in old.servers}
-        for name, server in before.items():
-            where = f"{new.id}, database {name}"
-            stays = after.get(name)
-            if stays is None or _server(stays) != _server(server):
-                address = f"{server.host}:{server.port}"
-                yield from _left(
-                    where,
-                    f"no application uses it at {address} any more",
-                    f"its accounts at {address} keep their last passwords: remove them",
-                )
-                continue
-            for host in sorted({(v.host, v.port) for v in server.verify_hosts} - _verified(stays)):
-                yield Step(
-                    Phase.READERS_FIRST, where, f"no application uses it at {host[0]}:{host[1]} any more"
-                )
-        for name, server in after.items():
-            where = f"{new.id}, database {name}"
-            if name not in before or _server(before[name]) != _server(server):
-                yield Step(
-                    Phase.PREPARE,
-                    where,
-                    "create its accounts (`lockstep plan sql`), and name it for take-over: "
-                    f"lockstep take-over {new.id} {name}",
-                )
-                yield Step(Phase.READERS_LAST, where, "applications may use it")
-
-    def _left_of(self, old: Credential, new: Credential) -> set[str]:
-        """The names that `lockstep apply` wants for a credential: databases and stores that it has no more."""
-        stores = {store.name for store in self._old.stores} - {store.name for store in self._new.stores}
-        return (set(old.databases) - set(new.databases)) | stores
-
-
-def _left(what: str, readers: str, afterwards: str) -> Found:
-    yield Step(Phase.READERS_FIRST, what, readers)
-    yield Step(Phase.CLEAN_UP, what, afterwards)
+    for place, store in after.items():
+        if place not in before:
+            make = "create its secrets with placeholders, and give rights"
+            yield from _comes(f"store {store.name}", make, "read")
 
 
 def _place(store: Store) -> tuple[str, ...]:
@@ -209,41 +124,71 @@ def _place(store: Store) -> tuple[str, ...]:
     return (store.name, store.region, *in_vault)
 
 
-def _what_never_changes(old: Credential, new: Credential) -> Iterator[Refusal]:
-    another = "make a credential with another id, and move its applications there"
-    if old.strategy is not new.strategy:
-        yield Refusal(new.id, f"the strategy of an id never changes; {another}")
-        return
-    if new.usernames != old.usernames:
-        yield Refusal(new.id, f"the usernames {', '.join(old.usernames)} stay, in this order; {another}")
-    if old.account_host != new.account_host:
-        yield Refusal(new.id, f"account_host: its accounts would be others; {another}")
-    if old.secret_names != new.secret_names:
-        names = f"{old.secret_names.app_user} and {old.secret_names.connection_blob}"
+def _credentials(old: Plan, new: Plan) -> Found:
+    stores = {store.name for store in old.stores} - {store.name for store in new.stores}
+    for before in old.credentials:
+        if after := new.credential(before.id):
+            yield from _credential(before, after, stores)
+        else:
+            yield from _leaves(before.id, "uses it", "delete its secrets and its accounts")
+    for after in new.credentials:
+        if not old.credential(after.id):
+            make = "create its accounts (`lockstep plan sql`) and its secrets with placeholders"
+            yield from _comes(after.id, make, "use")
+            yield Step("activate", after.id, "import its login, or take over its databases")
+
+
+def _credential(old: Credential, new: Credential, stores: set[str]) -> Found:
+    """What changes for a credential.
+
+    Args:
+        old: As it is.
+        new: As it becomes.
+        stores: The names of those that leave.
+    """
+    fixed = ("strategy", "usernames", "account_host", "secret_names")
+    if changed := [name for name in fixed if getattr(old, name) != getattr(new, name)]:
         yield Refusal(
             new.id,
-            f"readers of its secrets {names} would keep a password that a later rotation revokes; {another}",
+            f"{', '.join(changed)} of an id never changes: applications would keep logins that a later rotation "
+            "revokes; make a credential with another id, and move its applications there",
         )
-
-
-def _overlaps(old: Credential, new: Credential) -> Found:
+        return
+    yield from _databases(old, new)
     before, after = old.schedule.overlap, new.schedule.overlap
     if after < before:
-        yield Step(
-            Phase.READERS_FIRST,
-            new.id,
-            f"applications keep a value for less than {format_duration(after)}, the new overlap",
+        do = f"applications keep a value for less than {format_duration(after)}, the new overlap"
+        yield Step("readers_first", new.id, do)
+    elif after > before:
+        do = f"applications may keep a value for up to {format_duration(after)}"
+        yield Step("readers_last", new.id, do)
+    if old.plan_digest != new.plan_digest:
+        leaving = sorted((set(old.databases) - set(new.databases)) | stores)
+        options = "".join(f" --drop {name}" for name in leaving)
+        do = (
+            f"deploy the plan to both clouds, then: lockstep apply {new.id} --from {old.plan_digest}{options}"
         )
-    if after > before:
-        yield Step(
-            Phase.READERS_LAST, new.id, f"applications may keep a value for up to {format_duration(after)}"
-        )
+        yield Step("activate", new.id, do)
+
+
+def _databases(old: Credential, new: Credential) -> Found:
+    before, after = ({_server(server): server for server in c.servers} for c in (old, new))
+    for key, server in before.items():
+        where, address = f"{new.id}, database {server.name}", f"{server.host}:{server.port}"
+        if key not in after:
+            afterwards = f"its accounts at {address} keep their last passwords: remove them"
+            yield from _leaves(where, f"uses it at {address}", afterwards)
+        else:
+            hosts = {end.name for end in server.verify_hosts} - {end.name for end in after[key].verify_hosts}
+            for host in sorted(hosts):
+                yield Step("readers_first", where, f"no application uses it at {host} any more")
+    for key, server in after.items():
+        if key not in before:
+            order = f"lockstep take-over {new.id} {server.name}"
+            make = f"create its accounts (`lockstep plan sql`), and name it for take-over: {order}"
+            yield from _comes(f"{new.id}, database {server.name}", make, "use")
 
 
 def _server(server: DatabaseServer) -> tuple[object, ...]:
-    """What makes a database of the same name the same one."""
-    return server.engine, server.host, server.port
-
-
-def _verified(server: DatabaseServer) -> set[tuple[str, int]]:
-    return {(host.host, host.port) for host in server.verify_hosts}
+    """What makes a database the same one."""
+    return server.name, server.engine, server.host, server.port

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import durationpy
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -35,17 +36,13 @@ class Text:
     pattern: str
     words: str
 
-    def matches(self, value: str) -> bool:
-        """Whether the text is one of these."""
-        return re.fullmatch(self.pattern, value) is not None
-
     def checked(self, value: str) -> str:
         """The text.
 
         Raises:
             ValueError: It does not match.
         """
-        if not self.matches(value):
+        if not re.fullmatch(self.pattern, value):
             raise ValueError(f"must be {self.words}")
         return value
 
@@ -130,8 +127,8 @@ CredentialId = Annotated[
 Username = Annotated[
     str,
     Text(
-        r"[A-Za-z_][A-Za-z0-9_]{0,30}",
-        "letters, digits and underscores, beginning with no digit, at most 31 in all",
+        r"[A-Za-z_][A-Za-z0-9_]{0,29}",
+        "letters, digits and underscores, beginning with no digit, at most 30 in all",
     ),
 ]
 AccountHost = Annotated[
@@ -151,23 +148,19 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it as a whole, each as `place: what to do`; the place is below the section."""
+        return iter(())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if found := tuple(self.problems()):
+            raise MistakesError(*found)
+        return self
+
 
 class MistakesError(ValueError):
-    """What is wrong with a section, each as a text `place: what to do`; the place is below the section."""
-
-    def __init__(self, found: Iterable[str]) -> None:
-        self.found = tuple(found)
-        super().__init__("; ".join(self.found))
-
-
-def refuse(problems: Iterable[str]) -> None:
-    """Let a section's validator tell all that it has found.
-
-    Raises:
-        MistakesError: It has found something.
-    """
-    if found := tuple(problems):
-        raise MistakesError(found)
+    """What is wrong with a section: its arguments, each as `place: what to do`; the place is below the section."""
 
 
 def repeated(values: Iterable[tuple[str, str]], what: str = "") -> Iterator[str]:

@@ -4,9 +4,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, StreamMark, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
@@ -59,11 +60,13 @@ class Document:
         data: Mappings, lists and scalars.
         root: The same with its marks; None where the file is empty.
         file: What messages call the file.
+        variable: Where its first variable is; None where it has none.
     """
 
     data: object
     root: Node | None
     file: str
+    variable: Mark | None = None
 
     def mark(self, path: YamlPath, *, key: bool = False) -> Mark:
         """Where a value is, or what is nearest to it: of a value that is missing, what it is missing in.
@@ -89,81 +92,104 @@ class Document:
         return mark
 
 
-def read_yaml(text: str, *, file: str) -> Document:
+def read_yaml(text: str, *, file: str, environ: Mapping[str, str] | None = None) -> "Document":
     """Read a text.
 
     Args:
         text: The whole file.
         file: What messages call it.
+        environ: The variables of the environment in it; None: it has none.
 
     Raises:
-        PlanProblemsError: It is not YAML, or uses what a configuration file has no need of: tags that name classes,
-            merge keys.
+        PlanProblemsError: It is not YAML, uses what a configuration file has no need of (tags that name classes, merge
+            keys), or a variable is not set.
     """
-    yaml = _yaml()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer, yaml.Constructor = _Composer, _Constructor
+    yaml.composer.warn_double_anchors = False  # The warning quotes the file.
+    yaml.composer.environ = environ
     stream = StringIO(text)
     stream.name = file
-    with _explained(text, file, yaml.constructor):
-        root = yaml.compose(stream)
-    return Document(data=None, root=None, file=file) if root is None else document_of(root, file=file)
-
-
-def document_of(root: Node, *, file: str) -> Document:
-    """The document that nodes are.
-
-    Raises:
-        PlanProblemsError: As `read_yaml`.
-    """
-    yaml = _yaml()
-    with _explained("", file, yaml.constructor):
-        return Document(data=yaml.constructor.construct_document(root), root=root, file=file)
-
-
-def _yaml() -> YAML:
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Constructor = _Constructor
-    yaml.composer.warn_double_anchors = False  # The warning quotes the file.
-    return yaml
-
-
-@contextmanager
-def _explained(text: str, file: str, constructor: "_Constructor") -> Iterator[None]:
-    """Turn each error of the parser into one that quotes nothing."""
     try:
-        yield
+        root = yaml.compose(stream)
+        if yaml.composer.problems:
+            raise PlanProblemsError(yaml.composer.problems)
+        data = None if root is None else yaml.constructor.construct_document(root)
     except MarkedYAMLError as e:
         # The message quotes the file, which may hold a misplaced password.
         told = "a tab; indent with spaces" if _TAB in (e.problem or "") else _QUOTED.sub("…", e.problem or "")
-        problem = f"not valid YAML ({told})"
-        mark = e.problem_mark
-        place = Mark(mark.name, mark.line + 1, mark.column + 1) if mark else Mark(file, 1, 1)
-        raise _not_yaml(problem, place) from None
+        problem, mark = f"not valid YAML ({told})", mark_of(e.problem_mark, file)
     except ReaderError as e:
         before = text[: e.position]
-        column = e.position - (before.rfind("\n") + 1) + 1
         problem = "not valid YAML (a character that may not be in a text file)"
-        raise _not_yaml(problem, Mark(file, before.count("\n") + 1, column)) from None
+        mark = Mark(file, before.count("\n") + 1, e.position - before.rfind("\n"))
     except RecursionError:
-        raise _not_yaml("not valid YAML (nested too deeply)", Mark(file, 1, 1)) from None
+        problem, mark = "not valid YAML (nested too deeply)", Mark(file, 1, 1)
     except (YAMLError, ValueError):
         # A scalar that is not what its tag or its form says, such as the date 2026-13-45.
         problem = "not valid YAML (a value is not of its type)"
-        raise _not_yaml(problem, mark_of(constructor.last, file)) from None
+        mark = mark_of(yaml.constructor.last, file)
     except LookupError:
         # The parser looks up the resolver of a `%YAML` directive that is no version which it knows.
-        raise _not_yaml("not valid YAML (a directive is not known)", Mark(file, 1, 1)) from None
+        problem, mark = "not valid YAML (a directive is not known)", Mark(file, 1, 1)
+    else:
+        return Document(data, root, file, yaml.composer.first)
+    raise PlanProblemsError([Problem("", problem, mark)])
 
 
-def _not_yaml(problem: str, mark: Mark) -> "PlanProblemsError":
-    """That a text is not what it should be as a whole; `problem` says why, without what the text says."""
-    return PlanProblemsError([Problem("", problem, mark)])
-
-
-def mark_of(node: Node | None, file: str) -> Mark:
+def mark_of(node: Node | StreamMark | None, file: str) -> Mark:
     """Where a node begins; where there is none, the beginning of the file."""
-    if node is None:
-        return Mark(file, 1, 1)
-    return Mark(node.start_mark.name, node.start_mark.line + 1, node.start_mark.column + 1)
+    mark: Any = getattr(node, "start_mark", node)
+    return Mark(mark.name, mark.line + 1, mark.column + 1) if mark else Mark(file, 1, 1)
+
+
+VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]{0,63}(:-[^}]*)?\}"
+_FOUND = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]{0,63})(?::-(?P<default>[^}]*))?\}|\$\{")
+
+
+class _Composer(Composer):
+    """Replaces variables of the environment: `${NAME}`, or `${NAME:-default}`, taken where NAME is unset or empty.
+
+    `$${` is `${` itself; any other dollar sign is a dollar sign. Variables are replaced in values, not in keys, and
+    what they come to is a value, never a part of the file's structure.
+
+    Attributes:
+        environ: The variables; None: none is replaced.
+        problems: Those that are not set, and what only begins like a variable.
+        first: Where the first value that has one is.
+    """
+
+    environ: Mapping[str, str] | None = None
+    first: "Mark | None" = None
+
+    def __init__(self, loader: Any = None) -> None:  # noqa: ANN401 - as in the base class
+        super().__init__(loader)
+        self.problems: list[Problem] = []
+
+    def compose_node(self, parent: Node | None, index: Node | int | None) -> Node:
+        # A key has no index.
+        event = self.parser.peek_event()
+        if self.environ is not None and index is not None and "${" in getattr(event, "value", ""):
+            event.value = _FOUND.sub(partial(self._value, mark_of(event, ""), self.environ), event.value)
+        node: Node = super().compose_node(parent, index)
+        return node
+
+    def _value(self, mark: Mark, environ: Mapping[str, str], found: re.Match[str]) -> str:
+        name, default = found["name"], found["default"]
+        if found[0] == "$${":
+            return "${"
+        self.first = self.first or mark
+        known = environ.get(name)
+        told = ""
+        if name is None:
+            told = (
+                "${ begins a variable, ${NAME} or ${NAME:-default}; for these characters themselves write $${"
+            )
+        elif known is None and default is None:
+            told = f"the variable {name} is not set; set it, or give a default: ${{{name}:-…}}"
+        if told:
+            self.problems.append(Problem("", told, mark))
+        return known or default or ""
 
 
 class _Constructor(SafeConstructor):
@@ -192,32 +218,23 @@ class _Constructor(SafeConstructor):
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLACE = re.compile(r"([a-z_]+(?:\[[0-9]+\])?(?:\.[a-z_]+(?:\[[0-9]+\])?)*): (.*)", re.DOTALL)
 _PART = re.compile(r"[a-z_]+|[0-9]+")
-_BETWEEN = re.compile(", | or ")
+_KINDS = frozenset(("aws-secrets-manager", "oci-vault"))
+"""Parts of pydantic's paths that are no keys of the file."""
 
 _WORDS = {
     "extra_forbidden": "unknown key",
     "missing": "this key is required",
+    "union_tag_not_found": "this key is required",
     "model_type": "must be a mapping",
     "model_attributes_type": "must be a mapping",
     "tuple_type": "must be a list",
     "string_type": "must be a text; if it looks like a number or a date, put it in quotes",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "finite_number": "must be a whole number",
     "invalid_key": "a key must be a text; if it looks like something else, put it in quotes",
-    "greater_than_equal": "must be {ge} or more",
-    "less_than_equal": "must be {le} or less",
     "too_short": "too few entries; at least {min_length}",
     "too_long": "too many entries; at most {max_length}",
-    "union_tag_not_found": "this key is required",
     "path_type": "must be the path of a file",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "string_unicode": "must be a text that can be written as UTF-8",
 }
-"""Our texts for pydantic's errors: its own name Python classes and patterns."""
+"""Our texts for errors of pydantic whose own name what only Python has."""
 
 _EXPLAINED = {
     "password": "a plan holds no password: passwords are in the secrets that it names. Remove this, and change the one "
@@ -270,10 +287,9 @@ def problems_of(error: ValidationError, document: Document, root: type[Section])
     """
     found, misspelt = list[Problem](), set[str]()
     for details in error.errors(include_url=False):
-        path = _path(details["loc"], document.data)
-        cause = details.get("ctx", {}).get("error")
-        if isinstance(cause, MistakesError):
-            found += [located(told, document, path) for told in cause.found]
+        path, context = tuple(part for part in details["loc"] if part not in _KINDS), details.get("ctx", {})
+        if isinstance(mistakes := context.get("error"), MistakesError):
+            found += [located(told, document, path) for told in mistakes.args]
         elif details["type"] == "extra_forbidden":
             hint = "" if path[-1] in _EXPLAINED else near(path[-1], _keys(root, path[:-1]))
             misspelt.add(place_of((*path[:-1], hint)))
@@ -281,7 +297,8 @@ def problems_of(error: ValidationError, document: Document, root: type[Section])
             found.append(Problem(place_of(path), told, document.mark(path, key=True)))
         elif details["type"] == "invalid_key":
             found.append(Problem(place_of(path[:-1]), message_of(details), document.mark(path, key=True)))
-        elif not _is_counted_wrong(details):
+        # A list that is long enough has entries with mistakes of their own, which pydantic does not count.
+        elif details["type"] != "too_short" or len(details["input"]) < context["min_length"]:
             if details["type"].startswith("union_tag"):
                 path = (*path, "kind")
             found.append(Problem(place_of(path), message_of(details), document.mark(path)))
@@ -289,28 +306,9 @@ def problems_of(error: ValidationError, document: Document, root: type[Section])
     return in_order([p for p in found if not (p.message == _WORDS["missing"] and p.place in misspelt)])
 
 
-def _is_counted_wrong(details: ErrorDetails) -> bool:
-    """Whether the list is long enough, and its entries, which pydantic does not count, have mistakes of their own."""
-    return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
-
-
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
     """As they are in the file."""
     return sorted(problems, key=lambda p: (p.mark.line, p.mark.column) if p.mark else (0, 0))
-
-
-def _path(loc: YamlPath, data: Any) -> YamlPath:  # noqa: ANN401 - a document
-    """Pydantic's path without the kinds of stores, which are no keys of the file."""
-    path: list[str | int] = []
-    for part in loc:
-        if isinstance(data, dict):
-            if part not in data and data.get("kind") == part:
-                continue
-            data = data.get(part)
-        else:
-            data = data[part] if isinstance(data, list) and isinstance(part, int) else None
-        path.append(part)
-    return tuple(path)
 
 
 def place_of(path: YamlPath) -> str:
@@ -329,20 +327,12 @@ def place_of(path: YamlPath) -> str:
 def message_of(details: ErrorDetails) -> str:
     """One of pydantic's errors in our words."""
     context = details.get("ctx", {})
-    expected = context.get("expected", context.get("expected_tags"))
-    if expected is not None:
-        known = [word.strip("'") for word in _BETWEEN.split(expected)]
-        hint = near(context.get("tag", details["input"]), known)
-        return with_hint(f"must be {_either(known)}", hint)
-    template = _WORDS.get(details["type"])
-    if template is None:
-        return details["msg"].removeprefix("Value error, ")
-    return template.format(**context)
-
-
-def _either(words: list[str]) -> str:
-    *others, last = words
-    return f"{', '.join(others)} or {last}" if others else last
+    if expected := context.get("expected") or context.get("expected_tags", "").replace(", ", " or "):
+        hint = near(context.get("tag", details["input"]), re.findall("'([^']+)'", expected))
+        return with_hint(f"must be {expected}", hint)
+    if template := _WORDS.get(details["type"]):
+        return template.format(**context)
+    return details["msg"].removeprefix("Value error, ").replace("Input should", "must")
 
 
 def _keys(root: type[Section], path: YamlPath) -> list[str]:
@@ -365,88 +355,6 @@ def _sections(annotation: object) -> Iterator[type[Section]]:
         yield annotation
     for argument in get_args(annotation):
         yield from _sections(argument)
-
-
-# Variables of the environment in a plan: `${NAME}`, or `${NAME:-default}`, taken where NAME is unset or empty.
-#
-# `$${` is `${` itself; any other dollar sign is a dollar sign. Variables are replaced in values, not in keys, and
-# what they come to is a value, never a part of the file's structure.
-
-VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]{0,63}(:-[^}]*)?\}"
-_FOUND = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]{0,63})(?::-(?P<default>[^}]*))?\}|\$\{")
-
-
-class Variables:
-    """Replaces variables in a plan.
-
-    Attributes:
-        problems: Those that are not set, and what only begins like a variable.
-        first: The first value that has one.
-    """
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self._resolver = YAML(typ="safe", pure=True).resolver
-        self.problems: list[Problem] = []
-        self.first: Node | None = None
-
-    def replace(self, root: Node) -> None:
-        """Replace them in all values below a node."""
-        seen = set[int]()  # By an alias a node is at several places.
-        for path, node in _scalars(root, (), seen):
-            if "${" in node.value:
-                self._replace(path, node)
-
-    def _replace(self, path: tuple[str | int, ...], node: ScalarNode) -> None:
-        told = set[str]()
-
-        def value(found: re.Match[str]) -> str:
-            name, default = found["name"], found["default"]
-            if found[0] == "$${":
-                return "${"
-            self.first = self.first or node
-            if name is None:
-                told.add(
-                    "${ begins a variable, ${NAME} or ${NAME:-default}; for these characters themselves write $${"
-                )
-                return ""
-            known = self._environ.get(name)
-            if default is not None:
-                return known or default
-            if known is None:
-                told.add(f"the variable {name} is not set; set it, or give a default: ${{{name}:-…}}")
-            return known or ""
-
-        replaced = _FOUND.sub(value, node.value)
-        self.problems += [Problem(place_of(path), text, mark_of(node, "")) for text in sorted(told)]
-        node.value = replaced
-        if node.style is None:  # Not quoted: a number may be a number.
-            node.tag = self._resolver.resolve(ScalarNode, replaced, (True, False))
-
-
-def escaped(value: object) -> object:
-    """A value as a plan says it, so that it is read as it is."""
-    if isinstance(value, dict):
-        return {key: escaped(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [escaped(inner) for inner in value]
-    return value.replace("${", "$${") if isinstance(value, str) else value
-
-
-def _scalars(
-    node: Node, path: tuple[str | int, ...], seen: set[int]
-) -> Iterator[tuple[tuple[str | int, ...], ScalarNode]]:
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, ScalarNode):
-        yield path, node
-    elif isinstance(node, SequenceNode):
-        for i, entry in enumerate(node.value):
-            yield from _scalars(entry, (*path, i), seen)
-    elif isinstance(node, MappingNode):
-        for key, value in node.value:
-            yield from _scalars(value, (*path, str(key.value)), seen)
 
 
 MAX_PLAN_CHARACTERS = 4_194_304
@@ -482,13 +390,11 @@ class PlanSource:
         plan: What it says.
         document: Where it says it.
         text: It in one file without variables: the file's own text, or what it comes to.
-        variable: Where its first variable is; None where it has none.
     """
 
     plan: Plan
     document: Document
     text: str
-    variable: Mark | None
 
     def located(self, told: str) -> Problem:
         """A problem `place: what to do` that was found in the plan later, with its place in the file."""
@@ -511,12 +417,12 @@ def load_shipped_plan(file: Path) -> Plan:
         PlanProblemsError: As `load_plan`; or the plan has variables.
     """
     source = load_source(file)
-    if source.variable:
+    if source.document.variable:
         told = (
             "has variables, which a function has not; write what they come to, and deploy that: "
             f"lockstep plan render --plan {file} > rendered.yaml"
         )
-        raise PlanProblemsError([Problem("", told, source.variable)])
+        raise PlanProblemsError([Problem("", told, source.document.variable)])
     return source.plan
 
 
@@ -552,55 +458,39 @@ def read_text(file: Path) -> str:
     except OSError as e:
         missing = EnvironmentalError(Environment.PLAN_MISSING, path=str(file), code=str(e.strerror))
         raise PlanProblemsError([Problem("", f"{file}: cannot be read: {e.strerror}")]) from missing
-    except UnicodeDecodeError:
-        raise PlanProblemsError([Problem("", f"{file}: not UTF-8 text")]) from None
     except ValueError:
-        raise PlanProblemsError([Problem("", "the plan path is not a valid path")]) from None
+        raise PlanProblemsError([Problem("", f"{file}: not UTF-8 text")]) from None
 
 
 def _parse(text: str, *, base: Path, name: str, environ: Mapping[str, str]) -> PlanSource:
-    variables = Variables(environ)
-    document = _document(text, name, variables)
-    try:
-        plan = Plan.model_validate(document.data, context={BASE: base})
-    except ValidationError as e:
-        of_sections = any(details["loc"] for details in e.errors(include_input=False))
-        raise PlanProblemsError(problems_of(e, document, Plan), all_told=not of_sections) from None
-    variable = mark_of(variables.first, name) if variables.first else None
-    return PlanSource(plan, document, _rendered(document.data, name) if variable else text, variable)
-
-
-def _document(text: str, name: str, variables: Variables) -> Document:
-    """The content of the plan, which is a mapping of YAML's own types, with its variables replaced.
-
-    Raises:
-        PlanProblemsError: It is none, a variable is missing, or the plan is of a newer version.
-    """
     if len(text) > MAX_PLAN_CHARACTERS:
-        raise _not_yaml(f"the file has more than {MAX_PLAN_CHARACTERS} characters", Mark(name, 1, 1))
-    document = read_yaml(text, file=name)
-    if not (isinstance(document.root, MappingNode) and isinstance(document.data, dict)):
-        raise _not_yaml("the file is not a mapping; start with `version: 1`", document.mark(()))
-    variables.replace(document.root)
-    if variables.problems:
-        raise PlanProblemsError(in_order(variables.problems))
-    document = document_of(document.root, file=name)
-    version = document.data.get("version") if isinstance(document.data, dict) else None
+        told = f"the file has more than {MAX_PLAN_CHARACTERS} characters"
+        raise PlanProblemsError([Problem("", told, Mark(name, 1, 1))])
+    document = read_yaml(text, file=name, environ=environ)
+    if not isinstance(document.data, dict):
+        told = "the file is not a mapping; start with `version: 1`"
+        raise PlanProblemsError([Problem("", told, document.mark(()))])
+    version = document.data.get("version")
     newest = max(get_args(Plan.model_fields["version"].annotation))
     if type(version) is int and version > newest:
         # Whatever else looks wrong in it may be right in that version.
         told = f"version: {version} is newer than {newest}, which this build reads. {NewerFormatError.advice}"
         raise PlanProblemsError([located(told, document)])
-    return document
+    try:
+        plan = Plan.model_validate(document.data, context={BASE: base})
+    except ValidationError as e:
+        of_sections = any(details["loc"] for details in e.errors(include_input=False))
+        raise PlanProblemsError(problems_of(e, document, Plan), all_told=not of_sections) from None
+    return PlanSource(plan, document, _rendered(document) if document.variable else text)
 
 
-def _rendered(data: object, name: str) -> str:
+def _rendered(document: Document) -> str:
     yaml = YAML()
     yaml.representer.ignore_aliases = lambda _: True
     text = StringIO()
-    text.write(f"# Made from {Path(name).name} by `lockstep plan render`.\n")
-    yaml.dump(escaped(data), text)
-    return text.getvalue()
+    yaml.dump(document.data, text)
+    said = text.getvalue().replace("${", "$${")
+    return f"# Made from {Path(document.file).name} by `lockstep plan render`.\n{said}"
 
 
 # The JSON Schema of the plan file, with which editors complete and check it as it is written.
@@ -642,12 +532,12 @@ def _adapted(schema: Any) -> Any:  # noqa: ANN401 - a schema
         return [_adapted(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: _adapted(value) for key, value in schema.items() if not _is_no_default(key, value)}
+    kept = {
+        key: _adapted(value)
+        for key, value in schema.items()
+        if key != "default" or not isinstance(value, dict | None)
+    }
     if kept.get("type") == "integer" or (kept.get("type") == "string" and kept.keys() & {"pattern", "enum"}):
         about = {key: kept.pop(key) for key in ("title", "description", "default", "examples") if key in kept}
         return {**about, "anyOf": [kept, {"$ref": "#/$defs/Variable"}]}
     return kept
-
-
-def _is_no_default(key: str, value: object) -> bool:
-    return key == "default" and (value is None or isinstance(value, dict))

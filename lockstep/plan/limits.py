@@ -135,6 +135,10 @@ _MANAGED_POLICY, _INLINE_POLICIES = 6144, 10240
 _SECRETS_OF_TENANCY = 5000
 """Where Oracle allows no more (https://docs.oracle.com/iaas/Content/General/Concepts/servicelimits.htm)."""
 _SPLIT = "deploy two stacks, with a plan, a lock table and an audit bucket each"
+_BY_NAME = (
+    "keep admins' logins in secrets of this account, given by name and tagged, or let databases of one server share a "
+    f"secret, or {_SPLIT}"
+)
 _SPREAD = f"use longer intervals for some credentials, or {_SPLIT} in another region"
 
 
@@ -178,39 +182,28 @@ def uses(plan: Plan) -> Iterator[Use]:
     change = f"{peak.rotations:,} rotations begin at {peak}: {_SPREAD}"
     if plan.store(AwsSecretsManager):
         writes = peak.rotations * WRITES_OF_A_ROTATION / 60
-        name = "Secrets Manager, writes in the busiest minute"
-        yield Use(name, writes, WRITES_A_SECOND, "a second", change)
-    yield Use(
+        yield Use(
+            "Secrets Manager, writes in the busiest minute", writes, WRITES_A_SECOND, "a second", change
+        )
+    seconds = max((len(s.credential_ids) - 1) * every[s.name] / 1000 for s in plan.shards)
+    name, late = (
         "Lockstep, time in which the rotations of a shard begin",
-        max((len(s.credential_ids) - 1) * every[s.name] / 1000 for s in plan.shards),
-        int(WINDOW.total_seconds()),
-        "seconds",
-        f"{change}. What begins later is left to the standby",
+        "What begins later is left to the standby",
     )
-    yield from _of_policies(plan)
+    yield Use(name, seconds, int(WINDOW.total_seconds()), "seconds", f"{change}. {late}")
+    admins = [d.admin for d in plan.database_sections]
+    by_iam = {(a.region, a.username) for a in admins if isinstance(a, AdminIam)}
+    logins = sum(_LOGIN + len(name) for _, name in by_iam)
+    if plan.runners.oci:
+        need = RUNNER_POLICY + logins
+        yield Use("IAM, managed policy of the OCI runner", need, _MANAGED_POLICY, "characters", _SPLIT)
+    secrets = {a.aws for a in admins if isinstance(a, AdminSecret) and not is_plain_name(a.aws)}
+    need = FUNCTION_POLICY + logins + sum(_LISTED_ADMIN + len(secret) for secret in secrets)
+    name = "IAM, inline policies of the function ApplyDb"
+    yield Use(name, need, _INLINE_POLICIES, "characters", _BY_NAME)
     if plan.store(OciVault):
         # Its runner reads admins, the AWS key and the MAC key.
         fixed = len(names_in_oci(plan)) + 2 if plan.runners.oci else 0
         need = fixed + 2 * plan.slots * len(plan.credential_sections)
         name, change = "OCI Vault, secrets of the tenancy", "ask Oracle for more"
         yield Use(name, need, _SECRETS_OF_TENANCY, "secrets", change, adjustable=True)
-
-
-def _of_policies(plan: Plan) -> Iterator[Use]:
-    admins = [d.admin for d in plan.database_sections]
-    logins = sum(
-        _LOGIN + len(name) for _, name in {(a.region, a.username) for a in admins if isinstance(a, AdminIam)}
-    )
-    if plan.runners.oci:
-        name = "IAM, managed policy of the OCI runner"
-        yield Use(name, RUNNER_POLICY + logins, _MANAGED_POLICY, "characters", _SPLIT)
-    secrets = {a.aws for a in admins if isinstance(a, AdminSecret)}
-    listed = sum(_LISTED_ADMIN + len(secret) for secret in secrets if not is_plain_name(secret))
-    yield Use(
-        "IAM, inline policies of the function ApplyDb",
-        FUNCTION_POLICY + logins + listed,
-        _INLINE_POLICIES,
-        "characters",
-        "keep admins' logins in secrets of this account, given by name and tagged, or let databases of one server "
-        f"share a secret, or {_SPLIT}",
-    )

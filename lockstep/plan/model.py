@@ -4,25 +4,23 @@ An unknown key is a mistake. A plan that is valid can be rotated by either runne
 `credentials` compile to the plain values of `lockstep.protocol.model`, with every default filled in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 from msgspec import structs
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from lockstep.plan import compiled as messages
 from lockstep.plan.checks import problems
 from lockstep.plan.compiled import CompiledPlan, message, plan_digest
 from lockstep.plan.credentials import CredentialSection, DatabaseSection
-from lockstep.plan.fields import Section, refuse
+from lockstep.plan.fields import Section
 from lockstep.plan.runners import Events, Runners
 from lockstep.plan.stores import Audit, LockTable, OciVault, StoreConfig, StoreT
 from lockstep.protocol.model import Credential, DatabaseServer
 from lockstep.protocol.ring import slots_at
 from lockstep.protocol.schedule import Shard, shards
-
-_DERIVED = ("databases", "credentials", "shards", "compiled", "_by_id")
 
 
 class Plan(Section):
@@ -45,17 +43,9 @@ class Plan(Section):
     events: Events | None = None
     """Where events go; by default none is sent."""
 
-    @model_validator(mode="after")
-    def _references(self) -> Self:
-        refuse(problems(self))
-        return self
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other fields; what was derived from the old ones is derived again."""
-        copy = super().model_copy(update=update, deep=deep)
-        for name in _DERIVED:
-            copy.__dict__.pop(name, None)
-        return copy
+    def problems(self) -> Iterator[str]:
+        """As in the base class."""
+        return problems(self)
 
     @cached_property
     def databases(self) -> tuple[DatabaseServer, ...]:

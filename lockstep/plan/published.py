@@ -81,12 +81,10 @@ def root(name: str, content: bytes, path: Sequence[str]) -> str:
     Raises:
         ValueError: It is no path.
     """
-    if len(path) > LONGEST_PATH:
+    if len(path) > LONGEST_PATH or not all(map(_STEP.fullmatch, path)):
         raise ValueError("no path of a tree")
     digest = _leaf(name, content)
     for step in path:
-        if not _STEP.fullmatch(step):
-            raise ValueError("no path of a tree")
         sibling = bytes.fromhex(step[1:])
         digest = _node(sibling, digest) if step[0] == "l" else _node(digest, sibling)
     return digest.hex()
@@ -205,14 +203,10 @@ def verified(file: bytes, *, name: str, digest: str, limit: int) -> Any:  # noqa
     try:
         found = parse(file)
         document, path = found["document"], found["path"]
-        content = canonical(document)
+        is_of_plan = root(name, canonical(document), path) == digest
     except (MessageError, LookupError, TypeError, ValueError, RecursionError):
         # The text of these may quote the file.
         raise PlanDocumentRefusedError(path=name, code="not-json") from None
-    try:
-        is_of_plan = root(name, content, path) == digest
-    except (ValueError, TypeError):
-        is_of_plan = False
     if not is_of_plan:
         raise PlanDocumentRefusedError(path=name, code="not-of-this-plan")
     return document
@@ -363,15 +357,11 @@ def compile_plan(plan: CompiledPlan, shards: Sequence[Shard], folder: Path) -> P
     return Published(
         digest=found.root,
         files={
-            name: document if _is_plain(name) else enveloped(document, found.paths[name])
+            # Step Functions reads the array of a shard, so that is the file as it is.
+            name: document if name.startswith("shards/") else enveloped(document, found.paths[name])
             for name, document in documents.items()
         },
     )
-
-
-def _is_plain(name: str) -> bool:
-    """Whether a document is its file as it is: Step Functions reads the array of a shard."""
-    return name.startswith("shards/")
 
 
 # Where a host of the functions finds a credential: in the plan that it was given, or in the published one.
@@ -551,8 +541,7 @@ def state_of(bucket: PlanBucket, published: Published) -> State:
     """Compare a bucket with a plan: by a list, and by reading what the list does not show to be the same."""
     listed = {item.name: item for item in bucket.listed()}
     there = published.files.keys() & listed.keys()
-    same = {name for name in there if _looks_same(bucket, listed[name], published.files[name])}
-    same |= {name for name in there - same if _is_same(bucket, name, published.files[name])}
+    same = {name for name in there if _is_same(bucket, name, published.files[name], listed[name])}
     return State(
         same=frozenset(same),
         missing=frozenset(published.files.keys() - there),
@@ -607,9 +596,6 @@ def write_plan(
     return frozenset(different)
 
 
-def _looks_same(bucket: PlanBucket, listed: Listed, file: bytes) -> bool:
-    return listed.size == len(file) and listed.tag == bucket.tag(file)
-
-
-def _is_same(bucket: PlanBucket, name: str, file: bytes) -> bool:
-    return bucket.read(name, len(file)) == file
+def _is_same(bucket: PlanBucket, name: str, file: bytes, listed: Listed | None = None) -> bool:
+    looks_same = listed and listed.size == len(file) and listed.tag == bucket.tag(file)
+    return bool(looks_same) or bucket.read(name, len(file)) == file

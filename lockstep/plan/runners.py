@@ -1,9 +1,7 @@
 """The sections `runners` and `events` of the plan: who each runner is in the other cloud, and where events go."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
-
-from pydantic import model_validator
+from typing import Annotated, Literal
 
 from lockstep.plan.compiled import (
     AccessKey,
@@ -14,7 +12,7 @@ from lockstep.plan.compiled import (
     FederationToOci,
     message,
 )
-from lockstep.plan.fields import SecretName, Section, Text, refuse
+from lockstep.plan.fields import SecretName, Section, Text
 from lockstep.plan.stores import KmsKeyId
 from lockstep.protocol.federation import IssuerKey
 
@@ -26,7 +24,22 @@ AUDIENCE_IN_AWS, SUBJECT = "sts.amazonaws.com", "lockstep-oci-runner"
 _Name = Text(r"[A-Za-z0-9._:/@-]{1,128}", "letters, digits and . _ : / @ -, at most 128 in all")
 
 
-class DomainFederation(Section):
+class Prover(Section):
+    """A section that says with what a runner proves itself."""
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The names of the secrets that it names, by their keys in this section."""
+        found = dict[str, str]()
+        for key, value in self:
+            if isinstance(value, Prover):
+                found |= {f"{key}.{inner}": name for inner, name in value.secrets.items()}
+            elif key.endswith("_secret") and value:
+                found[key] = value
+        return found
+
+
+class DomainFederation(Prover):
     """The sessions in OCI that the AWS runner gets for tokens of AWS."""
 
     domain_url: Annotated[
@@ -47,13 +60,10 @@ class DomainFederation(Section):
     token: Literal["rpst", "upst"] = "rpst"  # noqa: S105 - the name of a kind of token
     """`rpst`: each function is a principal of its own; `upst`: a service user of the domain, by a rule of the trust."""
 
-    @model_validator(mode="after")
-    def _one_proof(self) -> Self:
-        if (self.kms_key is None) != (self.certificate is None) or bool(self.kms_key) == bool(
-            self.client_secret
-        ):
-            refuse(["give kms_key and certificate, or instead of both client_secret"])
-        return self
+    def problems(self) -> Iterator[str]:
+        """As in the base class."""
+        if bool(self.kms_key) != bool(self.certificate) or bool(self.kms_key) == bool(self.client_secret):
+            yield "give kms_key and certificate, or instead of both client_secret"
 
     def compile(self) -> FederationToOci:
         """What a runner needs of it."""
@@ -67,7 +77,7 @@ class DomainFederation(Section):
         )
 
 
-class AwsRunner(Section):
+class AwsRunner(Prover):
     """Step Functions."""
 
     federation: DomainFederation | None = None
@@ -77,23 +87,12 @@ class AwsRunner(Section):
     oci_reader_key_secret: SecretName | None = None
     """Beside it: that of a user who may only read, for the functions that write nothing in OCI; by default the same."""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def problems(self) -> Iterator[str]:
+        """As in the base class."""
         if self.federation and self.oci_key_secret:
-            refuse(["give federation or oci_key_secret, not both"])
+            yield "give federation or oci_key_secret, not both"
         if self.oci_reader_key_secret and not self.oci_key_secret:
-            refuse(["oci_reader_key_secret: needs oci_key_secret beside it, of a user who may write"])
-        return self
-
-    @property
-    def secrets(self) -> dict[str, str]:
-        """The names of the secrets in AWS with what it proves itself with, by their keys in this section."""
-        found = {
-            "oci_key_secret": self.oci_key_secret,
-            "oci_reader_key_secret": self.oci_reader_key_secret,
-            "federation.client_secret": self.federation.client_secret if self.federation else None,
-        }
-        return {key: name for key, name in found.items() if name}
+            yield "oci_reader_key_secret: needs oci_key_secret beside it, of a user who may write"
 
     def compile(self) -> ApiKeys | FederationToOci | None:
         """Who the functions are in OCI."""
@@ -145,7 +144,7 @@ class IssuerFederation(Section):
         return message(FederationToAws, self, key=key, audience=AUDIENCE_IN_AWS, subject=SUBJECT)
 
 
-class OciRunner(Section):
+class OciRunner(Prover):
     """The OCI function, which rotates when AWS does not."""
 
     federation: IssuerFederation | None = None
@@ -153,23 +152,17 @@ class OciRunner(Section):
     aws_key_secret: SecretName | None = None
     """Instead: the secret in OCI Vault with an access key for AWS, which is long-lived."""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.federation is None) == (self.aws_key_secret is None):
-            refuse(["give federation, or instead aws_key_secret"])
-        return self
-
-    @property
-    def secrets(self) -> dict[str, str]:
-        """The names of the secrets in OCI with what it proves itself with, by their keys in this section."""
-        return {"aws_key_secret": self.aws_key_secret} if self.aws_key_secret else {}
+    def problems(self) -> Iterator[str]:
+        """As in the base class."""
+        if bool(self.federation) == bool(self.aws_key_secret):
+            yield "give federation, or instead aws_key_secret"
 
     def compile(self) -> AccessKey | FederationToAws:
         """Who the function is in AWS."""
         return self.federation.compile() if self.federation else AccessKey(secret=str(self.aws_key_secret))
 
 
-class Runners(Section):
+class Runners(Prover):
     """Who rotates."""
 
     aws: AwsRunner = AwsRunner()
@@ -178,11 +171,9 @@ class Runners(Section):
     """The standby."""
 
     @property
-    def keys(self) -> Iterator[tuple[str, str]]:
+    def keys(self) -> list[tuple[str, str]]:
         """The places and names of the secrets with which the runners prove themselves."""
-        for name, runner in (("aws", self.aws), ("oci", self.oci)):
-            for key, secret in runner.secrets.items() if runner else ():
-                yield f"runners.{name}.{key}", secret
+        return [(f"runners.{key}", name) for key, name in self.secrets.items()]
 
 
 class Events(Section):
@@ -195,9 +186,3 @@ class Events(Section):
     """The name of a bus of EventBridge in the stack's account and region, such as `default`. It must exist."""
     oci: Annotated[str, Text(r"ocid1\.onstopic\.[A-Za-z0-9._-]{1,230}", "the OCID of a topic")] | None = None
     """The OCID of a topic of OCI Notifications in the vault's region. It must exist, and have its subscriptions."""
-
-    @model_validator(mode="after")
-    def _goes_somewhere(self) -> Self:
-        if not (self.aws or self.oci):
-            raise ValueError("must name aws, oci or both; to send no events, leave `events` out")
-        return self

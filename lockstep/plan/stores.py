@@ -1,12 +1,13 @@
 """The sections `lock`, `stores` and `audit` of the plan."""
 
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field
 
 from lockstep.plan.compiled import AwsStore, VaultStore, message
-from lockstep.plan.fields import Duration, Region, SecretName, Section, Text, refuse
+from lockstep.plan.fields import Duration, Region, SecretName, Section, Text
 from lockstep.protocol.federation import rsa_key
 
 
@@ -67,14 +68,16 @@ StoreConfig = Annotated[AwsSecretsManager | OciVault, Field(discriminator="kind"
 """One entry of `stores` in a plan."""
 StoreT = TypeVar("StoreT", bound=AwsSecretsManager | OciVault)
 
+_KEY = r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/)?[A-Za-z0-9_-]{1,128}"
 KmsKeyId = Annotated[
     str,
+    # A policy cannot name the ARN of an alias.
     Text(
-        # A policy cannot name the ARN of an alias.
-        r"((arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/)?[A-Za-z0-9_-]{1,128}|alias/[A-Za-z0-9/_-]{1,250})",
+        rf"({_KEY}|alias/[A-Za-z0-9/_-]{{1,250}})",
         "the id, the alias (alias/…) or the ARN of a KMS key, which is none of an alias",
     ),
 ]
+KmsKeyArn = Annotated[str, Text(_KEY, "the ARN of a KMS key: an alias may name another key by now")]
 
 
 def _is_rsa(value: str) -> str:
@@ -91,50 +94,35 @@ DigestKeys = tuple[Annotated[str, AfterValidator(_is_rsa)], ...]
 class AwsAudit(Section):
     """The AWS stream: S3 with Object Lock, signed in KMS."""
 
-    bucket: Annotated[str, Text(r"[a-z0-9.-]{3,63}", "3 to 63 lower-case letters, digits, dots and hyphens")]
-    """An S3 bucket with Object Lock, in the region of the lock table."""
+    bucket: Annotated[str, Text(r"[a-z0-9.-]{3,57}", "3 to 57 lower-case letters, digits, dots and hyphens")]
+    """An S3 bucket with Object Lock, in the region of the lock table. The plan's has -plans after its name."""
     mac_key: KmsKeyId
     """Id, alias (alias/…) or ARN of the KMS HMAC_256 key that signs the entries, but for orders."""
     order_key: KmsKeyId = "alias/lockstep-orders"
     """Likewise of the key that signs people's orders."""
-    retired_mac_keys: tuple[KmsKeyId, ...] = ()
+    retired_mac_keys: tuple[KmsKeyArn, ...] = ()
     """ARNs of keys that signed before `mac_key` or `order_key`, the oldest first."""
     retention: Duration = timedelta(days=400)
     """How long nobody can delete an entry."""
     digest_keys: DigestKeys = ()
     """The public halves of the key that signs this cloud's digests, and of those that did (docs/deploy.md#digests)."""
 
-    @model_validator(mode="after")
-    def _keys_fit(self) -> Self:
-        order_key, *others = (
-            key.rpartition(":")[2].removeprefix("key/")
-            for key in (self.order_key, self.mac_key, *self.retired_mac_keys)
+    def problems(self) -> Iterator[str]:
+        """As in the base class."""
+        key, *others = (
+            name.rpartition(":")[2].removeprefix("key/")
+            for name in (self.order_key, self.mac_key, *self.retired_mac_keys)
         )
-        if order_key in others:
-            refuse(
-                [f"order_key: {self.order_key} signs or signed other entries; orders need a key of their own"]
-            )
-        return self
-
-    @field_validator("retired_mac_keys")
-    @classmethod
-    def _are_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if aliases := [key for key in value if "alias/" in key]:
-            raise ValueError(f"{aliases[0]}: an alias may name another key by now; give the key's ARN")
-        return value
-
-    @field_validator("retention")
-    @classmethod
-    def _is_kept(cls, value: timedelta) -> timedelta:
-        if not value:
-            raise ValueError("must be longer than zero")
-        return value
+        if key in others:
+            yield f"order_key: {self.order_key} signs or signed other entries; orders need a key of their own"
+        if not self.retention:
+            yield "retention: must be longer than zero"
 
 
 class OciAudit(Section):
     """The OCI stream: an Archive bucket, signed with a key from a Vault secret."""
 
-    bucket: Annotated[str, Text(r"[A-Za-z0-9._-]{1,256}", "letters, digits and . _ -, at most 256 in all")]
+    bucket: Annotated[str, Text(r"[A-Za-z0-9._-]{1,248}", "letters, digits and . _ -, at most 248 in all")]
     """An Object Storage bucket with a retention rule, in the region of the vault."""
     namespace: Annotated[str, Text(r"[A-Za-z0-9_-]{1,100}", "letters, digits and _ -, at most 100 in all")]
     """The tenancy's Object Storage namespace: `oci os ns get`."""

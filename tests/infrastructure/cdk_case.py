@@ -22,6 +22,7 @@ from cdk.settings import ROOT, Settings
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from sandbox.emulators.aws.policies import Statement, as_list
+from tests.support.scaled import with_sections
 
 _PLANS = Path("tests/infrastructure/plan")
 PLAN = _PLANS / "lockstep.yaml"
@@ -328,7 +329,7 @@ def with_listed_admins() -> Synthesised:
         section.model_copy(update={"admin_secret": secret, "oci_admin_secret": f"dba.{section.name}"})
         for section, secret in zip(plan.database_sections, (LISTED, MANAGED), strict=True)
     )
-    return synthesise(plan.model_copy(update={"database_sections": sections}), plan=BOTH_CLOUDS)
+    return synthesise(with_sections(plan, database_sections=sections), plan=BOTH_CLOUDS)
 
 
 LISTED = "arn:aws:secretsmanager:eu-west-1:444455556666:secret:dba/orders-AbCdEf"

@@ -12,7 +12,7 @@ from lockstep.plan.limits import uses
 from lockstep.plan.model import Plan
 from lockstep.protocol.schedule import SLOTS
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, VPC, Synthesised, synthesise
-from tests.support.scaled import scaled
+from tests.support.scaled import scaled, with_sections
 
 BY_CLOCK, RULE_BYTES, MEGABYTE = 2, 1700, 1024 * 1024
 MANAGED_POLICY, INLINE_POLICIES, TRUST_POLICY, QUEUE_STATEMENTS = 6144, 10240, 2048, 20
@@ -103,13 +103,12 @@ def test_policies_fit_with_the_longest_names_with_keys_and_with_admins_by_arn(
         section.model_copy(update={"admin_secret": secret})
         for section, secret in zip(plan.database_sections, admins, strict=True)
     )
-    longest = plan.model_copy(
-        update={
-            "lock": plan.lock.model_copy(update={"table": "t" * 255, "region": "ap-southeast-2"}),
-            "audit": plan.audit.model_copy(update={"aws": audit}),
-            "credential_sections": credentials,
-            "database_sections": databases,
-        }
+    longest = with_sections(
+        plan,
+        lock=plan.lock.model_copy(update={"table": "t" * 255, "region": "ap-southeast-2"}),
+        audit=plan.audit.model_copy(update={"aws": audit}),
+        credential_sections=credentials,
+        database_sections=databases,
     )
     keys = [f"arn:aws:kms:ap-southeast-2:111122223333:key/mrk-{i:032}" for i in range(3)]
     check(longest, synthesise(longest, plan=file, vpc=VPC, stack="S" * 41, adopt={"keys": keys}))

@@ -38,6 +38,7 @@ from tests.infrastructure.cdk_case import (
     shape,
     synthesise,
 )
+from tests.support.scaled import with_sections
 
 _JSONATA_NUMBER = re.compile(
     r"E3601: .*'\{% .* %\}' is not of type 'number' at 'States/Rotate/MaxConcurrency'"
@@ -405,7 +406,7 @@ def federated(
         runners["aws"]["federation"].update({"kms_key": None, "certificate": None, **client})
     if not standby:
         del runners["oci"]
-    changed = plan.model_copy(update={"runners": Runners.model_validate(runners)})
+    changed = with_sections(plan, runners=Runners.model_validate(runners))
     return synthesise(changed, plan=FEDERATED, **settings)
 
 

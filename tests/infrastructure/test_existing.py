@@ -15,6 +15,7 @@ from cdk.settings import Adopt, Settings
 from lockstep.plan.runners import Runners
 from sandbox.emulators.aws import AwsSandbox
 from tests.infrastructure.cdk_case import AUDIT, FEDERATED, LOGS, PLAN, PLANS, refusing, shape
+from tests.support.scaled import with_sections
 
 ISSUER = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/example/b/lockstep-issuer/o"
 SIGNING = {
@@ -47,7 +48,7 @@ def looked_at(aws: AwsSandbox, role_arn: str = "", **settings: object) -> Estate
     if role_arn:
         runners = deployment.plan.runners.model_dump(mode="json", exclude_none=True)
         runners["oci"]["federation"]["role_arn"] = role_arn
-        changed = deployment.plan.model_copy(update={"runners": Runners.model_validate(runners)})
+        changed = with_sections(deployment.plan, runners=Runners.model_validate(runners))
         deployment = replace(deployment, plan=changed)
     account = Account(aws.client, aws.region)
     made = shape("federated" if role_arn else "plain").all

@@ -1,14 +1,20 @@
-"""A plan with another number of credentials."""
+"""A plan with other sections, or with another number of credentials."""
 
 from lockstep.plan.credentials import CredentialSection
 from lockstep.plan.model import Plan
+
+
+def with_sections(plan: Plan, **sections: object) -> Plan:
+    """The plan with other sections, from which all is derived again."""
+    own = {name: getattr(plan, name) for name in Plan.model_fields}
+    return Plan.model_construct(**{**own, **sections})
 
 
 def scaled(plan: Plan, count: int) -> Plan:
     """The plan with so many credentials: its own, repeated under other names."""
     own = plan.credential_sections
     sections = tuple(_copy(own[i % len(own)], i) for i in range(count))
-    return plan.model_copy(update={"credential_sections": sections})
+    return with_sections(plan, credential_sections=sections)
 
 
 def _copy(section: CredentialSection, number: int) -> CredentialSection:

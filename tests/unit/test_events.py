@@ -121,7 +121,6 @@ def plan_of(tmp_path: Path, events: object, *, oci: bool = True) -> Plan:
 
 def test_what_is_wrong_with_the_section_is_told(tmp_path: Path) -> None:
     for events, oci, problem in (
-        ({}, False, "events: must name aws, oci or both; to send no events, leave `events` out"),
         ({"oci": TOPIC}, False, "events.oci: needs runners.oci, which sends there"),
         ({"oci": "lockstep"}, True, "events.oci: must be the OCID of a topic"),
         ({"aws": "a bus"}, False, "events.aws: must be letters, digits and / _ . -, at most 256 in all"),

@@ -133,8 +133,6 @@ def test_a_plan_may_be_of_another_partition() -> None:
         "eu-central-1": "aws",
         "cn-north-1": "aws-cn",
         "us-gov-east-1": "aws-us-gov",
-        "us-iso-east-1": "aws-iso",
-        "eu-isoe-west-1": "aws-iso-e",
         "eusc-de-east-1": "aws-eusc",
     }
     assert {region: partition_of(region) for region in partitions} == partitions

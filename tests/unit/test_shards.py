@@ -31,7 +31,7 @@ from lockstep.protocol.model import Engine
 from lockstep.protocol.ring import SLOTS
 from lockstep.protocol.schedule import Shard, cron_expression, last_trigger, phase, shards
 from sandbox import plans
-from tests.support.scaled import scaled
+from tests.support.scaled import scaled, with_sections
 from tests.unit.plan_case import GONE, Document, edited, parse
 
 MINUTE = timedelta(minutes=1)
@@ -99,7 +99,7 @@ def _plan(count: int, *minutes: int) -> Plan:
         section.model_copy(update={"interval": minutes[number % len(minutes)] * MINUTE})
         for number, section in enumerate(plan.credential_sections)
     )
-    return plan.model_copy(update={"credential_sections": sections})
+    return with_sections(plan, credential_sections=sections)
 
 
 def _shard(interval: timedelta, number: int, count: int, size: int) -> Shard:
@@ -133,7 +133,7 @@ def test_no_minute_writes_more_than_its_share(count: int, minutes: tuple[int, ..
 
 @pytest.mark.parametrize(("size", "every"), [(3, 250), (144, 250), (200, 180), (450, 100), (500, 100)])
 def test_a_shard_alone_is_spread_over_most_of_its_minute_and_is_never_slow(size: int, every: int) -> None:
-    plan = _plan(1, 20).model_copy()
+    plan = with_sections(_plan(1, 20))
     # One shard, though a class of so many would have more.
     vars(plan)["shards"] = (_shard(20 * MINUTE, 0, 1, size),)
     assert every_ms(plan) == {"20m-00": every}

@@ -123,7 +123,7 @@ def test_a_plan_whose_interval_is_too_short_for_a_ring_is_refused_with_advice() 
         make_plan(interval="10m")
     text = " ".join(error.value.lines)
     assert "credentials[0].interval: 10m exhausts Vault's quota" in text
-    assert "after 1d15h20m; use an interval of 20m or more" in text
+    assert "of versions; use an interval of 20m or more" in text
     assert version_budget(make_plan().credentials[0].schedule.interval, SLOTS).holds
 
 
