@@ -8,35 +8,14 @@ from typer.testing import CliRunner
 
 from lockstep.cli.app import app
 from lockstep.plan.diff import PlanChanges, plan_changes
-from lockstep.protocol.model import Engine, Strategy
-from sandbox import plans
 from tests.unit.plan_case import GONE, Changes, edited, parse
+from tests.unit.test_plan_digest import CREDENTIAL, DOCUMENT, SLOW
 
-DOCUMENT = plans.plan_document(
-    [plans.database("shop", Engine.POSTGRESQL), plans.database("stock", Engine.MYSQL)],
-    [
-        plans.credential(
-            "app",
-            *("shop", "stock"),
-            strategy=Strategy.ALTERNATING_USERS,
-            alternates=["app_a", "app_b"],
-            connection_secret="blob",
-        ),
-        plans.credential("other", "stock", username="other"),
-    ],
-    oci=plans.OciNames(),
-)
 NOTHING: Changes = {}
 NO_VAULT: Changes = {"stores.1": GONE, "runners.oci": GONE, "audit.oci": GONE}
-SLOW: Changes = {"credentials.0.interval": "2h", "credentials.1.interval": "2h"}
 RENAMED: Changes = {"credentials.0.secret": "new/app_user"}
 VAULT_FIRST: Changes = {**SLOW, "stores": DOCUMENT["stores"][::-1]}
-DUAL: Changes = {
-    "credentials.0.strategy": "dual_password",
-    "credentials.0.alternates": GONE,
-    "credentials.0.databases": ["stock"],
-    "credentials.0.username": "app_a",
-}
+DUAL: Changes = {"credentials.0.strategy": "dual_password", "credentials.0.alternates": GONE}
 
 
 def between(before: Changes, after: Changes) -> PlanChanges:
@@ -49,16 +28,22 @@ def test_what_each_runner_may_have_its_own_way_is_no_change() -> None:
     assert between(NOTHING, changes) == PlanChanges(safe=True, refusals=(), steps=())
 
 
+OF_APP = f"{CREDENTIAL}: "
 RING = "store oci: a vault that is the first store keeps"
 REFUSED: dict[str, tuple[Changes, Changes, str]] = {
-    "the strategy": (NOTHING, DUAL, "app: strategy, usernames of an id never changes"),
+    "the strategy": (NOTHING, DUAL, f"{OF_APP}strategy, usernames of an id never changes"),
     "the order of usernames": (
-        *(NOTHING, {"credentials.0.alternates": ["app_b", "app_a"]}),
-        "app: usernames of an id never changes",
+        NOTHING,
+        {"credentials.0.alternates": ["app_b", "app_a"]},
+        f"{OF_APP}usernames of",
     ),
     # Its readers would keep the last value, which dies two rotations later.
-    "a secret's name": (NOTHING, RENAMED, "app: secret_names of an id never changes"),
-    "the host of accounts": (NOTHING, {"credentials.1.account_host": "10.%"}, "other: account_host of an id"),
+    "a secret's name": (NOTHING, RENAMED, f"{OF_APP}secret_names of an id never changes"),
+    "the host of accounts": (
+        NOTHING,
+        {"credentials.1.account_host": "10.%"},
+        "other/user: account_host of an id",
+    ),
     # It would keep a value in another slot than readers, or the runners, look at (protocol V13).
     "a vault becomes the first store": (SLOW, VAULT_FIRST, RING),
     "a vault is the first store no more": (VAULT_FIRST, SLOW, RING),
@@ -74,60 +59,49 @@ def test_what_never_changes_is_refused(before: Changes, after: Changes, why: str
 
 SHORT: Changes = {"credentials.0.overlap": "10m"}
 REPLICA: Changes = {"databases.0.verify_hosts": ["replica.example.net"]}
-OF_SHOP, OF_STOCK = "app, database shop", "app, database stock"
+FEWER: Changes = {"credentials.0.databases": ["shop", "bills"]}
+STOCK = "app, database stock"
+BOTH_ACTIVE = "activate, app; activate, other"
 ORDERED: dict[str, tuple[Changes, Changes, str]] = {
     # What leaves is left by its readers first.
-    "a database": (
-        *(NOTHING, {"credentials.0.databases": ["stock"]}),
-        f"readers first, {OF_SHOP}; activate, app; clean up, {OF_SHOP}",
-    ),
+    "a database": (NOTHING, FEWER, f"readers first, {STOCK}; activate, app; clean up, {STOCK}"),
     "a database that moves": (
-        *(NOTHING, {"databases.0.host": "new.example.net"}),
-        f"readers first, {OF_SHOP}; prepare, {OF_SHOP}; activate, app; readers last, {OF_SHOP}; clean up, {OF_SHOP}",
+        *({**FEWER, **NO_VAULT}, {**FEWER, **NO_VAULT, "databases.0.host": "new.example.net"}),
+        "readers first, $; prepare, $; activate, app; readers last, $; clean up, $".replace(
+            "$", "app, database shop"
+        ),
     ),
     "another engine": (
-        NOTHING,
-        {"databases.1.engine": "mariadb"},
-        f"readers first, {OF_STOCK}; readers first, ",
+        FEWER,
+        {**FEWER, "databases.0.engine": "mariadb"},
+        "readers first, app, database shop; …",
     ),
-    "a store": (
-        *(NOTHING, NO_VAULT),
-        "readers first, store oci; activate, app; activate, other; clean up, store oci",
-    ),
+    "a store": (NOTHING, NO_VAULT, f"readers first, store oci; {BOTH_ACTIVE}; clean up, store oci"),
     "a store that moves": (
         NOTHING,
         {"stores.0.region": "eu-west-1"},
-        "readers first, store aws; prepare, store",
+        "readers first, store aws; prepare, store…",
     ),
     "a vault that moves": (
         NOTHING,
         {"stores.1.vault_id": "ocid1.vault.oc1..b"},
-        "readers first, store oci; ",
+        "readers first, store oci; …",
     ),
-    "a compartment": (
-        NOTHING,
-        {"stores.1.compartment_id": "ocid1.compartment.oc1..b"},
-        "readers first, store oci; ",
-    ),
+    "a compartment": (NOTHING, {"stores.1.compartment_id": "ocid1.x.oc1..b"}, "readers first, store oci; …"),
     "a credential": (NOTHING, {"credentials.1": GONE}, "readers first, other; clean up, other"),
     "the lock table": (
         NOTHING,
         {"lock.table": "another"},
-        "readers first, lock; prepare, lock; activate, app; ",
+        f"readers first, lock; prepare, lock; {BOTH_ACTIVE}",
     ),
-    "a verify host": (REPLICA, NOTHING, f"readers first, {OF_SHOP}; activate, app"),
+    "a verify host": (REPLICA, NOTHING, "readers first, app, database shop; activate, app"),
     "a longer overlap": (NOTHING, SHORT, "readers first, app; activate, app"),
     # What comes is used by its readers last.
-    "a new store": (
-        *(NO_VAULT, NOTHING),
-        "prepare, store oci; activate, app; activate, other; readers last, store oci",
-    ),
-    "a new database": (
-        *({"credentials.0.databases": ["shop"]}, NOTHING),
-        f"prepare, {OF_STOCK}; activate, app; readers last, {OF_STOCK}",
-    ),
+    "a new store": (NO_VAULT, NOTHING, f"prepare, store oci; {BOTH_ACTIVE}; readers last, store oci"),
+    "a new database": (FEWER, NOTHING, f"prepare, {STOCK}; activate, app; readers last, {STOCK}"),
     "a new credential": (
-        *({"credentials.1": GONE}, NOTHING),
+        {"credentials.1": GONE},
+        NOTHING,
         "prepare, other; activate, other; readers last, other",
     ),
     "a new verify host": (NOTHING, REPLICA, "activate, app"),
@@ -139,16 +113,17 @@ ORDERED: dict[str, tuple[Changes, Changes, str]] = {
 def test_the_steps_are_in_the_safe_order(before: Changes, after: Changes, expected: str) -> None:
     changes = between(before, after)
     found = "; ".join(f"{step.phase.replace('_', ' ')}, {step.what}" for step in changes.steps)
+    short = found.replace(CREDENTIAL, "app").replace("other/user", "other")
     assert changes.safe
-    assert found.startswith(expected) if expected.endswith((", ", "; ", "store")) else found == expected
+    assert short.startswith(expected[:-1]) if expected.endswith("…") else short == expected
 
 
 def test_apply_wants_what_leaves_named_and_the_plan_that_it_replaces() -> None:
     digest = parse(DOCUMENT).credentials[0].plan_digest
-    orders: dict[str, Changes] = {"shop": {"credentials.0.databases": ["stock"]}, "oci": NO_VAULT}
+    orders: dict[str, Changes] = {"stock": FEWER, "oci": NO_VAULT}
     for what, changes in orders.items():
         told = [step.do for step in between(NOTHING, changes).steps if step.phase == "activate"]
-        assert f"apply app --from {digest} --drop {what}" in told[0]
+        assert f"apply {CREDENTIAL} --from {digest} --drop {what}" in told[0]
 
 
 def test_the_command_prints_the_steps_in_order_or_refuses(tmp_path: Path) -> None:
@@ -161,10 +136,10 @@ def test_the_command_prints_the_steps_in_order_or_refuses(tmp_path: Path) -> Non
 
     code, told, _ = diff(NO_VAULT)
     assert (code, told.startswith("1. store oci: no application reads it any more")) == (0, True)
-    assert "\n2. app: deploy the plan to both clouds, then: lockstep apply" in told
+    assert f"\n2. {CREDENTIAL}: deploy the plan to both clouds, then: lockstep apply" in told
     code, told, _ = diff(RENAMED, "--json")
     printed = json.loads(told)
-    assert (code, printed["safe"], printed["refusals"][0]["what"]) == (1, False, "app")
+    assert (code, printed["safe"], printed["refusals"][0]["what"]) == (1, False, CREDENTIAL)
     code, told, refused = diff(RENAMED)
     assert (code, told, "would keep logins that a later rotation revokes" in refused) == (1, "", True)
     assert diff(NOTHING)[1].startswith("nothing")

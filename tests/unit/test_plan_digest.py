@@ -57,20 +57,12 @@ AGREED: list[Changes] = [
     {"databases.1.port": 3307},
     {"databases.1.dbname": "stock"},
     *[{"databases.1.verify_hosts": hosts} for hosts in VERIFY_HOSTS],
-    {
-        "databases.2.name": "invoices",
-        "databases.2.admin_secret": "bills",
-        "credentials.0.databases.2": "invoices",
-    },
+    {"databases.2.name": "invoices", "credentials.0.databases.2": "invoices"},
     {"credentials.0.databases": ["shop", "stock"]},
     {"credentials.0.databases": ["stock", "shop", "bills"]},  # The first one is in app_user.
     {"credentials.0.alternates": ["app_a", "app_c"]},
     {"credentials.0.alternates": ["app_b", "app_a"]},  # Whose turn is next.
-    {
-        "credentials.0.alternates": GONE,
-        "credentials.0.strategy": "dual_password",
-        "credentials.0.username": "app_a",
-    },
+    {"credentials.0.alternates": GONE, "credentials.0.strategy": "dual_password"},
     {"credentials.0.account_host": "10.%"},
     {"credentials.0.interval": "30m"},
     {"credentials.0.overlap": "10m"},
@@ -114,8 +106,5 @@ def test_what_each_runner_may_have_its_own_way_leaves_the_digest(changes: Change
 
 
 def test_the_order_of_verify_hosts_leaves_the_digest() -> None:
-    one, other = (
-        digest(edited(DOCUMENT, {"databases.1.verify_hosts": hosts}))
-        for hosts in (["r1", "r2"], ["r2", "r1:3306"])
-    )
-    assert one == other
+    one, other = ({"databases.1.verify_hosts": hosts} for hosts in (["r1", "r2"], ["r2", "r1:3306"]))
+    assert digest(edited(DOCUMENT, one)) == digest(edited(DOCUMENT, other))

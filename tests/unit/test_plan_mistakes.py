@@ -1,7 +1,7 @@
 """Every mistake in a plan file is told in its line, with the rule, all at once; and its correction is none."""
 
 import json
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 
@@ -9,7 +9,7 @@ from lockstep.plan.credentials import PLAINTEXT_CONSENT
 from lockstep.protocol.model import Engine
 from sandbox import plans
 from sandbox.plans import TO_AWS, TO_OCI
-from tests.unit.plan_case import BOTH, GONE, VALID, Changes, Document, edited, parse, problems_in, problems_of
+from tests.unit.plan_case import BOTH, GONE, VALID, Document, edited, parse, problems_in, problems_of
 
 Rows = dict[str, list[tuple[str, object, str, object]]]
 
@@ -19,24 +19,22 @@ KMS = "arn:aws:kms:us-east-1:111122223333:key/12345678-1234-1234-1234-1234567890
 ARN = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:dba/rotator-AbC123"
 OURS = "arn:aws:secretsmanager:eu-central-1:210987654321:secret:multi-cloud/app_user-AbC123"
 MANAGED = "rds!cluster-11a9f0c2-8d7b-4a55-9d3e-5f0f6b1c2d3e"
-ONLY_IN_AWS = (ARN, MANAGED, ARN.replace("dba/rotator", MANAGED))
-OF_POSTGRESQL = ("postgres", "rdsadmin", "pg_monitor")
 RDS = "shop.abc123.eu-west-1.rds.amazonaws.com"
 RESERVED = "is an account of Lockstep or of the server itself"
 BEFORE = "an RDS Proxy refuses all but the current value"
+OF_URL = "must be an address"
 OF_HOST = "must be a host name or an IPv4 address"
+OF_SECRET = "must be the name of a secret, its complete ARN"
 ONE_WAY = "give exactly one of `admin_secret`"
 KINDS = "must be 'aws-secrets-manager' or 'oci-vault'"
 ENGINES = "must be 'mysql', 'mariadb' or 'postgresql'"
 STRATEGIES = "must be 'dual_password' or 'alternating_users'"
-DURATION = "write a duration as a number with its unit"
 
 IN_AWS: Rows = {
     "": [
         ("version", 2, "2 is newer than 1", 1),
         ("lock", GONE, "this key is required", VALID["lock"]),
         ("stores", [], "too few entries", VALID["stores"]),
-        ("databses", [], "unknown key; did you mean databases?", GONE),
         ("audit", 7, "must be a mapping", VALID["audit"]),
         ("runners", {"oci": {"aws_key_secret": "k"}}, "runners.oci: needs a store of kind oci-vault", GONE),
     ],
@@ -46,26 +44,23 @@ IN_AWS: Rows = {
     ],
     "stores.0": [("kind", "aws", f"{KINDS}; did you mean aws-secrets-manager?", "aws-secrets-manager")],
     "audit.aws": [
-        ("bucket", "UPPER", "must be", "upper"),
-        *(("retention", wrong, DURATION, "20d") for wrong in ("20", "-5m", "5ms")),
+        ("bucket", "b" * 58, "must be 3 to 57", "b" * 57),  # With `-plans` it has 63.
+        *(("retention", wrong, "write a duration", "20d") for wrong in ("20", "-5m", "5ms")),
         ("retention", "0s", "must be longer than zero", "1s"),
-        ("mac_key", "lockstep mac", "must be the id, the alias", "alias/lockstep-mac"),
+        ("mac_key", "lockstep mac", "must be the id, the alias", KMS),
+        ("retired_mac_keys", ["alias/a"], "must be the ARN of a KMS key", [KMS]),
         ("order_key", "alias/lockstep", "signs or signed other entries", "alias/lockstep-orders"),
         # A policy with the ARN of an alias as its resource lets nobody use the key.
         ("order_key", KMS.replace("key/", "alias/"), "must be the id, the alias", GONE),
     ],
     "credentials.0": [
-        ("interval", "0s", "it must be 15, 20 or 30 minutes, hours that divide a day", "20m"),
         ("interval", "5h", "no schedule by wall clock has 5h", "6h"),
         ("interval", "12m", "exhausts Secrets Manager's quota of versions within a day; use an", "15m"),
-        ("intervall", "20m", "unknown key; did you mean interval?", GONE),
         ("strategy", "dual-password", f"{STRATEGIES}; did you mean dual_password?", "dual_password"),
         ("overlap", "1081s", "must be at most 18m, the interval minus the 2m", "1080s"),
         # The overlap of 16 minutes, less one in which a store may still give the value before.
-        ("readers_keep", "1h", "needs an overlap of 1h1m, and so an interval of 1h3m or more", "15m"),
-        ("readers_keep", "901s", "needs an overlap of 16m1s", "15m"),
+        ("readers_keep", "901s", "needs an overlap of 16m1s, and so an interval of 18m1s or more", "15m"),
         ("alternates", ["a", "b"], "allowed only with the strategy alternating_users", GONE),
-        ("users", 5, "unknown key", GONE),
         ("username", "app'--", "beginning with no digit, at most 30 in all", "app__"),
         ("username", "root", f"root {RESERVED}", "rooted"),
         ("username", "lockstep_rotator", f"lockstep_rotator {RESERVED}", "rotator"),
@@ -77,7 +72,6 @@ IN_AWS: Rows = {
         ("password_length", 15, "must be greater than or equal to 16", 16),
         ("password", "hunter2", "a plan holds no password", GONE),
         ("secret", "multi-cloud/app_user.connection", "app_user.connection appears 2 times", "a"),
-        ("connection_secret", "multi-cloud/app_user", "multi-cloud.app_user appears 2 times", "a"),
         *(("id", wrong, SLASHES, "a..b/.c-d_e") for wrong in UNSAFE_NAMES),
         ("id", "a+b", "must be letters, digits and / _ . -", "x" * 55),
         ("id", "lockstep/admin/shop", "databases[0].admin_secret: with dots for slashes, secret name", "a"),
@@ -88,37 +82,24 @@ IN_AWS: Rows = {
         ("host", "shop.example.com:3306", f"{OF_HOST}, without a port", "shop.example.com"),
         ("port", GONE, "this key is required", 3306),
         ("port", 99_999, "must be less than or equal to 65535", 65_535),
-        ("port", 0, "must be greater than or equal to 1", 1),
         ("port", "x", "must be a valid integer", 3306),
         ("dbname", 12, "must be a text; if it looks like a number or a date, put it in quotes", "shop"),
-        ("ca_flie", "x", "unknown key; did you mean ca_file?", GONE),
         ("password", "hunter2", "a plan holds no password", GONE),
         ("tls", True, "unknown key; connections are TLS in any case", GONE),
         ("plaintext", PLAINTEXT_CONSENT, "no certificate is verified without TLS", GONE),
         ("verify_hosts", "replica", "must be a list", ["replica"]),
-        ("verify_hosts", ["a b"], OF_HOST, ["a-b"]),
         ("verify_hosts", ["replica:"], OF_HOST, ["replica:1"]),
         ("verify_hosts", ["replica:0"], "its port must be 1 to 65535", ["replica:65535"]),
         ("verify_hosts", [f"r{i}" for i in range(16)], "at most 15", [f"r{i}" for i in range(15)]),
         ("verify_hosts", ["r", "R:3306"], "r:3306 appears 2 times", ["r", "R:3307"]),
-        (
-            "verify_hosts",
-            ["shop.example.com"],
-            "is shop, which is proven as a database",
-            ["shop2.example.com"],
-        ),
+        ("verify_hosts", ["shop.example.com"], "is shop, which is proven as", ["shop2.example.com"]),
         ("verify_hosts", ["stock.example.com:5432"], "is stock, which is proven as", []),
         ("verify_hosts", [RDS.replace(".abc", ".cluster-ro-abc")], "stands for several hosts", [RDS]),
         ("host", RDS.replace(".abc", ".proxy-abc"), BEFORE, RDS),
         ("host", "shop.proxy-abc.rds.cn-north-1.amazonaws.com.cn", BEFORE, RDS),
-        ("host", "shop.proxy-abc.eusc-de-east-1.rds.amazonaws.eu", BEFORE, RDS),
-        ("verify_hosts", [RDS.replace("shop.abc", "shop.endpoint.proxy-abc") + ":1"], BEFORE, [RDS]),
         *(("admin_secret", wrong, SLASHES, "a.b/c") for wrong in UNSAFE_NAMES),
-        *(("admin_secret", wrong, "", "estate/admin+1@db=x") for wrong in ("", "rds!", "my!secret")),
-        ("admin_secret", ARN.replace("-AbC123", ""), "", ARN),
-        ("admin_secret", ARN.replace("-AbC123", "-AbC123:password::"), "", MANAGED),
-        ("admin_secret", "arn:aws:ssm:eu-west-1:210987654321:parameter/dba-AbC123", "", "rds!db-1"),
-        ("admin_secret", f"{ARN}\n", "", ARN.replace("dba/rotator", "x" * 512)),
+        *(("admin_secret", name, OF_SECRET, "a/b+1@c=x") for name in ("", "rds!", "my!secret", f"{ARN}\n")),
+        *(("admin_secret", ARN.replace(part, ""), OF_SECRET, ARN) for part in ("-AbC123", "secretsmanager:")),
         # It is a secret that Lockstep rotates, or one of that name elsewhere.
         ("admin_secret", OURS, "multi-cloud.app_user appears 2 times", OURS.replace("central", "west")),
         ("admin_credential", "multi-cloud/app_user", ONE_WAY, GONE),
@@ -137,44 +118,42 @@ IN_BOTH: Rows = {
     "stores.1": [
         ("compartment_id", GONE, "this key is required", "ocid1.compartment.oc1..a"),
         ("vault_id", "x", "must be an OCID, which begins with ocid1.", "ocid1.vault.oc1..a"),
-        ("ring", "many", "unknown key", GONE),
     ],
     "databases.0": [
-        *(("admin_secret", name, "oci_admin_secret: needed", "a/b") for name in ONLY_IN_AWS),
+        ("admin_secret", ARN, "oci_admin_secret: needed", "a/b"),
+        ("admin_secret", MANAGED, "oci_admin_secret: needed", "a/b"),
         ("admin_secret", "a+b", "stores[1]: Vault does not accept the secret name a+b", "a.b"),
         ("oci_admin_secret", "c=d", "stores[1]: Vault does not accept the secret name c=d", "c.d"),
     ],
     "credentials.0": [("interval", "15m", "15m is too short with runners.oci: the lease", "20m")],
     "credentials.1": [
+        (
+            "id",
+            "multi-cloud.app_user",
+            "with dots for slashes, secret name multi-cloud.app_user appears 2",
+            "b",
+        ),
         ("alternates", ["x", "y", "z"], "too many entries; at most 2", ["x", "y"]),
         ("alternates", ["x", "x"], "must be different", ["x", "x2"]),
         # On another server `app` is another account.
-        *(("alternates", [name, "b"], f"{name} {RESERVED}", ["app", "b"]) for name in OF_POSTGRESQL),
-        (
-            "alternates",
-            ["stock_owner", "b"],
-            "account stock_owner at stock.example.com:5432 appears 2 times",
-            GONE,
-        ),
+        ("alternates", ["pg_monitor", "b"], f"pg_monitor {RESERVED}", ["app", "b"]),
+        ("alternates", ["stock_owner", "b"], "account stock_owner at stock.example.com:5432 appears", GONE),
         ("account_host", "10.%", "accounts of postgresql have no host; leave it out", GONE),
     ],
 }
 FEDERATED = edited(BOTH, {"runners": {"aws": {"federation": TO_OCI}, "oci": {"federation": TO_AWS}}})
-ADDRESS = "must be an address"
 IN_FEDERATED: Rows = {
     "runners.aws.federation": [
         ("client_secret", "k", "give kms_key and certificate, or instead of both client_secret", GONE),
-        ("certificate", None, "give kms_key and certificate", "lockstep"),
         *(
-            ("domain_url", wrong, ADDRESS, "https://idcs-1.identity.oraclecloud.com:443")
-            for wrong in ("http://d.example.com", "https://d.example.com/", "https://u:p@d.example.com")
+            ("domain_url", f"http{wrong}", OF_URL, "https://a.b:443")
+            for wrong in ("://a.b", "s://a.b/", "s://a:b@c.d")
         ),
-        ("domain_url", "https://d.example.com:8443", ADDRESS, "https://d.example.com"),
     ],
     "runners.oci.federation": [
         *(
-            ("issuer", wrong, ADDRESS, "https://i.example.com/o")
-            for wrong in ("http://i.example.com", "https://i.example.com:443/o", "https://i.example.com/?a")
+            ("issuer", f"http{wrong}", OF_URL, "https://a.b/c")
+            for wrong in ("://a.b", "s://a.b:443/c", "s://a.b/?c")
         ),
         ("role_arn", "arn:aws:iam::1:user/u", "must be the ARN of a role", TO_AWS["role_arn"]),
     ],
@@ -186,7 +165,6 @@ IN_SYSTEM_CAS: Rows = {
         ("host", RDS, PRIVATE_CAS, f"{RDS}.example.com"),
         ("host", "Shop.cluster-ro-abcdef.eu-central-1.RDS.amazonaws.com.", PRIVATE_CAS, f"{RDS}.com"),
         ("host", "shop.abcdef.rds.cn-north-1.amazonaws.com.cn", PRIVATE_CAS, "a.example.com"),
-        ("host", "shop.abcdef.cn-north-1.rds.amazonaws.com.cn", PRIVATE_CAS, "a.example.com"),
         ("verify_hosts", [RDS], PRIVATE_CAS, ["replica.example.com"]),
     ]
 }
@@ -201,8 +179,8 @@ IN_RDS: Rows = {
         ("oci_admin_secret", "a", "allowed only with `admin_secret`", GONE),
         ("host", "orders.example.com", "admin_iam: RDS takes tokens only for its own name", RDS),
         ("admin_iam", "x" * 31, "at most", "x" * 30),
-        ("admin_iam", "a'b", "must be", "a_b"),
         ("admin_iam", "app", f"credentials[0].username: app {RESERVED}", "dba"),
+        ("plaintext", PLAINTEXT_CONSENT, "admin_iam: needs TLS, since whoever reads its token", GONE),
     ],
     # However the rotation user is called.
     "credentials.0": [("username", "lockstep_rotator", f"lockstep_rotator {RESERVED}", "rotator")],
@@ -211,31 +189,27 @@ BY_CREDENTIAL = "databases[0].admin_credential"
 ITSELF: Document = {"admin_secret": None, "admin_credential": "lockstep/rotator"}
 ROTATED = plans.plan_document(
     [
-        plans.database("orders", Engine.MYSQL, **ITSELF),
+        plans.database("orders", Engine.MYSQL, verify_hosts=["replica"], **ITSELF),
         plans.database("ledger", Engine.MYSQL),
         # On another name of the same server its login works too.
         plans.database("archive", Engine.MYSQL, host="ORDERS.example.com.", **ITSELF),
     ],
     [
         plans.credential("multi-cloud/app_user", "orders"),
-        plans.credential("lockstep/rotator", "orders", username="lockstep_rotator"),
+        plans.credential("lockstep/rotator", "archive", username="lockstep_rotator"),
     ],
 )
 """The rotation user of `orders` is a credential that is rotated there."""
 IN_ROTATED: Rows = {
     "databases.0": [
         ("admin_credential", "other", "no credential other is rotated on orders", "lockstep/rotator"),
-        ("oci_admin_secret", "a", "allowed only with `admin_secret`", GONE),
     ],
+    "databases.1": [("verify_hosts", ["replica"], "replica:3306 is also of orders", ["another"])],
     "credentials.1": [
         ("username", "app", "account app at orders.example.com:3306 appears 2 times", "rotator"),
+        ("databases", ["archive", "orders"], "server orders.example.com:3306 appears 2 times", ["orders"]),
         ("databases", ["orders", "ledger"], f"lockstep_rotator {RESERVED}", ["orders"]),
-        (
-            "databases",
-            ["ledger"],
-            f"{BY_CREDENTIAL}: no credential lockstep/rotator is rotated on",
-            ["orders"],
-        ),
+        ("databases", ["ledger"], f"{BY_CREDENTIAL}: no credential lockstep/rotator is", ["orders"]),
     ],
 }
 OF = (VALID, IN_AWS), (BOTH, IN_BOTH), (FEDERATED, IN_FEDERATED), (SYSTEM_CAS, IN_SYSTEM_CAS)
@@ -268,93 +242,26 @@ def test_a_mistake_is_told_in_its_line_and_corrected(
     assert parse(edited(of, {path: right}))
 
 
-SAME_HOST = {"databases.1": plans.database("stock", Engine.MYSQL, host="shop.example.com")}
-TOGETHER: dict[str, tuple[Document, Changes, list[str], Changes]] = {
-    "mistakes across sections": (
-        BOTH,
-        {"credentials.0.databases": ["nope"], "runners.aws.oci_key_secret": GONE},
-        ["runners.aws: needs federation", "the plan has no database nope"],
-        {"credentials.0.databases": ["shop"], "runners.aws.oci_key_secret": "k"},
-    ),
-    "an id twice": (
-        VALID,
-        {"credentials.1": VALID["credentials"][0]},
-        ["credentials[1].id: with dots for slashes, secret name multi-cloud.app_user appears 2 times"],
-        {"credentials.1": {**VALID["credentials"][0], "id": "b", "username": "b"}},
-    ),
-    "an account of two credentials": (
-        BOTH,
-        {"credentials.0": {**BOTH["credentials"][1], "id": "x"}},
-        ["account stock_a at stock.example.com:5432 appears 2 times, first in credentials[0].username"],
-        {"credentials.0.username": "other"},
-    ),
-    "an account of two credentials on one server of two names": (
-        BOTH,
-        {
-            "databases.1": plans.database("stock", Engine.MYSQL, host="SHOP.example.com.", port=3306),
-            "credentials.1.alternates": ["app2", "app"],
-        },
-        ["account app at shop.example.com:3306"],
-        {"credentials.1.alternates": ["app2", "app3"]},
-    ),
-    "a server that a credential names twice": (
-        VALID,
-        {**SAME_HOST, "credentials.0.databases": ["shop", "stock"]},
-        ["credentials[0].databases[1]: server shop.example.com:3306 appears 2 times"],
-        {"databases.1.host": "stock.example.com"},
-    ),
-    "a replica of two servers": (
-        VALID,
-        {
-            "databases.0.verify_hosts": ["replica"],
-            "databases.1": plans.database("archive", Engine.MYSQL, verify_hosts=["replica"]),
-        },
-        ["databases[1].verify_hosts[0]: replica:3306 is also of shop"],
-        {"databases.1.host": "shop.example.com"},
-    ),
-    "a token that is sent in plaintext": (
-        BY_TOKEN,
-        {"databases.0.ca_file": None, "databases.0.plaintext": PLAINTEXT_CONSENT},
-        ["databases[0].admin_iam: needs TLS, since whoever reads its token"],
-        {"databases.0.ca_file": "rds.pem", "databases.0.plaintext": None},
-    ),
-    "an admin's account that is a credential's, too": (
-        ROTATED,
-        {f"databases.{n}": plans.database(f"db-{n}", Engine.MYSQL, host="orders.example.com") for n in (0, 2)}
-        | {"credentials.0.databases": ["db-0"], "credentials.1.databases": ["db-0"]},
-        [f"lockstep_rotator {RESERVED}"],
-        {"credentials.1.username": "rotator"},
-    ),
-}
+def test_mistakes_of_several_sections_are_told_together() -> None:
+    problems = problems_of(
+        edited(BOTH, {"credentials.0.databases": ["nope"], "runners.aws.oci_key_secret": GONE})
+    )
+    for told in (
+        "credentials[0].databases[0]: the plan has no database nope",
+        "runners.aws: needs federation",
+    ):
+        assert any(problem.startswith(told) for problem in problems), problems
 
 
-@pytest.mark.parametrize(("of", "changes", "told", "right"), TOGETHER.values(), ids=TOGETHER)
-def test_what_does_not_go_together_is_told(
-    of: Document, changes: Changes, told: list[str], right: Changes
-) -> None:
-    problems = problems_of(edited(of, changes))
-    assert [part for part in told if not any(part in problem for problem in problems)] == [], problems
-    assert parse(edited(of, {**changes, **right}))
+OF_RUNNERS = ("aws.oci_key_secret", "oci.aws_key_secret")
+FIXED = ("databases.0.admin_secret", "audit.oci.mac_secret", *(f"runners.{key}" for key in OF_RUNNERS))
+TAKEN = ("multi-cloud.app_user", "multi-cloud/app_user.connection", "multi-cloud/app_user.0")
 
 
-FIXED = (
-    *("databases.0.admin_secret", "runners.aws.oci_key_secret", "runners.oci.aws_key_secret"),
-    "audit.oci.mac_secret",
-)
-TAKEN = (
-    *("multi-cloud/app_user", "multi-cloud.app_user", "multi-cloud/app_user.connection"),
-    *("multi-cloud/stock_user.connection", "multi-cloud/app_user.0", "multi-cloud.stock_user.3"),
-)
-
-
-@pytest.mark.parametrize("place", FIXED)
-def test_a_secret_that_lockstep_reads_is_none_that_it_rotates(place: str) -> None:
-    for name in TAKEN:
+def test_a_secret_that_lockstep_reads_is_none_that_it_rotates_nor_another_one_except_for_admins() -> None:
+    for place, name in product(FIXED, TAKEN):
         problems = problems_of(edited(BOTH, {place: name}))
         assert any(f"{name.replace('/', '.')} appears 2 times" in p for p in problems), problems
-
-
-def test_secrets_that_lockstep_reads_are_different_ones_except_those_of_admins() -> None:
     for one, other in combinations(FIXED, 2):
         problems = problems_of(edited(BOTH, {one: "lockstep/shared", other: "lockstep.shared"}))
         assert any("lockstep.shared appears 2 times" in p for p in problems)

@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from lockstep.plan import published
-from lockstep.plan.compiled import AccessKey, CompiledPlan, hosted_plan
+from lockstep.plan.compiled import AccessKey, hosted_plan
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import (
     INDEX,
@@ -36,7 +36,9 @@ PLAN = load_plan(PLAN_FILE)
 MADE = compile_plan(PLAN.compiled, PLAN.shards, FOLDER)
 FIRST, SECOND, *_ = IDS = [credential.id for credential in PLAN.credentials]
 NAME, OTHER_NAME, *_ = NAMES = [credential_name(run_key(key)) for key in IDS]
-OTHER_KEY = structs.replace(PLAN.compiled, to_aws=AccessKey(secret="lockstep/another"))
+OLDER = compile_plan(
+    structs.replace(PLAN.compiled, to_aws=AccessKey(secret="lockstep/another")), PLAN.shards, FOLDER
+)
 
 
 class Kept:
@@ -72,20 +74,16 @@ def test_a_credential_and_what_does_not_belong_to_one_are_as_in_the_plan() -> No
 def test_the_index_is_that_of_the_plan() -> None:
     kept = Kept(MADE.files)
     found = source(kept)
-    assert found.index == WholePlan(PLAN.compiled).index == found.index
-    assert [(c.id, c.schedule) for c in found.index.credentials] == [
-        (c.id, c.schedule) for c in PLAN.credentials
-    ]
+    assert found.index == WholePlan(PLAN.compiled).index
+    assert [c.schedule for c in found.index.credentials] == [c.schedule for c in PLAN.credentials]
     assert found.plan == found.index.plan
     assert kept.asked == [INDEX]
 
 
 def test_a_shard_is_a_list_for_the_map_and_names_no_host() -> None:
-    listed = {name: json.loads(file) for name, file in MADE.files.items() if name.startswith("shards/")}
-    assert listed == {
-        f"shards/{shard.name}.json": [{"credential_id": i, "key": run_key(i)} for i in shard.credential_ids]
-        for shard in PLAN.shards
-    }
+    for shard in PLAN.shards:
+        listed = json.loads(MADE.files[f"shards/{shard.name}.json"])
+        assert listed == [{"credential_id": i, "key": run_key(i)} for i in shard.credential_ids]
 
 
 def test_the_same_plan_has_the_same_digest_wherever_it_is_and_another_has_another(tmp_path: Path) -> None:
@@ -95,7 +93,7 @@ def test_the_same_plan_has_the_same_digest_wherever_it_is_and_another_has_anothe
     assert (again.digest, again.files) == (MADE.digest, MADE.files)
     assert str(FOLDER).encode() not in b"".join(MADE.files.values())
     # What the plan digest of a credential leaves out counts, too.
-    assert compile_plan(OTHER_KEY, PLAN.shards, FOLDER).digest != MADE.digest
+    assert OLDER.digest != MADE.digest
     assert compile_plan(PLAN.compiled, PLAN.shards[:0], FOLDER).digest != MADE.digest
 
 
@@ -117,27 +115,17 @@ def _with(file: bytes, **more: object) -> bytes:
 BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a changed value": (lambda file: file.replace(b'"port":3306', b'"port":3307'), "not-of-this-plan"),
     "cut": (lambda file: file[:-40], "not-json"),
-    "empty": (lambda _: b"", "not-json"),
     "not JSON": (lambda _: b"<html>a proxy's page</html>", "not-json"),
     "another shape": (lambda _: b"[]", "not-json"),
-    "without a path": (
-        lambda file: json.dumps({"document": json.loads(file)["document"]}).encode(),
-        "not-json",
-    ),
-    "another path": (
-        lambda file: _with(file, path=["r" + "0" * 64, *json.loads(file)["path"]]),
-        "not-of-this-plan",
-    ),
+    "without a path": (lambda _: b'{"document":{}}', "not-json"),
+    "another path": (lambda file: _with(file, path=["r" + "0" * 64]), "not-of-this-plan"),
     "a path that is none": (lambda file: _with(file, path=[{"a": 1}]), "not-json"),
     "a long path": (lambda file: _with(file, path=["r" + "0" * 64] * 65), "not-json"),
     "huge": (lambda file: file + b" " * published.MAX_DOCUMENT_BYTES, "too-large"),
     "nested too deeply": (lambda _: b'{"document":' + b"[" * 100_000, "not-json"),
     "a lone surrogate": (lambda _: b'{"document":"\\ud800","path":[]}', "not-json"),
     "of another credential": (lambda _: MADE.files[OTHER_NAME], "not-of-this-plan"),
-    "of an older plan": (
-        lambda _: compile_plan(OTHER_KEY, PLAN.shards, FOLDER).files[NAME],
-        "not-of-this-plan",
-    ),
+    "of an older plan": (lambda _: OLDER.files[NAME], "not-of-this-plan"),
 }
 
 
@@ -160,12 +148,10 @@ def test_a_document_that_is_not_the_plans_is_refused_until_its_own_is_back(
 
 def test_the_index_of_another_plan_is_refused_and_what_is_not_there_is_missing() -> None:
     with pytest.raises(errors.PlanDocumentRefusedError):
-        _ = source(Kept(compile_plan(OTHER_KEY, PLAN.shards, FOLDER).files)).index
+        _ = source(Kept(OLDER.files)).index
     nothing = source(Kept({}))
     with pytest.raises(errors.PlanDocumentMissingError, match="lockstep plan publish"):
-        nothing.of("multi-cloud/other")
-    with pytest.raises(errors.PlanDocumentMissingError):
-        _ = nothing.index
+        nothing.of(FIRST)
     with pytest.raises(errors.InvalidRequestError):
         WholePlan(PLAN.compiled).of("multi-cloud/other")
 
@@ -194,9 +180,7 @@ def test_a_folder_is_read_as_a_bucket(tmp_path: Path, monkeypatch: pytest.Monkey
     folder = plans.write_published(MADE, tmp_path)
     monkeypatch.setenv(PLAN_VARIABLE, str(folder))
     forget()
-    found = hosted_source()
-    assert found.index.credentials == WholePlan(PLAN.compiled).index.credentials
-    (server, *_) = found.of(FIRST).credentials[0].servers
+    (server, *_) = hosted_source().of(FIRST).credentials[0].servers
     assert all(ca.is_relative_to(folder) for ca in server.ca_files)
     forget()
 
@@ -206,28 +190,20 @@ IN_S3 = PlanInBucket(bucket="acme-audit-plans", digest=DIGEST, region="eu-west-1
 IN_OCI = PlanInBucket(namespace="acmens", bucket="audit-plans", digest=DIGEST, region="eu-frankfurt-1")
 
 
-@pytest.mark.parametrize(
-    ("said", "meant"),
-    [
-        (f"s3://acme-audit-plans/plans/{DIGEST}?region=eu-west-1", IN_S3),
-        (f"oci://acmens/audit-plans/plans/{DIGEST}?region=eu-frankfurt-1", IN_OCI),
-        ("plan/lockstep.yaml", Path("plan/lockstep.yaml")),
-        (f"nowhere/{DIGEST}", Path(f"nowhere/{DIGEST}")),
-        (f"s3://acme/{DIGEST}?region=eu-west-1", None),
-        (f"s3://acme-audit/plans/{DIGEST}", None),
-        (f"s3://acme-audit/plans/{DIGEST[1:]}?region=eu-west-1", None),
-        (f"s3://acme-audit/plans/{DIGEST}/../x?region=eu-west-1", None),
-        (f"oci://acme/plans/{DIGEST}?region=eu-west-1", None),
-        (f"s3://acme-audit/plans/{DIGEST.upper()}?region=eu-west-1", None),
-    ],
-)
-def test_the_environment_says_where_the_plan_is(said: str, meant: Path | PlanInBucket | None) -> None:
-    if meant is None:
-        with pytest.raises(errors.InvalidPlanError):
-            place_of(said)
-    else:
-        assert place_of(said) == meant
-        assert str(meant) == said
+def test_the_environment_says_where_the_plan_is() -> None:
+    assert str(IN_S3) == f"s3://acme-audit-plans/plans/{DIGEST}?region=eu-west-1"
+    assert str(IN_OCI) == f"oci://acmens/audit-plans/plans/{DIGEST}?region=eu-frankfurt-1"
+    for place in (IN_S3, IN_OCI, Path("plan/lockstep.yaml")):
+        assert place_of(str(place)) == place
+    for place in (
+        f"acme/{DIGEST}",
+        f"acme/plans/{DIGEST}/../x",
+        f"acme/plans/{DIGEST.upper()}",
+        "acme/plans/abc",
+    ):
+        for service in ("s3://", "oci://", "oci://ns/"):
+            with pytest.raises(errors.InvalidPlanError):
+                place_of(f"{service}{place}?region=eu-west-1")
 
 
 # The tree
@@ -242,7 +218,6 @@ def test_the_tree_is_that_of_rfc_6962_with_names() -> None:
 
     a, b, c = (leaf(name, name.encode()) for name in "abc")
     assert published.tree({"a": b"a"}).root == a.hex()
-    assert published.tree({"b": b"b", "a": b"a"}).root == node(a, b).hex()
     three = published.tree({"c": b"c", "a": b"a", "b": b"b"})
     assert three.root == node(node(a, b), c).hex()
     assert three.paths["c"] == [f"l{node(a, b).hex()}"]
@@ -250,7 +225,7 @@ def test_the_tree_is_that_of_rfc_6962_with_names() -> None:
         published.root("a", b"a", [three.paths["a"][0].upper()])
 
 
-@pytest.mark.parametrize("count", [*range(1, 18), 100])
+@pytest.mark.parametrize("count", [*range(1, 10), 100])
 def test_every_document_has_its_path_and_no_other(count: int) -> None:
     kept = {f"{n}.json": b"%d" % n for n in range(count)}
     found = published.tree(kept)
@@ -258,27 +233,21 @@ def test_every_document_has_its_path_and_no_other(count: int) -> None:
         assert published.root(name, content, found.paths[name]) == found.root
         assert published.root(f"{name}x", content, found.paths[name]) != found.root
         assert published.root(name, content + b" ", found.paths[name]) != found.root
-    assert max(map(len, found.paths.values())) <= max(count - 1, 1).bit_length()
 
 
 # The plan of a file
 
 
 def test_the_plan_of_a_file_is_compiled() -> None:
-    plan: CompiledPlan = load_plan(SHIPPED).compiled
-    assert hosted_plan(SHIPPED) == plan.compiled == plan
+    plan = hosted_plan(SHIPPED)
+    assert plan == load_plan(SHIPPED).compiled
     assert plan.credential("multi-cloud/ledger_user") == plan.credentials[1]
-    assert plan.credential("multi-cloud/other") is None
     assert plan.region_of("lockstep/admin/orders") == plan.secrets_region == "eu-central-1"
     arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!db-abc-AbCdEf"
     assert plan.region_of(arn) == "eu-west-1"
 
 
-def test_a_file_that_cannot_be_parsed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bundle, whose functions read a published plan, has no parser."""
-    (tmp_path / "lockstep.yaml").write_text("version: 1")
-    with pytest.raises(errors.InvalidPlanError):
-        hosted_plan(tmp_path / "lockstep.yaml")
+def test_a_bundle_which_has_no_parser_refuses_a_plan_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lockstep.plan.file", None)
     with pytest.raises(errors.InvalidPlanError):
         hosted_plan(SHIPPED)
