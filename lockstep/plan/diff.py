@@ -87,7 +87,7 @@ def _comes(what: str, prepare: str, readers: str) -> Found:
 
 
 def _leaves(what: str, readers: str, afterwards: str) -> Found:
-    yield Step("readers_first", what, f"no application {readers} any more")
+    yield Step("readers_first", what, f"no application {readers}")
     yield Step("clean_up", what, afterwards)
 
 
@@ -103,9 +103,8 @@ def _stores(old: Plan, new: Plan) -> Found:
     for place, store in before.items():
         what = f"store {store.name}"
         if place not in after:
-            yield from _leaves(
-                what, "reads it", "delete its secrets: a later rotation revokes the logins in them"
-            )
+            readers = "reads it any more; what it holds afterwards is revoked by a later rotation"
+            yield from _leaves(what, readers, "delete its secrets: they hold logins that no longer work")
         elif not isinstance(store, AwsStore) and old.slots != new.slots:
             yield Refusal(
                 what,
@@ -130,7 +129,7 @@ def _credentials(old: Plan, new: Plan) -> Found:
         if after := new.credential(before.id):
             yield from _credential(before, after, stores)
         else:
-            yield from _leaves(before.id, "uses it", "delete its secrets and its accounts")
+            yield from _leaves(before.id, "uses it any more", "delete its secrets and its accounts")
     for after in new.credentials:
         if not old.credential(after.id):
             make = "create its accounts (`lockstep plan sql`) and its secrets with placeholders"
@@ -177,7 +176,7 @@ def _databases(old: Credential, new: Credential) -> Found:
         where, address = f"{new.id}, database {server.name}", f"{server.host}:{server.port}"
         if key not in after:
             afterwards = f"its accounts at {address} keep their last passwords: remove them"
-            yield from _leaves(where, f"uses it at {address}", afterwards)
+            yield from _leaves(where, f"uses it at {address} any more", afterwards)
         else:
             hosts = {end.name for end in server.verify_hosts} - {end.name for end in after[key].verify_hosts}
             for host in sorted(hosts):
