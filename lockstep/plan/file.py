@@ -329,7 +329,7 @@ def message_of(details: ErrorDetails) -> str:
     context = details.get("ctx", {})
     if expected := context.get("expected") or context.get("expected_tags", "").replace(", ", " or "):
         hint = near(context.get("tag", details["input"]), re.findall("'([^']+)'", expected))
-        return with_hint(f"must be {expected}", hint)
+        return with_hint("must be " + expected.replace("'", ""), hint)
     if template := _WORDS.get(details["type"]):
         return template.format(**context)
     return details["msg"].removeprefix("Value error, ").replace("Input should", "must")

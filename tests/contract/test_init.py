@@ -167,7 +167,7 @@ def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
         ([*AWS, "-d", "postgres://h/d"], "did you mean postgresql?"),
         ([*AWS, "-d", "mysql://app:hunter2@h/d"], "a plan has no passwords"),
         ([*AWS, "-d", "mysql://h"], "write ENGINE://HOST:PORT/DBNAME"),
-        ([*AWS, "--bucket", "Not A Bucket"], "--bucket: must be 3 to 63 lower-case letters"),
+        ([*AWS, "--bucket", "Not A Bucket"], "--bucket: must be 3 to 57 lower-case letters"),
         ([*AWS, "--username", 'x"\n  y: z'], "--username: must be letters"),
         (
             [*AWS, "--username", "lockstep_rotator"],

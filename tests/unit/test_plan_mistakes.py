@@ -26,9 +26,9 @@ OF_URL = "must be an address"
 OF_HOST = "must be a host name or an IPv4 address"
 OF_SECRET = "must be the name of a secret, its complete ARN"
 ONE_WAY = "give exactly one of `admin_secret`"
-KINDS = "must be 'aws-secrets-manager' or 'oci-vault'"
-ENGINES = "must be 'mysql', 'mariadb' or 'postgresql'"
-STRATEGIES = "must be 'dual_password' or 'alternating_users'"
+KINDS = "must be aws-secrets-manager or oci-vault"
+ENGINES = "must be mysql, mariadb or postgresql"
+STRATEGIES = "must be dual_password or alternating_users"
 
 IN_AWS: Rows = {
     "": [
