@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 FIRST_TEXT: Final = json.dumps({PLACEHOLDER: "the first rotation replaces this"}, separators=(",", ":"))
 """The first content, in both clouds. It is no secret."""
-AWS_DESCRIPTION: Final = "Lockstep rotates this secret"
-OCI_DESCRIPTION: Final = "A slot of a ring. Lockstep rotates it."
 
 # Which secrets in AWS a stack uses, what their tags must be, and what stands in the way of using them.
 
@@ -236,11 +234,8 @@ def in_oci(name: str, found: Any, terms: RingTerms) -> Decision:  # noqa: ANN401
     if found is None or found.lifecycle_state == "DELETED":
         return Decision(name=name, action=Action.MAKE, tags=terms.freeform_tags)
     if found.compartment_id != terms.compartment_id:
-        move = formatting.oci(
-            terms.region,
-            "vault secret change-compartment",
-            *("--secret-id", found.id, "--compartment-id", terms.compartment_id),
-        )
+        words = "--secret-id", found.id, "--compartment-id", terms.compartment_id
+        move = formatting.oci(terms.region, "vault secret change-compartment", *words)
         text = f"it is in the compartment {found.compartment_id}, not in that of the rings"
         return _refused(name, (text, move))
     wrong = unusable_in_oci(found, terms.region)
@@ -327,7 +322,6 @@ POLICY = RetryPolicy(
     errors=tuple(family(RetryableError)), attempts=5, interval_seconds=1, max_delay_seconds=30
 )
 """For each call. Whoever waits holds up the calls after it, so that fewer are made."""
-_LOOKS = replace(POLICY, errors=(StoreThrottledError,))
 
 
 class Place(Protocol):
@@ -362,7 +356,7 @@ def looked_at(place: Place, name: str, sleep: Callable[[float], None]) -> Decisi
     Raises:
         LockstepError: An error that does not pass.
     """
-    return _LOOKS.call(partial(place.decide, name), sleep)
+    return replace(POLICY, errors=(StoreThrottledError,)).call(partial(place.decide, name), sleep)
 
 
 def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> None:
@@ -424,7 +418,7 @@ class StackSecrets:
             try:
                 client.create_secret(
                     Name=decision.name,
-                    Description=AWS_DESCRIPTION,
+                    Description="Lockstep rotates this secret",
                     KmsKeyId=self.terms.key or "",
                     SecretString=FIRST_TEXT,
                     Tags=[{"Key": key, "Value": value} for key, value in decision.tags.items()],

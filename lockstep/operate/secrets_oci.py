@@ -11,7 +11,6 @@ from lockstep.oci.clients import ErrorKind, OciClients, Untyped
 from lockstep.oci.vault import STORE_ERRORS as OCI_STORE_ERRORS
 from lockstep.operate.secrets import (
     FIRST_TEXT,
-    OCI_DESCRIPTION,
     Decision,
     RingTerms,
     in_oci,
@@ -69,7 +68,7 @@ class RingSlots:
             vault_id=self._terms.vault_id,
             key_id=self._terms.key_id,
             secret_name=decision.name,
-            description=OCI_DESCRIPTION,
+            description="A slot of a ring. Lockstep rotates it.",
             freeform_tags=dict(decision.tags),
             defined_tags=_nested(self._terms.defined_tags or {}) or None,
             secret_content=models.Base64SecretContentDetails(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment
 
@@ -34,11 +34,6 @@ from lockstep.protocol.model import (
 
 HOW_TO = "docs/how-to/postgresql-live-login.md"
 """How a DBA moves what a live login of PostgreSQL owns and may do to an owner role."""
-Face = Literal["fresh", "existing", "itself"]
-"""For accounts that the script makes, for live ones, or for the rotation user that is a credential of the plan.
-
-An account that has a password already is left as it is; beside a live one the script makes what is missing.
-"""
 _GRANTED = frozenset({"missing", "membership", "rights"})
 """What the rules are about that the script itself makes so."""
 
@@ -114,7 +109,9 @@ def provisioning(
     is_postgresql = server.engine is Engine.POSTGRESQL
     user = _rotation_user(plan, server)
     is_itself = server.admin == AdminCredential(credential=credential.id)
-    face: Face = "itself" if is_itself else "existing" if existing else "fresh"
+    # For accounts that the script makes, for live ones, or for the rotation user that is a credential of the plan. An
+    # account that has a password already is left as it is; beside a live one the script makes what is missing.
+    face = "itself" if is_itself else "existing" if existing else "fresh"
     if face == "existing" and is_postgresql:
         raise LiveRoleError(
             f"{credential.id} on {server.name}: there is no script for a live role of PostgreSQL. Let it act as "

@@ -109,7 +109,7 @@ class Seen:
 
     def everything(self) -> list[Finding]:
         """All findings."""
-        return [answer for check in EVERY_CHECK for answer in self.of(check)]
+        return self.databases.found(*EVERY_CHECK)
 
     def complaints(self) -> list[Finding]:
         """All that did not pass."""

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from typer.testing import CliRunner
@@ -16,10 +17,12 @@ from lockstep.operate.doctor.catalogue import catalogue
 from lockstep.operate.doctor.servers import VERIFY_HOSTS
 from lockstep.operate.doctor.unknowns import ELSEWHERE, Unknown, confirmations, names_of, unknowns
 from lockstep.plan.file import plan_schema, schema_text
+from sandbox import plans
 from sandbox.identities import Way
+from sandbox.oci_resources import create_secret
 from tests.contract.doctor.breakages import BREAKAGES
-from tests.contract.doctor.breaks import OF_AWS, OF_OCI, Break
 from tests.contract.doctor.world import CREDENTIAL, World, running_world
+from tests.contract.oci_fixtures import OciConsole
 from tests.unit.test_doctor import CONTEXT
 
 OF_CLOUDS = [check for check in catalogue() if check.group in {"aws", "oci"}]
@@ -40,15 +43,119 @@ def test_nothing_is_wrong_where_all_is_as_it_should_be(way: Way, tmp_path: Path)
     assert {f.check for f in found} == {check.id for check in OF_CLOUDS}
 
 
+# How to break what each check of the clouds looks at. What else is in the way of using a secret:
+# tests/unit/test_provision.py.
+
+ADMIN = plans.admin_secret("orders")
+BLOB = f"{CREDENTIAL}.connection"
+
+
+class Break(NamedTuple):
+    """A way to break something: a check, what breaks it, and parts of what it must tell and of the command."""
+
+    check: str
+    act: Callable[[World], object]
+    says: str
+    command: str
+    outcome: Outcome = Outcome.FAILED
+
+
+def _other_account(world: World) -> None:
+    audit = world.document["audit"]
+    arn = audit["aws"]["mac_key"].replace(world.aws.account_id, "999988887777")
+    world.replan(audit={**audit, "aws": {**audit["aws"], "mac_key": arn}})
+
+
+def _no_label(world: World) -> None:
+    world.secrets.delete_secret(SecretId=ADMIN, ForceDeleteWithoutRecovery=True)
+    world.secrets.create_secret(Name=ADMIN)
+
+
+def _delete_aws_key(world: World) -> None:
+    console = OciConsole(world.oci)
+    name = plans.AWS_KEY_SECRET.replace("/", ".")
+    [key] = console.vaults.list_secrets(world.oci.own_compartment_id, name=name).data
+    console.remove(key.id)
+
+
+def _other_namespace(world: World) -> None:
+    audit = world.document["audit"]
+    world.replan(audit={**audit, "oci": {**audit["oci"], "namespace": "another"}})
+
+
+def _another_credential(world: World) -> None:
+    one = world.document["credentials"][0]
+    other = {**one, "id": "other/user", "username": "other"}
+    world.replan(credentials=[one, other])
+
+
+_OTHER = "0" * 64
+BREAKS = (
+    Break("aws.identity", _other_account, "999988887777", "AWS_PROFILE"),
+    Break(
+        "aws.records",
+        lambda world: world.record(CREDENTIAL, plan={"S": _OTHER}),
+        f"the active one is {_OTHER}",
+        f"lockstep apply {CREDENTIAL} --from {_OTHER}",
+    ),
+    Break(
+        "aws.records",
+        lambda world: world.record(CREDENTIAL, paused={"BOOL": True}),
+        "It is paused",
+        "lockstep resume",
+        Outcome.WARNING,
+    ),
+    Break("aws.secrets", _another_credential, "it is yet to be made", "lockstep secrets create"),
+    Break(
+        "aws.secrets",
+        lambda world: world.secrets.delete_secret(SecretId=BLOB),
+        "scheduled for deletion",
+        f"aws secretsmanager restore-secret --secret-id {BLOB}",
+    ),
+    Break("aws.secrets", _no_label, "AWSCURRENT", "put-secret-value"),
+    Break(
+        "aws.secrets",
+        lambda world: world.secrets.untag_resource(SecretId=ADMIN, TagKeys=["lockstep:secret"]),
+        "lacks lockstep:secret=admin",
+        "lockstep secrets tag --stack lockstep --yes",
+    ),
+    Break(
+        "aws.secrets",
+        lambda world: world.secrets.replicate_secret_to_regions(
+            SecretId=CREDENTIAL, AddReplicaRegions=[{"Region": "eu-west-3"}]
+        ),
+        "replicated to eu-west-3",
+        f"remove-regions-from-replication --secret-id {CREDENTIAL} --remove-replica-regions eu-west-3",
+        Outcome.WARNING,
+    ),
+    Break("oci.identity", _other_namespace, "another tenancy", "OCI_CONFIG_FILE"),
+    Break("oci.secrets", _another_credential, "no such secret", "make deploy-oci"),
+    Break("oci.secrets", _delete_aws_key, "scheduled for deletion", "cancel-secret-deletion"),
+    Break(
+        "oci.secrets",
+        lambda world: create_secret(world.oci, "payroll", b"x"),
+        "not a slot of this plan",
+        "change-compartment",
+        Outcome.WARNING,
+    ),
+    Break(
+        "oci.secrets",
+        lambda world: world.oci.vault.rotate_by_itself("multi-cloud.app_user.0"),
+        "own rotation is on",
+        "oci vault secret update --secret-id",
+    ),
+)
+
+
 def test_every_check_has_a_way_to_break_it() -> None:
     of_databases = {*BREAKAGES, VERIFY_HOSTS}
     # With deployed functions: tests/infrastructure/test_cdk_deploy_local.py.
     inside = {check.id for check in catalogue() if check.group == in_cloud.GROUP}
-    of_clouds = {broken.check for broken in (*OF_AWS, *OF_OCI)}
+    of_clouds = {broken.check for broken in BREAKS}
     assert of_clouds | of_databases | inside == {check.id for check in catalogue()}
 
 
-@pytest.mark.parametrize("broken", [*OF_AWS, *OF_OCI], ids=lambda b: f"{b.check}: {b.says}")
+@pytest.mark.parametrize("broken", BREAKS, ids=lambda b: f"{b.check}: {b.says}")
 def test_a_check_tells_what_is_wrong_and_what_fixes_it(world: World, broken: Break) -> None:
     broken.act(world)
     found = world.by_the_check(broken.check)

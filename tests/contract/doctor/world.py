@@ -51,6 +51,10 @@ class World:
     oci: OciSandbox
     identities: Identities
 
+    @property
+    def secrets(self) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+        return self.aws.client("secretsmanager")
+
     def examined(self, checks: Sequence[Check]) -> list[Finding]:
         """What checks find now."""
         clouds = operator(self.plan)
@@ -95,7 +99,7 @@ class World:
         resources.create_audit_bucket(self.aws.client("s3"), AUDIT_BUCKET, region=self.aws.region)
         texts = {SecretKind.ADMIN: '{"username": "a", "password": "b"}'}
         for one in wanted(self.plan):
-            self.aws.client("secretsmanager").create_secret(
+            self.secrets.create_secret(
                 Name=one.name,
                 SecretString=self.identities.in_aws.get(one.name) or texts.get(one.kind, PLACEHOLDER),
                 Tags=[{"Key": key, "Value": value} for key, value in one.tags(DEFAULT_STACK).items()],
