@@ -125,7 +125,7 @@ class Decision(
 
     Attributes:
         is_done: Whether it was made or tagged now.
-        problems: Why it is refused, or what else is wrong with it, which is not changed.
+        problems: Why it is refused, or who is yet to make it.
         command: What a person runs, where it is refused or yet to be made.
         tags: To be set; of a secret that is to be made, all that it gets.
     """

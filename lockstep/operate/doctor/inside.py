@@ -22,6 +22,7 @@ from lockstep.protocol.errors import (
     InvalidRequestError,
     LockstepError,
     SessionFailure,
+    StoreUnreachableError,
     UnexpectedError,
 )
 from lockstep.protocol.messages import DoctorRequest
@@ -176,8 +177,8 @@ def _signed_in(clouds: Clouds, cloud: Cloud) -> str:
     try:
         clouds.sign_in(cloud)
     except SessionFailure as failure:
-        # No port has turned it into its own.
-        raise failure.problem or LockstepError(code=failure.code) from None
+        # No port has turned it into its own; where nothing else is known there was no answer.
+        raise failure.problem or StoreUnreachableError(code=failure.code) from None
     return "it is given"
 
 

@@ -60,7 +60,7 @@ def unanswered(check: str, subject: str, error: LockstepError) -> Finding:
 def of_error(check: str, subject: str, error: LockstepError) -> Finding:
     """It has failed; or is not known, where the same call may be answered later."""
     found = unanswered(check, subject, error)
-    if isinstance(described(error), RetryableError | DeadlineExceededError):
+    if isinstance(error, RetryableError | DeadlineExceededError):
         return found
     return structs.replace(found, outcome=Outcome.FAILED)
 
