@@ -120,10 +120,8 @@ def test_a_managed_policy_counts_and_a_boundary_limits(aws: AwsSandbox, caller: 
     iam = aws.client("iam")
 
     def made(name: str, action: str) -> str:
-        arn: str = iam.create_policy(PolicyName=name, PolicyDocument=policy({"Action": action}))["Policy"][
-            "Arn"
-        ]
-        return arn
+        new = iam.create_policy(PolicyName=name, PolicyDocument=policy({"Action": action}))
+        return str(new["Policy"]["Arn"])
 
     assert caller.is_refused("secretsmanager", read)
     iam.attach_role_policy(RoleName=ROLE, PolicyArn=made("may", "secretsmanager:*"))

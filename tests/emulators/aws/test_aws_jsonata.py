@@ -42,14 +42,10 @@ def test_a_result_that_is_not_json_is_an_error(expression: str) -> None:
 
 
 _JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, width=16)
-    | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=12,
-).filter(lambda value: "inf" not in repr(value))
+)
 
 
 @given(value=_JSON)

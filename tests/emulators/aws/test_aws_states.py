@@ -25,21 +25,13 @@ def _busy(*_: object) -> None:
     raise AdvisoryLockBusyError
 
 
-def dynamodb(action: str, **fields: object) -> dict[str, Any]:
+def dynamodb(action: str, arguments: dict[str, Any], **fields: object) -> dict[str, Any]:
     """A task that reads or puts an item of the table `locks`."""
-    what = (
-        {"Item": {"credential_id": {"S": "app"}}}
-        if action == "putItem"
-        else {"Key": {"credential_id": {"S": "app"}}}
-    )
-    more = fields.pop("Arguments", {})
-    task = {
-        "Type": "Task",
+    own = {
         "Resource": f"arn:aws:states:::dynamodb:{action}",
-        "Arguments": {"TableName": "locks", **what, **more},  # type: ignore[dict-item]  # of arguments
-        **fields,
+        "Arguments": {"TableName": "locks", **arguments},
     }
-    return task if "Next" in task else {**task, "End": True}
+    return {"Type": "Task", **own, "End": True, **fields}
 
 
 @pytest.fixture(name="functions", autouse=True)
@@ -60,7 +52,8 @@ def test_states_all_catches_an_error_of_a_function(run: Runner, naps: list[float
     assert (execution.states_entered, naps) == (["Try", "Caught"], [1, 2])
 
 
-NUMBER = {"Item": {"credential_id": {"S": "app"}, "fence": {"N": "{% 1 + 1 %}"}}}
+KEY = {"credential_id": {"S": "app"}}
+PUT = dynamodb("putItem", {"Item": {**KEY, "fence": {"N": "{% 1 + 1 %}"}}})
 TERMINAL: dict[str, tuple[dict[str, Any], str, str]] = {
     "a result over the limit": (invoke("big"), "States.ALL", "States.DataLimitExceeded"),
     "a result, by its name": (invoke("big"), "States.DataLimitExceeded", "States.DataLimitExceeded"),
@@ -69,8 +62,8 @@ TERMINAL: dict[str, tuple[dict[str, Any], str, str]] = {
         "States.ALL",
         "States.DataLimitExceeded",
     ),
-    "a number that is no text": (dynamodb("putItem", Arguments=NUMBER), "States.ALL", "States.Runtime"),
-    "a number, by its name": (dynamodb("putItem", Arguments=NUMBER), "States.Runtime", "States.Runtime"),
+    "a number that is no text": (PUT, "States.ALL", "States.Runtime"),
+    "a number, by its name": (PUT, "States.Runtime", "States.Runtime"),
 }
 
 
@@ -92,10 +85,10 @@ def test_a_service_that_does_not_answer_or_takes_too_long_has_a_name(aws: AwsSan
         answer.wait(30)
 
     aws.on_request = wait
-    assert run({"Get": dynamodb("getItem", TimeoutSeconds=1)}).error == "States.Timeout"
+    assert run({"Get": dynamodb("getItem", {"Key": KEY}, TimeoutSeconds=1)}).error == "States.Timeout"
     answer.set()
     aws.route_tasks_to(free_port())
-    assert run({"Get": dynamodb("getItem")}).error == "DynamoDB.SdkClientException"
+    assert run({"Get": dynamodb("getItem", {"Key": KEY})}).error == "DynamoDB.SdkClientException"
 
 
 def test_a_fail_state_may_have_a_name_of_the_language(run: Runner) -> None:
@@ -106,10 +99,8 @@ def test_a_timed_out_execution_ends_its_history_there(aws: AwsSandbox, run: Runn
     execution = run({"Try": invoke("slow")}, TimeoutSeconds=1)
     assert (execution.status, execution.error, execution.cause) == ("TIMED_OUT", None, None)
     last = execution.history[-1]
-    assert (last["type"], last["executionTimedOutEventDetails"]["error"]) == (
-        "ExecutionTimedOut",
-        "States.Timeout",
-    )
+    assert last["type"] == "ExecutionTimedOut"
+    assert last["executionTimedOutEventDetails"]["error"] == "States.Timeout"
     history = aws.client("stepfunctions").get_execution_history(executionArn=execution.arn)
     assert len(history["events"]) == len(execution.history)
 

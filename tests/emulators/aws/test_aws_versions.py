@@ -31,10 +31,8 @@ def update(states: Client, machine: str, word: str) -> None:
 
 
 def publish(states: Client, machine: str, **more: str) -> str:
-    made: str = states.publish_state_machine_version(stateMachineArn=machine, **more)[
-        "stateMachineVersionArn"
-    ]
-    return made
+    made = states.publish_state_machine_version(stateMachineArn=machine, **more)
+    return str(made["stateMachineVersionArn"])
 
 
 def test_a_version_runs_what_it_was_published_with(aws: AwsSandbox, states: Client, machine: str) -> None:
@@ -59,9 +57,8 @@ def test_an_alias_starts_the_version_that_it_names(aws: AwsSandbox, states: Clie
     def routed(version: str) -> list[dict[str, object]]:
         return [{"stateMachineVersionArn": version, "weight": 100}]
 
-    alias = states.create_state_machine_alias(name="live", routingConfiguration=routed(first))[
-        "stateMachineAliasArn"
-    ]
+    made = states.create_state_machine_alias(name="live", routingConfiguration=routed(first))
+    alias = made["stateMachineAliasArn"]
     update(states, machine, "two")
     second = publish(states, machine)
     execution = aws.run_execution(alias, {}, name="a-name")
@@ -70,8 +67,8 @@ def test_an_alias_starts_the_version_that_it_names(aws: AwsSandbox, states: Clie
     shown = states.describe_execution(executionArn=execution.arn)
     names = ("stateMachineArn", "stateMachineVersionArn", "stateMachineAliasArn")
     assert [execution.output, *map(shown.get, names)] == ["one", machine, first, alias]
-    asked = {"name": "live", "routingConfiguration": routed(second)}
-    assert refused(states.create_state_machine_alias, **asked) == "ConflictException"
+    again = {"name": "live", "routingConfiguration": routed(second)}
+    assert refused(states.create_state_machine_alias, **again) == "ConflictException"
     states.update_state_machine_alias(stateMachineAliasArn=alias, routingConfiguration=routed(second))
     assert aws.run_execution(alias, {}).output == "two"
     # A name is taken for all versions.
