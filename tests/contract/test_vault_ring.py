@@ -457,6 +457,3 @@ def test_an_edit_of_any_slot_counts(which: int, rotations: int) -> None:
         world.edit(which, world.read(), team="ledger")
         assert [attempt(world, f"after-{n}") for n in range(5)] == ["rotated"] * 5
         assert _in_slots(world) == ["ledger"] * 3
-
-
-# The version budget

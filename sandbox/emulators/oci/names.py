@@ -150,14 +150,11 @@ class Names:
             raise RuntimeError("no name is served")
         return self._server.port
 
-    def fetch(
-        self, url: str, *, limit_bytes: int = LIMIT_BYTES, within_seconds: float = WITHIN_SECONDS
-    ) -> bytes:
+    def fetch(self, url: str, *, within_seconds: float = WITHIN_SECONDS) -> bytes:
         """Read a document by its name: over TLS alone, without following a redirect.
 
         Args:
             url: With `https` and a host name, without a port.
-            limit_bytes: What the document may have.
             within_seconds: For all of it, from the connection to the last byte.
 
         Raises:
@@ -175,8 +172,7 @@ class Names:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         deadline = time.monotonic() + within_seconds
         try:
-            raw = _exchange(host, port, context, target, limit_bytes + _HEADERS_BYTES, deadline)
-            return _document(url, raw, limit_bytes)
+            return _document(url, _exchange(host, port, context, target, deadline))
         except ssl.SSLCertVerificationError as error:
             raise FetchError(f"the certificate of {host} is not valid: {error.verify_message}") from error
         except TimeoutError as error:
@@ -254,10 +250,8 @@ def _checked(url: str) -> SplitResult:
     return parts
 
 
-def _exchange(
-    host: str, port: int, context: ssl.SSLContext, target: str, most: int, deadline: float
-) -> bytes:
-    """All that the server sends, at most one byte more than `most`.
+def _exchange(host: str, port: int, context: ssl.SSLContext, target: str, deadline: float) -> bytes:
+    """All that the server sends, or more than a document and its headers may have.
 
     Raises:
         OSError: It cannot be reached, or its certificate is wrong.
@@ -267,12 +261,10 @@ def _exchange(
         socket.create_connection((_LOOPBACK, port), timeout=_remaining(deadline)) as plain,
         context.wrap_socket(plain, server_hostname=host) as secure,
     ):
-        request = (
-            f"GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
-        )
-        secure.sendall(request.encode("ascii"))
+        headers = f"Host: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+        secure.sendall(f"GET {target} HTTP/1.1\r\n{headers}".encode("ascii"))
         read = bytearray()
-        while len(read) <= most:
+        while len(read) <= LIMIT_BYTES + _HEADERS_BYTES:
             secure.settimeout(_remaining(deadline))
             some = secure.recv(65_536)
             if not some:
@@ -299,7 +291,7 @@ class _Received:
         return BytesIO(self._raw)
 
 
-def _document(url: str, raw: bytes, limit_bytes: int) -> bytes:
+def _document(url: str, raw: bytes) -> bytes:
     """The body of a 200.
 
     Raises:
@@ -310,12 +302,8 @@ def _document(url: str, raw: bytes, limit_bytes: int) -> bytes:
     response.begin()
     if response.status != 200:  # noqa: PLR2004 - the status of HTTP
         raise FetchError(f"{url} answered with status {response.status}", is_answered=True)
-    announced = response.length or 0
-    if announced > limit_bytes:
-        raise FetchError(f"{url} has more than {limit_bytes} bytes", is_answered=True)
-    body = response.read()
-    if len(body) > limit_bytes:
-        raise FetchError(f"{url} has more than {limit_bytes} bytes", is_answered=True)
+    if (response.length or 0) > LIMIT_BYTES or len(body := response.read()) > LIMIT_BYTES:
+        raise FetchError(f"{url} has more than {LIMIT_BYTES} bytes", is_answered=True)
     return body
 
 
