@@ -20,8 +20,7 @@ from rich.live import Live
 
 from lockstep.audit.verify import Verification, Verifier
 from lockstep.client import CredentialClient
-from lockstep.operate.report.build import build, report_on
-from lockstep.operate.report.forms import page
+from lockstep.operate.report.build import build, page, report_on
 from lockstep.plan.model import Plan
 from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Stage, play, recover
 from sandbox.applications import CACHE_SECONDS, Application, Applications, by_client, sources

@@ -19,7 +19,7 @@ from lockstep.operate.doctor.catalogue import catalogue
 from lockstep.operate.doctor.unknowns import Confirmation, Unknown, confirmations, unknowns
 from lockstep.operate.documents import DOCUMENTS
 from lockstep.operate.documents import schema as document_schema
-from lockstep.operate.report import forms
+from lockstep.operate.report.build import schema as report_schema
 from lockstep.plan.file import SCHEMA_NAME, plan_schema
 from lockstep.protocol import errors
 from lockstep.protocol.errors import (
@@ -101,7 +101,7 @@ def generated() -> Iterator[tuple[str, str]]:
     yield "plan.md", _PLAN + "".join(_sections(plan_schema()))
     schemas: Mapping[str, Schema] = {
         SCHEMA_NAME: plan_schema(),
-        "audit-report.schema.json": forms.schema(),
+        "audit-report.schema.json": report_schema(),
         **{f"{name}.schema.json": document_schema(name) for name in DOCUMENTS},
     }
     for name, schema in schemas.items():

@@ -30,9 +30,8 @@ from lockstep.operate import documents
 from lockstep.operate.access import evidence_of, named_stores, operator, streams
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import absolute, at_milliseconds, wants_json
-from lockstep.operate.report.build import Report, build, report_on
+from lockstep.operate.report.build import Report, as_json, build, page, report_on
 from lockstep.operate.report.entries import part
-from lockstep.operate.report.forms import as_csv, as_json, page
 from lockstep.plan.compiled import message
 from lockstep.plan.fields import parse_duration
 from lockstep.plan.model import Plan
@@ -267,14 +266,14 @@ def _when(milliseconds: object) -> str:
     return absolute(time, SystemClock().now()) if time else "?"
 
 
-# `lockstep audit report`: evidence for people and auditors, as one page, JSON or CSV.
+# `lockstep audit report`: evidence for people and auditors, as one page or JSON.
 
 LONGEST = timedelta(days=3650)
 """The longest period."""
 STDOUT = Path("-")
 
 
-WRITERS: Mapping[str, Callable[[Report], str]] = {".html": page, ".json": as_json, ".csv": as_csv}
+WRITERS: Mapping[str, Callable[[Report], str]] = {".html": page, ".json": as_json}
 """Forms of the report, by the end of the file's name."""
 
 
@@ -285,7 +284,7 @@ def report(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="The .html, .json or .csv to write; - for the page on standard output."
+            "--output", "-o", help="The .html or .json to write; - for the page on standard output."
         ),
     ] = Path("report.html"),
 ) -> None:
@@ -293,8 +292,8 @@ def report(
 
     Verifies every chain first, then tells for each credential when each cloud rotated, how old the password became,
     how long the previous one kept working, which refused logins show that old ones are revoked, and every failure, gap,
-    revocation and order. The page is one file that loads nothing and prints well. JSON and CSV have every entry of the
-    period; with --json the JSON is printed.
+    revocation and order. The page is one file that loads nothing and prints well. JSON has every entry of the
+    period; with --json it is printed.
 
     Exit code: 0 written, and every chain verified; 1 written, and a chain is not verified; 3 written without a chain
     that was unreachable; 4 written, and for three hours no digest of a cloud was confirmed.

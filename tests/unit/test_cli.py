@@ -69,7 +69,7 @@ WRONG_USE = {
     "audit show -n 0": "'--newest' / '-n': Input should be greater than or equal to 1",
     "audit report --since weeks": "--since: write a duration as a number with its unit",
     "audit report --since 9999d": "--since: must be longer than zero, and at most 3650d",
-    "audit report -o report.pdf": "--output: report.pdf does not end with .html or .json or .csv",
+    "audit report -o report.pdf": "--output: report.pdf does not end with .html or .json",
     "audit report -o /nowhere/report.html": "--output: /nowhere is not a folder",
     f"lock release {CREDENTIAL}": "Missing option '--holder'",
     "pause": "name credentials, or give --all",

@@ -1,1 +1,1 @@
-"""The report on the audit log, for people and auditors: a page, JSON, CSV."""
+"""The report on the audit log, for people and auditors: a page and JSON."""

@@ -1,24 +1,31 @@
-"""The report as plain values, which JSON has as they are, and how they are made from what verification found.
+"""The report on the audit log, for people and auditors: values made from what verification found, a page, and JSON.
 
-Pure, and the same for the same input. Times are aware and in UTC, durations are seconds. Every entry is read, so that
-an age is right from the beginning of the period on; what is listed and counted is of the period. An entry that a
-problem names is listed, and counts for nothing.
+Pure, and the same for the same input. The page has no script and makes no request, and a policy in it forbids both; it
+names the style sheet by its hash.
+
+Times are aware and in UTC, durations are seconds. Every entry is read, so that an age is right from the beginning of
+the period on; what is listed and counted is of the period. An entry that a problem names is listed, and counts for
+nothing.
 """
 
+import base64
+import hashlib
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from operator import attrgetter
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from lockstep import __version__
 from lockstep.audit.confirmed import Digests, Verdict, worst
 from lockstep.audit.verify import Verification
 from lockstep.operate.formatting import many
+from lockstep.operate.html.templates import environment, style
 from lockstep.operate.report.entries import (
     ARCHIVED_RUN,
     Order,
@@ -37,6 +44,8 @@ from lockstep.protocol.model import Credential, Schedule
 
 VALID = 2
 """The newest generations with a password of their own, which may log in: the current one and the one before it."""
+PAUSES = frozenset({"pause", "retire"})
+"""Orders after which no scheduled run begins."""
 LONGEST_PROBLEM = 400
 """Characters of what verification says."""
 ABOUT_ANOTHER = "began from generation"
@@ -75,7 +84,6 @@ class Generation(Struct, kw_only=True):
         revocation: `refused`, `unreadable`, or `revoked` by an emergency.
         overlap_seconds: For how long it logged in beside the next one, at least; None while it does, of an emergency,
             and where the next generation on record was not the next one.
-        longest_overlap_seconds: For how long at most.
     """
 
     generation: int
@@ -89,7 +97,6 @@ class Generation(Struct, kw_only=True):
     revoked: Time | None = None
     revocation: Literal["refused", "unreadable", "revoked"] | None = None
     overlap_seconds: float | None = None
-    longest_overlap_seconds: float | None = None
 
 
 class Gap(Struct, frozen=True, kw_only=True):
@@ -132,7 +139,6 @@ class Figures(Struct, frozen=True, kw_only=True):
         between_limit_seconds: The longest time between two rotations that a fault of one cloud explains.
         shortest_overlap_seconds: The overlap as the entries bound it from below: from the end of the run that promoted
             the next generation to the beginning of the one that showed this one to be revoked.
-        short_overlaps: Overlaps that were shorter than the plan's, however the times are read, without emergencies.
         archived: Entries of runs that were not read, so nothing here counts them.
         unproven: Generations of which two newer ones were promoted and no proof of revocation is on record.
     """
@@ -145,7 +151,6 @@ class Figures(Struct, frozen=True, kw_only=True):
     between_limit_seconds: float
     longest_age_seconds: float | None
     shortest_overlap_seconds: float | None
-    short_overlaps: int
     proven_revoked: int
     archived: int
     unproven: tuple[int, ...]
@@ -314,7 +319,6 @@ class _Evidence:
         promoted = [g for g in self.generations if g.promoted >= self.since]
         in_use = [g for g in self.generations if (g.superseded or self.now) >= self.since]
         revoked = [g for g in self.generations if g.revoked and g.revoked >= self.since]
-        overlap = self.schedule.overlap.total_seconds()
         return Figures(
             rotations=rotated.total(),
             rotated={stream: rotated[stream] for stream in self.streams},
@@ -328,9 +332,6 @@ class _Evidence:
             shortest_overlap_seconds=min(
                 (g.overlap_seconds for g in revoked if g.overlap_seconds is not None), default=None
             ),
-            short_overlaps=sum(
-                g.longest_overlap_seconds is not None and g.longest_overlap_seconds < overlap for g in revoked
-            ),
             proven_revoked=sum(g.revocation == "refused" for g in revoked),
             archived=len(self.unread),
             unproven=_unproven(self.generations, self.since),
@@ -339,12 +340,14 @@ class _Evidence:
     def gaps(self) -> Iterator[Gap]:
         """The times without a rotation that are longer than a fault of one cloud explains, and end in the period."""
         failed = [run for run in self.all_runs if not run.succeeded]
-        pauses = list(_pauses(self.all_orders, self.now))
+        switches = [o for o in self.all_orders if o.outcome in {*PAUSES, "resume"} or o.lifts_pause]
         for before, after in pairwise([*(g.promoted for g in self.generations), self.now]):
             if after - before > between_limit(self.schedule) and after > self.since:
+                known = [o for o in switches if o.at <= before][-1:]
+                known += [o for o in switches if before < o.at < after]
                 why = _explained(
                     [run for run in failed if before <= run.at <= after],
-                    [since for since, until in pauses if since < after and until > before],
+                    [order.at for order in known if order.outcome in PAUSES],
                     sum(before < at < after for at in self.unread),
                 )
                 yield Gap(start=before, end=after, is_open=after is self.now, why=tuple(why))
@@ -372,7 +375,15 @@ def _generations(runs: Iterable[Run], now: datetime) -> list[Generation]:
         if run.succeeded and run.generation is not None and run.generation not in found:
             if newest:
                 newest.superseded, successors[newest.generation] = run.at, run
-            newest = found[run.generation] = _promoted(run, run.generation, newest, found)
+            base = found.get(run.base_generation or 0) if run.kind == "reconcile" else None
+            newest = found[run.generation] = Generation(
+                generation=run.generation,
+                stream=run.stream,
+                kind=run.kind,
+                born=base.born if base else run.at,
+                promoted=run.at,
+                between_seconds=(run.at - newest.promoted).total_seconds() if newest else None,
+            )
         for database, proof in run.databases.items():
             for number, result in proof.revoked.items():
                 told[number][database] = result
@@ -387,20 +398,6 @@ def _generations(runs: Iterable[Run], now: datetime) -> list[Generation]:
     return list(found.values())
 
 
-def _promoted(
-    run: Run, number: int, before: Generation | None, found: Mapping[int, Generation]
-) -> Generation:
-    base = found.get(run.base_generation or 0) if run.kind == "reconcile" else None
-    return Generation(
-        generation=number,
-        stream=run.stream,
-        kind=run.kind,
-        born=base.born if base else run.at,
-        promoted=run.at,
-        between_seconds=(run.at - before.promoted).total_seconds() if before else None,
-    )
-
-
 def _end(
     one: Generation | None,
     run: Run,
@@ -413,7 +410,6 @@ def _end(
     after = successors.get(one.generation)
     if after and after.base_generation == one.generation and not run.revoked_on_purpose:
         one.overlap_seconds = max((run.started - after.at).total_seconds(), 0.0)
-        one.longest_overlap_seconds = (run.at - after.started).total_seconds()
 
 
 def _unproven(found: Sequence[Generation], start: datetime) -> tuple[int, ...]:
@@ -423,19 +419,6 @@ def _unproven(found: Sequence[Generation], start: datetime) -> tuple[int, ...]:
             old.append(one.generation)
         newer += one.kind == "new"
     return tuple(reversed(old))
-
-
-def _pauses(orders: Iterable[Order], end: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """Since when until when scheduled runs were off."""
-    since: datetime | None = None
-    for order in orders:
-        if order.outcome in {"pause", "retire"}:
-            since = since or order.at
-        elif since and (order.outcome == "resume" or (order.outcome == "revoke" and order.lifts_pause)):
-            yield since, order.at
-            since = None
-    if since:
-        yield since, end
 
 
 def _explained(failed: Iterable[Run], paused: Sequence[datetime], archived: int) -> Iterator[str]:
@@ -466,3 +449,33 @@ def _proofs(runs: Iterable[Run]) -> Iterator[DatabaseProofs]:
             taken_over=sum(proof.taken_over for _, proof in here),
             plaintext=any(proof.plaintext for _, proof in here),
         )
+
+
+# Its forms.
+
+
+def page(report: Report) -> str:
+    """The page, which is one file."""
+    templates = environment("lockstep.operate.report")
+    digest = hashlib.sha256(style(templates, "page.css").encode()).digest()
+    checks = [check for c in report.credentials for check in c.checks]
+    return templates.get_template("page.html.j2").render(
+        r=report,
+        style_hash=base64.b64encode(digest).decode(),
+        entries=many(sum(check.entries for check in checks), "signed entry", "signed entries"),
+        chains=many(len(checks), "chain"),
+    )
+
+
+def as_json(report: Report) -> str:
+    """One JSON document, with every entry of the period."""
+    return msgspec.json.encode(report).decode() + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The schema of the JSON document (JSON Schema 2020-12)."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Lockstep audit report",
+        **msgspec.json.schema(Report),
+    }

@@ -98,16 +98,6 @@ class Run(Struct, frozen=True, kw_only=True):
         """The same in a word."""
         return "rotated" if self.succeeded else "failed"
 
-    @property
-    def refused(self) -> int:
-        """Logins of old generations that databases refused."""
-        return sum(len(proof.revoked_as(RevocationResult.REFUSED)) for proof in self.databases.values())
-
-    @property
-    def unreadable(self) -> int:
-        """Old generations that were not tried, by database."""
-        return sum(len(proof.revoked_as(RevocationResult.UNREADABLE)) for proof in self.databases.values())
-
 
 class Order(Struct, frozen=True, kw_only=True):
     """The entry of an operator's order, whose name is its outcome.
