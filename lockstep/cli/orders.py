@@ -81,7 +81,7 @@ def require_consent(clouds: Clouds, credential: Credential) -> None:
         f"To see who would break: lockstep sessions {credential.id}. To go on without a question, add --yes",
     )
     try:
-        for line in lines(count_sessions(clouds, credential)):
+        for line in lines(count_sessions(clouds, credential), clouds.clock.now()):
             say_aside(line)
     except LockstepError as e:
         complain(f"who would break is not known: {line_of(e)}")

@@ -30,7 +30,7 @@ from lockstep.operate.documents import Exit, Rotated, WaitsFor, WouldRotate
 from lockstep.operate.execution import Execution, located, require_machine
 from lockstep.operate.formatting import absolute, clock_time, wants_json
 from lockstep.operate.state import waits_for
-from lockstep.operate.verdict import Ending, next_step, of_last_run, of_record, ranked
+from lockstep.operate.verdict import next_step, of_last_run, of_record, ranked
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
     LockstepError,
@@ -205,10 +205,9 @@ def _after(plan: Plan, credential: Credential, ended: Rotated, now: datetime, *,
         return After(text=f"why is not known; {line_of(error)}")
     if ended.error:
         may_run = ended.error != TakeOverNeededError.__name__
-        ending = Ending(error=ended.error, meaning="", answers={}, may_run=may_run)
         reasons = [
             *of_record(record, credential, now, may_run=may_run),
-            *of_last_run(record, credential, ending, now),
+            *of_last_run(record, credential, ended.error, now, may_run=may_run),
         ]
         return After(next=ranked(reasons)[0].next if reasons else None)
     if wait := waits_for(record, now, is_forced=is_forced):

@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,14 +27,11 @@ from lockstep.operate.access import operator
 from lockstep.operate.documents import FEW, Exit, Run
 from lockstep.operate.formatting import clock_time, generation_name, wants_json
 from lockstep.operate.history import last_runs, run_line
-from lockstep.operate.sessions import count_sessions
-from lockstep.operate.sessions import document as session_document
+from lockstep.operate.sessions import count_sessions, is_unreachable
 from lockstep.operate.sessions import lines as session_lines
 from lockstep.operate.state import (
-    UNREAD,
     Answer,
     CredentialState,
-    Depth,
     document,
     evidence_reasons,
     lines,
@@ -49,7 +46,7 @@ from lockstep.plan.model import Plan
 from lockstep.protocol.errors import EnvironmentalError, LockstepError, line_of
 from lockstep.protocol.lock_rule import is_held
 from lockstep.protocol.model import Claim, Credential, LockRecord, StoredValue
-from lockstep.protocol.ports import Clock, Table
+from lockstep.protocol.ports import Clock
 from lockstep.runtime.clouds import Clouds
 from lockstep.stores.readers import StoredNames
 
@@ -101,19 +98,10 @@ def status(
         raise wrong_use("--summary reads the lock table alone: leave out --read-values and --watch")
     if summary:
         raise typer.Exit(_show_summary(plan, clouds, wanted))
-    depth: Depth = "values" if read_values else "names"
-    look = partial(_look, plan, clouds, wanted, depth=depth)
+    look = partial(_look, plan, clouds, wanted, read_values=read_values)
     if watch:
         _watch(look, clouds.clock)
     raise typer.Exit(look())
-
-
-def _state(
-    plan: Plan, clouds: Clouds, credential: Credential, table: Table, now: datetime, *, depth: Depth
-) -> CredentialState:
-    if problem := table.unreadable.get(credential.id):
-        return state_of_unreadable(credential, problem, has_standby=plan.runners.oci is not None)
-    return looked_at(plan, clouds, credential, table.record(credential.id), now, depth=depth)
 
 
 EXITS = {Verdict.HEALTHY: 0, Verdict.DEGRADED: Exit.NO, Verdict.DOWN: Exit.DOWN}
@@ -129,17 +117,11 @@ def _watch(look: Callable[[], int], clock: Clock) -> NoReturn:
         clock.sleep(WATCH_SECONDS)
 
 
-def _look(
-    plan: Plan,
-    clouds: Clouds,
-    wanted: Sequence[Credential],
-    *,
-    depth: Depth,
-) -> int:
+def _look(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, read_values: bool) -> int:
     """Look once, and show it; the exit code."""
     now = clouds.clock.now()
     table = table_of(clouds, wanted)
-    looks = [partial(_state, plan, clouds, c, table, now, depth=depth) for c in wanted]
+    looks = [partial(looked_at, plan, clouds, c, table, now, read_values=read_values) for c in wanted]
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
     evidence = evidence_reasons(plan, clouds, now)
     verdict = verdict_of([*(r for s in states for r in s.reasons), *evidence])
@@ -148,14 +130,14 @@ def _look(
             documents.Status(
                 verdict=verdict,
                 evidence=evidence,
-                credentials=[document(s, now) for s in states],
+                credentials=[document(s) for s in states],
             )
         )
     else:
         for state in states:
             _show(state, now)
         say_reasons(evidence)
-    answers = [a for s in states for a in s.look.answers.values()]
+    answers = [a for s in states for a in s.answers.values()]
     if verdict is not Verdict.DOWN and answers and all(isinstance(a, LockstepError) for a in answers):
         return Exit.UNREACHABLE
     return EXITS[verdict]
@@ -177,12 +159,12 @@ def _show(state: CredentialState, now: datetime) -> None:
     say_reasons(state.reasons, indent="  ")
     if any(reason.kind is Kind.UNREADABLE for reason in state.reasons):
         return
-    for name, answer in state.look.answers.items():
+    for name, answer in state.answers.items():
         say(f"  store {name}: {_describe(answer)}")
     say(f"  lock: {_lock(record, now)}")
     if record.claim:
-        say(f"  {_pending(record.claim, state.look.pending_since, now)}")
-    for line in lines(record, state.credential, now, has_standby=state.has_standby, last_run=state.last_run):
+        say(f"  {_pending(record.claim)}")
+    for line in lines(state, now):
         say(f"  {line}")
     for line in _order_lines(state):
         say(f"  {line}")
@@ -214,7 +196,7 @@ def _order_lines(state: CredentialState) -> Iterator[str]:
 
 
 def _sync(state: CredentialState) -> str:
-    by = "version names compared, values not read" if state.look.depth == "names" else "values compared"
+    by = "version names compared, values not read" if state.read == "names" else "values compared"
     if state.is_in_sync is None:
         return ""
     return f"; {'in sync' if state.is_in_sync else 'not in sync'} ({by})"
@@ -222,7 +204,7 @@ def _sync(state: CredentialState) -> str:
 
 def _unread(state: CredentialState) -> str | None:
     """What the forecast takes for granted: that what others wrote is a login, as names do not say."""
-    edited = [n for n, a in state.look.answers.items() if isinstance(a, StoredNames) and not a.generation]
+    edited = [n for n, a in state.answers.items() if isinstance(a, StoredNames) and not a.generation]
     if state.is_in_sync is None or not edited:
         return None
     values = f"lockstep status --read-values {state.credential.id}"
@@ -242,16 +224,9 @@ def _describe(answer: Answer) -> str:
             return generation_name(answer.generation)
 
 
-def _pending(claim: Claim, since: datetime | LockstepError | None, now: datetime) -> str:
-    match since:
-        case LockstepError():
-            when = f"since when is not known; {line_of(since)}"
-        case None:
-            when = "not staged yet"
-        case _:
-            when = f"since {clock_time(since, now)}"
+def _pending(claim: Claim) -> str:
     base = f" on {claim.base_generation}" if claim.base_generation else ""
-    return f"pending: generation {claim.generation}{base}, {when}, begun by {claim.rotation_id}"
+    return f"pending: generation {claim.generation}{base}, begun by {claim.rotation_id}"
 
 
 def _lock(record: LockRecord, now: datetime) -> str:
@@ -334,15 +309,13 @@ def history(
             say(f"{run.credential} {run_line(run, now)}", style="red" if run.error else "")
         if not found and not problems:
             say("no runs")
-        standby = plan.runners.oci is not None
         for credential, (runs, unread) in zip(wanted, read, strict=True):
             if problem := table.unreadable.get(credential.id):
-                state = state_of_unreadable(credential, problem, has_standby=standby)
+                state = state_of_unreadable(credential, problem)
             else:
-                record, last = table.record(credential.id), next(iter(runs), None)
-                state = state_of(
-                    record, credential, UNREAD, now, has_standby=standby, last_run=last, unread=unread
-                )
+                record = table.record(credential.id)
+                standby = plan.runners.oci is not None
+                state = state_of(record, credential, {}, now, has_standby=standby, runs=runs, unread=unread)
             say_reasons(state.reasons, of=f"{credential.id}: ")
     for problem in problems:
         complain(problem)
@@ -359,7 +332,7 @@ def sessions(
     """Count the open sessions of a credential, by login.
 
     Shows for each database and verify host how many sessions each username has open, which generation its login is,
-    when that is revoked, since when they are connected, and from which hosts and applications. Sessions of a whole
+    since when they are connected, and from which hosts and applications. Sessions of a whole
     server are counted, whichever of its databases they use. They outlive their password: only the next login is
     refused. With alternating users a username says which generation a session used, unless it was connected before that
     generation was promoted. With one username no server says which password a session used.
@@ -374,12 +347,12 @@ def sessions(
     wanted, clouds = chosen(plan, credentials), operator(plan)
     found = [count_sessions(clouds, credential) for credential in wanted]
     if wants_json():
-        print_json(documents.Sessions(credentials=[session_document(one) for one in found]))
+        print_json(documents.Sessions(credentials=found))
     else:
         for one in found:
-            for line in session_lines(one):
+            for line in session_lines(one, clouds.clock.now()):
                 say(line)
-    if any(one.unreachable for one in found):
+    if any(map(is_unreachable, found)):
         raise typer.Exit(Exit.UNREACHABLE)
 
 
@@ -389,7 +362,6 @@ def sessions(
 def serve(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0: a free one.")] = 0,
-    host: Annotated[Literal["127.0.0.1", "::1"], typer.Option(help="The address of loopback.")] = "127.0.0.1",
     opens: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Show the state of all credentials on a page, live, until Ctrl-C.
@@ -397,22 +369,23 @@ def serve(
     The page is for this machine only, changes nothing and knows no password: for each credential whether it is healthy,
     degraded or down, and why, with the command that helps, its age and overlap, the last runs of both clouds, how far
     a run is that is under way, and a map of all ages. It looks at the clouds every 2 seconds while somebody looks at
-    it, every second while a run is under way, and not at all otherwise; it says how many calls that makes. It needs
-    the rights of `lockstep status`.
+    it, every second while a run is under way, and not at all otherwise. It needs the rights of `lockstep status`.
 
     Exit code: 0 after Ctrl-C, 2 wrong use or the port is taken, 3 the lock table is unreachable at the start.
     """
     plan = plan_or_exit()
-    from lockstep.operate.page.server import Address, serve_until_signal  # noqa: PLC0415 - no other command needs it
+    from lockstep.agent.server import listener_of  # noqa: PLC0415 - no other command needs it
+    from lockstep.operate.page.server import HOST, serve_until_signal  # noqa: PLC0415 - likewise
 
     try:
-        address = Address.taken(host, port)
+        listener = listener_of(HOST, port)
     except EnvironmentalError as error:
         raise wrong_use(
             f"--port: {error.where['path']}: {error.where['code']}. Take a free one: lockstep serve --port 0"
         ) from None
-    with address.listener:
-        serve_until_signal(plan, address, ready=partial(_announce, address.url, opens=opens))
+    with listener:
+        url = f"http://{HOST}:{listener.getsockname()[1]}/"
+        serve_until_signal(plan, listener, ready=partial(_announce, url, opens=opens))
 
 
 def _announce(url: str, *, opens: bool) -> None:

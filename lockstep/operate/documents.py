@@ -6,7 +6,7 @@ field that is UNSET is left out.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -154,8 +154,7 @@ class Credential(Record, frozen=True, kw_only=True):
     """The state of a credential.
 
     `read` is what was read of the stores: `names` of versions, or with --read-values `values`. `in_sync` is null where
-    a store did not answer, and before the first rotation where values were not read. `pending_since` is when the
-    generation in `claim` was staged; null where it was not, or where that is not known.
+    a store did not answer, and before the first rotation where values were not read.
     """
 
     orders: Orders
@@ -167,7 +166,6 @@ class Credential(Record, frozen=True, kw_only=True):
     reasons: Sequence[Reason]
     in_sync: bool | None
     read: Literal["names", "values"]
-    pending_since: Time | None
     stores: list[StoreServes]
     next_run: NextRun | None
 
@@ -253,16 +251,10 @@ class Entries(Struct, frozen=True, kw_only=True):
     entries: list[EntryShown]
 
 
-class LoginState(StrEnum):
-    """Of the login that a username has now."""
-
-    CURRENT = "current"
-    EITHER = "current or previous"
-    IN_ROTATION = "in rotation"
-    PREVIOUS = "previous"
-    OLDER = "older"
-    REVOKED = "revoked"
-    NOT_ROTATED = "not rotated yet"
+LoginState = Literal[
+    "current", "current or previous", "in rotation", "previous", "revoked", "not rotated yet"
+]
+"""Of the login that a username has now."""
 
 
 class Login(Struct, frozen=True, kw_only=True):
@@ -270,16 +262,12 @@ class Login(Struct, frozen=True, kw_only=True):
 
     Attributes:
         generations: Which it may be, the newest first. With one username all that are valid, since a server does not
-            say which password a session used; with several at most one. Empty: none logs in.
-        dies_at: When the next rotation may end what is not current, as the schedule stands; None: nothing is scheduled.
-        must_die: An emergency is in force, and ends it as soon as a run can.
+            say which password a session used; with two at most one. Empty: none logs in.
     """
 
     username: str
     state: LoginState
     generations: Sequence[int] = ()
-    dies_at: Time | None = None
-    must_die: bool = False
 
 
 class ClientSessions(Struct, frozen=True, kw_only=True):
@@ -302,15 +290,20 @@ class SessionsOfLogin(Struct, frozen=True, kw_only=True):
 
 
 class SessionsOfServer(Struct, frozen=True, kw_only=True):
-    """What a server or verify host counted, or why it did not; `grants` let it show more."""
+    """What a server or verify host counted, or why it did not: `error`; `grants` let it show more, such as `hidden`.
+
+    The sessions of one that is `same_server_as` another are counted there.
+    """
 
     database: str
-    counted: bool
-    error: str | UnsetType | None = UNSET
-    same_server_as: str | UnsetType | None = UNSET
-    ages_are_exact: bool | UnsetType = UNSET
-    grants: Sequence[str]
-    sessions: list[SessionsOfLogin] | UnsetType = UNSET
+    counted: bool = False
+    error: str | None = None
+    meaning: str | None = None
+    same_server_as: str | None = None
+    ages_are_exact: bool = True
+    hidden: str = ""
+    grants: Sequence[str] = ()
+    sessions: Sequence[SessionsOfLogin] = ()
 
 
 class SessionsOfCredential(Struct, frozen=True, kw_only=True):

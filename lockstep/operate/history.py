@@ -46,7 +46,7 @@ def last_runs(
     for log, _ in streams(plan, clouds, credential):
         try:
             numbers = newest_numbers(log, heads.get(log.stream), newest + OTHERS)
-            found += islice(filter(None, _runs_at(log, credential, numbers, unread)), newest)
+            found += islice(_runs_at(log, credential, numbers, unread), newest)
         except LockstepError as error:
             unread[log.stream] = error
     return sorted(found, key=lambda run: run.ended_at, reverse=True)[:newest], unread
@@ -54,27 +54,29 @@ def last_runs(
 
 def _runs_at(
     log: AuditLog, credential: Credential, numbers: Iterable[int], unread: dict[str, LockstepError]
-) -> Iterator[Run | None]:
-    """The run of each entry. Anybody can write that an entry is of a newer format: that ends no look at the others."""
+) -> Iterator[Run]:
+    """The runs among entries. Anybody can write that an entry is of a newer format: that ends no look at the others."""
     for seq in numbers:
         try:
-            yield _run_at(log, credential, seq)
+            entry = _entry_at(log, credential, seq)
         except NewerFormatError as error:
             unread[log.stream] = error
+            continue
+        if entry and (run := _run(credential, entry)):
+            yield run
 
 
-def _run_at(log: AuditLog, credential: Credential, seq: int) -> Run | None:
-    """The run of an entry; None if it is of something else. No MAC is verified: in OCI that would read the key."""
+def _entry_at(log: AuditLog, credential: Credential, seq: int) -> Entry | None:
+    """An entry; None if there is none. No MAC is verified: in OCI that would read the key."""
     try:
         body = log.read(seq)
-        entry = parse(body, credential_id=credential.id, stream=log.stream, seq=seq) if body else None
+        return parse(body, credential_id=credential.id, stream=log.stream, seq=seq) if body else None
     except AuditLogUnreachableError as error:
         if error.where.get("code") != NOT_RESTORED:
             raise
-        entry = read_archived(credential.id, log, None, seq).entry
+        return read_archived(credential.id, log, None, seq).entry
     except AuditVerificationError:
         return None
-    return _run(credential, entry) if entry else None
 
 
 def _run(credential: Credential, entry: Entry) -> Run | None:

@@ -14,6 +14,7 @@ everything that Lockstep did not make; the next run gives it a generation.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from lockstep.audit.append import Chain, Operator, record_order
 from lockstep.audit.entry import ORDER
@@ -91,7 +92,7 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
         replace: Also where a store has something that is no JSON object, and would be gone.
 
     Raises:
-        UnknownUsernameError: The plan does not name its username.
+        UnknownUsernameError: As of `prove`.
         OrderRefusedError: Another credential has one of the accounts.
         OrderRefusedError: A database refuses it, a promotion is half done, the lock is held, or a secret has
             something that is no JSON object.
@@ -100,7 +101,6 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
         FenceLostError: The lock was lost on the way. Repeat it.
     """
     credential, now = estate.credential, estate.clock.now()
-    _require_username(login, credential)
     holder = f"{ORDER}{estate.by.new_id()}"
     until = now + IMPORT_LEASE
     lease = estate.orders.hold(holder=holder, now=now, expires_at=until)
@@ -116,7 +116,7 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
         for account in accounts_of(credential):
             estate.orders.register(account)
         blocked = tuple(sorted(record.blocked.intersection(credential.databases)))
-        return _serve(login, estate, blocked, lambda: estate.clock.now() < until, replace=replace)
+        return _serve(login, estate, blocked, until, replace=replace)
     finally:
         estate.chain.lock.release(lease, None)
 
@@ -125,32 +125,29 @@ def prove(login: Login, estate: Estate) -> None:
     """Log in on every database, and stop at the first that refuses: a refusal brings an account nearer to its limit.
 
     Raises:
+        UnknownUsernameError: The plan does not name its username.
         OrderRefusedError: A database refuses the login.
         AccountUnusableError: It would refuse any login of the account (protocol D14).
         DatabaseUnreachableError: A database cannot be asked; likewise the other errors of `Database`.
     """
-    _require_username(login, estate.credential)
+    credential = estate.credential
+    if login.username not in credential.usernames:
+        raise UnknownUsernameError(credential=credential.id)
     for database in estate.databases:
+        place, code = None, "login-refused"
         try:
-            _prove_at(database, login, estate)
+            with database.exclusive() as stager:
+                if not lets_in(database, stager, login):
+                    place = database.name
+                else:
+                    place = next((r.name for r in database.replicas if not r.accepts(login)), None)
         except AdminCredentialRejectedError:
             # Where the login is the rotation user's own, it is the one that takes the advisory lock (protocol D22).
-            if database.name not in estate.credential.administers:
+            if database.name not in credential.administers:
                 raise
-            raise _refused_at(database.name, estate, code="admin-refused") from None
-
-
-def _prove_at(database: Database, login: Login, estate: Estate) -> None:
-    with database.exclusive() as stager:
-        if not lets_in(database, stager, login):
-            raise _refused_at(database.name, estate)
-        for replica in database.replicas:
-            if not replica.accepts(login):
-                raise _refused_at(replica.name, estate)
-
-
-def _refused_at(place: str, estate: Estate, *, code: str = "login-refused") -> OrderRefusedError:
-    return OrderRefusedError(credential=estate.credential.id, database=place, code=code)
+            place, code = database.name, "admin-refused"
+        if place:
+            raise OrderRefusedError(credential=credential.id, database=place, code=code)
 
 
 def texts_to_write(login: Login, estate: Estate, *, replace: bool) -> dict[str, SecretStr]:
@@ -177,7 +174,7 @@ def _text(login: Login, store: str, estate: Estate, *, replace: bool) -> SecretS
 
 
 def _serve(
-    login: Login, estate: Estate, blocked: tuple[str, ...], is_in_time: Callable[[], bool], *, replace: bool
+    login: Login, estate: Estate, blocked: tuple[str, ...], until: datetime, *, replace: bool
 ) -> LoginImport:
     missing = texts_to_write(login, estate, replace=replace)
     if not missing and not blocked:
@@ -191,7 +188,7 @@ def _serve(
     }
     entry = record_order("import", details, by=estate.by, chain=chain)
     for name, text in missing.items():
-        if not is_in_time():
+        if estate.clock.now() >= until:
             raise FenceLostError(credential=credential.id, store=name)
         estate.secrets[name].edit(text.reveal(), unless=_is(login, name))
     for name in missing:
@@ -220,8 +217,3 @@ def _is(login: Login, store: str) -> Callable[[str], bool]:
         return found == login
 
     return matches
-
-
-def _require_username(login: Login, credential: Credential) -> None:
-    if login.username not in credential.usernames:
-        raise UnknownUsernameError(credential=credential.id)

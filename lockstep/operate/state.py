@@ -1,6 +1,6 @@
 """The state of a credential: what its stores show, what its record says, and what the next run would do."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,16 +9,15 @@ from typing import Any, Literal, TypeVar
 
 from msgspec import structs
 
-from lockstep.audit.confirmed import Digests, recent_digests
 from lockstep.audit.confirmed import Verdict as AuditVerdict
-from lockstep.audit.digest import UNSEEN, Evidence
+from lockstep.audit.confirmed import recent_digests
+from lockstep.audit.digest import UNSEEN
 from lockstep.operate import documents
 from lockstep.operate.access import evidence_of, named_stores
 from lockstep.operate.documents import FEW, Action, ClaimInFlight, NextRun, Record, Run, WaitsFor
 from lockstep.operate.formatting import clock_time, to_second
 from lockstep.operate.history import last_runs
 from lockstep.operate.verdict import (
-    Ending,
     Kind,
     Reason,
     Verdict,
@@ -60,7 +59,7 @@ from lockstep.protocol.lock_rule import Reason as Against
 from lockstep.protocol.lock_rule import due_at, is_held, reason_against
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, StoredValue
 from lockstep.protocol.ports import Table
-from lockstep.protocol.schedule import AWS, STANDBY, next_runner
+from lockstep.protocol.schedule import AWS, STANDBY, cloud_of, next_runner
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud
 from lockstep.stores.readers import StoredNames
@@ -83,60 +82,12 @@ def promoted_at(record: LockRecord, credential: Credential) -> datetime | None:
 # A judgement is told where it is the same for everything that the stores may hold by what was read. Where it is
 # not, only the values decide, and `lockstep status --read-values` reads them (ADR 59).
 
-Depth = Literal["names", "values"]
 Answer = StoredNames | StoredValue | LockstepError
 Served = Mapping[str, StoredValue]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreSnapshot:
-    """What a look at a credential's stores told.
-
-    Attributes:
-        depth: What was read.
-        answers: Of each store, by its name.
-        pending_since: When the generation in flight was staged; None where none is in flight, or it is not staged yet.
-    """
-
-    depth: Depth
-    answers: Mapping[str, Answer]
-    pending_since: datetime | LockstepError | None
-
-
-UNREAD = StoreSnapshot(depth="names", answers={}, pending_since=None)
-"""Where no store was asked."""
-
 AnswerT = TypeVar("AnswerT")
-JudgedT = TypeVar("JudgedT")
 
 _SOME = Login("", SecretStr(""))
 """In the place of a login that was not read."""
-
-
-def look(
-    plan: Plan, clouds: Clouds, credential: Credential, record: LockRecord, depth: Depth
-) -> StoreSnapshot:
-    """Ask every store, and the first one about a generation in flight.
-
-    Args:
-        plan: The plan.
-        clouds: What the operator reaches.
-        credential: The credential.
-        record: Its lock record.
-        depth: Whether values are read.
-    """
-    named = named_stores(plan, clouds, credential)
-    names = [store.name for store in plan.stores]
-    reads: list[Callable[[], StoredNames | StoredValue]] = (
-        [store.read_current for store in clouds.stores(credential)]
-        if depth == "values"
-        else [store.read for store in named]
-    )
-    answers = {name: asked(read) for name, read in zip(names, reads, strict=True)}
-    claim = record.claim
-    # Staging begins in the first store (protocol V1), so it knows since when a generation pends.
-    since = asked(partial(named[0].staged_at, claim.generation)) if claim else None
-    return StoreSnapshot(depth=depth, answers=answers, pending_since=since)
 
 
 def asked(ask: Callable[[], AnswerT]) -> AnswerT | LockstepError:
@@ -168,15 +119,6 @@ def _value(answer: StoredNames | StoredValue, unwritten: Login | None) -> Stored
     )
 
 
-def judged(cases: Iterable[Served], judge: Callable[[Served], JudgedT]) -> list[JudgedT]:
-    """The different judgements of all cases; one where names tell it."""
-    found: list[JudgedT] = []
-    for case in cases:
-        if (one := judge(case)) not in found:
-            found.append(one)
-    return found
-
-
 # What a run that started now would do, as a pure function over what was read. It probes and changes nothing.
 
 
@@ -190,8 +132,8 @@ def in_sync(record: LockRecord, cases: Sequence[Served]) -> bool | None:
     Returns:
         None where that depends on values that were not read.
     """
-    found = judged(cases, partial(_is_in_sync, record))
-    return found[0] if len(found) == 1 else None
+    found = {_is_in_sync(record, case) for case in cases}
+    return found.pop() if len(found) == 1 else None
 
 
 def _is_in_sync(record: LockRecord, current: Served) -> bool:
@@ -215,7 +157,9 @@ def forecast(
     action: Action | None
     waits = waits_for(record, now)
     starts = max(due_at(record) or now, now) if waits else now
-    [(action, meaning), *others] = judged(cases, partial(_foreseen, record, credential, starts))
+    [(action, meaning), *others] = dict.fromkeys(
+        _foreseen(record, credential, starts, case) for case in cases
+    )
     for _, other in others:
         action, meaning = None, f"{meaning}; or, if the stores hold placeholders only: {other}"
     return NextRun(action=action, meaning=meaning, waits_for=waits)
@@ -262,177 +206,159 @@ def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> 
     return WaitsFor(reason=reason.value, until=until, holder=holder, meaning=meanings[reason])
 
 
-# What a credential's record says to a person: how old its value is, and who rotates it next.
-
-
-def next_cloud(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> Cloud:
-    """The cloud whose trigger comes first when the credential is due (protocol R8)."""
-    due = max(due_at(record) or now, now)
-    return STANDBY if has_standby and next_runner(credential.schedule, due) == STANDBY else AWS
-
-
-def lines(
-    record: LockRecord,
-    credential: Credential,
-    now: datetime,
-    *,
-    has_standby: bool,
-    last_run: Run | None = None,
-) -> Iterator[str]:
-    """The same as lines.
-
-    Args:
-        record: The lock record.
-        credential: The credential.
-        now: The time.
-        has_standby: Whether OCI rotates too.
-        last_run: Says which of the generations before the current one it has proven.
-    """
-    since = promoted_at(record, credential)
-    if since is not None:
-        yield f"generation {record.current_generation}: promoted at {clock_time(since, now)}"
-    yield from _previous(record, now, proven_previous(record, last_run))
-    if record.next_due_at:
-        yield f"next due: {clock_time(record.next_due_at, now)}{_by(record, credential, now, has_standby=has_standby)}"
-
-
-def proven_previous(record: LockRecord, last_run: Run | None) -> int | None:
-    """The generation before the current one, if the run that promoted that has seen it log in on every database.
-
-    A rotation begins with a login of it; a reconcile need not have seen it.
-    """
-    if last_run is None or last_run.kind != "new" or last_run.generation != record.current_generation:
-        return None
-    return last_run.base_generation if last_run.base_generation in record.valid else None
-
-
-def _previous(record: LockRecord, now: datetime, proven: int | None) -> Iterator[str]:
-    """What may still be valid of the generations before the current one, and for how long."""
-    for generation in sorted((g for g in record.valid if g < (record.current_generation or 0)), reverse=True):
-        name = f"previous generation {generation}"
-        runs_until = record.not_before if record.not_before and record.not_before > now else None
-        if record.is_revoking and generation <= (record.revoke_through or 0):
-            yield f"{name}: must be revoked, by the emergency order"
-        elif runs_until and generation == proven:
-            yield f"{name}: proven by the last run, valid until {clock_time(runs_until, now)}"
-        elif runs_until:
-            yield f"{name}: may be valid; no run ends it before {clock_time(runs_until, now)}"
-        else:
-            yield f"{name}: may be valid; the next rotation may end it"
-
-
-def _by(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> str:
-    """Who has the next turn. Whether that run rotates is in the forecast."""
-    if record.paused:
-        return "; paused, so no scheduled run begins"
-    overdue = ", overdue" if record.next_due_at and record.next_due_at < now else ""
-    who = next_cloud(record, credential, now, has_standby=has_standby)
-    return f"{overdue}; the turn of {who}{', the standby' if who == STANDBY else ''}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class CredentialState:
     """The state of one credential.
 
     Attributes:
         credential: As the plan file has it.
-        look: What each store told, or why that is not known.
+        next_cloud: The one whose trigger comes first when the credential is due (protocol R8).
+        answers: What each store told, or why that is not known; empty where none was asked.
+        read_at: When they were asked; None: not since the record changed.
         is_in_sync: None if a store was unreachable, or that depends on values that were not read.
         next_run: None where a store was unreachable.
-        last_run: The newest on record; None where there is none.
-        unread: The errors of the audit logs in which it was looked for, by cloud.
+        runs: The last ones on record that were read, the newest first.
+        unread: The errors of the audit logs in which they were looked for, by cloud.
         reasons: What is the matter, the gravest first.
-        is_running: Whether a run has the lock.
+        runner: The cloud whose run has the lock; None if none has.
     """
 
     record: LockRecord
     credential: Credential
-    has_standby: bool
     reasons: Sequence[Reason]
-    look: StoreSnapshot = UNREAD
+    next_cloud: Cloud = AWS
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    read_at: datetime | None = None
     is_in_sync: bool | None = None
     next_run: NextRun | None = None
-    last_run: Run | None = None
+    runs: Sequence[Run] = ()
     unread: Mapping[str, LockstepError] = field(default_factory=dict)
-    is_running: bool = False
+    runner: str | None = None
 
     @property
     def verdict(self) -> Verdict:
         """The verdict."""
         return verdict_of(self.reasons)
 
+    @property
+    def last_run(self) -> Run | None:
+        """The newest on record; None where there is none."""
+        return next(iter(self.runs), None)
+
+    @property
+    def read(self) -> Literal["names", "values"]:
+        """What was read of the stores."""
+        return "values" if any(isinstance(a, StoredValue) for a in self.answers.values()) else "names"
+
+    @property
+    def proven_previous(self) -> int | None:
+        """The generation before the current one, if the run that promoted that has seen it log in on every database.
+
+        A rotation begins with a login of it; a reconcile need not have seen it.
+        """
+        run = self.last_run
+        if run is None or run.kind != "new" or run.generation != self.record.current_generation:
+            return None
+        return run.base_generation if run.base_generation in self.record.valid else None
+
+    @property
+    def promoted_at(self) -> datetime | None:
+        """As the function."""
+        return promoted_at(self.record, self.credential)
+
 
 def looked_at(
     plan: Plan,
     clouds: Clouds,
     credential: Credential,
-    record: LockRecord,
+    table: Table,
     now: datetime,
     *,
-    depth: Depth = "names",
+    newest: int = 1,
+    read_values: bool = False,
 ) -> CredentialState:
-    """The state of a credential: its stores and its last run are read, beside a record that was."""
-    snapshot = look(plan, clouds, credential, record, depth)
-    runs, unread = last_runs(plan, clouds, credential, record.heads, 1)
-    return state_of(
-        record,
-        credential,
-        snapshot,
-        now,
-        has_standby=plan.runners.oci is not None,
-        last_run=next(iter(runs), None),
-        unread=unread,
+    """The state of a credential: its stores and its last runs are read, beside a record that was.
+
+    Args:
+        plan: The plan.
+        clouds: What the operator reaches.
+        credential: The credential.
+        table: Has its record.
+        now: The time.
+        newest: So many runs are read.
+        read_values: Whether values are read, and not the names of their versions.
+    """
+    if problem := table.unreadable.get(credential.id):
+        return state_of_unreadable(credential, problem)
+    record = table.record(credential.id)
+    reads: list[Callable[[], StoredNames | StoredValue]] = (
+        [store.read_current for store in clouds.stores(credential)]
+        if read_values
+        else [store.read for store in named_stores(plan, clouds, credential)]
     )
+    answers = {store.name: asked(read) for store, read in zip(plan.stores, reads, strict=True)}
+    runs, unread = last_runs(plan, clouds, credential, record.heads, newest)
+    has_standby = plan.runners.oci is not None
+    state = state_of(record, credential, answers, now, has_standby=has_standby, runs=runs, unread=unread)
+    return replace(state, read_at=now)
 
 
 def state_of(
     record: LockRecord,
     credential: Credential,
-    look: StoreSnapshot,
+    answers: Mapping[str, Answer],
     now: datetime,
     *,
     has_standby: bool,
-    last_run: Run | None,
+    runs: Sequence[Run],
     unread: Mapping[str, LockstepError],
 ) -> CredentialState:
-    """The state of a credential, by what was read. The snapshot may be empty: then nothing is said of the stores."""
-    look = replace(look, answers=_plausible(record, look.answers))
-    told = {name: a for name, a in look.answers.items() if not isinstance(a, LockstepError)}
-    wrong = [n for n, a in look.answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
+    """The state of a credential, by what was read. Without answers nothing is said of the stores."""
+    answers = _plausible(record, answers)
+    told = {name: a for name, a in answers.items() if not isinstance(a, LockstepError)}
+    wrong = [n for n, a in answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
     is_in_sync: bool | None = False if wrong else None
     next_run: NextRun | None = None
     if wrong:
         meaning = f"change nothing, because what store {wrong[0]} has cannot be used"
         next_run = NextRun(action="stop", meaning=meaning, waits_for=waits_for(record, now))
-    elif told and len(told) == len(look.answers):
+    elif told and len(told) == len(answers):
         cases = possible(told)
         is_in_sync, next_run = in_sync(record, cases), forecast(record, cases, credential, now=now)
-    placeholders = [n for n, a in told.items() if isinstance(a, StoredValue) and a.login is None]
     may_run = next_run.action != "stop" if next_run and next_run.action else None
-    of_contents = list(
-        of_stores(record, credential, look.answers, placeholders=placeholders, is_in_sync=is_in_sync, now=now)
-    )
-    reasons = [
-        *of_record(record, credential, now, may_run=may_run),
-        *of_contents,
-        *(of_last_run(record, credential, _ending(last_run, look, may_run), now) if last_run else ()),
-        *_of_unread(unread),
+    of_contents = list(of_stores(record, credential, answers, is_in_sync=is_in_sync, now=now))
+    reasons = [*of_record(record, credential, now, may_run=may_run), *of_contents]
+    if runs and (error := runs[0].error):
+        meaning = " ".join(filter(None, (runs[0].meaning, runs[0].advice)))
+        reasons += of_last_run(
+            record, credential, error, now, meaning=meaning, answers=answers, may_run=may_run
+        )
+    reasons += [
+        Reason(
+            kind=Kind.UNRECORDED,
+            text=f"The audit log in {cloud} cannot be read. {line_of(error)}",
+            next="lockstep doctor",
+            place=cloud,
+        )
+        for cloud, error in unread.items()
+        if isinstance(error, AuditLogUnreachableError)  # One that this person may not read says nothing.
     ]
     if wrong:  # No run does anything before that.
         first = next(reason.next for reason in of_contents if reason.place == wrong[0])
         run = run_command(credential)
         reasons = [structs.replace(r, next=first) if r.next == run else r for r in reasons]
+    due = max(due_at(record) or now, now)
     return CredentialState(
         record=record,
         credential=credential,
-        has_standby=has_standby,
-        look=look,
+        next_cloud=STANDBY if has_standby and next_runner(credential.schedule, due) == STANDBY else AWS,
+        answers=answers,
         is_in_sync=is_in_sync,
         next_run=next_run,
-        last_run=last_run,
+        runs=runs,
         unread=unread,
         reasons=ranked(reasons),
-        is_running=is_held(record, now),
+        runner=cloud_of(record.holder) if record.holder and is_held(record, now) else None,
     )
 
 
@@ -446,25 +372,31 @@ def _plausible(record: LockRecord, answers: Mapping[str, Answer]) -> Mapping[str
     return answers
 
 
-def _ending(run: Run, look: StoreSnapshot, may_run: bool | None) -> Ending:  # noqa: FBT001 - as of `next_step`
-    meaning = " ".join(filter(None, (run.meaning, run.advice)))
-    are_values = look.depth == "values"
-    return Ending(
-        error=run.error, meaning=meaning, answers=look.answers, are_values=are_values, may_run=may_run
-    )
+def lines(state: CredentialState, now: datetime) -> Iterator[str]:
+    """What a credential's record says to a person: how old its value is, and who rotates it next."""
+    record, since = state.record, state.promoted_at
+    if since is not None:
+        yield f"generation {record.current_generation}: promoted at {clock_time(since, now)}"
+    runs_until = record.not_before if record.not_before and record.not_before > now else None
+    for generation in sorted((g for g in record.valid if g < (record.current_generation or 0)), reverse=True):
+        name = f"previous generation {generation}"
+        if record.is_revoking and generation <= (record.revoke_through or 0):
+            yield f"{name}: must be revoked, by the emergency order"
+        elif runs_until and generation == state.proven_previous:
+            yield f"{name}: proven by the last run, valid until {clock_time(runs_until, now)}"
+        elif runs_until:
+            yield f"{name}: may be valid; no run ends it before {clock_time(runs_until, now)}"
+        else:
+            yield f"{name}: may be valid; the next rotation may end it"
+    if due := record.next_due_at:
+        cloud = state.next_cloud
+        turn = f"{', overdue' if due < now else ''}; the turn of {cloud}{', the standby' if cloud == STANDBY else ''}"
+        yield f"next due: {clock_time(due, now)}{'; paused, so no scheduled run begins' if record.paused else turn}"
 
 
-def _of_unread(unread: Mapping[str, LockstepError]) -> Iterator[Reason]:
-    """What is said of logs that did not answer; one that this person may not read says nothing."""
-    for cloud, error in unread.items():
-        if isinstance(error, AuditLogUnreachableError):
-            text = f"The audit log in {cloud} cannot be read. {line_of(error)}"
-            yield Reason(kind=Kind.UNRECORDED, text=text, next="lockstep doctor", place=cloud)
-
-
-def document(state: CredentialState, now: datetime) -> documents.Credential:
+def document(state: CredentialState) -> documents.Credential:
     """The state of a credential, for other programs."""
-    record, since = state.record, state.look.pending_since
+    record = state.record
     return documents.Credential(
         **record_fields(record),
         orders=message(
@@ -475,16 +407,15 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
             take_over=sorted(record.take_over),
             blocked=sorted(record.blocked),
         ),
-        current_since=to_second(promoted_at(record, state.credential)),
-        next_cloud=next_cloud(record, state.credential, now, has_standby=state.has_standby),
+        current_since=to_second(state.promoted_at),
+        next_cloud=state.next_cloud,
         last_run=state.last_run,
         plan_digest=state.credential.plan_digest,
         verdict=state.verdict,
         reasons=state.reasons,
         in_sync=state.is_in_sync,
-        read=state.look.depth,
-        pending_since=to_second(since) if isinstance(since, datetime) else None,
-        stores=[_store_document(name, answer) for name, answer in state.look.answers.items()],
+        read=state.read,
+        stores=[_store_document(name, answer) for name, answer in state.answers.items()],
         next_run=state.next_run,
     )
 
@@ -501,26 +432,19 @@ def evidence_reasons(plan: Plan, clouds: Clouds, now: datetime) -> list[Reason]:
     found = recent_digests(evidence, now=now, side_by_side=clouds.side_by_side)
     if any(isinstance(digests.error, AuditLogAccessDeniedError) for digests in found.values()):
         return []
-    return [
-        Reason(
-            kind=Kind.UNCONFIRMED, text=_unconfirmed(digests), next="lockstep audit verify", place=of.stream
-        )
-        for of in evidence
-        if (digests := found[of.stream]).verdict(now) is not AuditVerdict.VERIFIED
-        if digests.error or _are_old(of, now)
-    ]
-
-
-def _are_old(evidence: Evidence, now: datetime) -> bool:
-    """Whether a cloud has digests that the other one should have confirmed."""
-    first = next(evidence.digests.listed(), None)
-    return first is not None and now - first.at >= UNSEEN
-
-
-def _unconfirmed(digests: Digests) -> str:
-    if why := digests.unreadable or next(iter(digests.problems), ""):
-        return f"The digests of the audit log in {digests.stream}: {why}."
-    return f"No digest of the audit log in {digests.stream} of the last three hours is confirmed by the other cloud."
+    reasons = []
+    for of in evidence:
+        digests = found[of.stream]
+        if digests.verdict(now) is AuditVerdict.VERIFIED:
+            continue
+        first = next(of.digests.listed(), None) if digests.error is None else None
+        if digests.error or (first and now - first.at >= UNSEEN):
+            text = f"No digest of the audit log in {of.stream} of the last three hours is confirmed by the other cloud."
+            if why := digests.unreadable or next(iter(digests.problems), ""):
+                text = f"The digests of the audit log in {of.stream}: {why}."
+            step = "lockstep audit verify"
+            reasons.append(Reason(kind=Kind.UNCONFIRMED, text=text, next=step, place=of.stream))
+    return reasons
 
 
 def _store_document(name: str, answer: Answer) -> documents.StoreServes:
@@ -573,11 +497,10 @@ def table_of(clouds: Clouds, wanted: Sequence[Credential]) -> Table:
     return Table(records=records, unreadable=refused)
 
 
-def state_of_unreadable(credential: Credential, problem: str, *, has_standby: bool) -> CredentialState:
+def state_of_unreadable(credential: Credential, problem: str) -> CredentialState:
     """The state of a credential whose record cannot be read: nothing is known, and no store was asked."""
     return CredentialState(
         record=LockRecord(credential_id=credential.id),
         credential=credential,
-        has_standby=has_standby,
         reasons=[unreadable(credential, problem)],
     )

@@ -7,8 +7,7 @@ A command that starts a run is only named where a run may act: before it comes w
 """
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -34,7 +33,7 @@ from lockstep.protocol.errors import (
     line_of,
 )
 from lockstep.protocol.lock_rule import due_at, is_held
-from lockstep.protocol.model import Credential, LockRecord, Schedule
+from lockstep.protocol.model import Credential, LockRecord, Schedule, StoredValue
 from lockstep.protocol.ports import FORGED
 
 
@@ -283,7 +282,6 @@ def of_stores(
     credential: Credential,
     answers: Mapping[str, Served | LockstepError],
     *,
-    placeholders: Collection[str],
     is_in_sync: bool | None,
     now: datetime,
 ) -> Iterator[Reason]:
@@ -293,7 +291,6 @@ def of_stores(
         record: The record.
         credential: The credential.
         answers: Of each store.
-        placeholders: The stores whose value was read, and is no login.
         is_in_sync: As of `lockstep.operate.state.CredentialState`.
         now: The time.
     """
@@ -307,7 +304,7 @@ def of_stores(
         return
     found = False
     for name, served in told.items():
-        if name in placeholders:
+        if isinstance(served, StoredValue) and served.login is None:
             kind, what = Kind.NO_LOGIN, "holds a placeholder, and no login"
         elif is_revoked(record, served.generation):
             kind, what = Kind.REVOKED, f"serves generation {served.generation}, which was revoked"
@@ -343,42 +340,41 @@ def _of_error(name: str, error: LockstepError, credential: Credential, *, is_rot
     return Reason(kind=kind, text=f"Store {name}: {line_of(described(error))}", next=step, place=name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How the last run ended, and what the stores serve since.
+def of_last_run(
+    record: LockRecord,
+    credential: Watched,
+    error: str,
+    now: datetime,
+    *,
+    meaning: str = "",
+    answers: Mapping[str, Served | LockstepError] = {},
+    may_run: bool | None = None,
+) -> Iterator[Reason]:
+    """How the last run failed, as far as neither the record nor a store tells that by itself.
 
-    Attributes:
-        error: The name of its error; None: it succeeded.
+    Args:
+        record: The record.
+        credential: The credential.
+        error: The name of its error.
+        now: The time.
         meaning: What that error says, and advises.
-        answers: Of the stores that were asked.
-        are_values: Whether their values were read, and not the names of the versions alone.
+        answers: What the stores that were asked serve since.
         may_run: As of `next_step`.
     """
-
-    error: str | None
-    meaning: str
-    answers: Mapping[str, Served | LockstepError]
-    are_values: bool = False
-    may_run: bool | None = None
-
-
-def of_last_run(record: LockRecord, credential: Watched, ending: Ending, now: datetime) -> Iterator[Reason]:
-    """How the last run ended, as far as neither the record nor a store tells that by itself."""
-    error, answers = ending.error, ending.answers.values()
-    step, kind = next_step(record, credential, now, may_run=ending.may_run), Kind.FAILED
+    step, kind = next_step(record, credential, now, may_run=may_run), Kind.FAILED
     is_told = (
         (error == DatabaseBlockedError.__name__ and record.blocks(credential.databases))
         or (error == PlanNotActiveError.__name__ and not record.allows(credential.plan_digest))
-        or error in {type(answer).__name__ for answer in answers if isinstance(answer, LockstepError)}
+        or error
+        in {type(answer).__name__ for answer in answers.values() if isinstance(answer, LockstepError)}
     )
-    if error is None or is_told:
+    if is_told:
         return
-    text = f"The last run ended with {error}. {ending.meaning}"
-    served = [answer.generation for answer in answers if not isinstance(answer, LockstepError)]
+    served = [answer.generation for answer in answers.values() if not isinstance(answer, LockstepError)]
     if error in _REFUSING and (not served or any(served)):
         kind = Kind.REFUSED
         if error == NoRoomError.__name__ and record.not_before and record.not_before > now:
             step = lockstep("status", credential.id, "--watch")
-    elif error in _OF_CONTENT and not ending.are_values:
+    elif error in _OF_CONTENT and not any(isinstance(answer, StoredValue) for answer in answers.values()):
         step = lockstep("status", credential.id, "--read-values")
-    yield Reason(kind=kind, text=text, next=step)
+    yield Reason(kind=kind, text=f"The last run ended with {error}. {meaning}", next=step)

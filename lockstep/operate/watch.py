@@ -19,7 +19,6 @@ from datetime import datetime, timedelta
 
 from lockstep.operate.verdict import Kind, Reason, Watched, lost, of_record, ranked, unreadable
 from lockstep.protocol.lock_rule import due_at
-from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import AWS, cloud_of
 
@@ -99,7 +98,7 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
                 if expected.schedules or reason.kind not in _OF_SCHEDULES
             ]
             if not record.paused:
-                oldest_due = max(oldest_due, _due_for(record, now))
+                oldest_due = max(oldest_due, now - (due_at(record) or now))
         if is_lost:
             reasons.append(lost(record, credential, now))
         if reasons:
@@ -130,11 +129,6 @@ def _canary(table: Table, expected: Expected, now: datetime) -> Mapping[str, flo
     if not (record and record.rotated_at and record.rotated_by and cloud_of(record.rotated_by) == AWS):
         return {}
     return {"CanarySeconds": (now - record.rotated_at).total_seconds()}
-
-
-def _due_for(record: LockRecord, now: datetime) -> timedelta:
-    due = due_at(record)
-    return max(now - due, timedelta()) if due else timedelta()
 
 
 def _is_lost(table: Table, expected: Expected) -> bool:

@@ -57,22 +57,6 @@ def test_colours_have_contrast(shown: Page, fleet: str, scheme: str) -> None:
     assert shown.contrast(*charts, *cells) >= 3
 
 
-def test_everything_can_be_reached_with_the_keyboard_and_shows_it(shown: Page, fleet: str) -> None:
-    shown.open(fleet, width=1280, scheme="light")
-    reached = []
-    for _ in range(90):
-        for kind in ("keyDown", "keyUp"):
-            shown.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        reached.append(
-            shown.ask("document.activeElement.getAttribute('aria-label') || document.activeElement.innerText")
-        )
-        outline = "getComputedStyle(document.activeElement).outlineStyle"
-        assert shown.ask(outline) != "none", reached[-1]
-    assert "Skip to the content" in reached
-    assert any("shop/service-00007: 1 h 18 min, late" in str(text) for text in reached)
-    assert "Show" in reached
-
-
 # While a rotation runs
 
 

@@ -14,12 +14,11 @@ from lockstep.aws.clients import botocore_session
 from lockstep.cli import app
 from lockstep.operate.access import operator
 from lockstep.operate.documents import Exit
-from lockstep.operate.page.snapshot import Calls, Looker
+from lockstep.operate.page.snapshot import Looker
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import INDEX, PLANS
 from lockstep.protocol.model import Engine, SecretStr
 from lockstep.protocol.names import KEY_OUTPUT, STACK_TAG, plan_bucket_name
-from lockstep.runtime.system import SystemClock
 from sandbox import plans
 from sandbox.identities import make_role
 from tests.contract.counted import World
@@ -96,11 +95,9 @@ def look(person: Person, *more: str) -> None:
 
 def serve(person: Person) -> None:
     """What the page looks at, for one credential."""
-    estate, clock = person.running.estate, SystemClock()
-    calls = Calls(clock.monotonic)
+    estate = person.running.estate
     with pending(person.running), person.acting("serve"):
-        clouds = operator(estate.plan, deadline_guard=calls.count)
-        looker = Looker(estate.plan, clouds, calls)
+        looker = Looker(estate.plan, operator(estate.plan))
         assert looker.look([person.case.credential.id]).seen[person.case.credential.id].runs
         looker.look((), records_only=True)
 

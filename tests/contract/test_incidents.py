@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
 from lockstep.operate.access import operator
-from lockstep.operate.page.snapshot import Calls, Looker
+from lockstep.operate.page.snapshot import Looker
 from lockstep.operate.verdict import Kind, Verdict, verdict_of
 from lockstep.operate.watch import METRICS, Expected, watch
 from lockstep.protocol.model import Login, SecretStr
@@ -51,18 +51,6 @@ def refused(case: Case) -> None:
     """A DBA sets another password, and a run finds it."""
     case.set_password(DATABASE, "of-a-dba")
     assert case.rotate().status == "FAILED"
-
-
-def account(case: Case, state: str) -> None:
-    case.world.servers[DATABASE].execute_as_superuser(
-        f"ALTER USER '{case.stored_login().username}'@'%' ACCOUNT {state}"
-    )
-
-
-def locked(case: Case) -> None:
-    """A DBA locks the account, and a run finds it."""
-    account(case, "LOCK")
-    assert case.rotate().error == "AccountLockedError"
 
 
 def lost_change(case: Case) -> None:
@@ -117,13 +105,11 @@ class Incident:
 
     Attributes:
         kinds: What is the matter, the gravest first.
-        repair: What a person does outside of Lockstep, before what `next:` names.
         during: What lasts while it is looked at.
     """
 
     happens: Act
     kinds: tuple[Kind, ...]
-    repair: Act = _nothing
     during: Callable[[Case], AbstractContextManager[object]] = nullcontext
 
 
@@ -135,17 +121,11 @@ INCIDENTS = {
     "nothing": Incident(happens=_nothing, kinds=()),
     "never rotated": Incident(happens=never_rotated, kinds=(Kind.NEW,)),
     "the database refuses what is served": Incident(happens=refused, kinds=(Kind.REFUSED, Kind.UNFINISHED)),
-    "the account is locked": Incident(
-        happens=locked, kinds=(Kind.REFUSED, Kind.UNFINISHED), repair=lambda case: account(case, "UNLOCK")
-    ),
     "a fail-over lost the last change": Incident(happens=lost_change, kinds=()),
     "the database was down": Incident(happens=database_down, kinds=(Kind.FAILED, Kind.UNFINISHED)),
     "one store is unreachable": Incident(happens=_nothing, kinds=(Kind.UNREACHABLE,), during=out_of_reach),
     "the lock is of a dead run, without an end": Incident(
         happens=lambda case: case.hold_lock("run-that-died"), kinds=(Kind.STUCK,)
-    ),
-    "the lock is of a dead run": Incident(
-        happens=lambda case: case.hold_lock("run-that-died", expires_at=1_750_000_000), kinds=()
     ),
     "another plan is active": Incident(
         happens=lambda case: set_attribute(case, "plan", {"S": "a" * 64}), kinds=(Kind.OTHER_PLAN,)
@@ -156,9 +136,6 @@ INCIDENTS = {
     ),
     "overdue": Incident(happens=overdue, kinds=(Kind.OVERDUE,)),
     "a secret was edited": Incident(happens=edited, kinds=(Kind.OUT_OF_SYNC,)),
-    "a secret was emptied": Incident(
-        happens=lambda case: case.edit_secret('{"placeholder": true}'), kinds=(Kind.OUT_OF_SYNC,)
-    ),
     "a revoked version was made current": Incident(happens=revoked, kinds=(Kind.REVOKED,)),
 }
 
@@ -215,8 +192,7 @@ def looked(case: Case, clouds: Clouds) -> list[tuple[Kind, str]]:
     assert steps == [step for _, step in reasons]
 
     plan = case.world.plan
-    page = Looker(plan, clouds, Calls(SystemClock().monotonic))
-    seen = page.look([of]).seen[of].state
+    seen = Looker(plan, clouds).look([of]).seen[of]
     assert (seen.verdict, [(r.kind, r.next) for r in seen.reasons]) == (verdict, reasons)
 
     others = {c.id for c in plan.credentials}
@@ -237,14 +213,13 @@ def test_an_incident_has_one_verdict_and_its_next_ends_it(world: Estate, clouds:
     case = Case(world, world.plan.credentials[list(INCIDENTS).index(name)])
     if incident.happens is not never_rotated:
         assert case.rotate().status == "SUCCEEDED"
-        if incident.happens in {refused, locked, lost_change, database_down}:
+        if incident.happens in {refused, lost_change, database_down}:
             make_due(case)
     incident.happens(case)
     with incident.during(case):
         reasons = looked(case, clouds)
     assert tuple(kind for kind, _ in reasons) == incident.kinds
 
-    incident.repair(case)
     for _ in range(4):
         if reasons:
             reasons = follow(case, clouds, reasons[0][1])

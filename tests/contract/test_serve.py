@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from lockstep.cli import app
 from lockstep.operate.page.fleet import headline, mark
-from lockstep.operate.page.server import Address
 from lockstep.operate.verdict import Kind, Reason
 from lockstep.protocol.errors import LockTableUnreachableError
 from lockstep.protocol.model import Engine
@@ -70,7 +69,7 @@ def test_only_its_own_names_and_origin_are_answered(
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"])
 def test_nothing_but_reading_is_allowed(page: str, method: str) -> None:
-    for path in ("/", OF_ONE, "/live.js", "/rotate"):
+    for path in ("/", OF_ONE, "/rotate"):
         status, headers, _ = ask(page, path, method=method)
         assert (status, headers["allow"]) == (405, "GET, HEAD")
 
@@ -89,45 +88,37 @@ def test_every_answer_forbids_caching_frames_and_foreign_content(page: str) -> N
             assert not re.search(r'(href|src|action)="[^/#]', text)
 
 
-def test_search_and_pages_are_the_servers(page: str) -> None:
-    assert "60 credentials, page 1 of 2" in ask(page)[2]
-    second = ask(page, "/?q=&page=2")[2]
-    assert "page 2 of 2" in second
-    assert 'rel="next"' not in second
-    assert "page 2 of 2" in ask(page, "/?page=9999")[2]
+def test_the_search_is_the_servers(page: str) -> None:
+    assert "60 credentials; the gravest 50 are shown" in ask(page)[2]
     one = ask(page, "/?q=service-00029")[2]
-    assert "DatabaseUnreachableError" in one
-    assert "1 credential</p>" in one
+    assert ("DatabaseUnreachableError" in one, "1 credential</p>" in one) == (True, True)
     script = ask(page, "/?q=%3Cscript%3E")[2]
     assert ("No credential has" in script, "<script>" in script) == (True, False)
-    for odd in ("page=0", "page=x", "page=999999999999", "q=" + "a" * 3000):
-        assert ask(page, f"/?{odd}")[0] == 200
+    assert ask(page, "/?q=" + "a" * 3000)[0] == 200
     for unknown in ("nobody", "", "%00", "..%2f..%2fetc/passwd"):
         assert ask(page, f"/credential/{unknown}")[0] == 404
 
 
-@pytest.mark.parametrize(
-    ("number", "expected", "kinds"),
-    [
-        (0, ("good", "healthy"), []),
-        (1, ("good", "healthy"), []),
-        (7, ("warn", "degraded"), [Kind.OVERDUE]),
-        (11, ("bad", "down"), [Kind.REFUSED]),
-        (13, ("warn", "degraded"), [Kind.PAUSED]),
-        (29, ("warn", "degraded"), [Kind.FAILED]),
-        (37, ("warn", "degraded"), [Kind.UNREACHABLE]),
-    ],
-)
-def test_a_row_shows_the_verdict(
-    page: str, number: int, expected: tuple[str, str], kinds: list[Kind]
-) -> None:
+ROWS: dict[int, tuple[str, str, list[Kind]]] = {
+    1: ("good", "healthy", []),
+    7: ("warn", "degraded", [Kind.OVERDUE]),
+    11: ("bad", "down", [Kind.REFUSED]),
+    13: ("warn", "degraded", [Kind.PAUSED]),
+    29: ("warn", "degraded", [Kind.FAILED]),
+    37: ("warn", "degraded", [Kind.UNREACHABLE]),
+}
+
+
+@pytest.mark.parametrize("number", ROWS)
+def test_a_row_shows_the_verdict(page: str, number: int) -> None:
+    grave, word, kinds = ROWS[number]
     of = f"shop/service-{number:05d}"
     seen = look(60).seen[of]
-    assert mark(seen) == expected
-    assert [reason.kind for reason in seen.state.reasons] == kinds
+    assert mark(seen) == (grave, word)
+    assert [reason.kind for reason in seen.reasons] == kinds
     text = html.unescape(ask(page, f"/credential/{of}")[2])
-    assert f'<span class="chip {expected[0]}">' in text
-    for reason in seen.state.reasons:
+    assert f'<span class="chip {grave}">' in text
+    for reason in seen.reasons:
         assert f"<span>{reason.text}</span> <code>{reason.next}</code>" in text
     names = seen.credential.secret_names
     assert f'<th scope="col">{names.app_user}</th><th scope="col">{names.connection_blob}</th>' in text
@@ -163,11 +154,3 @@ def test_a_port_that_is_taken_is_told_with_the_next_command(tmp_path: Path) -> N
     assert told.exit_code == 2
     assert "lockstep serve --port 0" in told.stderr
     assert len(told.stderr.splitlines()) == 1
-
-
-def test_the_names_of_an_address_are_as_browsers_write_them() -> None:
-    with socket.socket() as listener:
-        assert Address(listener, "::1", 8020).names == {"[::1]:8020", "localhost:8020"}
-        own = {"127.0.0.1", "127.0.0.1:80", "localhost", "localhost:80"}
-        assert Address(listener, "127.0.0.1", 80).names == own
-        assert Address(listener, "::1", 8020).url == "http://[::1]:8020/"

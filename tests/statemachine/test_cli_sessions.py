@@ -68,11 +68,8 @@ def test_sessions_are_counted_by_generation_on_every_server(everywhere: Case) ->
             for name in everywhere.credential.databases:
                 assert counts(document, name) == {first.username: 3, second.username: 2}
             assert states(document) == {second.username: ("current", [3]), first.username: ("previous", [2])}
-            assert all(
-                login["dies_at"] > document["promoted_at"] for login in document["logins"] if login["dies_at"]
-            )
             shown = run("sessions", everywhere.credential.id)
-            assert ("previous, revoked in 1" in shown.stdout, "worker (3)" in shown.stdout) == (True, True)
+            assert ("  previous  " in shown.stdout, "worker (3)" in shown.stdout) == (True, True)
             for login in (first, second):
                 assert login.password.reveal() not in shown.output
             everywhere.again()
@@ -127,7 +124,7 @@ def test_an_emergency_shows_who_would_break_and_asks(spanning: Case) -> None:
         declined = emergency(spanning, "n\n")
         assert (declined.returncode, declined.stdout) == (1, "")
         for told in (
-            *("previous, revoked in", "worker (3)", "not revoked"),
+            *("previous", "worker (3)", "not revoked"),
             "Open sessions go on; their next login is refused until they read the new value",
         ):
             assert told in declined.stderr

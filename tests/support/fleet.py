@@ -10,12 +10,13 @@ from functools import cache
 import uvicorn
 from msgspec import structs
 
+from lockstep.agent.server import listener_of
 from lockstep.operate.documents import Run
 from lockstep.operate.formatting import error_text
 from lockstep.operate.page import snapshot as polling
-from lockstep.operate.page.server import Address, Site, app_of
-from lockstep.operate.page.snapshot import Calls, FleetSnapshot, Poller, Snapshot
-from lockstep.operate.state import Answer, StoreSnapshot, state_of
+from lockstep.operate.page.server import HOST, Site, app_of
+from lockstep.operate.page.snapshot import FleetSnapshot, Poller
+from lockstep.operate.state import Answer, CredentialState, state_of
 from lockstep.protocol.errors import StoreUnreachableError, advice_of
 from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord
 from lockstep.stores.readers import StoredNames
@@ -89,7 +90,7 @@ def _credential(number: int) -> Credential:
     )
 
 
-def _seen(number: int) -> Snapshot:
+def _seen(number: int) -> CredentialState:
     credential = _credential(number)
     age = timedelta(seconds=(number * 7919) % 1180)
     generation = 40 + number % 9
@@ -116,7 +117,7 @@ def _seen(number: int) -> Snapshot:
 
 def _troubled(
     number: int, credential: Credential, record: LockRecord, answers: dict[str, Answer], since: datetime
-) -> Snapshot:
+) -> CredentialState:
     """One in some has something."""
     runs = _runs(credential, record.highest_generation, since)
     match number % 61:
@@ -142,23 +143,15 @@ def _troubled(
             answers["oci"] = StoreUnreachableError(store="oci")
         case 53:
             record, runs, answers = LockRecord(credential_id=credential.id), [], {}
-    return snapshot_of(record, credential, answers, runs)
+    return state_by(record, credential, answers, runs)
 
 
-def snapshot_of(
+def state_by(
     record: LockRecord, credential: Credential, answers: Mapping[str, Answer], runs: Sequence[Run]
-) -> Snapshot:
+) -> CredentialState:
     """What is known of a credential, by what was read of it."""
-    state = state_of(
-        record,
-        credential,
-        StoreSnapshot(depth="names", answers=answers, pending_since=None),
-        NOW,
-        has_standby=True,
-        last_run=next(iter(runs), None),
-        unread={},
-    )
-    return Snapshot(state=state, read_at=NOW - timedelta(seconds=4) if answers else None, runs=runs)
+    state = state_of(record, credential, answers, NOW, has_standby=True, runs=runs, unread={})
+    return replace(state, read_at=NOW - timedelta(seconds=4) if answers else None)
 
 
 def _runs(credential: Credential, generation: int, since: datetime, *, error: str | None = None) -> list[Run]:
@@ -201,17 +194,16 @@ def shown(made_up: MadeUp, *, is_live: bool = False) -> Iterator[str]:
         is_live: Look again at each request.
     """
     clock = _RunningClock() if is_live else StillClock()
-    calls = Calls(clock.monotonic)
     poller = Poller(made_up, clock)  # type: ignore[arg-type]  # it has what the poller uses
-    address = Address.taken("127.0.0.1", 0)
-    site = Site(poller, "lockstep, eu-central-1", calls, clock)
-    config = uvicorn.Config(app_of(site, address.names), log_config=None, lifespan="off", access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([address.listener],), daemon=True)
-    with address.listener, poller.looking():
+    listener = listener_of(HOST, 0)
+    port = listener.getsockname()[1]
+    app = app_of(Site(poller, "lockstep, eu-central-1", clock), port)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    with listener:
         thread.start()
         try:
-            yield address.url
+            yield f"http://{HOST}:{port}/"
         finally:
             server.should_exit = True
             thread.join(10)

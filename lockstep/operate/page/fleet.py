@@ -3,20 +3,18 @@
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Annotated, NamedTuple
-
-from msgspec import Meta, Struct
+from operator import attrgetter, itemgetter
+from typing import NamedTuple
 
 from lockstep.operate.formatting import NONE, absolute, many, number, relative, span
-from lockstep.operate.page.snapshot import FleetSnapshot, Snapshot
-from lockstep.operate.state import next_cloud, proven_previous
+from lockstep.operate.page.snapshot import FleetSnapshot
+from lockstep.operate.state import CredentialState
 from lockstep.operate.verdict import Kind, Reason, Verdict, ranked
 from lockstep.protocol.lock_rule import due_at
 
-CLOUDS = {"aws": "AWS", "oci": "OCI"}
 LOOKS = {Verdict.DOWN: "bad", Verdict.DEGRADED: "warn", Verdict.HEALTHY: "good"}
 ROWS = 50
-"""Of a page of the table."""
+"""Of the table."""
 UNREAD = "not read yet"
 STEPS = 8
 """Parts of an interval that the map tells apart."""
@@ -35,35 +33,13 @@ class Bar(NamedTuple):
     late: bool
 
 
-class Asked(Struct, frozen=True, kw_only=True):
-    """What a browser asks for.
-
-    Attributes:
-        q: Part of an id, of a database, of a verdict or of a reason.
-        page: From 1.
-    """
-
-    q: Annotated[str, Meta(max_length=100)] = ""
-    page: Annotated[int, Meta(ge=1)] = 1
-
-    def matches(self, one: Snapshot) -> bool:
-        """Whether a credential is asked for."""
-        texts = (
-            one.credential.id,
-            *one.credential.databases,
-            mark(one)[1],
-            *(r.kind for r in one.state.reasons),
-        )
-        return any(self.q.lower() in text.lower() for text in texts)
+def _gravity(one: CredentialState) -> int:
+    return list(Kind).index(one.reasons[0].kind) if one.reasons else len(Kind)
 
 
-def _gravity(one: Snapshot) -> int:
-    return list(Kind).index(one.state.reasons[0].kind) if one.state.reasons else len(Kind)
-
-
-def mark(seen: Snapshot) -> tuple[str, str]:
+def mark(seen: CredentialState) -> tuple[str, str]:
     """The look and the word of the verdict. Nothing is called healthy before its stores were read."""
-    verdict = seen.state.verdict
+    verdict = seen.verdict
     if verdict is Verdict.HEALTHY and seen.read_at is None:
         return "calm", UNREAD
     return LOOKS[verdict], verdict.value
@@ -93,27 +69,25 @@ def figures(look: FleetSnapshot, now: datetime) -> Iterator[tuple[str, str, str,
     of = f"{number(counts[Verdict.HEALTHY])} of {number(len(everything))}"
     others = f"{number(counts[Verdict.DEGRADED])} degraded, {number(counts[Verdict.DOWN])} down{unread}"
     yield "Healthy", of, others, counts[Verdict.DOWN] > 0
-    aged = [(age, one) for one in everything if (age := age_of(one, now)) is not None]
-    age, oldest = max(aged, key=lambda pair: pair[0], default=(None, None))
-    interval = oldest and span(oldest.credential.schedule.interval)
-    told = f"{oldest.credential.id}; its interval is {interval}" if oldest else "none was rotated yet"
+    oldest = min((one for one in everything if one.promoted_at), key=attrgetter("promoted_at"), default=None)
+    age, told = None, "none was rotated yet"
+    if oldest:
+        age = age_of(oldest, now)
+        told = f"{oldest.credential.id}; its interval is {span(oldest.credential.schedule.interval)}"
     yield "Oldest value", span(age), told, oldest is not None and is_overdue(oldest)
     due = [
-        (at, one)
+        (due_at(one.record) or now, one)
         for one in everything
-        if (at := one.record.next_due_at and due_at(one.record)) and not one.record.paused
+        if one.record.next_due_at and not one.record.paused
     ]
-    at, first = min(due, key=lambda pair: pair[0], default=(None, None))
-    told = f"{first.credential.id} by {next_runner(first, now)}, {absolute(at, now)}" if at and first else ""
-    yield "Next rotation", _until(at, now), told or "nothing is scheduled", False
+    at, told = NONE, "nothing is scheduled"
+    if due:
+        when, first = min(due, key=itemgetter(0))
+        at = "due" if when <= now else relative(when, now)
+        told = f"{first.credential.id} by {first.next_cloud.upper()}, {absolute(when, now)}"
+    yield "Next rotation", at, told, False
     claims = sum(one.record.claim is not None for one in everything)
     yield "In flight", number(claims), f"{many(len(look.running), 'run')} under way", False
-
-
-def _until(at: datetime | None, now: datetime) -> str:
-    if at is None:
-        return NONE
-    return "due" if at <= now else relative(at, now)
 
 
 def shared(look: FleetSnapshot) -> list[tuple[Reason, list[str]]]:
@@ -122,41 +96,38 @@ def shared(look: FleetSnapshot) -> list[tuple[Reason, list[str]]]:
         (r.kind, r.text): (r, []) for r in look.evidence
     }
     for one in look.seen.values():
-        for reason in one.state.reasons:
+        for reason in one.reasons:
             found.setdefault((reason.kind, reason.text), (reason, []))[1].append(one.credential.id)
     return [found[reason.kind, reason.text] for reason in ranked(reason for reason, _ in found.values())]
 
 
-def rows(look: FleetSnapshot, asked: Asked) -> tuple[list[Snapshot], int, int, int]:
-    """The rows that are asked for, the gravest first; how many were found; this page's number; how many pages."""
-    found = sorted((one for one in look.seen.values() if asked.matches(one)), key=_gravity)
-    pages = max(1, -(-len(found) // ROWS))
-    page = min(asked.page, pages)
-    return found[(page - 1) * ROWS : page * ROWS], len(found), page, pages
+def rows(look: FleetSnapshot, asked: str) -> list[CredentialState]:
+    """The credentials that have a text in their id, a database, the verdict or a reason; the gravest first."""
+    return sorted((one for one in look.seen.values() if _has(one, asked.lower())), key=_gravity)
 
 
-def age_of(seen: Snapshot, now: datetime) -> timedelta | None:
+def _has(one: CredentialState, text: str) -> bool:
+    told = (one.credential.id, *one.credential.databases, mark(one)[1], *(r.kind for r in one.reasons))
+    return any(text in each.lower() for each in told)
+
+
+def age_of(seen: CredentialState, now: datetime) -> timedelta | None:
     """How long the current generation has been served; None where none was promoted."""
     return max(now - seen.promoted_at, timedelta()) if seen.promoted_at else None
 
 
-def is_overdue(seen: Snapshot) -> bool:
+def is_overdue(seen: CredentialState) -> bool:
     """Whether it was not rotated for two intervals."""
-    return any(reason.kind is Kind.OVERDUE for reason in seen.state.reasons)
+    return any(reason.kind is Kind.OVERDUE for reason in seen.reasons)
 
 
-def next_runner(seen: Snapshot, now: datetime) -> str:
-    """The cloud whose trigger rotates next."""
-    return CLOUDS[next_cloud(seen.record, seen.credential, now, has_standby=seen.state.has_standby)]
-
-
-def bar_of(seen: Snapshot, now: datetime) -> Bar | None:
+def bar_of(seen: CredentialState, now: datetime) -> Bar | None:
     """The bar of a credential; None where nothing was promoted."""
     record, since = seen.record, seen.promoted_at
     if since is None:
         return None
     due = record.next_due_at or since + seen.credential.schedule.interval
-    is_proven = proven_previous(record, seen.state.last_run) is not None and not record.is_revoking
+    is_proven = seen.proven_previous is not None and not record.is_revoking
     overlap = record.not_before if is_proven and record.not_before else since
     end = max(due, now, overlap, since + timedelta(seconds=1))
     now_at, overlap_at, due_at_ = (
@@ -168,7 +139,7 @@ def bar_of(seen: Snapshot, now: datetime) -> Bar | None:
     return Bar(now_at, overlap_at, due_at_, title, is_overdue(seen))
 
 
-def cell(seen: Snapshot, now: datetime) -> tuple[str, str]:
+def cell(seen: CredentialState, now: datetime) -> tuple[str, str]:
     """The look and the title of a cell of the map; a look is `a0` to `a8`, by the share of the interval, or a word."""
     of, age = seen.credential.id, age_of(seen, now)
     if age is None:
@@ -181,7 +152,7 @@ def cell(seen: Snapshot, now: datetime) -> tuple[str, str]:
     return f"a{min(step, STEPS)}", f"{of}: {span(age)}"
 
 
-def phases(seen: Snapshot) -> list[str]:
+def phases(seen: CredentialState) -> list[str]:
     """How far the run that has the lock is, by the lock record: what it has done, and what it does."""
     record = seen.record
     if record.claim is None:

@@ -1,6 +1,6 @@
 """The page as a process: its routes, what no request gets past, and HTML by the templates here.
 
-    GET /                     all credentials; `q` and `page` choose rows
+    GET /                     all credentials; `q` chooses rows
     GET /credential/<id>      one of them
     GET /page.css, /live.js, /icon.svg
 
@@ -10,33 +10,34 @@ and a page loads its own style sheet and script and nothing else.
 """
 
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
-from msgspec import ValidationError, convert
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from lockstep import __version__
-from lockstep.agent.server import listener_of, names_of, refusal_of, run_until_signal
+from lockstep.agent.server import names_of, refusal_of, run_until_signal
 from lockstep.operate.access import operator
 from lockstep.operate.formatting import absolute, clock_time, generation_name, relative, span
 from lockstep.operate.history import run_ending
 from lockstep.operate.html.templates import environment, style
 from lockstep.operate.page import fleet
-from lockstep.operate.page.fleet import Asked
-from lockstep.operate.page.snapshot import Calls, Looker, Poller
+from lockstep.operate.page.snapshot import Looker, Poller
 from lockstep.operate.state import document, lines
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import line_of
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.system import SystemClock
 
+HOST = "127.0.0.1"
+LONGEST_QUESTION = 100
+"""Characters of `q`."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -47,36 +48,22 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-_METHODS = frozenset({"GET", "HEAD"})
 
 
-class Guard:
-    """Refuses what the page itself does not send, and adds the headers to every answer.
+async def guard(hosts: frozenset[str], request: Request, answer: RequestResponseEndpoint) -> Response:
+    """Refuse what the page itself does not send, and add the headers to every answer.
 
     Args:
-        app: What answers the other requests.
         hosts: The names and ports under which this is the page.
+        request: The request.
+        answer: What answers the other ones.
     """
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
-        self._app = app
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http":
-            return
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *own]
-            await send(message)
-
-        refused = refusal_of(Headers(scope=scope), self._hosts)
-        if refused is None and scope["method"] not in _METHODS:
-            refused = PlainTextResponse("This page changes nothing.\n", 405, headers={"Allow": "GET, HEAD"})
-        await (refused or self._app)(scope, receive, with_headers)
+    refused = refusal_of(request.headers, hosts)
+    if refused is None and request.method not in {"GET", "HEAD"}:
+        refused = PlainTextResponse("This page changes nothing.\n", 405, headers={"Allow": "GET, HEAD"})
+    response = refused or await answer(request)
+    response.headers.update(HEADERS)
+    return response
 
 
 class Site:
@@ -85,14 +72,12 @@ class Site:
     Args:
         poller: Knows the state.
         lock: Name and region of the lock table, which tells two deployments apart.
-        calls: To the clouds.
         clock: Which time it is.
     """
 
-    def __init__(self, poller: Poller, lock: str, calls: Calls, clock: Clock) -> None:
+    def __init__(self, poller: Poller, lock: str, clock: Clock) -> None:
         self._poller = poller
         self._lock = lock
-        self._calls = calls
         self._clock = clock
         self._templates = environment("lockstep.operate.page")
         self._templates.filters |= {"relative": relative, "clock_time": clock_time}
@@ -121,7 +106,7 @@ class Site:
     def overview(self, request: Request) -> Response:
         """All credentials."""
         self._poller.ask()
-        return self._answer("overview.html.j2", asked=_asked(request.query_params))
+        return self._answer("overview.html.j2", asked=request.query_params.get("q", "")[:LONGEST_QUESTION])
 
     def credential(self, request: Request) -> Response:
         """One credential."""
@@ -141,77 +126,33 @@ class Site:
             looked=absolute(look.at, now),
             old=span(now - look.at),
             every=round(self._poller.seconds),
-            calls=self._calls.last_minute,
             **shown,
         )
         return Response(text, media_type="text/html")
 
 
-def app_of(site: Site, hosts: frozenset[str]) -> ASGIApp:
-    """The ASGI application."""
-    return Guard(Starlette(routes=site.routes()), hosts)
+def app_of(site: Site, port: int) -> ASGIApp:
+    """The ASGI application, for a port of loopback."""
+    guarded = Middleware(BaseHTTPMiddleware, dispatch=partial(guard, names_of(HOST, port)))
+    return Starlette(routes=site.routes(), middleware=[guarded])
 
 
 def _file(media_type: str, text: str, _request: Request) -> Response:
     return Response(text, media_type=media_type)
 
 
-def _asked(parameters: Mapping[str, str]) -> Asked:
-    try:
-        return convert(dict(parameters), Asked, strict=False)
-    except ValidationError:
-        return Asked()
-
-
-# The page as a process: it looks, and answers requests until it is told to end.
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the page is: a socket of loopback that listens."""
-
-    listener: socket.socket
-    host: str
-    port: int
-
-    @classmethod
-    def taken(cls, host: str, port: int) -> "Address":
-        """Listen from now on.
-
-        Raises:
-            EnvironmentalError: The port is taken, or this user may not.
-        """
-        listener = listener_of(host, port)
-        return cls(listener, host, listener.getsockname()[1])
-
-    @property
-    def url(self) -> str:
-        """To be opened."""
-        return (
-            f"http://[{self.host}]:{self.port}/" if ":" in self.host else f"http://{self.host}:{self.port}/"
-        )
-
-    @property
-    def names(self) -> frozenset[str]:
-        """What a browser may call it."""
-        return names_of(self.host, self.port)
-
-
-def serve_until_signal(plan: Plan, address: Address, *, ready: Callable[[], None]) -> None:
+def serve_until_signal(plan: Plan, listener: socket.socket, *, ready: Callable[[], None]) -> None:
     """Look and answer until SIGTERM or SIGINT.
 
     Args:
         plan: The plan.
-        address: Where.
+        listener: Of `HOST`.
         ready: Called once it answers.
 
     Raises:
         LockstepError: The lock table cannot be read at the start.
     """
     clock = SystemClock()
-    calls = Calls(clock.monotonic)
-    poller = Poller(Looker(plan, operator(plan, deadline_guard=calls.count), calls), clock)
-    site = Site(poller, f"{plan.lock.table}, {plan.lock.region}", calls, clock)
-    with poller.looking():
-        ready()
-        run_until_signal(app_of(site, address.names), address.listener, graceful_seconds=2)
+    site = Site(Poller(Looker(plan, operator(plan)), clock), f"{plan.lock.table}, {plan.lock.region}", clock)
+    ready()
+    run_until_signal(app_of(site, listener.getsockname()[1]), listener, graceful_seconds=2)
