@@ -220,7 +220,7 @@ def test_keys_are_read_once_an_hour_and_for_a_key_that_is_new(domain: DomainCase
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 def test_keys_are_long_and_for_such_signatures(domain: DomainCase) -> None:
-    short, long = short_key(), key_named("one")
+    short, long, replies = short_key(), key_named("one"), list[Reply]()
     documents: list[tuple[rsa.RSAPrivateKey, list[dict[str, Any]]]] = [
         (long, []),
         (short, [jwk_of(short.public_key(), "one")]),
@@ -230,8 +230,8 @@ def test_keys_are_long_and_for_such_signatures(domain: DomainCase) -> None:
         ),
     ]
     for key, published in documents:
-        body = json.dumps({"keys": published}).encode()
-        domain.sandbox.names.serve(HOST, lambda _, body=body: Reply(200, body=body))
+        replies.append(Reply(200, body=json.dumps({"keys": published}).encode()))
+        domain.sandbox.names.serve(HOST, lambda _: replies[-1])
         token = jwt.encode(claims_of(domain.subject_token()), key, algorithm="RS256", headers={"kid": "one"})
         assert domain.refusal(subject_token=token) == NOT_THE_TOKEN, published
 
