@@ -8,12 +8,14 @@ login is counted and never tried again with a fresh value: an application that d
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from lockstep.client import ClientCredential, CredentialClient, Source, aws_source, oci_ring_source
+from lockstep.client import ClientCredential, CredentialClient, aws_source, oci_ring_source
+from lockstep.client.cache import Source
 from lockstep.client.drivers import psycopg_opener, pymysql_opener
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
@@ -125,7 +127,9 @@ def by_client(name: str, client: CredentialClient, server: DatabaseServer) -> Ap
 
     def read() -> Login:
         # A pause of the machine must not make it use a value that is older than its cache allows.
-        credential = client.get(wait_seconds=TIMEOUT_SECONDS)
+        if client.age_seconds > CACHE_SECONDS:
+            wait([client.read()], TIMEOUT_SECONDS)
+        credential = client.get()
         return Login(credential.generation, partial(log_in, server, credential))
 
     return Application(name, read, ENGINES[server.engine].is_refusal)

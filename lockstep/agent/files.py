@@ -2,18 +2,17 @@
 
 import os
 import signal
-import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lockstep.client.cache import decode
 from lockstep.protocol.errors import Environment, EnvironmentalError, LockstepError, SecretMalformedError
 from lockstep.protocol.model import SecretStr
-from lockstep.stores.contents import PLACEHOLDER, decode_app_user, decode_connection, decode_databases
+from lockstep.stores.contents import decode_databases
 
 
 @contextmanager
@@ -36,18 +35,6 @@ def refused_as(problem: Environment, **where: str) -> Iterator[None]:
 
 
 _FOLDER_MODE = 0o750
-
-
-def require_place(path: Path, problem: Environment = Environment.FILE_REFUSED) -> None:
-    """Look whether `replace_file` could make a file there; nothing is made.
-
-    Raises:
-        EnvironmentalError: It could not.
-    """
-    with refused_as(problem, path=str(path)):
-        folder = next(folder for folder in path.parents if folder.exists())
-        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-            raise PermissionError(None, "Permission denied")
 
 
 def replace_file(path: Path, content: bytes, *, mode: int, uid: int = -1, gid: int = -1) -> None:
@@ -87,9 +74,9 @@ NO_DATABASE = "no-such-database"
 class LoginFormError(LockstepError):
     """The login cannot be given in this form; a file that was there before is whole.
 
-    Compare `database` in the settings with the plan: `lockstep agent --check`. A secret that a person has changed is
-    right again after the next rotation: `lockstep rotate`. A control character is written by `format: json` and
-    templates only; a code with a line is that of the template.
+    Compare `database` in the request with the plan. A secret that a person has changed is right again after the next
+    rotation: `lockstep rotate`. A control character is written by `format: json` and templates only; a code with a line
+    is that of the template.
     """
 
 
@@ -98,7 +85,6 @@ class Login:
     """What a file is made of.
 
     Attributes:
-        database: The name of the database in the plan; empty for the credential's first.
         text: The whole `app_user` secret.
     """
 
@@ -108,7 +94,6 @@ class Login:
     host: str
     port: int
     dbname: str
-    database: str
     generation: int
     text: SecretStr = field(repr=False)
 
@@ -130,21 +115,21 @@ def login_of(app_user: str, connection_blob: str | None, database: str | None) -
         LoginFormError: They do not say what is needed, with the code NO_DATABASE where only that database is missing.
     """
     try:
-        user, generation = decode_app_user(app_user, store="", secret="")
-        read = database and connection_blob
-        databases = decode_databases(read, store="", secret="") if read else {}
-        where = databases.get(database) if database else decode_connection(app_user, store="", secret="")
-        if user is None or where is None:
-            raise LoginFormError(database=database or "", code=NO_DATABASE if user else PLACEHOLDER)
+        found, where = decode(app_user, store="", secret=""), None
+        if not database:
+            where = found.connection
+        elif connection_blob:
+            where = decode_databases(connection_blob, store="", secret="").get(database)
+        if where is None:
+            raise LoginFormError(database=database or "", code=NO_DATABASE)
         return Login(
-            username=user.username,
-            password=user.password,
+            username=found.username,
+            password=found.password,
             engine=str(where["engine"]),
             host=str(where["host"]),
             port=int(where["port"]),
             dbname=str(where["dbname"]),
-            database=database or "",
-            generation=generation,
+            generation=found.generation,
             text=SecretStr(app_user),
         )
     except SecretMalformedError as error:
@@ -204,18 +189,11 @@ def _my_cnf(login: Login) -> str:
     return "\n".join(["[client]", *lines[:-1], "", "[mysql]", lines[-1]]) + "\n"
 
 
-def _userlist(login: Login) -> str:
-    """https://www.pgbouncer.org/config.html#authentication-file-format: a quote is doubled."""
-    quoted = [part.replace('"', '""') for part in (login.username, login.password.reveal())]
-    return f'"{quoted[0]}" "{quoted[1]}"\n'
-
-
 FORMATS: Mapping[str, Callable[[Login], str]] = {
     "json": _json,
     "env": _env,
     "pgpass": _pgpass,
     "my-cnf": _my_cnf,
-    "pgbouncer-userlist": _userlist,
 }
 
 
@@ -230,69 +208,21 @@ def rendered(login: Login, template: str) -> str:
     from jinja2 import StrictUndefined, TemplateError  # noqa: PLC0415
 
     environment = Jinja(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - no HTML
-    numbers = {"port": login.port, "generation": login.generation}
     try:
-        return environment.from_string(template).render(login.strings(), database=login.database, **numbers)
+        return environment.from_string(template).render(login.strings())
     except TemplateError as error:
         line = getattr(error, "lineno", None)
         raise LoginFormError(code=f"template-line-{line}" if line else type(error).__name__) from None
 
 
-def write(
-    path: Path, text: SecretStr, *, mode: int, uid: int, gid: int, before: SecretStr | None = None
-) -> bool:
-    """Write a file if it does not have this text, mode and owner yet.
+# What runs after a file has changed. It gets no password, not as an argument and not in its environment: the file has
+# it.
 
-    Args:
-        path: As for `replace_file`.
-        text: Its content.
-        mode: Its permissions.
-        uid: Its owner; -1 leaves it to the process.
-        gid: Its group; likewise.
-        before: The text that this process wrote last: the owner and mode may be such that it cannot read the file.
-
-    Returns:
-        Whether it was written.
-
-    Raises:
-        EnvironmentalError: It was not; the code says why.
-    """
-    content = text.reveal().encode()
-    with refused_as(Environment.FILE_REFUSED, path=str(path)):
-        if _has(path, content, mode=mode, uid=uid, gid=gid, is_ours=before == text):
-            return False
-        replace_file(path, content, mode=mode, uid=uid, gid=gid)
-    return True
+HOOK_SECONDS = 30.0
 
 
-def _has(path: Path, content: bytes, *, mode: int, uid: int, gid: int, is_ours: bool) -> bool:
-    try:
-        found = path.lstat()
-        is_owned = uid in (-1, found.st_uid) and gid in (-1, found.st_gid)
-        is_right = is_owned and stat.S_ISREG(found.st_mode) and found.st_mode & 0o7777 == mode
-        return is_right and path.read_bytes() == content
-    except FileNotFoundError:
-        return False
-    except PermissionError:
-        return is_ours and found.st_size == len(content)
-
-
-# What runs after a file has changed: a command, or a signal to a process.
-#
-# Neither gets a password, not as an argument and not in its environment: the file has it.
-
-_LOOK_SECONDS = 0.25
-
-
-def run_command(
-    command: Sequence[str], *, seconds: float, is_cut: Callable[[], bool] = lambda: False
-) -> None:
+def run_command(command: Sequence[str], *, seconds: float = HOOK_SECONDS) -> None:
     """Run a command; it and what it has started end after so many seconds at the latest.
-
-    Args:
-        command: A program and its arguments.
-        seconds: For so long it may run.
-        is_cut: Whether it must end now, since nobody will wait for it.
 
     Raises:
         EnvironmentalError: It could not be started, ended with another status than 0, or did not end in time.
@@ -301,38 +231,14 @@ def run_command(
         process = subprocess.Popen(  # noqa: S603 - the operator's own setting
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
-    ends_at = time.monotonic() + seconds
     try:
-        while (status := _status(process)) is None and time.monotonic() < ends_at and not is_cut():
-            pass
+        status = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        raise EnvironmentalError(Environment.HOOK_FAILED, code=f"not done in {seconds:g} s") from None
     finally:  # Also where a signal ends this process.
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    if status is None:
-        raise EnvironmentalError(
-            Environment.HOOK_FAILED, code="ended with the agent" if is_cut() else f"not done in {seconds:g} s"
-        )
     if status:
         raise EnvironmentalError(Environment.HOOK_FAILED, code=f"status {status}")
-
-
-def _status(process: "subprocess.Popen[bytes]") -> int | None:
-    """The exit status, or None if it still runs a moment later."""
-    with suppress(subprocess.TimeoutExpired):
-        return process.wait(_LOOK_SECONDS)
-    return None
-
-
-def send_signal(name: str, pid_file: Path) -> None:
-    """Send a signal, such as `HUP`, to the process whose id is in a file.
-
-    Raises:
-        EnvironmentalError: There is no such process, or this one may not.
-    """
-    with refused_as(Environment.HOOK_FAILED):
-        pid = int(pid_file.read_text(encoding="ascii").split()[0])
-        if pid <= 1:
-            raise EnvironmentalError(Environment.HOOK_FAILED, code="no-process-id")
-        os.kill(pid, signal.Signals[f"SIG{name}"])

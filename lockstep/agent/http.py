@@ -1,7 +1,7 @@
 """The agent's answers, in the dialect of the AWS Secrets Manager Agent, so that what talks to that talks to this.
 
     GET /secretsmanager/get?secretId=…       the JSON of GetSecretValue
-    GET /v1/<secretId>                       the same; the prefix is a setting
+    GET /v1/<secretId>                       the same
     GET /lockstep/login?secretId=…           the login as a flat object of strings; `database=…` names another database
     GET /ping                                `healthy`, without a token
     GET /healthz                             200 while every value may be served, else 503; why: with a token
@@ -13,8 +13,8 @@ its tests in ours, tests/agent/test_peer.py.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -30,6 +30,7 @@ HTTP = "http"
 TOKEN_HEADERS = ("X-Aws-Parameters-Secrets-Token", "X-Vault-Token")
 CURRENT = "AWSCURRENT"
 LOGIN = "/lockstep/login"
+BY_PATH = "/v1/"
 _OPEN = frozenset({"/ping", "/healthz"})
 """Paths that need no token: they name nothing."""
 _PARAMETERS = frozenset({"versionId", "versionStage", "refreshNow", "roleArn"})
@@ -43,7 +44,6 @@ class Dialect:
         values: What is served.
         matches: Whether this is the token that a request must bring.
         names: What the header Host may say; None: anything, on a socket that no browser can ask.
-        path_prefix: Before the name of a secret in a path.
     """
 
     def __init__(
@@ -52,13 +52,10 @@ class Dialect:
         *,
         matches: Callable[[str], bool],
         names: frozenset[str] | None,
-        path_prefix: str = "/v1/",
     ) -> None:
-        self.answered = Counter[int]()
         self._values = values
         self._matches = matches
         self._names = names
-        self._prefix = path_prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; never with an exception of ours."""
@@ -70,7 +67,6 @@ class Dialect:
             response = foreign or await self._answer(request)
         except HTTPException as refused:
             response = Response(refused.detail, refused.status_code, refused.headers, "text/plain")
-        self.answered[response.status_code] += 1
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -89,14 +85,12 @@ class Dialect:
             told = "\n".join(f"{v.secret.name}: {_state(v)}" for v in self._values)
             return PlainTextResponse(told if is_trusted else "", 200 if self._values.are_served else 503)
         if path == "/metrics":
-            from lockstep.agent.metrics import CONTENT_TYPE, text_of  # noqa: PLC0415 - at the first request for them
-
-            return PlainTextResponse(text_of(self._values, self.answered), media_type=CONTENT_TYPE)
+            return _metrics(self._values)
         parameters = dict(request.query_params)
         if path in ("/secretsmanager/get", LOGIN):
             secret_id, missing = parameters.pop("secretId", ""), "missing parameter secretId"
-        elif path.startswith(self._prefix):
-            secret_id, missing = path.removeprefix(self._prefix), "missing secret ID"
+        elif path.startswith(BY_PATH):
+            secret_id, missing = path.removeprefix(BY_PATH), "missing secret ID"
         else:
             raise HTTPException(404, "Not found")
         if not secret_id:
@@ -147,6 +141,25 @@ class Dialect:
         return Response(
             _body(value, kept, secret_id), media_type="application/json", headers=_describe(value, kept)
         )
+
+
+def _metrics(values: Values) -> Response:
+    """Generations and ages, never a value."""
+    from prometheus_client import CollectorRegistry, Gauge  # noqa: PLC0415 - at the first request for them
+    from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest  # noqa: PLC0415 - likewise
+
+    registry = CollectorRegistry()
+    gauge = partial(Gauge, namespace="lockstep_agent", registry=registry)
+    generation = gauge("generation", "The generation that is served.", ("secret", "source"))
+    left = gauge("overlap_left_seconds", "Until it may be revoked.", ("secret",))
+    given = gauge("given_generation", "What was given last, by `http` or as a file.", ("credential", "way"))
+    for value in values:
+        if value.kept:
+            generation.labels(value.secret.name, value.kept.source).set(value.kept.value.generation)
+            left.labels(value.secret.name).set(value.seconds_left)
+        for way, last in tuple(value.given.items()):
+            given.labels(value.secret.credential_id, way).set(last)
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def _body(value: Value, kept: Kept, asked: str) -> str:

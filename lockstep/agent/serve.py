@@ -46,19 +46,6 @@ def token_of(file: Path) -> SecretStr:
     return SecretStr(token)
 
 
-def check_token(file: Path) -> None:
-    """Look whether there is a token, or one could be made; nothing is made.
-
-    Raises:
-        EnvironmentalError: As `token_of` does.
-    """
-    with files.refused_as(problem := Environment.TOKEN_FILE_UNUSABLE, path=str(file)):
-        if file.exists():
-            token_of(file)
-        else:
-            files.require_place(file, problem)
-
-
 class TokenFile:
     """The token of a file, also after the file was replaced.
 
@@ -85,7 +72,6 @@ class TokenFile:
 logger = logging.getLogger("lockstep.agent")
 
 _END_SECONDS = 5.0
-_CUT_SECONDS = 1.0
 _PR_SET_DUMPABLE = 4
 
 
@@ -100,35 +86,30 @@ class Agent:
     def __init__(self, settings: Settings, clock: Callable[[], float] = boot_seconds) -> None:
         self.values = Values(list(_secrets(settings)), clock)
         self._settings = settings
-        self._owed: set[Path] = {file.path for file in settings.files if file.command or file.signal}
-        """Files whose hook has still to run. At the start it is not known whether it did."""
-        self._written: dict[Path, SecretStr] = {}
-        self._right: set[Path] = set()
-        """Files that are as they should be; hooks wait for that."""
+        self._owed: set[Path] = set()
+        """Files whose command has still to run."""
+        self._written: dict[Path, tuple[SecretStr, Stamps]] = {}
+        """What this process has written last, and what a file was like then: it may be one that it cannot read."""
         self._clock = clock
         self._read_at = float("-inf")
         self._hooks_due = threading.Event()
         self._over = threading.Event()
-        self._cut = threading.Event()
 
     def refresh(self) -> bool:
         """Read every secret, write what has changed and run what follows it; whether all of it succeeded."""
-        self.prepare()
-        is_done = self._run_hooks()
-        return is_done and len(self._right) == len(self._settings.files) and self.values.are_served
+        are_right = self.prepare()
+        return self._run_hooks() and are_right and self.values.are_served
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Read every secret and write what has changed, without hooks: they may take long."""
         self._read()
-        self._write_files()
+        return self._write_files()
 
     @contextmanager
     def refreshing(self) -> Iterator[None]:
         """Refresh in threads until the end of the block: a hook that hangs lets no value and no file grow old.
 
-        It begins with the hooks that are owed.
-
-        What they do at the end is waited for, but not for long: a store may not answer, and a hook is then ended.
+        It begins with the hooks that are owed. What they do at the end is waited for, but not for long.
         """
         threads = [
             threading.Thread(target=work, name=f"lockstep-{name}", daemon=True)
@@ -149,8 +130,6 @@ class Agent:
             ends_at = time.monotonic() + _END_SECONDS
             for thread in threads:
                 thread.join(max(0.0, ends_at - time.monotonic()))
-            self._cut.set()
-            threads[-1].join(_CUT_SECONDS)
 
     def hurry(self) -> None:
         """Read within a second. For a signal handler: it takes no lock."""
@@ -179,34 +158,32 @@ class Agent:
                 return
             act()
 
-    def _write_files(self) -> None:
-        for file in self._settings.files:
-            if self._over.is_set():
-                return
-            is_right = self._succeeds(file, self._write)
-            (self._right.add if is_right else self._right.discard)(file.path)
+    def _write_files(self) -> bool:
+        """Whether all of them are as they should be now."""
+        failed = [file for file in self._settings.files if not self._succeeds(file, self._write)]
         self._hooks_due.set()
+        return not failed
 
     def _run_hooks(self) -> bool:
         """Run the hooks that are owed; whether all of them succeeded."""
-        all_done = True
+        failed: set[Path] = set()
         for file in self._settings.files:
-            if file.path in self._owed & self._right and not self._over.is_set():
+            if file.path in self._owed:
                 self._owed.discard(file.path)  # A change from now on owes another one.
-                if not self._succeeds(file, self._run_hook):
-                    self._owed.add(file.path)
-                    all_done = False
-        return all_done
+                if not self._succeeds(file, _run_hook):
+                    failed.add(file.path)
+        self._owed |= failed
+        return not failed
 
     def _succeeds(self, file: File, act: Callable[[File], bool]) -> bool:
         try:
-            return act(file)
+            return not self._over.is_set() and act(file)
         except Exception as error:  # noqa: BLE001 - a template raises anything, and must not end the other files
             _warn("a file was not kept", describe(error), path=str(file.path))
             return False
 
     def _write(self, file: File) -> bool:
-        """Write a file if what it says has changed. A value that may be revoked is not written."""
+        """Write a file if what it says has changed, or the file. A value that may be revoked is not written."""
         value = self.values.find(self._settings.credential_of(file).secret_names.app_user)
         kept = value.served if value else None
         if value is None or kept is None:
@@ -217,58 +194,30 @@ class Agent:
             kept.value.text.reveal(), where.value.text.reveal() if where else None, file.database
         )
         text = _text(login, file)
-        if files.write(
-            file.path,
-            SecretStr(text),
-            mode=file.mode,
-            uid=file.owner,
-            gid=file.group,
-            before=self._written.get(file.path),
-        ):
+        if self._written.get(file.path) != (text, stamps_of(str(file.path))):
+            with files.refused_as(Environment.FILE_REFUSED, path=str(file.path)):
+                files.replace_file(
+                    file.path, text.reveal().encode(), mode=file.mode, uid=file.owner, gid=file.group
+                )
             logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
-            self._written[file.path] = SecretStr(text)
+            self._written[file.path] = text, stamps_of(str(file.path))
             self._owed.add(file.path)
         value.note(str(file.path), kept)
         return True
 
-    def _run_hook(self, file: File) -> bool:
-        if file.command:
-            files.run_command(
-                file.command, seconds=file.command_timeout.total_seconds(), is_cut=self._cut.is_set
-            )
-        if file.signal:
-            files.send_signal(file.signal.name, file.signal.pid_file)
-        return True
+
+def _run_hook(file: File) -> bool:
+    if file.command:
+        files.run_command(file.command)
+    return True
 
 
-def check(settings: Settings, *, is_once: bool) -> None:
-    """Find what the start would; nothing is made, no store is read, and the port is left to an agent that runs.
-
-    Args:
-        settings: Valid.
-        is_once: Whether `once` would be started, which has no token.
-
-    Raises:
-        LockstepError: What would not work.
-        ModuleNotFoundError: A package is missing.
-    """
-    Agent(settings)
-    if not is_once:
-        check_token(settings.token_file)
-    for file in settings.files:
-        _text(files.login_of(_EXAMPLE, None, None), file)
-        files.require_place(file.path)
-
-
-_EXAMPLE = '{"username":"a","password":"a","engine":"mysql","host":"a","port":1,"dbname":"a"}'
-
-
-def _text(login: files.Login, file: File) -> str:
+def _text(login: files.Login, file: File) -> SecretStr:
     if file.template is None:
-        return files.formatted(login, file.format or "json")
+        return SecretStr(files.formatted(login, file.format or "json"))
     with files.refused_as(Environment.FILE_REFUSED, path=str(file.template)):
         template = file.template.read_text(encoding="utf-8")
-    return files.rendered(login, template)
+    return SecretStr(files.rendered(login, template))
 
 
 def serve(settings: Settings) -> int:
@@ -277,13 +226,13 @@ def serve(settings: Settings) -> int:
     _end_by_an_exception(0)
     token = TokenFile(settings.token_file)
     listen = settings.listen
-    listener = listener_of(listen.host, listen.port, listen.socket)
+    listener = listener_of("127.0.0.1", listen.port, listen.socket)
     agent = Agent(settings)
     # Before reads that may take long: it would end the process.
     signal.signal(signal.SIGHUP, lambda *_received: agent.hurry())
     agent.prepare()
     names = None if listen.socket else names_of(*listener.getsockname()[:2])
-    dialect = Dialect(agent.values, matches=token.matches, names=names, path_prefix=listen.path_prefix)
+    dialect = Dialect(agent.values, matches=token.matches, names=names)
     with agent.refreshing(), listener:
         where = listen.socket or "{}:{}".format(*listener.getsockname()[:2])
         logger.info("the agent answers", extra={"at": str(where)})

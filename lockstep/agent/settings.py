@@ -28,7 +28,7 @@ from pydantic import (
 
 from lockstep.agent.files import FORMATS
 from lockstep.plan.compiled import Store
-from lockstep.plan.fields import CredentialId, Duration, Name, Section, Text
+from lockstep.plan.fields import CredentialId, Duration, Name, Section
 from lockstep.plan.file import PlanProblemsError, Problem, load_plan, problems_of, read_text, read_yaml
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential
@@ -61,13 +61,6 @@ def _id(what: str, of_name: Callable[[str], tuple[Any, ...]], value: object) -> 
         raise ValueError(f"this machine has no {what} {value}") from None
 
 
-class Signal(Section):
-    """A signal to the process whose id is in a file."""
-
-    name: Literal["HUP", "USR1", "USR2", "WINCH"] = "HUP"
-    pid_file: Path
-
-
 class File(Section):
     """A file that the agent keeps.
 
@@ -78,20 +71,17 @@ class File(Section):
         owner: Named in the file, an id here.
         group: Likewise.
         command: Runs after a change; its first word is a program.
-        command_timeout: After which it is ended.
     """
 
     path: Path
     credential: CredentialId | None = None
     database: Name | None = None
-    format: Literal["json", "env", "pgpass", "my-cnf", "pgbouncer-userlist"] | None = None
+    format: Literal["json", "env", "pgpass", "my-cnf"] | None = None
     template: Path | None = None
     mode: Annotated[int, BeforeValidator(_mode)] = 0o600
     owner: Annotated[int, BeforeValidator(partial(_id, "owner", pwd.getpwnam))] = AS_THE_PROCESS
     group: Annotated[int, BeforeValidator(partial(_id, "group", grp.getgrnam))] = AS_THE_PROCESS
     command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    command_timeout: Duration = timedelta(seconds=30)
-    signal: Signal | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -105,14 +95,10 @@ class File(Section):
 
 
 class Listen(Section):
-    """Where requests come in: on this machine alone, since the token is in them. With a socket there is no port."""
+    """Where requests come in: on loopback alone, since the token is in them. With a socket there is no port."""
 
-    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
     socket: Path | None = None
-    path_prefix: Annotated[str, Text(r"/([A-Za-z0-9_-]+/)+", "a path that begins and ends with a slash")] = (
-        "/v1/"
-    )
 
 
 def _plan(value: object, info: ValidationInfo) -> Plan:

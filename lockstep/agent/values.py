@@ -10,19 +10,17 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TypeAlias
 
 from lockstep.client.cache import CredentialCache, StoreSource
 from lockstep.client.sources import ReadText, StoredText, aws_texts, vault_texts
 from lockstep.plan.compiled import AwsStore, Store
 from lockstep.protocol.errors import Environment, LockstepError, StoreUnreachableError
-from lockstep.runtime.system import SystemClock
 from lockstep.stores.readers import Snapshot
 
 _ARN = re.compile(r"(?P<place>arn:[^:]+:secretsmanager:(?P<region>[^:]+):\d+:secret:)(?P<name>.+)", re.ASCII)
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")
-_NOW = SystemClock().now
 _OF_ONE_SECRET = (None, Environment.AWS_ACTION_DENIED, Environment.OCI_ACTION_DENIED)
 
 Read = Callable[[], StoredText]
@@ -60,27 +58,18 @@ class Value(CredentialCache[StoredText]):
     Args:
         secret: The secret.
         clock: Seconds that only grow, and that count while the machine is suspended.
-        now: The wall clock.
         news: Is set when a caller has asked and got another value than was kept.
 
     Attributes:
-        given: What was given last in each way, by `http` or as a file, whose path is the way: the generation, and when
-            it was given or seen to be in the file.
+        given: The generation that was given last in each way, by `http` or as a file, whose path is the way.
     """
 
-    def __init__(
-        self,
-        secret: Secret,
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
-        news: threading.Event,
-    ) -> None:
+    def __init__(self, secret: Secret, clock: Callable[[], float], news: threading.Event) -> None:
         overlap = secret.overlap.total_seconds()
         sources = [StoreSource(name, read) for name, read in secret.sources.items()]
         super().__init__(sources, max_age_seconds=overlap, refuse_after_seconds=overlap, clock=clock)
         self.secret = secret
-        self.given: dict[str, tuple[int, datetime]] = {}
-        self._now = now
+        self.given: dict[str, int] = {}
         self._news = news
 
     @property
@@ -113,7 +102,7 @@ class Value(CredentialCache[StoredText]):
     def note(self, way: str, kept: Kept) -> None:
         """A value was given in this way. Who uses which login is told by the secret with the password."""
         if self.secret.has_login:
-            self.given[way] = kept.value.generation, self._now()
+            self.given[way] = kept.value.generation
 
 
 class Values:
@@ -123,14 +112,9 @@ class Values:
         news: Is set when a caller has asked and got another value than was kept: files have to follow.
     """
 
-    def __init__(
-        self,
-        secrets: Sequence[Secret],
-        clock: Callable[[], float],
-        now: Callable[[], datetime] = _NOW,
-    ) -> None:
+    def __init__(self, secrets: Sequence[Secret], clock: Callable[[], float]) -> None:
         self.news = threading.Event()
-        self._values = {secret.name: Value(secret, clock, now, self.news) for secret in secrets}
+        self._values = {secret.name: Value(secret, clock, self.news) for secret in secrets}
 
     def __iter__(self) -> Iterator[Value]:
         return iter(self._values.values())

@@ -29,9 +29,6 @@ def agent(
     once: Annotated[
         bool, typer.Option("--once", help="Write the files and end: for jobs and init containers.")
     ] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only check the settings and the token file.")
-    ] = False,
 ) -> None:
     """Read credentials for the applications on this machine, and keep them fresh.
 
@@ -43,8 +40,7 @@ def agent(
     """
     from lockstep.agent.__main__ import main  # noqa: PLC0415 - most commands need none of it
 
-    flags = [flag for flag, wanted in (("--once", once), ("--check", check)) if wanted]
-    raise typer.Exit(main(["--config", str(config), *flags]))
+    raise typer.Exit(main(["--config", str(config), *(["--once"] if once else [])]))
 
 
 app = typer.Typer(

@@ -12,38 +12,16 @@ stores are read once more and the login tried once more; a second refusal is the
 docs/client.md has an example for each driver. Nothing here imports a driver or an SDK before it is used.
 """
 
-from lockstep.client.cache import (
-    DEFAULT_MAX_AGE_SECONDS,
-    REFUSAL_SECONDS,
-    RETRY_SECONDS,
-    ClientCredential,
-    ClientStatus,
-    CredentialCache,
-    Source,
-    StoreSource,
-    decode,
-)
+from lockstep.client.cache import ClientCredential
 from lockstep.client.drivers import connect_asyncpg, connect_psycopg, connect_psycopg_async, connect_pymysql
-from lockstep.client.pools import (
-    asyncpg_pool,
-    attach_sqlalchemy,
-    psycopg_async_pool,
-    psycopg_pool,
-)
+from lockstep.client.pools import asyncpg_pool, attach_sqlalchemy, psycopg_async_pool, psycopg_pool
 from lockstep.client.sources import aws_source, oci_ring_source
 from lockstep.client.threads import AsyncCredentialClient, CredentialClient
 
 __all__ = [
-    "DEFAULT_MAX_AGE_SECONDS",
-    "REFUSAL_SECONDS",
-    "RETRY_SECONDS",
     "AsyncCredentialClient",
     "ClientCredential",
-    "ClientStatus",
-    "CredentialCache",
     "CredentialClient",
-    "Source",
-    "StoreSource",
     "asyncpg_pool",
     "attach_sqlalchemy",
     "aws_source",
@@ -51,7 +29,6 @@ __all__ = [
     "connect_psycopg",
     "connect_psycopg_async",
     "connect_pymysql",
-    "decode",
     "oci_ring_source",
     "psycopg_async_pool",
     "psycopg_pool",

@@ -12,7 +12,6 @@ import sys
 import threading
 import traceback
 import weakref
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from lockstep.protocol.errors import SecretMalformedError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.system import boot_seconds
-from lockstep.stores.contents import decode_app_user, decode_connection
+from lockstep.stores.contents import PLACEHOLDER, decode_app_user, decode_connection
 from lockstep.stores.readers import Generated, Snapshot, is_older, read_newest
 
 # No password in what a crash reporter sends: the local variables of frames that have ended are dropped.
@@ -106,19 +105,15 @@ def decode(text: str, *, store: str, secret: str) -> ClientCredential:
     Raises:
         SecretMalformedError: It is not a credential; code `placeholder`: it was never rotated.
     """
-    try:
-        with without_locals():
-            login, generation = decode_app_user(text, store=store, secret=secret)
-            if login is None:
-                raise SecretMalformedError(store=store, secret=secret, code="placeholder")
-            return ClientCredential(
-                username=login.username,
-                password=login.password,
-                generation=generation,
-                connection=decode_connection(text, store=store, secret=secret),
-            )
-    finally:
-        del text  # A traceback shows this frame, too.
+    login, generation = decode_app_user(text, store=store, secret=secret)
+    if login is None:
+        raise SecretMalformedError(store=store, secret=secret, code=PLACEHOLDER)
+    return ClientCredential(
+        username=login.username,
+        password=login.password,
+        generation=generation,
+        connection=decode_connection(text, store=store, secret=secret),
+    )
 
 
 DEFAULT_MAX_AGE_SECONDS = 300.0
@@ -135,27 +130,6 @@ Reading: TypeAlias = Future[Value]
 """A read that is under way, or what there is without one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientStatus:
-    """For health checks and metrics; it holds no password.
-
-    Attributes:
-        generation: Of the value in use; None before the first read.
-        source: Which source gave it last.
-        age_seconds: Since the start of the read that gave it last.
-        refusals: How many logins were refused.
-        failures: How many reads got no value from any source.
-        seen: The generation that each source gave last.
-    """
-
-    generation: int | None
-    source: str | None
-    age_seconds: float | None
-    refusals: int
-    failures: int
-    seen: Mapping[str, int]
-
-
 class CredentialCache(Generic[Value]):
     """Keeps the newest value (`lockstep.stores.readers`). Safe to share between threads, and across a fork.
 
@@ -168,10 +142,10 @@ class CredentialCache(Generic[Value]):
         clock: Seconds that only grow, also while the machine is suspended.
 
     Attributes:
-        kept: The newest value, however old; None: nothing was ever read.
-        answered: How many reads of each source gave a value.
-        failed: How many gave none.
+        kept: The newest value, however old, and the source that gave it last; None: nothing was ever read.
         passed_over: Why sources were passed over by the last read, the nearest first.
+        refusals: How many logins were refused.
+        failures: How many reads got no value from any source.
     """
 
     def __init__(
@@ -197,13 +171,11 @@ class CredentialCache(Generic[Value]):
         self.kept: Snapshot[Value] | None = None
         self._since = 0.0  # When the generation that is kept was first read.
         self._problem: BaseException = StoreUnreachableError()
-        self.answered, self.failed = Counter[str](), Counter[str]()
         self.passed_over: Mapping[str, Exception] = {}
-        self._failures, self._refusals = 0, 0
+        self.failures = self.refusals = 0
         self._failed_at = self._reread_at = float("-inf")
         self._refused: list[tuple[Value, float, BaseException | None]] = []
         """When the read because of a value ended, and with what problem; the last one first."""
-        self._seen: dict[str, int] = {}
         self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
         self._begin_without_threads()
         _caches.add(self)
@@ -214,8 +186,8 @@ class CredentialCache(Generic[Value]):
         self._refresh: Reading[Value] | None = None
         self._reread: Reading[Value] | None = None
 
-    def current(self) -> tuple[Value | None, Reading[Value]]:
-        """The value, unless it has to be waited for; and what to wait for, where it must not be too old.
+    def current(self) -> Reading[Value]:
+        """The value, or the read that has to be waited for where there is none that may be given.
 
         It is read again in the background once it has half of the maximum age.
 
@@ -224,15 +196,12 @@ class CredentialCache(Generic[Value]):
                 failed with this.
         """
         with self._lock:
-            if self.kept is None:
-                return None, self.read()
-            reading = self._read_if_due()
-            if self.is_over:
-                if reading is None:
-                    raise self._problem.with_traceback(None)
-                return None, reading
-            is_old = self.age_seconds >= self._max_age_seconds
-            return self.kept.value, reading if reading and is_old else _done(self.kept.value)
+            reading = self._read_if_due() if self.kept else self.read()
+            if self.kept and not self.is_over:
+                return _done(self.kept.value)
+            if reading is None:
+                raise self._problem.with_traceback(None)
+            return reading
 
     def after_refusal(self, refused: Value) -> Reading[Value]:
         """What to try after a login with `refused` was not let in: a newer value, or `refused` if there is none.
@@ -244,7 +213,7 @@ class CredentialCache(Generic[Value]):
             LockstepError: The last such read, REFUSAL_SECONDS ago or less, failed with this.
         """
         with self._lock:
-            self._refusals += 1
+            self.refusals += 1
             if self.kept and self.kept.value != refused:
                 return _done(self.kept.value)
             reading = _under_way(self._reread)
@@ -277,30 +246,27 @@ class CredentialCache(Generic[Value]):
                 self._reread = self._begin(unwanted=self.kept.value if self.kept else None)
             return self._reread
 
-    def dead_before(self, overlap_seconds: float) -> int:
-        """The generation below which no login works any more, as far as this cache knows; 0 if it does not know.
-
-        For pools: it does not wait, and begins a read that is due.
-
-        Args:
-            overlap_seconds: The plan's `overlap`: how long a value logs in after a newer one was promoted.
-        """
-        with self._lock:
-            if self.kept is None:
-                return 0
-            self._read_if_due()
-            return self.kept.value.generation if self._clock() - self._since >= overlap_seconds else 0
-
     def opened(self, connection: Connection, credential: Value) -> Connection:
         """Note with which generation a connection was opened, for as long as somebody has it."""
         with self._lock, suppress(TypeError):  # Not everything can be referred to weakly.
             self._connections[connection] = credential.generation
         return connection
 
-    def generation_of(self, connection: object) -> int | None:
-        """With which generation a connection was opened, if that was noted."""
+    def is_revoked(self, connection: object, overlap_seconds: float) -> bool:
+        """Whether the login with which a connection was opened does not work any more, as far as this cache knows.
+
+        For pools: it does not wait, and begins a read that is due.
+
+        Args:
+            connection: One of which nothing was noted is older than any.
+            overlap_seconds: The plan's `overlap`: how long a value logs in after a newer one was promoted.
+        """
         with self._lock:
-            return self._connections.get(connection)
+            if self.kept is None:
+                return False
+            self._read_if_due()
+            opened_with = self._connections.get(connection, 0)
+            return self.kept.value.generation > opened_with and self._clock() - self._since >= overlap_seconds
 
     @property
     def age_seconds(self) -> float:
@@ -312,20 +278,6 @@ class CredentialCache(Generic[Value]):
     def is_over(self) -> bool:
         """Whether what is kept is too old to be given."""
         return self._refuse_after_seconds is not None and self.age_seconds >= self._refuse_after_seconds
-
-    @property
-    def status(self) -> ClientStatus:
-        """What this cache has, and what it has met."""
-        with self._lock:
-            kept = self.kept
-            return ClientStatus(
-                generation=kept.value.generation if kept else None,
-                source=kept.source if kept else None,
-                age_seconds=self.age_seconds if kept else None,
-                refusals=self._refusals,
-                failures=self._failures,
-                seen=dict(self._seen),
-            )
 
     def _read_if_due(self) -> Reading[Value] | None:
         pause = min(RETRY_SECONDS, self._max_age_seconds)
@@ -365,7 +317,7 @@ class CredentialCache(Generic[Value]):
             if reading is self._reread:
                 self._reread_at = now
             if isinstance(found, BaseException):
-                self._failures += 1
+                self.failures += 1
                 self._problem, self._failed_at = found, now
                 reading.set_exception(found)
             else:
@@ -392,11 +344,7 @@ class CredentialCache(Generic[Value]):
             is_over=refused is not None or self.is_over,
             unwanted=unwanted,
         )
-        with self._lock:
-            self._seen.update({seen.source: seen.value.generation for seen in found.shown})
-            self.answered.update(seen.source for seen in found.shown)
-            self.failed.update(found.failed.keys() - {seen.source for seen in found.shown})
-            self.passed_over = found.failed
+        self.passed_over = found.failed
         if found.chosen is None:
             raise list(found.failed.values())[-1]
         return found.chosen

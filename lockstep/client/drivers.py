@@ -7,8 +7,8 @@ are demanded, and anything less takes the words `plaintext=True`.
 """
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lockstep.client.cache import ClientCredential
 from lockstep.client.threads import AsyncCredentialClient, CredentialClient
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import psycopg
     import pymysql
 
-Made_co = TypeVar("Made_co", covariant=True)
 MYSQL = frozenset({Engine.MYSQL.value, Engine.MARIADB.value})
 POSTGRESQL = frozenset({Engine.POSTGRESQL.value})
 VERIFY_FULL = "verify-full"
@@ -28,10 +27,10 @@ _OWN_ADDRESS = {"host", "hostaddr", "service", "conninfo", "unix_socket"}
 _NEED_PLAINTEXT = "a verified certificate and host name are demanded; plaintext=True consents to less"
 
 
-class Opener(NamedTuple, Generic[Made_co]):
+class Opener(NamedTuple):
     """How a driver opens a connection with a credential, and which of its errors are refused logins."""
 
-    open: Callable[[ClientCredential], Made_co]
+    open: Callable[[ClientCredential], Any]
     is_refusal: Callable[[Exception], bool]
 
 
@@ -46,7 +45,8 @@ def connect_pymysql(
             `connection_blob`.
         plaintext: Consents to a connection without TLS, or without a verified certificate.
         options: For `pymysql.connect`; they override what the secret says. With `host` nothing of the address in the
-            secret is used. `dbname` is PyMySQL's `database`. `ssl_ca` is a CA file; without one the system's CAs count.
+            secret is used. `dbname` is PyMySQL's `database`. `ssl_ca` is a CA file, `ssl` a context; without them the
+            system's CAs count.
 
     Raises:
         ValueError: The options switch verification off, or the database is of another engine.
@@ -90,8 +90,7 @@ async def connect_asyncpg(
         client: Gives the credential.
         database: As for `connect_psycopg`.
         plaintext: Consents to a connection without TLS, or without a verified certificate.
-        options: For `asyncpg.connect`. `ssl_ca` is a CA file, `ssl` a context; without them the system's CAs count.
-            `dbname` is asyncpg's `database`.
+        options: For `asyncpg.connect`, as for `connect_pymysql`.
 
     Raises:
         ValueError: The options switch verification off, or the database is of another engine.
@@ -100,84 +99,74 @@ async def connect_asyncpg(
     return await client.login(*asyncpg_opener(database=database, plaintext=plaintext, **options))
 
 
-def pymysql_opener(
-    *,
-    database: str | None = None,
-    plaintext: bool = False,
-    connect: "Callable[..., pymysql.connections.Connection[Any]] | None" = None,
-    **options: Any,
-) -> "Opener[pymysql.connections.Connection[Any]]":
-    """What `connect_pymysql` logs in with; `connect` replaces `pymysql.connect`."""
+def pymysql_opener(*, connect: Callable[..., Any] | None = None, **options: Any) -> Opener:
+    """What `connect_pymysql` logs in with; `connect` replaces `pymysql.connect`.
+
+    With a context PyMySQL sends nothing to a server without TLS, nor do asyncpg and asyncmy.
+    """
     import pymysql
 
-    make: Callable[..., pymysql.connections.Connection[Any]] = connect or pymysql.connect
-    if not plaintext:
-        options["ssl"] = verifying_context(options)
-
-    def open_one(credential: ClientCredential) -> "pymysql.connections.Connection[Any]":
-        connection = make(**_told(credential, database, MYSQL, options))
-        # Since PyMySQL 1.2 nothing is sent to a server without TLS; older ones went on in plaintext.
-        if not plaintext and not isinstance(getattr(connection, "_sock", None), ssl.SSLSocket):
-            connection.close()
-            raise TlsVerificationError
-        return connection
-
-    return Opener(open_one, is_mysql_refusal)
+    return _opener(connect or pymysql.connect, MYSQL, verifying_context, **options)
 
 
-def psycopg_opener(
-    *,
-    database: str | None = None,
-    plaintext: bool = False,
-    connect: "Callable[..., psycopg.Connection[Any]] | None" = None,
-    **options: Any,
-) -> "Opener[psycopg.Connection[Any]]":
+def psycopg_opener(*, connect: Callable[..., Any] | None = None, **options: Any) -> Opener:
     """What `connect_psycopg` logs in with; `connect` replaces `psycopg.connect`."""
     import psycopg
 
-    checked, make = psycopg_options(options, plaintext=plaintext), connect or psycopg.connect
-
-    def open_one(credential: ClientCredential) -> "psycopg.Connection[Any]":
-        connection = make(**_told(credential, database, POSTGRESQL, checked, dbname="dbname"))
-        if not (plaintext or connection.pgconn.ssl_in_use):  # For example a Unix socket.
-            connection.close()
-            raise TlsVerificationError
-        return connection
-
-    return Opener(open_one, is_refused_by_postgresql)
+    return _opener(connect or psycopg.connect, POSTGRESQL, verifying_libpq, **options)
 
 
-def psycopg_async_opener(
-    *,
-    database: str | None = None,
-    plaintext: bool = False,
-    connect: "Callable[..., Awaitable[psycopg.AsyncConnection[Any]]] | None" = None,
-    **options: Any,
-) -> "Opener[Awaitable[psycopg.AsyncConnection[Any]]]":
+def psycopg_async_opener(*, connect: Callable[..., Any] | None = None, **options: Any) -> Opener:
     """What `connect_psycopg_async` logs in with; `connect` replaces `psycopg.AsyncConnection.connect`."""
     import psycopg
 
-    checked = psycopg_options(options, plaintext=plaintext)
-    make: Callable[..., Awaitable[psycopg.AsyncConnection[Any]]] = connect or psycopg.AsyncConnection.connect
+    make = connect or psycopg.AsyncConnection.connect
+    return _opener(make, POSTGRESQL, verifying_libpq, is_async=True, **options)
 
-    async def open_one(credential: ClientCredential) -> "psycopg.AsyncConnection[Any]":
-        connection = await make(**_told(credential, database, POSTGRESQL, checked, dbname="dbname"))
-        if not (plaintext or connection.pgconn.ssl_in_use):
-            await connection.close()
+
+def asyncpg_opener(**options: Any) -> Opener:
+    """What `connect_asyncpg` logs in with."""
+    import asyncpg
+
+    return _opener(asyncpg.connect, POSTGRESQL, verifying_context, is_async=True, **options)
+
+
+def asyncmy_opener(**options: Any) -> Opener:
+    """What SQLAlchemy logs in with through asyncmy."""
+    import asyncmy
+
+    return _opener(asyncmy.connect, MYSQL, verifying_context, is_async=True, **options)
+
+
+def _opener(
+    make: Callable[..., Any],
+    engines: frozenset[str],
+    verifying: Callable[[dict[str, Any]], dict[str, Any]],
+    *,
+    is_async: bool = False,
+    database: str | None = None,
+    plaintext: bool = False,
+    **options: Any,
+) -> Opener:
+    told = options if plaintext else verifying(options)
+    dbname = "dbname" if verifying is verifying_libpq else "database"
+
+    def checked(connection: Any) -> Any:
+        # Over a Unix socket libpq passes sslmode over.
+        of_libpq = None if plaintext else getattr(connection, "pgconn", None)
+        if of_libpq and not of_libpq.ssl_in_use:
+            of_libpq.finish()
             raise TlsVerificationError
         return connection
 
-    return Opener(open_one, is_refused_by_postgresql)
+    def connect(credential: ClientCredential) -> Any:
+        return checked(make(**_told(credential, database, engines, told, dbname)))
 
+    async def connect_async(credential: ClientCredential) -> Any:
+        return checked(await make(**_told(credential, database, engines, told, dbname)))
 
-def asyncpg_opener(
-    *, database: str | None = None, plaintext: bool = False, **options: Any
-) -> "Opener[Awaitable[asyncpg.Connection[Any]]]":
-    """What `connect_asyncpg` logs in with. With a context, asyncpg sends nothing to a server without TLS."""
-    import asyncpg
-
-    connect = _with_context(asyncpg.connect, POSTGRESQL, database, options, plaintext=plaintext)
-    return Opener(connect, is_refused_by_postgresql)
+    is_refusal = is_mysql_refusal if engines is MYSQL else is_refused_by_postgresql
+    return Opener(connect_async if is_async else connect, is_refusal)
 
 
 def is_refused_by_postgresql(error: Exception) -> bool:
@@ -190,47 +179,12 @@ def is_refused_by_postgresql(error: Exception) -> bool:
     return asked or getattr(error, "sqlstate", None) in {"08P01", "XX000"} or is_postgresql_refusal(error)
 
 
-def asyncmy_opener(
-    *,
-    database: str | None = None,
-    plaintext: bool = False,
-    connect: Callable[..., Awaitable[Any]] | None = None,
-    **options: Any,
-) -> Opener[Awaitable[Any]]:
-    """What pools log in with through asyncmy, which sends nothing before TLS where it has a context.
-
-    `connect` replaces `asyncmy.connect`.
-    """
-    import asyncmy
-
-    make = connect or asyncmy.connect
-    return Opener(_with_context(make, MYSQL, database, options, plaintext=plaintext), is_mysql_refusal)
-
-
-def _with_context(
-    make: Callable[..., Awaitable[Any]],
-    engines: frozenset[str],
-    database: str | None,
-    options: dict[str, Any],
-    *,
-    plaintext: bool,
-) -> Callable[[ClientCredential], Awaitable[Any]]:
-    if not plaintext:
-        options["ssl"] = verifying_context(options)
-
-    async def connect(credential: ClientCredential) -> Any:
-        return await make(**_told(credential, database, engines, options))
-
-    return connect
-
-
 def _told(
     credential: ClientCredential,
     database: str | None,
     engines: frozenset[str],
     options: Mapping[str, Any],
-    *,
-    dbname: str = "database",
+    dbname: str,
 ) -> dict[str, Any]:
     """What a driver is told; `dbname` is its name for the database."""
     told = {**address(credential, database, engines, options), **options}
@@ -262,10 +216,8 @@ def address(
     return {k: where[k] for k in ("host", "port", "dbname") if k in where and k not in options}
 
 
-def psycopg_options(options: Mapping[str, Any], *, plaintext: bool) -> dict[str, Any]:
-    """The options for psycopg, with verification demanded unless `plaintext` is."""
-    if plaintext:
-        return dict(options)
+def verifying_libpq(options: dict[str, Any]) -> dict[str, Any]:
+    """The options for psycopg, with verification demanded."""
     # Without gssencmode, a Kerberos ticket would make libpq pass sslmode over.
     checked = {"sslmode": VERIFY_FULL, "gssencmode": "disable", **options}
     if checked["sslmode"] != VERIFY_FULL:
@@ -273,28 +225,15 @@ def psycopg_options(options: Mapping[str, Any], *, plaintext: bool) -> dict[str,
     return checked
 
 
-def verifying_context(options: dict[str, Any]) -> ssl.SSLContext:
-    """The TLS options of PyMySQL, taken out of `options`, as a context that verifies."""
-    given = options.pop("ssl", None)
-    if isinstance(given, str) and given != VERIFY_FULL:
-        raise ValueError(f"ssl={given}: {_NEED_PLAINTEXT}")
-    told = dict(given) if isinstance(given, Mapping) else {}
-    told |= {k.removeprefix("ssl_"): options.pop(k) for k in [*options] if k.startswith("ssl_")}
-    if told.pop("disabled", False):
-        raise ValueError(f"ssl_disabled: {_NEED_PLAINTEXT}")
-    for switch in ("verify_cert", "verify_identity", "verify_mode", "check_hostname"):
-        if told.pop(switch, True) not in (True, ssl.CERT_REQUIRED, "required"):
-            raise ValueError(f"{switch}: {_NEED_PLAINTEXT}")
-    if isinstance(given, ssl.SSLContext):
-        context = given
-    else:
-        context = ssl.create_default_context(cafile=told.pop("ca", None), capath=told.pop("capath", None))
+def verifying_context(options: dict[str, Any]) -> dict[str, Any]:
+    """The options for the other drivers, with a context that verifies: of `ssl_ca`, or the application's own."""
+    context, ca = options.pop("ssl", None), options.pop("ssl_ca", None)
+    if context is None:
+        context = ssl.create_default_context(cafile=ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if "cert" in told:
-            password = told.pop("key_password", None) or told.pop("password", None)
-            context.load_cert_chain(told.pop("cert"), told.pop("key", None), password)
-    if told:
-        raise ValueError(f"TLS options without an effect: {', '.join(sorted(told))}")
+    others = [name for name in options if name.startswith("ssl_")]
+    if others or not isinstance(context, ssl.SSLContext):
+        raise ValueError(f"of TLS give `ssl_ca`, or a context as `ssl`: {_NEED_PLAINTEXT}")
     if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
         raise ValueError(f"the context verifies too little: {_NEED_PLAINTEXT}")
-    return context
+    return {**options, "ssl": context}

@@ -4,10 +4,10 @@ A changed password ends no session, so without more a pool keeps connections of 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from lockstep.client.drivers import (
     Opener,
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-Connection = TypeVar("Connection")
 CLOSE_SECONDS = 2.0
 """How long a pool waits for the end of a connection that it drops, when one is acquired."""
-_OPENERS: dict[str, Callable[..., Opener[Any]]] = {"pymysql": pymysql_opener, "psycopg": psycopg_opener}
-_ASYNC_OPENERS: dict[str, Callable[..., Opener[Awaitable[Any]]]] = {
+_OPENERS: dict[str, Callable[..., Opener]] = {"pymysql": pymysql_opener, "psycopg": psycopg_opener}
+_ASYNC_OPENERS: dict[str, Callable[..., Opener]] = {
     "asyncmy": asyncmy_opener,
     "asyncpg": asyncpg_opener,
     "psycopg": psycopg_async_opener,
@@ -84,7 +83,7 @@ def attach_sqlalchemy(
 
     @event.listens_for(inner, "checkout")
     def retire(_connection: Any, record: Any, _proxy: Any) -> None:
-        if is_dead(client, record.driver_connection, overlap_seconds):
+        if client.is_revoked(record.driver_connection, overlap_seconds):
             raise DisconnectionError("its generation is revoked")
 
 
@@ -92,13 +91,6 @@ def _of_url(told: dict[str, Any]) -> dict[str, Any]:
     """What an engine's URL says of the address."""
     names = {"database": "dbname"}
     return {names.get(k, k): v for k, v in told.items() if k not in ("user", "password")}
-
-
-def is_dead(
-    client: CredentialClient | AsyncCredentialClient, connection: object, overlap_seconds: float
-) -> bool:
-    """Whether the generation with which a connection was opened is revoked."""
-    return (client.generation_of(connection) or 0) < client.dead_before(overlap_seconds)
 
 
 def psycopg_pool(
@@ -112,8 +104,8 @@ def psycopg_pool(
 
         with psycopg_pool(credential, overlap_seconds=600, options={"sslrootcert": "ca.pem"}, max_size=8) as pool:
 
-    When a connection is taken from the pool, and a newer generation is as old as the overlap, the pool is drained once:
-    idle connections are closed, those in use when they are given back.
+    When such a connection is taken from the pool, the pool is drained: idle connections are closed, those in use when
+    they are given back.
 
     Args:
         client: Gives the credential.
@@ -136,17 +128,13 @@ def psycopg_pool(
             return client.login(*psycopg_opener(connect=super().connect, **{**kwargs, **told}))
 
     def check(connection: LoggedIn) -> None:
-        dead_before = client.dead_before(overlap_seconds)
-        if dead_before not in drained_for:
-            drained_for.add(dead_before)
+        if client.is_revoked(connection, overlap_seconds):
             pool.drain()
-        if is_dead(client, connection, overlap_seconds):
             connection.pgconn.finish()  # `close` may give it back (`close_returns`).
             raise psycopg.OperationalError("its generation is revoked")
         if own_check is not None:
             own_check(connection)
 
-    drained_for = {0}
     own_check = of_pool.pop("check", None)
     pool: pools.ConnectionPool[Any] = pools.ConnectionPool(
         connection_class=LoggedIn, check=check, **{"open": False, **of_pool}
@@ -186,17 +174,13 @@ def psycopg_async_pool(
             return await client.login(*psycopg_async_opener(connect=super().connect, **{**kwargs, **told}))
 
     async def check(connection: LoggedIn) -> None:
-        dead_before = client.dead_before(overlap_seconds)
-        if dead_before not in drained_for:
-            drained_for.add(dead_before)
+        if client.cache.is_revoked(connection, overlap_seconds):
             await pool.drain()
-        if is_dead(client, connection, overlap_seconds):
             connection.pgconn.finish()  # `close` may give it back (`close_returns`).
             raise psycopg.OperationalError("its generation is revoked")
         if own_check is not None:
             await own_check(connection)
 
-    drained_for = {0}
     own_check = of_pool.pop("check", None)
     pool: pools.AsyncConnectionPool[Any] = pools.AsyncConnectionPool(
         connection_class=LoggedIn, check=check, **{"open": False, **of_pool}
@@ -239,7 +223,7 @@ def asyncpg_pool(
             async with asyncio.timeout(timeout):
                 while True:
                     connection = await super()._acquire(timeout)
-                    if not is_dead(client, connection._con, overlap_seconds):  # noqa: SLF001 - nothing else names it
+                    if not client.cache.is_revoked(connection._con, overlap_seconds):  # noqa: SLF001 - nothing else names it
                         return connection
                     with suppress(Exception):  # It goes, whatever state it is in.
                         await connection.close(timeout=CLOSE_SECONDS)

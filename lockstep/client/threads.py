@@ -1,11 +1,10 @@
 """The client for programs with threads, or with one."""
 
-from asyncio import wait_for, wrap_future
+from asyncio import wrap_future
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TypeVar
 
-from lockstep.client.cache import ClientCredential, ClientStatus, CredentialCache, without_locals
+from lockstep.client.cache import ClientCredential, CredentialCache, without_locals
 from lockstep.protocol.errors import LockstepError
 
 Connection = TypeVar("Connection")
@@ -14,27 +13,14 @@ Connection = TypeVar("Connection")
 class CredentialClient(CredentialCache[ClientCredential]):
     """Gives the credential, and logs in with it. One serves the whole process."""
 
-    def get(self, *, wait_seconds: float = 0.0) -> ClientCredential:
-        """The credential, at once if a value was ever read; `status.age_seconds` tells how old it is.
-
-        A value that nobody asked for during more than the maximum age may be revoked. Who cannot try again after a
-        refused login waits for a newer one.
-
-        Args:
-            wait_seconds: How long to wait for a read if the value is older than the maximum age. If it does not come in
-                time, or no store gives one, the older value is used.
+    def get(self) -> ClientCredential:
+        """The credential, at once if a value was ever read; `age_seconds` tells how old it is.
 
         Raises:
             StoreUnreachableError: No store answers, and nothing was ever read, or only what is older than
                 `refuse_after_seconds`; likewise the other errors of sources.
         """
-        kept, reading = self.current()
-        if kept is None:
-            return reading.result()
-        if wait_seconds > 0:
-            with suppress(LockstepError, TimeoutError):
-                return reading.result(wait_seconds)
-        return kept
+        return self.current().result()
 
     def refresh(self, refused: ClientCredential) -> ClientCredential:
         """A newer value, after `refused` was not let in; `refused` itself if no store has one."""
@@ -82,25 +68,19 @@ class AsyncCredentialClient:
     Waiters share one read. One that is cancelled does not end it for the others.
 
     Args:
-        cache: A `CredentialClient`. Threads and any number of event loops may use it at the same time.
+        cache: Threads and any number of event loops may use it at the same time.
     """
 
-    def __init__(self, cache: CredentialCache[ClientCredential]) -> None:
-        self._cache = cache
+    def __init__(self, cache: CredentialClient) -> None:
+        self.cache = cache
 
-    async def get(self, *, wait_seconds: float = 0.0) -> ClientCredential:
+    async def get(self) -> ClientCredential:
         """As `CredentialClient.get`."""
-        kept, reading = self._cache.current()
-        if kept is None:
-            return await wrap_future(reading)
-        if wait_seconds > 0:
-            with suppress(LockstepError, TimeoutError):
-                return await wait_for(wrap_future(reading), wait_seconds)
-        return kept
+        return await wrap_future(self.cache.current())
 
     async def refresh(self, refused: ClientCredential) -> ClientCredential:
         """As `CredentialClient.refresh`."""
-        return await wrap_future(self._cache.after_refusal(refused))
+        return await wrap_future(self.cache.after_refusal(refused))
 
     async def login(
         self,
@@ -111,7 +91,7 @@ class AsyncCredentialClient:
         credential = await self.get()
         try:
             with without_locals():
-                return self.opened(await connect(credential), credential)
+                return self.cache.opened(await connect(credential), credential)
         except Exception as e:
             if not is_refusal(e):
                 raise
@@ -122,21 +102,4 @@ class AsyncCredentialClient:
             if fresh == credential:
                 raise
         with without_locals():
-            return self.opened(await connect(fresh), fresh)
-
-    def dead_before(self, overlap_seconds: float) -> int:
-        """As `CredentialClient.dead_before`."""
-        return self._cache.dead_before(overlap_seconds)
-
-    def opened(self, connection: Connection, credential: ClientCredential) -> Connection:
-        """As `CredentialClient.opened`."""
-        return self._cache.opened(connection, credential)
-
-    def generation_of(self, connection: object) -> int | None:
-        """As `CredentialClient.generation_of`."""
-        return self._cache.generation_of(connection)
-
-    @property
-    def status(self) -> ClientStatus:
-        """As `CredentialClient.status`."""
-        return self._cache.status
+            return self.cache.opened(await connect(fresh), fresh)

@@ -607,7 +607,7 @@ class Environment(Enum):
             It must not be empty, nor readable by everybody: `chmod 0640 FILE`.
         ADDRESS_UNUSABLE: Nothing can listen there. Name another port or socket, or end what listens there: `ss -lntp`.
         HOOK_FAILED: What follows a change of a file has failed; it is tried again at the next refresh. Run the file's
-            `command` by itself, as the agent's user; for a `signal` look at its `pid_file`.
+            `command` by itself, as the agent's user.
         CLOCK_SKEW: This machine's clock is wrong, so the cloud refuses its signatures. Set it: `timedatectl set-ntp
             true`.
         ENDPOINT_UNREACHABLE: The endpoint cannot be reached. Try it with `curl -v`; look at the network, HTTPS_PROXY,

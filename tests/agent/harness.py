@@ -10,17 +10,17 @@ from datetime import UTC, datetime, timedelta
 
 from lockstep.agent.http import Dialect
 from lockstep.agent.server import listener_of, names_of, server_of
-from lockstep.agent.values import Secret, Values
+from lockstep.agent.values import Read, Secret, Values
 from lockstep.client.sources import StoredText
 from lockstep.protocol.errors import LockstepError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
+from tests.support.memory import FakeClock
 
 NEEDLE = "pa'ss\"wo:rd\\#1"
 """Part of every password: it must be escaped in every format, and must be in no log."""
 NAME = "multi-cloud/app_user"
 TOKEN = "the-token"
 OVERLAP = timedelta(minutes=12)
-NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 BOUND_SECONDS = 90.0
 
 
@@ -69,14 +69,9 @@ class FakeStore:
         )
 
 
-@dataclass
-class FakeBootClock:
-    """Seconds that a test moves."""
-
-    seconds: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
+def secret_of(name: str = NAME, *, region: str | None = None, **sources: Read) -> Secret:
+    """A secret of the credential."""
+    return Secret(name=name, credential_id=NAME, overlap=OVERLAP, sources=sources, region=region)
 
 
 @dataclass
@@ -85,12 +80,10 @@ class World:
 
     near: FakeStore = field(default_factory=FakeStore)
     far: FakeStore = field(default_factory=FakeStore)
-    clock: FakeBootClock = field(default_factory=FakeBootClock)
+    clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
-        sources = {"oci": self.near, "aws": self.far}
-        secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources=sources)
-        self.values = Values([secret], self.clock, lambda: NOW)
+        self.values = Values([secret_of(oci=self.near, aws=self.far)], self.clock.monotonic)
         [self.value] = self.values
 
 

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from lockstep.agent import DEFAULT_SETTINGS
-from lockstep.agent.values import Secret, Values
+from lockstep.agent.values import Values
 from sandbox.agent import command
 from sandbox.estate import Estate
-from tests.agent.harness import NAME, OVERLAP, TOKEN, Address, FakeStore, World, answering, blob
+from tests.agent.harness import TOKEN, Address, FakeStore, World, answering, blob, secret_of
 from tests.agent.process import running_agent
 
 NAME_IN_EXAMPLES = "multi-cloud/ledger_user"
@@ -30,12 +29,9 @@ def _documents(name: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def agent() -> Iterator[Address]:
-    world = World()
-    user = replace(world.value.secret, name=NAME_IN_EXAMPLES)
-    of_blob = Secret(name="b", credential_id=NAME, overlap=OVERLAP, sources={"oci": FakeStore(text=blob(1))})
-    values = Values([user, of_blob], world.clock)
-    for value in values:
-        value.refresh()
+    user, of_blob = FakeStore(), FakeStore(text=blob(1))
+    values = Values([secret_of(NAME_IN_EXAMPLES, oci=user), secret_of("b", oci=of_blob)], lambda: 0.0)
+    values.refresh()
     with answering(values) as address:
         yield address
 

@@ -1,12 +1,10 @@
 """The files that the agent writes: right for the programs that read them, whole at every moment."""
 
-import ctypes
 import errno
 import json
 import os
 import re
 import shutil
-import struct
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.agent.files import FORMATS, Login, LoginFormError, formatted, login_of, rendered, write
-from lockstep.protocol.errors import EnvironmentalError
+from lockstep.agent.files import FORMATS, Login, LoginFormError, formatted, login_of, rendered, replace_file
 from lockstep.protocol.model import SecretStr
 from tests.agent.harness import NEEDLE, app_user, blob
-from tests.contract.test_client_fork import in_child
 
 PASSWORD = f"{NEEDLE}-1"
 NESTED = '{"databases":' * 20_000
@@ -27,10 +23,6 @@ NESTED = '{"databases":' * 20_000
 
 def _login(database: str | None = None) -> Login:
     return login_of(app_user(1), blob(1), database)
-
-
-def _written(path: Path, text: str) -> bool:
-    return write(path, SecretStr(text), mode=0o600, uid=-1, gid=-1)
 
 
 def test_an_engine_is_spelled_as_in_the_plan() -> None:
@@ -111,8 +103,6 @@ def test_each_other_form_is_as_its_reader_takes_it() -> None:
     line = formatted(_login("ledger"), "pgpass").removesuffix("\n")
     fields = [re.sub(r"\\(.)", r"\1", field) for field in re.findall(r"((?:\\.|[^:\\])*)(?::|$)", line)[:5]]
     assert fields == ["pg.example.com", "5432", "*", "app", PASSWORD]
-    user, password = re.findall(r'"((?:[^"]|"")*)"', formatted(_login(), "pgbouncer-userlist"))
-    assert (user, password.replace('""', '"')) == ("app", PASSWORD)
     template = "{{ engine }} {{ username }}@{{ host }}:{{ port }}/{{ dbname }} {{ generation }}\n"
     assert rendered(_login("ledger"), template) == "postgresql app@pg.example.com:5432/ledger 1\n"
     assert rendered(_login(), "{{ password }}") == PASSWORD
@@ -149,43 +139,12 @@ def test_a_field_that_could_begin_another_line_is_refused(form: str, character: 
     assert formatted(_login(), form)
 
 
-def test_the_same_text_is_written_once_unless_the_mode_has_changed(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    assert _written(file, "a")
-    assert not _written(file, "a")
-    assert _written(file, "b")
-    file.chmod(0o644)
-    assert _written(file, "b")
-    assert (file.read_text(), file.stat().st_mode & 0o777) == ("b", 0o600)
-
-
-def test_a_file_that_it_may_not_read_again_is_written_when_its_text_changes_and_only_then(
-    tmp_path: Path,
-) -> None:
-    """Of another owner, or with a mode that leaves its owner out."""
-    file = tmp_path / "secret"
-
-    def work() -> int:
-        # Without the capabilities of root, which may read everything (capset(2), version 3).
-        assert ctypes.CDLL(None).capset(struct.pack("=Ii", 0x20080522, 0), bytes(24)) == 0
-        done = []
-        for text, before in (("one", None), ("one", "one"), ("two", "one"), ("two", "two"), ("two", None)):
-            known = SecretStr(before) if before else None
-            done.append(write(file, SecretStr(text), mode=0o040, uid=-1, gid=-1, before=known))
-        return int(done != [True, False, True, False, True])
-
-    assert in_child(work) == 0
-    file.chmod(0o600)
-    assert file.read_text() == "two"
-
-
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
+    file, elsewhere = tmp_path / "secret", tmp_path / "elsewhere"
     elsewhere.write_text("untouched")
-    (tmp_path / "secret").symlink_to(elsewhere)
-    _written(tmp_path / "secret", "a")
-    assert elsewhere.read_text() == "untouched"
-    assert not (tmp_path / "secret").is_symlink()
+    file.symlink_to(elsewhere)
+    replace_file(file, b"a", mode=0o600)
+    assert (elsewhere.read_text(), file.is_symlink(), file.read_text()) == ("untouched", False, "a")
 
 
 def test_nobody_else_can_read_it_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +157,7 @@ def test_nobody_else_can_read_it_at_any_moment(tmp_path: Path, monkeypatch: pyte
         fchown(descriptor, uid, gid)
 
     monkeypatch.setattr(os, "fchown", watched)
-    write(tmp_path / "secret", SecretStr("a"), mode=0o640, uid=-1, gid=-1)
+    replace_file(tmp_path / "secret", b"a", mode=0o640)
     assert seen == [0o640]
 
 
@@ -207,13 +166,13 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     file = tmp_path / "secret"
-    _written(file, "old")
+    replace_file(file, b"old", mode=0o600)
 
     def full(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(EnvironmentalError, match="No space left on device"):
-        _written(file, "new")
+    with pytest.raises(OSError, match="No space left on device"):
+        replace_file(file, b"new", mode=0o600)
     assert [p.name for p in tmp_path.iterdir()] == ["secret"]
     assert file.read_text() == "old"

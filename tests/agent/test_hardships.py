@@ -1,6 +1,7 @@
 """What happens to a machine: hooks that hang, templates that raise, a sleep, a socket that was left over."""
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ from typing import Any
 import pytest
 
 from lockstep.agent import serve
+from lockstep.agent.files import run_command
 from lockstep.agent.serve import Agent
 from lockstep.agent.server import listener_of
 from lockstep.agent.settings import load_settings
 from lockstep.protocol.errors import EnvironmentalError
+from lockstep.protocol.federation import stamps_of
 from sandbox.agent import command, settings_file
-from tests.agent.harness import NAME, FakeBootClock, FakeStore
+from tests.agent.harness import NAME, FakeStore
 from tests.agent.process import until
+from tests.support.memory import FakeClock
 from tests.support.programs import ran
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,12 +31,13 @@ SERVED = {"version": 1, "plan": str(ROOT / "lockstep.yaml"), "credentials": [NAM
 class Machine:
     """An agent with one store, and a clock that a test moves."""
 
-    def __init__(self, folder: Path, more: dict[str, Any]) -> None:
-        self.store, self.clock = FakeStore(), FakeBootClock()
-        settings = load_settings(settings_file(folder, {**SERVED, **more}))
+    def __init__(self, folder: Path, *files: dict[str, Any]) -> None:
+        self.store, self.clock = FakeStore(), FakeClock()
+        with_format = [{"format": "json"} | file if "template" not in file else file for file in files]
+        settings = load_settings(settings_file(folder, {**SERVED, "refresh": "5m", "files": with_format}))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(serve, "reader_of", lambda _store: lambda _names: self.store())
-            self.agent = Agent(settings, self.clock)
+            self.agent = Agent(settings, self.clock.monotonic)
         self.value = next(iter(self.agent.values))
 
     def reads_again(self) -> None:
@@ -47,14 +52,28 @@ class Machine:
             yield
 
 
-def test_a_hook_that_hangs_lets_no_file_grow_old_and_ends_with_the_agent(tmp_path: Path) -> None:
+def test_a_file_is_written_when_its_text_or_the_file_has_changed_and_only_then(tmp_path: Path) -> None:
+    file = tmp_path / "one"
+    machine = Machine(tmp_path, {"path": str(file), "mode": "0040"})  # One that its owner cannot read.
+
+    def is_written() -> bool:
+        before = stamps_of(str(file))
+        assert machine.agent.refresh()
+        assert file.stat().st_mode & 0o777 == 0o040
+        return stamps_of(str(file)) != before
+
+    assert (is_written(), is_written()) == (True, False)
+    for changes in (lambda: file.chmod(0o644), lambda: file.write_text("by hand"), file.unlink):
+        changes()
+        assert (is_written(), is_written()) == (True, False)
+    machine.store.generation = 2
+    assert (is_written(), is_written()) == (True, False)
+
+
+def test_a_hook_that_hangs_lets_no_file_grow_old(tmp_path: Path) -> None:
     child, one, two = (tmp_path / name for name in ("child", "one", "two"))
     hang = ["/bin/sh", "-c", f"echo $$ > {child}; exec sleep 120"]
-    files = [
-        {"path": str(one), "format": "json", "command": hang, "command_timeout": "2m"},
-        {"path": str(two), "format": "json"},
-    ]
-    machine = Machine(tmp_path, {"files": files})
+    machine = Machine(tmp_path, {"path": str(one), "command": hang}, {"path": str(two)})
     machine.agent.prepare()
     assert (one.exists(), child.exists()) == (True, False)  # It delays no start, either.
     with machine.agent.refreshing():
@@ -62,31 +81,28 @@ def test_a_hook_that_hangs_lets_no_file_grow_old_and_ends_with_the_agent(tmp_pat
         machine.store.generation = 2
         machine.agent.hurry()
         until(lambda: all("-2" in file.read_text() for file in (one, two)) or None)
-    until(lambda: not Path(f"/proc/{pid}").exists() or None)
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_once_writes_every_file_before_a_hook_runs(tmp_path: Path) -> None:
     two = tmp_path / "two"
     looks = ["/bin/sh", "-c", f"test -s {two}"]
-    files = [
-        {"path": f"{tmp_path}/one", "format": "json", "command": looks},
-        {"path": str(two), "format": "json"},
-    ]
-    assert Machine(tmp_path, {"files": files}).agent.refresh()
+    assert Machine(
+        tmp_path, {"path": f"{tmp_path}/one", "command": looks}, {"path": str(two)}
+    ).agent.refresh()
 
 
 def test_a_hook_that_failed_runs_again_and_one_that_succeeded_does_not(tmp_path: Path) -> None:
     ran, may = tmp_path / "ran", tmp_path / "may"
     command = ["/bin/sh", "-c", f"test -e {may}; done=$?; echo $done >> {ran}; exit $done"]
-    files = [{"path": f"{tmp_path}/one", "format": "json", "command": command}]
-    machine = Machine(tmp_path, {"files": files})
+    machine = Machine(tmp_path, {"path": f"{tmp_path}/one", "command": command})
 
     def ends(status: int, *, times: int) -> None:
         until(lambda: (ran.exists() and ran.read_text().split().count(str(status)) == times) or None)
 
-    def late() -> None:  # Files are looked at when the hook has run, as on a machine that is busy.
+    def late() -> bool:  # Files are looked at when the hook has run, as on a machine that is busy.
         until(lambda: ran.exists() or None)
-        keeps()
+        return keeps()
 
     machine.agent.prepare()
     keeps, machine.agent._write_files = machine.agent._write_files, late  # type: ignore[method-assign]
@@ -110,8 +126,7 @@ def test_a_hook_that_failed_runs_again_and_one_that_succeeded_does_not(tmp_path:
 def test_a_hook_waits_for_its_file(tmp_path: Path) -> None:
     """At the start a hook is owed, but not before there is a file that is as it should be."""
     ran = tmp_path / "ran"
-    file = {"path": f"{tmp_path}/one", "format": "json", "command": ["/bin/sh", "-c", f"touch {ran}"]}
-    machine = Machine(tmp_path, {"files": [file]})
+    machine = Machine(tmp_path, {"path": f"{tmp_path}/one", "command": ["/bin/sh", "-c", f"touch {ran}"]})
     machine.store.is_up = False
     with machine.running():
         machine.reads_again()
@@ -122,13 +137,64 @@ def test_a_hook_waits_for_its_file(tmp_path: Path) -> None:
         until(lambda: ran.exists() or None)
 
 
-@pytest.mark.parametrize("template", ["{{ port + username }}", "{{ port / 0 }}", "{{ username.x.y }}"])
-def test_a_template_that_raises_ends_nothing_else(tmp_path: Path, template: str) -> None:
-    (tmp_path / "template").write_text(template)
-    broken = {"path": f"{tmp_path}/one", "template": f"{tmp_path}/template"}
+@pytest.mark.parametrize(
+    ("command", "code"), [(["false"], "status 1"), (["/no/such/program"], "No such file or directory")]
+)
+def test_a_command_that_fails_is_told(command: list[str], code: str) -> None:
+    with pytest.raises(EnvironmentalError, match=code):
+        run_command(command)
+
+
+def _ends(child: Path) -> None:
+    """With its parent: it does not run any more, though nobody may have waited for it."""
+    process = Path(f"/proc/{child.read_text().strip()}/stat")
+    until(lambda: not process.exists() or " Z " in process.read_text() or None)
+
+
+def test_a_command_ends_in_time_with_all_that_it_has_started(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    with pytest.raises(EnvironmentalError, match=r"not done in 2 s"):
+        run_command(["/bin/sh", "-c", f"sleep 60 & echo $! > {child}; wait"], seconds=2)
+    _ends(child)
+
+
+def test_a_command_ends_with_a_process_that_is_ended(tmp_path: Path) -> None:
+    """As by `--once` in a job that is cancelled: SIGTERM raises SystemExit there."""
+    child = tmp_path / "child"
+
+    def end(*_received: object) -> None:
+        raise SystemExit(3)
+
+    before = signal.signal(signal.SIGUSR1, end)
+    script = f"sleep 60 & echo $! > {child}; kill -USR1 {os.getpid()}; wait"
+    try:
+        with pytest.raises(SystemExit):
+            run_command(["/bin/sh", "-c", script])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    _ends(child)
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (None, "code=No such file or directory"),
+        ("{{ port.x.y }}", "UndefinedError"),
+        ("{% if %}", "template-line-1"),
+        ("{{ port / 0 }}", "TypeError"),
+    ],
+)
+def test_a_template_that_is_wrong_ends_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, template: str | None, told: str
+) -> None:
+    if template:
+        (tmp_path / "template").write_text(template)
     good = tmp_path / "two"
-    machine = Machine(tmp_path, {"files": [broken, {"path": str(good), "format": "json"}]})
+    broken = {"path": f"{tmp_path}/one", "template": f"{tmp_path}/template"}
+    machine = Machine(tmp_path, broken, {"path": str(good)})
     assert not machine.agent.refresh()
+    [error] = [vars(record)["error"] for record in caplog.records if record.levelname == "WARNING"]
+    assert told in error
     assert good.exists()
     with machine.agent.refreshing():
         machine.store.generation = 2
@@ -136,10 +202,8 @@ def test_a_template_that_raises_ends_nothing_else(tmp_path: Path, template: str)
         until(lambda: ("-2" in good.read_text()) or None)
 
 
-def test_a_socket_that_was_left_over_is_replaced_and_one_of_another_agent_is_left_to_it(
-    tmp_path: Path,
-) -> None:
-    at = tmp_path / "agent.sock"
+def test_a_socket_that_was_left_over_is_replaced_and_what_is_of_others_is_left_alone(tmp_path: Path) -> None:
+    at, file, link = (tmp_path / name for name in ("agent.sock", "file", "link"))
     listener_of("127.0.0.1", 0, at).close()
     assert at.is_socket()
     with listener_of("127.0.0.1", 0, at), socket.socket(socket.AF_UNIX) as client:
@@ -147,17 +211,12 @@ def test_a_socket_that_was_left_over_is_replaced_and_one_of_another_agent_is_lef
         with pytest.raises(EnvironmentalError, match="another program listens there"):
             listener_of("127.0.0.1", 0, at)
         assert at.is_socket()
-
-
-def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
-    file, link = tmp_path / "file", tmp_path / "link"
     file.write_text("of somebody")
     link.symlink_to(file)
-    for at in (file, link, tmp_path):
+    for other in (file, link, tmp_path):
         with pytest.raises(EnvironmentalError, match="something else is there"):
-            listener_of("127.0.0.1", 0, at)
-    assert file.read_text() == "of somebody"
-    assert link.is_symlink()
+            listener_of("127.0.0.1", 0, other)
+    assert (file.read_text(), link.is_symlink()) == ("of somebody", True)
 
 
 def test_a_port_that_is_taken_is_told_in_a_line_and_status_2(tmp_path: Path) -> None:
@@ -175,8 +234,8 @@ def test_a_port_that_is_taken_is_told_in_a_line_and_status_2(tmp_path: Path) -> 
 
 
 def test_a_machine_that_was_suspended_reads_within_a_second(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, {"refresh": "5m"})
+    machine = Machine(tmp_path)
     with machine.running():
         machine.store.generation = 2
-        machine.clock.seconds += 3600.0
+        machine.clock.sleep(3600.0)
         until(lambda: (machine.value.served and machine.value.served.value.generation == 2) or None)

@@ -1,14 +1,13 @@
 """The tests of the AWS agent, put to this one: each is the same here, or docs/agent.md says why it differs."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lockstep.agent.values import Values
-from tests.agent.harness import Address, FakeStore, World, answering
+from tests.agent.harness import Address, FakeStore, answering, secret_of
 
 TESTS = Path(__file__).resolve().parents[1]
 ROWS = [
@@ -29,8 +28,8 @@ HOW: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def agent() -> Iterator[Address]:
-    one = replace(World().value.secret, sources={"aws": FakeStore(arn=ARN)}, region="us-west-2")
-    values = Values([replace(one, name=name) for name in ("MyTest", "My/Test")], World().clock)
+    store = FakeStore(arn=ARN)
+    values = Values([secret_of(n, aws=store, region="us-west-2") for n in ("MyTest", "My/Test")], lambda: 0.0)
     values.refresh()
     with answering(values) as address:
         yield address

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.client import CredentialClient, Source, oci_ring_source
+from lockstep.client import CredentialClient, oci_ring_source
+from lockstep.client.cache import Source
 from lockstep.protocol.errors import SecretMalformedError, SecretNotFoundError, StoreUnreachableError
 from lockstep.protocol.ring import SLOTS
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
@@ -76,7 +77,9 @@ def test_the_pages_example_reads_the_ring_and_the_next_source_where_the_vault_do
     exec(compile(adapted(example, own), "docs/client.md", "exec"), here)  # noqa: S102 - the page's example
     found = here["credential"].get()
     assert found == source()
-    assert here["credential"].status.source == "oci"
+    kept = here["credential"].kept
+    assert kept
+    assert kept.source == "oci"
     assert found.databases.keys() == {server.name for server in CREDENTIAL.servers}
     world.sandbox.stop()
     with pytest.raises(StoreUnreachableError):

@@ -146,4 +146,4 @@ def test_the_client_reads_again_in_whatever_words_it_is_refused(
         ]
         client = CredentialClient([values.pop])
         connect_psycopg(client, sslrootcert=str(authority.ca_file)).close()
-        assert (client.status.refusals, client.status.generation) == (1, 2)
+        assert (client.refusals, client.get().generation) == (1, 2)

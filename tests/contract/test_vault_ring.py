@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lockstep.client import decode
+from lockstep.client.cache import decode
 from lockstep.oci.vault import Vault
 from lockstep.protocol import errors, names
 from lockstep.protocol.model import CredentialValue, Login, SecretStr

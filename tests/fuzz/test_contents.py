@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.client import decode
+from lockstep.client.cache import decode
 from lockstep.protocol.errors import SecretMalformedError, SecretTooLargeError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.ports import MAX_TEXT_BYTES

@@ -85,5 +85,5 @@ def test_the_agent_that_is_left_reads_both_clouds(
         answer = address.get(f"/v1/{NAME}", token=agent.token)
         assert json.loads(json.loads(answer.body)["SecretString"]) == json.loads(app_user(1))
         assert answer.headers["x-lockstep-source"] == nearest
-        assert "lockstep_agent_reads" in address.get("/metrics", token=agent.token).body
+        assert "lockstep_agent_generation" in address.get("/metrics", token=agent.token).body
     assert (tmp_path / "made").read_text() == "app@db.example.com"

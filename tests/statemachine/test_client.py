@@ -103,6 +103,6 @@ def test_the_pages_examples_go_on_after_a_rotation(spanning: Case, monkeypatch: 
         client, value = here["credential"], here["value"]
         assert isinstance(client, CredentialClient)
         assert isinstance(value, ClientCredential)
-        assert (value.generation, client.status.generation) == (generation, generation)
-        assert client.status.refusals == 0
+        assert (value.generation, client.get().generation) == (generation, generation)
+        assert client.refusals == 0
         spanning.again()

@@ -100,7 +100,7 @@ class Queries:
 
 
 def has_generation(client: CredentialClient, generation: object) -> bool:
-    return client.status.generation == generation
+    return client.get().generation == generation
 
 
 def has_no_session(case: Case, database: str, user: str) -> bool:
@@ -318,7 +318,7 @@ def test_a_pool_goes_through_rotations(spanning: Case, name: str) -> None:
                 # A pool drops a connection when it is taken, and a server ends the session some time after that.
                 until(partial(has_no_session, spanning, POOLS[name][2], before))
     assert queries.errors == []
-    assert (client.status.refusals, client.status.failures) == (0, 0)
+    assert (client.refusals, client.failures) == (0, 0)
 
 
 @pytest.mark.parametrize("name", WAITED_FOR)
@@ -351,7 +351,7 @@ def test_no_connection_is_given_whose_generation_died_meanwhile(spanning: Case, 
             go_on.set()
         users = sorted(one.result(PATIENCE_SECONDS) for one in asked)
     assert users == sorted([before] * CONNECTIONS + [now] * CONNECTIONS)
-    assert (client.status.refusals, client.status.failures) == (0, 0)
+    assert (client.refusals, client.failures) == (0, 0)
 
 
 @pytest.mark.parametrize(

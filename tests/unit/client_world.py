@@ -3,7 +3,8 @@
 import threading
 from concurrent.futures import wait
 
-from lockstep.client import ClientCredential, CredentialCache, CredentialClient
+from lockstep.client import ClientCredential, CredentialClient
+from lockstep.client.cache import CredentialCache
 from lockstep.protocol.model import SecretStr
 from tests.support.memory import FakeClock
 
@@ -88,3 +89,10 @@ def settle(cache: CredentialCache[ClientCredential]) -> None:
     """Wait for reads that are under way."""
     _, pending = wait([r for r in (cache._refresh, cache._reread) if r], SECONDS)
     assert not pending
+
+
+def renewed(client: CredentialClient) -> int:
+    """The generation that it gives when the read that is due has ended."""
+    client.get()
+    settle(client)
+    return client.get().generation

@@ -10,7 +10,8 @@ import pymysql
 import pytest
 from psycopg.errors import FinishedPGconn
 
-from lockstep.client import REFUSAL_SECONDS, AsyncCredentialClient, ClientCredential, CredentialClient
+from lockstep.client import AsyncCredentialClient, ClientCredential, CredentialClient
+from lockstep.client.cache import REFUSAL_SECONDS
 from lockstep.client.drivers import is_refused_by_postgresql
 from lockstep.protocol.errors import StoreUnreachableError
 from lockstep.protocol.model import is_mysql_refusal, is_postgresql_refusal
@@ -23,6 +24,7 @@ from tests.unit.client_world import (
     begun,
     client_of,
     is_refusal,
+    renewed,
     value,
 )
 
@@ -40,9 +42,7 @@ def test_a_refused_login_is_retried_once_with_a_fresh_value() -> None:
     client, _, [store] = begun(1)
     database = Database(2)
     store.generation = 2
-    assert client.login(database.connect, is_refusal) == 2
-    assert database.tried == [1, 2]
-    assert client.login(database.connect, is_refusal) == 2
+    assert [client.login(database.connect, is_refusal) for _ in range(2)] == [2, 2]
     assert (database.tried, store.reads) == ([1, 2, 2], 2)
 
 
@@ -61,7 +61,7 @@ def test_a_loop_of_refused_logins_does_not_read_the_store_each_time() -> None:
     client, clock, [store] = begun(1)
     for _ in range(50):
         refused(client)
-    assert (store.reads, client.status.refusals) == (2, 50)
+    assert (store.reads, client.refusals) == (2, 50)
     clock.sleep(REFUSAL_SECONDS)
     store.generation = 2
     refused(client)
@@ -108,15 +108,35 @@ def test_a_slow_read_does_not_bring_back_what_a_refusal_has_replaced() -> None:
     assert client.get().generation == 2
 
 
-def test_a_generation_is_revoked_an_overlap_after_a_newer_one_was_seen() -> None:
-    assert client_of(Store(1)).dead_before(60) == 0
+class Connection:
+    """What a driver gives."""
+
+
+def test_a_connection_is_revoked_an_overlap_after_a_newer_generation_was_seen() -> None:
+    one, two, unknown = Connection(), Connection(), Connection()
+    assert not client_of(Store(1)).is_revoked(unknown, 60), "it knows nothing yet"
     client, clock, [store] = begun(1)
+    client.opened(one, value(1))
+    client.opened(7, value(1))  # Nothing that can be noted; no error.
     store.generation = 2
     clock.sleep(MAX_AGE_SECONDS)
-    client.get(wait_seconds=SECONDS)
-    assert client.dead_before(60) == 0
+    assert renewed(client) == 2
+    client.opened(two, value(2))
+
+    def revoked() -> list[bool]:
+        return [client.is_revoked(connection, 60) for connection in (one, two, unknown)]
+
+    assert revoked() == [False, False, False]
     clock.sleep(60)
-    assert client.dead_before(60) == 2
+    assert revoked() == [True, False, True]
+
+
+def test_asking_for_revoked_connections_begins_a_read_that_is_due() -> None:
+    client, clock, [store] = begun(1)
+    clock.sleep(MAX_AGE_SECONDS / 2)
+    store.asked.clear()
+    client.is_revoked(Connection(), 60)
+    assert store.asked.wait(SECONDS)
 
 
 # Which errors are refusals

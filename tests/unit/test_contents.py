@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from lockstep.client import decode
+from lockstep.client.cache import decode
 from lockstep.protocol import model
 from lockstep.protocol.errors import NewerFormatError, SecretMalformedError, SecretTooLargeError
 from lockstep.protocol.model import MASK, CredentialValue, Engine, Login, SecretStr, Strategy

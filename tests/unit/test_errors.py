@@ -74,7 +74,6 @@ def _of_the_program(words: list[str]) -> bool:
     while (inner := getattr(command, "commands", None)) and words and words[0] in inner:
         command = inner[words.pop(0)]
     own |= {option for parameter in command.params for option in parameter.opts}
-    own |= {"--check"} if command.name == "agent" else set()
     return not getattr(command, "commands", None) and {w for w in words if w.startswith("-")} <= own
 
 

@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import pytest
 
-from lockstep.agent.values import Secret, Values
-from lockstep.client import REFUSAL_SECONDS, CredentialClient
+from lockstep.agent.values import Values
+from lockstep.client import CredentialClient
+from lockstep.client.cache import REFUSAL_SECONDS
 from lockstep.client.sources import StoredText
 from lockstep.protocol.errors import StoreUnreachableError
 from lockstep.protocol.model import SecretStr
-from tests.agent.harness import NAME, OVERLAP, World
+from tests.agent.harness import OVERLAP, World, secret_of
 from tests.support.memory import FakeClock
-from tests.unit.client_world import SECONDS, value
+from tests.unit.client_world import renewed, value
 
 OVERLAP_SECONDS = OVERLAP.total_seconds()
 QUARTER = OVERLAP_SECONDS / 4
@@ -55,14 +56,14 @@ class ClientReader:
         )
 
     def refresh(self) -> int:
-        return self._client.get(wait_seconds=SECONDS).generation
+        return renewed(self._client)
 
     def after_refusal(self) -> int:
         return self._client.refresh(self._client.get()).generation
 
     @property
     def age_seconds(self) -> float | None:
-        return self._client.status.age_seconds
+        return self._client.age_seconds
 
 
 class AgentReader:
@@ -75,8 +76,7 @@ class AgentReader:
             return StoredText(text=text, version=str(found.generation), generation=found.generation)
 
         sources = {f"store-{n}": partial(read, n) for n in range(len(stores.served))}
-        secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources=sources)
-        [self._value] = Values([secret], stores.clock.monotonic)
+        [self._value] = Values([secret_of(**sources)], stores.clock.monotonic)
 
     def refresh(self) -> int:
         self._value.refresh()

@@ -12,7 +12,7 @@ import pytest
 
 from lockstep.audit.confirmed import Verdict
 from lockstep.audit.verify import Verification, verify
-from lockstep.client import decode
+from lockstep.client.cache import decode
 from lockstep.protocol.errors import LockstepError, NewerFormatError, SecretMalformedError
 from lockstep.protocol.model import Strategy
 from lockstep.protocol.workers import one_after_the_other

@@ -19,7 +19,6 @@ from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-u
 from django.utils.module_loading import import_string  # type: ignore[import-untyped]  # likewise
 
 from lockstep.client.drivers import Opener
-from lockstep.client.pools import is_dead
 from lockstep.client.threads import CredentialClient
 
 _OWN = ("credential", "overlap_seconds")
@@ -52,7 +51,7 @@ class LogsIn:
     def log_in(
         self,
         make: Callable[[dict[str, Any]], Any],
-        opener_of: Callable[..., Opener[Any]],
+        opener_of: Callable[..., Opener],
         told: dict[str, Any],
     ) -> Any:
         """Log in with the current value, and once more with a newer one if it is refused.
@@ -71,6 +70,6 @@ class LogsIn:
     def close_if_unusable_or_obsolete(self) -> None:
         """As Django's, which calls it around each request; a connection of a revoked generation is obsolete."""
         is_open = self.connection is not None and not self.in_atomic_block
-        if is_open and is_dead(self._client, self.connection, self._overlap_seconds):
+        if is_open and self._client.is_revoked(self.connection, self._overlap_seconds):
             super().close()  # type: ignore[misc]  # Django's, which comes after this class
         super().close_if_unusable_or_obsolete()  # type: ignore[misc]  # likewise

@@ -27,13 +27,14 @@ from typing import Any, Literal
 
 import pytest
 
-from lockstep.agent.values import Secret, Values
+from lockstep.agent.values import Values
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess
 from sandbox.outside import Value, lets_in
 from sandbox.plans import DBNAME
-from tests.agent.harness import BOUND_SECONDS, OVERLAP, TOKEN, FakeBootClock, FakeStore, answering
+from tests.agent.harness import BOUND_SECONDS, TOKEN, FakeStore, answering, secret_of
 from tests.agent.process import AgentProcess, running_agent, until
+from tests.support.memory import FakeClock
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "docs" / "how-to"
@@ -154,15 +155,8 @@ def served(
         folder: For the token.
     """
     stores = {USER: user, "blob": FakeStore(text=json.dumps({"databases": databases}))}
-    values = Values(
-        [
-            Secret(name=name, credential_id=USER, overlap=OVERLAP, sources={"oci": store})
-            for name, store in stores.items()
-        ],
-        FakeBootClock(),
-    )
-    for value in values:
-        value.refresh()
+    values = Values([secret_of(name, oci=store) for name, store in stores.items()], FakeClock().monotonic)
+    values.refresh()
     (folder / "token").write_text(TOKEN)
     with answering(values) as agent:
         yield {
