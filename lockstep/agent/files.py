@@ -153,16 +153,6 @@ def _json(login: Login) -> str:
     return login.text.reveal() + "\n"
 
 
-def _env(login: Login) -> str:
-    """Assignments that a POSIX shell and systemd's EnvironmentFile read alike.
-
-    A quote stands in quotes of the other kind: systemd takes a quote after a backslash for part of an unquoted value
-    (https://github.com/systemd/systemd/blob/main/src/basic/env-file.c).
-    """
-    quoted = {name: value.replace("'", "'\"'\"'") for name, value in login.strings().items()}
-    return "".join(f"DB_{name.upper()}='{value}'\n" for name, value in quoted.items())
-
-
 def _pgpass(login: Login) -> str:
     """https://www.postgresql.org/docs/current/libpq-pgpass.html: a colon or backslash in a field is escaped."""
     fields = (login.host, str(login.port), "*", login.username, login.password.reveal())
@@ -191,7 +181,6 @@ def _my_cnf(login: Login) -> str:
 
 FORMATS: Mapping[str, Callable[[Login], str]] = {
     "json": _json,
-    "env": _env,
     "pgpass": _pgpass,
     "my-cnf": _my_cnf,
 }

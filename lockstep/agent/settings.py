@@ -76,7 +76,7 @@ class File(Section):
     path: Path
     credential: CredentialId | None = None
     database: Name | None = None
-    format: Literal["json", "env", "pgpass", "my-cnf"] | None = None
+    format: Literal["json", "pgpass", "my-cnf"] | None = None
     template: Path | None = None
     mode: Annotated[int, BeforeValidator(_mode)] = 0o600
     owner: Annotated[int, BeforeValidator(partial(_id, "owner", pwd.getpwnam))] = AS_THE_PROCESS

@@ -2,20 +2,21 @@
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from sandbox import agent
-from tests.agent.harness import BOUND_SECONDS, Address
+from sandbox.estate import Estate
+from sandbox.fn import FunctionProcess
+from tests.agent.harness import Address
 
 if TYPE_CHECKING:
     import subprocess
 
-T = TypeVar("T")
+Cloud = Literal["aws", "oci"]
 
 
 @dataclass
@@ -35,14 +36,15 @@ class AgentProcess:
         return found
 
 
-def until(what: Callable[[], T | None]) -> T:
-    """Ask until there is an answer."""
-    ends_at = time.monotonic() + BOUND_SECONDS
-    while time.monotonic() < ends_at:
-        if (found := what()) is not None:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("no answer in time")
+def rotate(estate: Estate, function: FunctionProcess, *, by: Cloud) -> None:
+    """Let the runner of a cloud rotate, as if the interval and the overlap had passed."""
+    [credential] = estate.plan.credentials
+    estate.outside.expire_schedule(credential.id)
+    if by == "aws":
+        assert estate.rotate(credential.id).status == "SUCCEEDED"
+    else:
+        answer = function.call({"credential_id": credential.id, "force": True})
+        assert answer.status == 200, answer.text
 
 
 @contextmanager

@@ -44,43 +44,6 @@ def _with(password: str) -> Login:
 
 
 @pytest.mark.parametrize("password", HARD)
-def test_a_shell_and_systemd_read_every_password_from_the_env_file_as_it_is(
-    tmp_path: Path, password: str
-) -> None:
-    file = tmp_path / "db.env"
-    file.write_text(formatted(_with(password), "env"))
-    names = ("PASSWORD", "USERNAME", "HOST", "PORT", "DBNAME", "GENERATION")
-    script = '. "$1"; printf "%s|" ' + " ".join(f'"$DB_{name}"' for name in names)
-    done = subprocess.run(["/bin/sh", "-c", script, "sh", file], capture_output=True, text=True, check=True)  # noqa: S603
-    assert done.stdout.split("|")[:-1] == [password, "app", "db.example.com", "3306", "orders", "1"]
-    assert _read_by_systemd(file.read_text())["DB_PASSWORD"] == password
-
-
-def _read_by_systemd(text: str) -> dict[str, str]:
-    """What systemd takes from an EnvironmentFile, by the states of parse_env_file_internal in its src/basic/env-file.c.
-
-    A quote counts at the beginning of a value and right after a quoted part, but in no unquoted part.
-    """
-    found = {}
-    for line in text.splitlines():
-        key, _, rest = line.partition("=")
-        value, state, characters = "", "before", iter(rest)
-        for c in characters:
-            if state in ("'", '"'):
-                if c == state:
-                    state = "before"
-                else:
-                    value += next(characters) if (c, state) == ("\\", '"') else c
-            elif state == "before" and c in "'\"":
-                state = c
-            elif state == "unquoted" or not c.isspace():
-                state = "unquoted"
-                value += next(characters) if c == "\\" else c
-        found[key] = value
-    return found
-
-
-@pytest.mark.parametrize("password", HARD)
 def test_the_clients_of_mysql_read_every_password_from_the_option_file_as_it_is(
     tmp_path: Path, password: str
 ) -> None:

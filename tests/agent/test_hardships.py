@@ -20,9 +20,9 @@ from lockstep.protocol.errors import EnvironmentalError
 from lockstep.protocol.federation import stamps_of
 from sandbox.agent import command, settings_file
 from tests.agent.harness import NAME, FakeStore
-from tests.agent.process import until
 from tests.support.memory import FakeClock
 from tests.support.programs import ran
+from tests.support.settling import until
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVED = {"version": 1, "plan": str(ROOT / "lockstep.yaml"), "credentials": [NAME]}
@@ -43,7 +43,7 @@ class Machine:
     def reads_again(self) -> None:
         reads = self.store.reads
         self.agent.hurry()
-        until(lambda: self.store.reads > reads or None)
+        until(lambda: self.store.reads > reads)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -77,10 +77,10 @@ def test_a_hook_that_hangs_lets_no_file_grow_old(tmp_path: Path) -> None:
     machine.agent.prepare()
     assert (one.exists(), child.exists()) == (True, False)  # It delays no start, either.
     with machine.agent.refreshing():
-        pid = int(until(lambda: (child.exists() and child.read_text()) or None))
+        pid = int(until(lambda: child.exists() and child.read_text()))
         machine.store.generation = 2
         machine.agent.hurry()
-        until(lambda: all("-2" in file.read_text() for file in (one, two)) or None)
+        until(lambda: all("-2" in file.read_text() for file in (one, two)))
         os.kill(pid, signal.SIGKILL)
 
 
@@ -98,10 +98,10 @@ def test_a_hook_that_failed_runs_again_and_one_that_succeeded_does_not(tmp_path:
     machine = Machine(tmp_path, {"path": f"{tmp_path}/one", "command": command})
 
     def ends(status: int, *, times: int) -> None:
-        until(lambda: (ran.exists() and ran.read_text().split().count(str(status)) == times) or None)
+        until(lambda: ran.exists() and ran.read_text().split().count(str(status)) == times)
 
     def late() -> bool:  # Files are looked at when the hook has run, as on a machine that is busy.
-        until(lambda: ran.exists() or None)
+        until(ran.exists)
         return keeps()
 
     machine.agent.prepare()
@@ -134,7 +134,7 @@ def test_a_hook_waits_for_its_file(tmp_path: Path) -> None:
         assert not ran.exists()
         machine.store.is_up = True
         machine.agent.hurry()
-        until(lambda: ran.exists() or None)
+        until(ran.exists)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_command_that_fails_is_told(command: list[str], code: str) -> None:
 def _ends(child: Path) -> None:
     """With its parent: it does not run any more, though nobody may have waited for it."""
     process = Path(f"/proc/{child.read_text().strip()}/stat")
-    until(lambda: not process.exists() or " Z " in process.read_text() or None)
+    until(lambda: not process.exists() or " Z " in process.read_text())
 
 
 def test_a_command_ends_in_time_with_all_that_it_has_started(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_template_that_is_wrong_ends_nothing_else(
     with machine.agent.refreshing():
         machine.store.generation = 2
         machine.agent.hurry()
-        until(lambda: ("-2" in good.read_text()) or None)
+        until(lambda: "-2" in good.read_text())
 
 
 def test_a_socket_that_was_left_over_is_replaced_and_what_is_of_others_is_left_alone(tmp_path: Path) -> None:
@@ -238,4 +238,4 @@ def test_a_machine_that_was_suspended_reads_within_a_second(tmp_path: Path) -> N
     with machine.running():
         machine.store.generation = 2
         machine.clock.sleep(3600.0)
-        until(lambda: (machine.value.served and machine.value.served.value.generation == 2) or None)
+        until(lambda: machine.value.served and machine.value.served.value.generation == 2)

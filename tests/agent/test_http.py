@@ -193,18 +193,18 @@ def test_what_was_never_read_is_told_as_that_and_ping_needs_no_token_and_no_valu
 
 def test_metrics_have_ages_and_generations_and_no_value() -> None:
     world = World()
+    with answering(world.values) as address:
 
-    def metrics() -> list[str]:
-        found = agent.get("/metrics").body
-        assert (NEEDLE in found, "the-token" in found) == (False, False)
-        return [line for line in found.splitlines() if not line.startswith("#")]
+        def metrics() -> list[str]:
+            found = address.get("/metrics").body
+            assert (NEEDLE in found, "the-token" in found) == (False, False)
+            return [line for line in found.splitlines() if not line.startswith("#")]
 
-    with answering(world.values) as agent:
         assert metrics() == []
         for generation, path in ((1, QUERY), (2, PATH), (3, LOGIN)):
             world.near.generation = generation
             world.value.refresh()
-            assert agent.get(path).status == 200
+            assert address.get(path).status == 200
             told = metrics()
             assert told == [
                 f'lockstep_agent_generation{{secret="{NAME}",source="oci"}} {generation}.0',
@@ -213,6 +213,6 @@ def test_metrics_have_ages_and_generations_and_no_value() -> None:
             ]
         world.near.generation = 4
         world.value.refresh()
-        for refused in (agent.get(QUERY, token="wrong"), agent.get(QUERY + "&versionId=unknown")):
+        for refused in (address.get(QUERY, token="wrong"), address.get(QUERY + "&versionId=unknown")):
             assert refused.status in (403, 404)
         assert told[-1] in metrics()  # Nobody was given it.

@@ -16,7 +16,9 @@ from sandbox.agent import command, settings_file
 from sandbox.applications import Applications, address_of, by_file, over_http
 from sandbox.estate import Estate
 from sandbox.fn import running_function
-from tests.agent.process import AgentProcess, running_agent, until
+from tests.agent.process import AgentProcess, rotate, running_agent
+from tests.support.programs import Ran, ran
+from tests.support.settling import until
 
 USER = "multi-cloud/app_user"
 ROTATIONS = 4
@@ -38,26 +40,27 @@ def _settings(estate: Estate, folder: Path) -> dict[str, Any]:
 
 def _applications(estate: Estate, agent: AgentProcess, folder: Path) -> Applications:
     """One that asks over HTTP and logs in to MariaDB, and a script that runs psql with the file."""
-    servers = {server.name: address_of(server) for server in estate.plan.credentials[0].servers}
+    at = {server.name: address_of(server) for server in estate.plan.credentials[0].servers}
     copies = folder / "script"
     copies.mkdir()
-    asking = over_http(
-        "HTTP", port=agent.address.port, token=agent.token, secret=USER, address=servers["orders"]
+    return Applications(
+        [
+            over_http("HTTP", port=agent.address.port, token=agent.token, secret=USER, address=at["orders"]),
+            by_file("psql", folder / "pgpass", address=at["ledger"], folder=copies),
+        ]
     )
-    script = by_file("psql", folder / "pgpass", address=servers["ledger"], folder=copies)
-    return Applications([asking, script])
 
 
 def test_applications_log_in_by_http_and_by_file_through_rotations_of_both_runners(
     estate: Estate, tmp_path: Path
 ) -> None:
     with running_function(estate.function_environment) as function:
-        _rotate(estate, function, by="aws")
+        rotate(estate, function, by="aws")
         with running_agent(tmp_path, _settings(estate, tmp_path)) as agent:
             applications = _applications(estate, agent, tmp_path)
             with applications:
                 for n in range(ROTATIONS):
-                    _rotate(estate, function, by="aws" if n % 2 else "oci")
+                    rotate(estate, function, by="aws" if n % 2 else "oci")
                     # An interval is longer than a refresh; here it is as short as it can be.
                     until(partial(_has_arrived, estate, agent, tmp_path))
             _nothing_leaks(estate, agent, tmp_path)
@@ -66,26 +69,15 @@ def test_applications_log_in_by_http_and_by_file_through_rotations_of_both_runne
     assert min(a.logins for a in applications.all) >= ROTATIONS
 
 
-def _has_arrived(estate: Estate, agent: AgentProcess, folder: Path) -> bool | None:
+def _has_arrived(estate: Estate, agent: AgentProcess, folder: Path) -> bool:
     current = estate.stored_login(estate.plan.credentials[0])
     assert current
     is_served = agent.value(USER)["username"] == current.username
-    return (is_served and f":{current.username}:" in (folder / "pgpass").read_text()) or None
-
-
-def _rotate(estate: Estate, function: Any, *, by: str) -> None:  # noqa: ANN401 - either runner
-    [credential] = estate.plan.credentials
-    estate.outside.expire_schedule(credential.id)
-    if by == "aws":
-        assert estate.rotate(credential.id).status == "SUCCEEDED"
-    else:
-        answer = function.call({"credential_id": credential.id, "force": True})
-        assert answer.status == 200
+    return is_served and f":{current.username}:" in (folder / "pgpass").read_text()
 
 
 def _it_tells_what_it_gave(estate: Estate, agent: AgentProcess, folder: Path) -> None:
-    item = estate.outside.lock_item(USER)
-    current = int(item["current_generation"]["N"])
+    current = int(estate.outside.lock_item(USER)["current_generation"]["N"])
     metrics = agent.address.get("/metrics", token=agent.token).body
     for way in ("http", *(f"{folder}/{name}" for name in ("pgpass", "my.cnf", "app.json"))):
         labels = f'{{credential="{USER}",way="{way}"}}'
@@ -113,8 +105,23 @@ def _nothing_leaks(estate: Estate, agent: AgentProcess, folder: Path) -> None:
     assert modes == {"pgpass": 0o600, "app.json": 0o640, "token": 0o640}
 
 
-def test_either_cloud_gives_both_secrets_and_the_same_version_ids(estate: Estate, tmp_path: Path) -> None:
+def test_either_cloud_gives_both_secrets_and_the_same_version_ids(
+    estate: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where AWS is the nearest, by a role of an AWS profile."""
     estate.rotate(estate.plan.credentials[0].id)
+    keys = {name: os.environ[name.upper()] for name in ("aws_access_key_id", "aws_secret_access_key")}
+    role = {"role_arn": "arn:aws:iam::123456789012:role/reader", "source_profile": "base"}
+    (tmp_path / "config").write_text(
+        "".join(
+            f"[profile {of}]\n" + "".join(f"{k} = {v}\n" for k, v in has.items())
+            for of, has in {"base": keys, "reader": role}.items()
+        )
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "reader")
     names = estate.plan.credentials[0].secret_names
     found: dict[str, list[Any]] = {}
     for nearest in ("oci", "aws"):
@@ -132,61 +139,34 @@ def test_either_cloud_gives_both_secrets_and_the_same_version_ids(estate: Estate
 def test_once_writes_the_files_and_ends_or_says_what_it_could_not_read(
     estate: Estate, tmp_path: Path
 ) -> None:
-    def once(environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(  # noqa: S603 - our own module
-            command(settings_file(tmp_path, document), "--once"),
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, **environment},
-        )
-
     document = {"version": 1, "token_file": f"{tmp_path}/token", **_settings(estate, tmp_path)}
-    dead = once({"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "LOCKSTEP_OCI_ENDPOINT": "http://127.0.0.1:9"})
+    once = command(settings_file(tmp_path, document), "--once")
+
+    def done(**environment: str) -> Ran:
+        return ran(once, env={**os.environ, **environment})
+
+    dead = done(AWS_ENDPOINT_URL="http://127.0.0.1:9", LOCKSTEP_OCI_ENDPOINT="http://127.0.0.1:9")
     assert (dead.returncode, "a store was not read" in dead.stderr) == (3, True)
     assert not (tmp_path / "pgpass").exists()
     for _ in range(2):  # It is idempotent.
-        done = once({})
-        assert done.returncode == 0, done.stderr
+        written = done()
+        assert written.returncode == 0, written.stderr
         assert (tmp_path / "pgpass").exists()
     assert not (tmp_path / "token").exists()
 
 
-def test_a_role_of_an_aws_profile_reads(
-    estate: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    estate.rotate(estate.plan.credentials[0].id)
-    keys = {name: os.environ[name.upper()] for name in ("aws_access_key_id", "aws_secret_access_key")}
-    role = {"role_arn": "arn:aws:iam::123456789012:role/reader", "source_profile": "base"}
-    sections = {"profile base": keys, "profile reader": role}
-    text = "".join(
-        f"[{of}]\n" + "".join(f"{k} = {v}\n" for k, v in has.items()) for of, has in sections.items()
-    )
-    (tmp_path / "config").write_text(text)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_PROFILE", "reader")
-    with running_agent(tmp_path, {"plan": str(estate.plan_file), "nearest": "aws"}) as agent:
-        answer = agent.address.get(f"/v1/{USER}", token=agent.token)
-        assert (answer.status, answer.headers["x-lockstep-source"]) == (200, "aws")
-
-
 def test_a_socket_is_for_owner_and_group(estate: Estate, tmp_path: Path) -> None:
     at = tmp_path / "agent.sock"
-    document = {"plan": str(estate.plan_file), "listen": {"socket": str(at)}}
-    whole = {"version": 1, "token_file": f"{tmp_path}/token", **document}
-    with subprocess.Popen(  # noqa: S603 - our own module
-        command(settings_file(tmp_path, whole)), stderr=subprocess.DEVNULL, env=dict(os.environ)
-    ) as process:
+    document = {"version": 1, "plan": str(estate.plan_file), "listen": {"socket": str(at)}}
+    file = settings_file(tmp_path, {**document, "token_file": f"{tmp_path}/token"})
+    with subprocess.Popen(command(file), stderr=subprocess.DEVNULL) as process:  # noqa: S603 - our own module
         try:
-            until(lambda: at.exists() or None)
+            until(at.exists)
             assert stat.S_IMODE(at.stat().st_mode) == 0o660
             asked = ["/usr/bin/curl", "-s", "--unix-socket", str(at), "http://localhost/ping"]
-            assert subprocess.check_output(asked) == b"healthy"  # noqa: S603 - a program of this machine
+            assert ran(asked).stdout == "healthy"
         finally:
             process.terminate()
-            process.wait(30)
 
 
 def test_files_follow_when_a_caller_asks_for_a_fresh_value_and_after_a_hangup(
@@ -198,9 +178,9 @@ def test_files_follow_when_a_caller_asks_for_a_fresh_value_and_after_a_hangup(
     estate.rotate(credential.id)
     with running_agent(tmp_path, {"plan": str(estate.plan_file), "refresh": "8m", "files": files}) as agent:
 
-        def have_followed(before: object) -> bool | None:
+        def have_followed(before: Mapping[str, Any]) -> bool:
             fresh = agent.value(USER)
-            return (fresh != before and json.loads(file.read_text()) == fresh) or None
+            return fresh != before and json.loads(file.read_text()) == fresh
 
         for asks_for_it in (
             lambda: agent.value(USER, "&refreshNow=true"),

@@ -1,6 +1,5 @@
 """The settings: every mistake is told, with its place and without what the file says."""
 
-import errno
 import os
 import pwd
 import sys
@@ -123,19 +122,6 @@ def test_a_token_is_made_once_in_a_folder_for_its_owner_and_group(tmp_path: Path
         file.chmod(mode)
         with pytest.raises(EnvironmentalError):
             token_of(file)
-
-
-def test_a_full_disk_leaves_no_empty_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    file = tmp_path / "token"
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(EnvironmentalError):
-            token_of(file)
-    assert list(tmp_path.iterdir()) == []
-    assert token_of(file).reveal()
 
 
 def test_a_token_file_that_is_replaced_counts_at_once(tmp_path: Path) -> None:

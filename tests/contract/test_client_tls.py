@@ -27,6 +27,7 @@ from lockstep.protocol.errors import TlsVerificationError
 from lockstep.protocol.model import SecretStr
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, PgserverServer, PostgresServer
 from tests.support.servers import require
+from tests.unit.client_world import log_in
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -80,9 +81,7 @@ def client_at(server: Any, **more: str) -> CredentialClient:  # noqa: ANN401 - a
 def test_each_way_to_give_pymysql_a_ca(mariadb: MariaDbServer) -> None:
     """Those of the other drivers: tests/statemachine/test_client.py, whose servers take no login without TLS."""
     ca = str(mariadb.ca_file)
-    context = ssl.create_default_context(cafile=ca)
-    of_pymysql: list[dict[str, Any]] = [{"ssl_ca": ca}, {"ssl": context}]
-    for options in of_pymysql:
+    for options in ({"ssl_ca": ca}, {"ssl": ssl.create_default_context(cafile=ca)}):
         with connect_pymysql(client_at(mariadb), **options) as connection, connection.cursor() as cursor:
             cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
             assert (cursor.fetchone() or [""])[1] != ""
@@ -100,7 +99,7 @@ def test_a_certificate_of_somebody_else(mariadb: MariaDbServer, postgresql: Post
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
         connect_psycopg(client, sslrootcert="system")
     with pytest.raises(ssl.SSLCertVerificationError):
-        asyncio.run(connect_asyncpg(AsyncCredentialClient(client)))
+        log_in(connect_asyncpg, client)
 
 
 # Servers without it
@@ -133,19 +132,13 @@ def test_postgresql_without_tls(
     for mode in (None, "disable"):
         if mode:
             monkeypatch.setenv("PGSSLMODE", mode)
-        with pytest.raises(psycopg.OperationalError, match="does not support SSL"):
-            connect_psycopg(client, sslrootcert=ca)
-        with pytest.raises(psycopg.OperationalError, match="does not support SSL"):
-            asyncio.run(connect_psycopg_async(AsyncCredentialClient(client), sslrootcert=ca))
-    connect_psycopg(client, plaintext=True).close()
-
-    async def asynchronously() -> None:
-        client = AsyncCredentialClient(client_at(postgresql_without_tls))
-        with pytest.raises(ConnectionError, match="rejected SSL upgrade"):
-            await connect_asyncpg(client)
-        await (await connect_asyncpg(client, plaintext=True)).close()
-
-    asyncio.run(asynchronously())
+        for connect in (connect_psycopg, connect_psycopg_async):
+            with pytest.raises(psycopg.OperationalError, match="does not support SSL"):
+                log_in(connect, client, sslrootcert=ca)
+    with pytest.raises(ConnectionError, match="rejected SSL upgrade"):
+        log_in(connect_asyncpg, client)
+    for connect in (connect_psycopg, connect_asyncpg):
+        log_in(connect, client, plaintext=True)
 
 
 def test_a_driver_that_goes_on_in_plaintext_is_hung_up_on(postgresql_without_tls: PgserverServer) -> None:
@@ -175,11 +168,6 @@ WEAK: list[tuple[Callable[..., object], dict[str, Any]]] = [
     *((psycopg_opener, {"sslmode": m}) for m in ("disable", "allow", "prefer", "require", "verify-ca")),
     *((asyncpg_opener, {"ssl": mode}) for mode in ("disable", "prefer", "require", "verify-ca")),
 ]
-WEAK_POOLS: list[tuple[Callable[..., object], dict[str, Any]]] = [
-    (asyncpg_pool, {"ssl": "require"}),
-    (psycopg_async_pool, {"sslmode": "require"}),
-    (psycopg_pool, {"sslmode": "require"}),
-]
 
 
 @pytest.mark.parametrize(("opener", "options"), WEAK)
@@ -189,12 +177,9 @@ def test_what_verifies_less_takes_consent(opener: Callable[..., object], options
     opener(plaintext=True, **options)
 
 
-@pytest.mark.parametrize(("pool", "options"), WEAK_POOLS)
-def test_a_pool_that_verifies_less_is_an_error_at_once(
-    pool: Callable[..., object], options: dict[str, Any]
-) -> None:
-    def never() -> ClientCredential:
-        raise AssertionError
-
-    with pytest.raises(ValueError, match="plaintext=True"):
-        pool(CredentialClient([never]), overlap_seconds=600, options=options)
+def test_a_pool_that_verifies_less_is_an_error_at_once() -> None:
+    never = CredentialClient([list[ClientCredential]().pop])
+    pools: list[Callable[..., object]] = [psycopg_pool, psycopg_async_pool, asyncpg_pool]
+    for pool, option in zip(pools, ("sslmode", "sslmode", "ssl"), strict=True):
+        with pytest.raises(ValueError, match="plaintext=True"):
+            pool(never, overlap_seconds=600, options={option: "require"})

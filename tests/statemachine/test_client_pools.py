@@ -13,7 +13,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -58,45 +58,6 @@ class Clock:
 
     def __call__(self) -> float:
         return time.monotonic() + self.ahead_seconds
-
-
-@dataclass
-class Queries:
-    """Threads that take a connection, ask who they are, and give it back, until the end of a `with` block."""
-
-    ask: Callable[[], str]
-    count: int = 0
-    users: set[str] = field(default_factory=set)
-    errors: list[BaseException] = field(default_factory=list)
-
-    @contextmanager
-    def running(self, threads: int = 3) -> Iterator[None]:
-        stop = threading.Event()
-
-        def run() -> None:
-            while not stop.is_set():
-                users = self.users
-                try:
-                    users.add(self.ask())
-                except Exception as e:  # noqa: BLE001 - the test wants none
-                    self.errors.append(e)
-                self.count += 1
-
-        with ThreadPoolExecutor(threads) as workers:
-            for _ in range(threads):
-                workers.submit(run)
-            try:
-                yield
-            finally:
-                stop.set()
-
-    def settle(self) -> set[str]:
-        """The users of the next 50 queries. Those under way, however long they take, are not among them."""
-        self.users = set()
-        since = self.count
-        until(lambda: self.count > since + 50)
-        assert self.errors == []
-        return set(self.users)
 
 
 def has_generation(client: CredentialClient, generation: object) -> bool:
@@ -293,31 +254,34 @@ def test_a_pool_goes_through_rotations(spanning: Case, name: str) -> None:
     spanning.rotate()
     clock = Clock()
     client = client_of(spanning, clock)
-    with taking(spanning, client, name) as taken:
+    with ThreadPoolExecutor(CONNECTIONS) as threads, taking(spanning, client, name) as taken:
 
-        def ask() -> str:
+        def ask(_number: int) -> str:
             with taken() as user:
                 return user
 
-        queries = Queries(ask)
-        with queries.running():
-            for _ in range(ROTATIONS):
-                before = spanning.stored_login().username
-                assert queries.settle() == {before}
-                execution = spanning.again()
-                assert execution.status == "SUCCEEDED", execution.cause
-                now = spanning.stored_login().username
-                assert now != before
-                # Half of the maximum age: it is read again in the background, and the old connections stay.
-                clock.ahead_seconds += OVERLAP_SECONDS / 4
-                generation = spanning.stored(spanning.credential.secret_names.app_user)["generation"]
-                until(partial(has_generation, client, generation))
-                assert before in queries.settle()
-                clock.ahead_seconds += OVERLAP_SECONDS
-                assert queries.settle() == {now}
-                # A pool drops a connection when it is taken, and a server ends the session some time after that.
-                until(partial(has_no_session, spanning, POOLS[name][2], before))
-    assert queries.errors == []
+        def users() -> set[str]:
+            """Of 50 queries; none of them may fail."""
+            return set(threads.map(ask, range(50)))
+
+        for _ in range(ROTATIONS):
+            before = spanning.stored_login().username
+            assert users() == {before}
+            rotation = threads.submit(spanning.again)
+            assert users() <= set(spanning.credential.usernames)
+            execution = rotation.result()
+            assert execution.status == "SUCCEEDED", execution.cause
+            now = spanning.stored_login().username
+            assert now != before
+            # Half of the maximum age: it is read again in the background, and the old connections stay.
+            clock.ahead_seconds += OVERLAP_SECONDS / 4
+            generation = spanning.stored(spanning.credential.secret_names.app_user)["generation"]
+            until(partial(has_generation, client, generation))
+            assert before in users()
+            clock.ahead_seconds += OVERLAP_SECONDS
+            assert users() == {now}
+            # A pool drops a connection when it is taken, and a server ends the session some time after that.
+            until(lambda: users() == {now} and has_no_session(spanning, POOLS[name][2], before))  # noqa: B023 - now
     assert (client.refusals, client.failures) == (0, 0)
 
 

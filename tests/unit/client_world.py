@@ -1,9 +1,13 @@
 """A store, a database and a clock for the tests of the client."""
 
+import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import wait
+from inspect import iscoroutinefunction
+from typing import Any
 
-from lockstep.client import ClientCredential, CredentialClient
+from lockstep.client import AsyncCredentialClient, ClientCredential, CredentialClient
 from lockstep.client.cache import CredentialCache
 from lockstep.protocol.model import SecretStr
 from tests.support.memory import FakeClock
@@ -96,3 +100,15 @@ def renewed(client: CredentialClient) -> int:
     client.get()
     settle(client)
     return client.get().generation
+
+
+def log_in(connect: Callable[..., Any], client: CredentialClient, **options: object) -> None:
+    """Open a connection as a function of the client does, of threads or of event loops, and close it."""
+
+    async def in_a_loop() -> None:
+        await (await connect(AsyncCredentialClient(client), **options)).close()
+
+    if iscoroutinefunction(connect):
+        asyncio.run(in_a_loop())
+    else:
+        connect(client, **options).close()

@@ -1,21 +1,19 @@
 """The client and the agent keep the same value of the same stores: each story is told to both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 import pytest
 
-from lockstep.agent.values import Values
-from lockstep.client import CredentialClient
-from lockstep.client.cache import REFUSAL_SECONDS
-from lockstep.client.sources import StoredText
+from lockstep.client import ClientCredential
+from lockstep.client.cache import REFUSAL_SECONDS, CredentialCache
 from lockstep.protocol.errors import StoreUnreachableError
-from lockstep.protocol.model import SecretStr
-from tests.agent.harness import OVERLAP, World, secret_of
+from tests.agent.harness import OVERLAP, World
 from tests.support.memory import FakeClock
-from tests.unit.client_world import renewed, value
+from tests.unit.client_world import SECONDS, value
 
 OVERLAP_SECONDS = OVERLAP.total_seconds()
 QUARTER = OVERLAP_SECONDS / 4
@@ -32,7 +30,7 @@ class Stores:
     seconds: Sequence[float] = (0.0, 0.0)
     """That a read of each takes."""
 
-    def read(self, number: int) -> int:
+    def read(self, number: int) -> ClientCredential:
         self.asked.append(number)
         served = self.served[number]
         self.clock.sleep(self.seconds[number])
@@ -40,60 +38,34 @@ class Stores:
             raise served
         if served is None:
             raise StoreUnreachableError
-        return served
+        return value(served)
 
 
-class ClientReader:
-    """An application that logs in with what it has."""
+class Reader:
+    """An application that uses the client, or asks the agent: both keep one `CredentialCache`."""
 
     def __init__(self, stores: Stores) -> None:
-        sources = [lambda n=n: value(stores.read(n)) for n in range(len(stores.served))]
-        self._client = CredentialClient(
-            sources,
+        self.cache = CredentialCache(
+            [partial(stores.read, n) for n in range(len(stores.served))],
             max_age_seconds=QUARTER,
             refuse_after_seconds=OVERLAP_SECONDS,
             clock=stores.clock.monotonic,
         )
 
     def refresh(self) -> int:
-        return renewed(self._client)
+        return self._after(self.cache.read())
 
     def after_refusal(self) -> int:
-        return self._client.refresh(self._client.get()).generation
+        """As the client reads, which knows what was refused."""
+        return self._after(self.cache.after_refusal(self.cache.current().result()))
 
-    @property
-    def age_seconds(self) -> float | None:
-        return self._client.age_seconds
+    def another(self) -> int:
+        """As the agent reads for a caller that it does not know."""
+        return self._after(self.cache.another())
 
-
-class AgentReader:
-    """An application that asks the agent."""
-
-    def __init__(self, stores: Stores) -> None:
-        def read(number: int) -> StoredText:
-            found = value(stores.read(number))
-            text = SecretStr(found.password.reveal())
-            return StoredText(text=text, version=str(found.generation), generation=found.generation)
-
-        sources = {f"store-{n}": partial(read, n) for n in range(len(stores.served))}
-        [self._value] = Values([secret_of(**sources)], stores.clock.monotonic)
-
-    def refresh(self) -> int:
-        self._value.refresh()
-        return self._served()
-
-    def after_refusal(self) -> int:
-        self._value.refresh_now()
-        return self._served()
-
-    def _served(self) -> int:
-        if self._value.served is None:
-            raise StoreUnreachableError
-        return self._value.served.value.generation
-
-    @property
-    def age_seconds(self) -> float | None:
-        return self._value.age_seconds
+    def _after(self, reading: Future[ClientCredential]) -> int:
+        wait([reading], SECONDS)
+        return self.cache.current().result().generation
 
 
 class Step(NamedTuple):
@@ -129,6 +101,14 @@ BOTH = {
         Step((None, None), None, after=OVERLAP_SECONDS),
         Step((6, 9), 9),
     ],
+    **{
+        f"what may be revoked gives way to {n}": [
+            BEGUN,
+            Step((n, n), 7),
+            Step((n, n), n, after=OVERLAP_SECONDS),
+        ]
+        for n in (1, 6)
+    },
     "a defect in one store's reader does not hide the other store": [Step((DEFECT, 7), 7)],
 }
 
@@ -149,46 +129,38 @@ OF_THE_CLIENT = {
     ],
     **{f"it learns that 7 is revoked from {n}": [BEGUN, REFUSED((n, n), n)] for n in (0, 1, 6)},
 }
-OF_THE_AGENT = {
-    f"what may be revoked gives way to {n}": [BEGUN, Step((n, n), 7), Step((n, n), n, after=OVERLAP_SECONDS)]
-    for n in (1, 6)
-}
 STORIES = [
-    *((ClientReader, name, story) for name, story in (BOTH | OF_THE_CLIENT).items()),
-    *((AgentReader, name, story) for name, story in (BOTH | OF_THE_AGENT).items()),
+    *((Reader.after_refusal, name, story) for name, story in (BOTH | OF_THE_CLIENT).items()),
+    *((Reader.another, name, story) for name, story in BOTH.items()),
 ]
 
 
-@pytest.mark.parametrize(("of", "name", "story"), STORIES, ids=lambda v: v if isinstance(v, str) else None)
-def test_what_a_reader_keeps(of: type[ClientReader | AgentReader], name: str, story: list[Step]) -> None:
+@pytest.mark.parametrize(("again", "name", "story"), STORIES)
+def test_what_a_reader_keeps(again: Callable[[Reader], int], name: str, story: list[Step]) -> None:
     stores = Stores(story[0].served)
-    reader = of(stores)
+    reader = Reader(stores)
     for step in story:
         stores.served, stores.asked = step.served, []
         stores.clock.sleep(step.after)
-        gives = reader.after_refusal if step.refused else reader.refresh
+        gives = again if step.refused else Reader.refresh
         if step.gives is None:
             with pytest.raises(StoreUnreachableError):
-                gives()
+                gives(reader)
         else:
-            assert gives() == step.gives, (name, step)
-        assert step.age in (None, reader.age_seconds), (name, step)
+            assert gives(reader) == step.gives, (name, step)
+        assert step.age in (None, reader.cache.age_seconds), (name, step)
         assert step.asked in (None, stores.asked), (name, step)
 
 
-@pytest.mark.parametrize("of", [ClientReader, AgentReader])
-def test_the_age_counts_from_before_the_read_that_answered(
-    of: type[ClientReader | AgentReader],
-) -> None:
-    reader = of(Stores([None, 7], seconds=(10, 1)))
-    assert reader.refresh() == 7
-    assert reader.age_seconds == 1
+def test_the_age_counts_from_before_the_read_that_answered() -> None:
+    reader = Reader(Stores([None, 7], seconds=(10, 1)))
+    assert (reader.refresh(), reader.cache.age_seconds) == (7, 1)
 
 
 def test_two_values_that_are_refused_in_turn_are_no_storm_of_reads() -> None:
     """The stores disagree, and a database refuses both: there is one read for each value every five seconds."""
     stores = Stores([7, 0])
-    reader = ClientReader(stores)
+    reader = Reader(stores)
     reader.refresh()
     stores.asked.clear()
     for _ in range(50):

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -33,8 +33,9 @@ from sandbox.fn import FunctionProcess
 from sandbox.outside import Value, lets_in
 from sandbox.plans import DBNAME
 from tests.agent.harness import BOUND_SECONDS, TOKEN, FakeStore, answering, secret_of
-from tests.agent.process import AgentProcess, running_agent, until
+from tests.agent.process import AgentProcess, Cloud, rotate, running_agent
 from tests.support.memory import FakeClock
+from tests.support.settling import until
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "docs" / "how-to"
@@ -48,7 +49,6 @@ PACKAGES = {
     )
 }
 """Each with a program or a path, which may have wildcards, by which it is known."""
-Cloud = Literal["aws", "oci"]
 BOTH: tuple[Cloud, ...] = ("oci", "aws")
 ENOUGH = 50
 """Logins in a row without a failure."""
@@ -97,13 +97,7 @@ class Machine:
 
     def rotate(self, by: Cloud) -> None:
         """Let a cloud rotate, as if the interval and the overlap had passed."""
-        [credential] = self.estate.plan.credentials
-        self.estate.outside.expire_schedule(credential.id)
-        if by == "aws":
-            assert self.estate.rotate(credential.id).status == "SUCCEEDED"
-        else:
-            answer = self.function.call({"credential_id": credential.id, "force": True})
-            assert answer.status == 200, answer.text
+        rotate(self.estate, self.function, by=by)
 
     def sessions(self) -> set[str]:
         """The users that have a session on either database."""
@@ -303,11 +297,9 @@ def gets_over_a_refused_login(machine: Machine, application: Application, way: s
     with application.stopped():
         for by in BOTH:
             machine.rotate(by)
-    until(lambda: (application.is_at([way], user) and "refused" in application.stderr) or None)
+    until(lambda: application.is_at([way], user) and "refused" in application.stderr)
     before = application.ways[way].succeeded
-    until(
-        lambda: (application.is_at([way], user) and application.ways[way].succeeded > before + ENOUGH) or None
-    )
+    until(lambda: application.is_at([way], user) and application.ways[way].succeeded > before + ENOUGH)
     assert machine.agent.value(USER)["password"] == machine.current.password
 
 
@@ -317,20 +309,16 @@ def connects_nowhere(
     """Every login in these ways fails for a certificate's sake."""
     with running_application(machine, command, environment) as application:
         for name in ways:
-            [failed, *_] = until(partial(_failures, application, name))
+            [failed, *_] = until(partial(getattr, application.ways[name], "failed"))
             assert "certif" in failed.lower() or "hostname" in failed.lower()
     assert not any(way.succeeded for way in application.ways.values())
-
-
-def _failures(application: Application, way: str) -> list[str] | None:
-    return application.ways[way].failed or None
 
 
 def _until_it_has_come(machine: Machine, application: Application, ways: Sequence[str], user: str) -> None:
     """To a login, and has no session of another one any more."""
     others = {name for name in machine.estate.plan.credentials[0].usernames if name != user}
     try:
-        until(lambda: (application.is_at(ways, user) and not machine.sessions() & others) or None)
+        until(lambda: application.is_at(ways, user) and not machine.sessions() & others)
     except AssertionError as error:
         told = f"{dict(application.ways)}; sessions of {machine.sessions()}; {application.stderr}"
         raise AssertionError(f"{error}; it should be {user} in {ways}: {told}") from None

@@ -13,15 +13,15 @@ from tests.agent.languages.harness import (
     BOTH,
     RECIPES,
     ROOT,
-    Cloud,
     Machine,
     Way,
     require,
     running_application,
     survives_rotations,
 )
-from tests.agent.process import until
+from tests.agent.process import Cloud
 from tests.contract.test_poolers import POOLERS, running
+from tests.support.settling import until
 
 HERE = Path(__file__).parent / "clients"
 READERS = ROOT / ".cache" / "readers" / "bin"
@@ -79,7 +79,7 @@ def test_no_login_is_refused(machine: Machine, command: str) -> None:
 def _rotate(machine: Machine, by: Cloud, found: Way) -> None:
     machine.rotate(by)
     before = found.succeeded
-    until(lambda: bool(found.failed) or found.succeeded > before + 10 or None)
+    until(lambda: bool(found.failed) or found.succeeded > before + 10)
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -94,9 +94,9 @@ def test_what_keeps_a_value_for_longer_than_the_overlap(machine: Machine, name: 
             environment["POOLER_PORT"] = str(host.port)
         application = stack.enter_context(running_application(machine, command.split(), environment))
         found = application.ways[way]
-        until(lambda: application.is_at([way], user) or None)
+        until(lambda: application.is_at([way], user))
         for by in BOTH:
             _rotate(machine, by, found)
         if is_refused:
-            until(lambda: found.failed or None)
+            until(lambda: found.failed)
         assert bool(found.failed) is is_refused, found

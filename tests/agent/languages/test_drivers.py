@@ -25,9 +25,9 @@ from tests.agent.languages.harness import (
     served,
     survives_rotations,
 )
-from tests.agent.process import until
 from tests.contract.test_poolers import running
 from tests.support.programs import ran
+from tests.support.settling import until
 
 HERE = Path(__file__).parent
 POOLER = "pgbouncer, auth_query, session"
@@ -172,5 +172,5 @@ def test_a_pooler_that_refuses_in_words_of_its_own_is_one_that_refuses(
         with served({"ledger": where, "orders": where}, store, machine.folder) as environment:
             store.text, store.generation = right, 2
             with running_application(machine, [*recipe.command, way], environment) as application:
-                until(lambda: application.is_at([way], "reader") or None)
+                until(lambda: application.is_at([way], "reader"))
                 assert "refused" in application.stderr

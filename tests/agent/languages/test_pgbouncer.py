@@ -23,7 +23,7 @@ from tests.agent.languages.harness import (
     running_machine,
     survives_rotations,
 )
-from tests.agent.process import until
+from tests.support.settling import until
 
 APPLICATION = Path(__file__).with_name("pgbouncer_application.sh")
 FOLDERS = ("/run/lockstep", "/etc/lockstep", "/run/postgresql")
@@ -72,7 +72,7 @@ def _running_pgbouncer(machine: Machine) -> Iterator[Path]:
         account="postgres" if os.geteuid() == 0 else None,
     )
     try:
-        until(lambda: (folder / ".s.PGSQL.6432").exists() or None)
+        until((folder / ".s.PGSQL.6432").exists)
         yield log
     finally:
         process.stop(signal.SIGTERM, grace_seconds=5)

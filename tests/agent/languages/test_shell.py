@@ -13,8 +13,8 @@ from tests.agent.languages.harness import (
     connects_nowhere,
     require,
 )
-from tests.agent.process import until
 from tests.support.programs import Ran, ran
+from tests.support.settling import until
 
 COMMAND = ("sh", Path(__file__).with_name("shell_application.sh"), RECIPES / "shell")
 WAYS = ("psql", "mariadb")
@@ -40,7 +40,7 @@ def test_a_script_goes_on_after_a_refused_login(unaware_machine: Machine) -> Non
     assert 0 not in statuses()
     refreshed = _ran(unaware_machine, "refresh.sh")
     assert (refreshed.returncode, refreshed.stdout, refreshed.stderr) == (0, "", "")
-    until(lambda: statuses() == [0, 0] or None)
+    until(lambda: statuses() == [0, 0])
 
 
 def test_what_a_user_has_set_for_another_login_does_not_count(machine: Machine) -> None:
@@ -77,7 +77,7 @@ def test_a_script_that_is_ended_leaves_no_password_behind(machine: Machine) -> N
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as process:
-        until(lambda: bool(machine.sessions() & {machine.current.username}) or None)
+        until(lambda: bool(machine.sessions() & {machine.current.username}))
         assert set(machine.folder.iterdir()) != before
         os.killpg(process.pid, signal.SIGTERM)
     assert set(machine.folder.iterdir()) == before
