@@ -61,8 +61,6 @@ TOKEN_HEADERS = ("X-Aws-Parameters-Secrets-Token", "X-Vault-Token", "x-vault-tok
 TOLD: list[tuple[str, dict[str, Any], int, str]] = [
     *((QUERY, {"token": None, "headers": {h: "the-token"}}, 200, NEEDLE_IN_JSON) for h in TOKEN_HEADERS),
     *((QUERY, {"token": t}, 403, "Bad Token") for t in ("", "the-toke", "the-token2", "THE-TOKEN")),
-    ("/secretsmanager/get?secretId=", {}, 400, "missing parameter secretId"),
-    (f"{PATH}?secretId=x", {}, 400, "unknown parameter: secretId"),
     # A page of another site, under a name of its own or across origins: nothing answers that, not even a probe.
     *((p, {"headers": {name: said}}, status, "") for p in OPEN for status, name, said in FOREIGN),
     # Only the current version is served.

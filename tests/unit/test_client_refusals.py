@@ -1,9 +1,8 @@
 """What the client for applications does when a login is refused, and which errors are refusals."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import psycopg
 import pymysql
@@ -169,14 +168,6 @@ def test_which_errors_are_refusals(
 # In an event loop
 
 
-def run(work: Callable[[], Awaitable[Any]]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(SECONDS):
-            await work()
-
-    asyncio.run(limited())
-
-
 def test_a_waiter_that_is_cancelled_neither_blocks_the_loop_nor_cancels_the_read_of_the_others() -> None:
     store = Store()
     client = AsyncCredentialClient(client_of(store))
@@ -193,7 +184,7 @@ def test_a_waiter_that_is_cancelled_neither_blocks_the_loop_nor_cancels_the_read
         assert (await second).generation == 1
         assert store.reads == 1
 
-    run(work)
+    asyncio.run(work())
 
 
 def test_many_refused_logins_of_a_loop_read_a_fresh_value_once() -> None:
@@ -210,12 +201,12 @@ def test_many_refused_logins_of_a_loop_read_a_fresh_value_once() -> None:
         with pytest.raises(RefusedError):
             await client.login(database.connect_async, is_refusal)
 
-    run(work)
+    asyncio.run(work())
 
 
 def test_threads_and_loops_share_one_cache() -> None:
     threads, _, [store] = begun(1)
     client = AsyncCredentialClient(threads)
-    run(client.get)
-    run(client.get)  # Another loop.
+    asyncio.run(client.get())
+    asyncio.run(client.get())  # Another loop.
     assert (threads.get().generation, store.reads) == (1, 1)
