@@ -101,7 +101,7 @@ def sqlalchemy(client: CredentialClient, url: str, options: dict[str, Any]) -> I
 
 @contextmanager
 def psycopg(client: CredentialClient, _url: str, options: dict[str, Any]) -> Iterator[Pool]:
-    sizes = {"min_size": 2, "max_size": CONNECTIONS}
+    sizes = {"min_size": 2, "max_size": CONNECTIONS, "timeout": PATIENCE_SECONDS}
     with psycopg_pool(client, overlap_seconds=OVERLAP_SECONDS, options=options, **sizes) as pool:
         yield pool.connection, lambda connection, sql: connection.execute(sql).fetchone()[0]
 
@@ -163,7 +163,8 @@ async def psycopg_async(client: CredentialClient, _url: str, options: dict[str, 
         [name] = await (await connection.execute(sql)).fetchone()
         return name
 
-    face, sizes = AsyncCredentialClient(client), {"min_size": 2, "max_size": CONNECTIONS}
+    face = AsyncCredentialClient(client)
+    sizes = {"min_size": 2, "max_size": CONNECTIONS, "timeout": PATIENCE_SECONDS}
     async with psycopg_async_pool(face, overlap_seconds=OVERLAP_SECONDS, options=options, **sizes) as pool:
         yield pool.connection, who
 
