@@ -47,8 +47,8 @@ def test_every_section_and_every_key_is_described() -> None:
 
 
 SHAPE = re.compile(
-    r"must be(?! longer| different| at most| the name of a secret)|unknown key|this key|too (few|many)|at most|beginning"
-    r"|write a duration|a plan holds|2 is newer"
+    r"must be(?! longer| different| at most| the name of a secret)|unknown key|this key|too (few|many)|at most"
+    r"|beginning|write a duration|a plan holds|2 is newer"
 )
 """What the plan says of a mistake that a schema can see."""
 
