@@ -1,10 +1,14 @@
 """The command's tree, and `lockstep agent`, which is a program of its own."""
 
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from lockstep import __version__
 from lockstep.agent import DEFAULT_SETTINGS
@@ -20,7 +24,23 @@ from lockstep.cli import (
     status,
 )
 from lockstep.cli import secrets as secrets_command
-from lockstep.cli.output import DEFAULT_PLAN, PLAN_VARIABLE, Root, say, taking
+from lockstep.cli.output import (
+    answer,
+    no,
+    refuse,
+    say,
+    tell,
+    words_left,
+    wrong_use,
+)
+from lockstep.operate.documents import Error, Exit
+from lockstep.operate.formatting import asked, wants_json
+
+INTERRUPTED_STATUS = 128 + signal.SIGINT
+"""The status of a program that Ctrl-C has ended."""
+_INTERRUPTED = Error(name="Interrupted", meaning="ended by Ctrl-C")
+_UNTOLD = Error(name="NoAnswer", meaning="it ended without an answer; standard error says why")
+"""For a command that has given no document, whatever it was that ended it."""
 
 
 def agent(
@@ -43,10 +63,74 @@ def agent(
     raise typer.Exit(main(["--config", str(config), *(["--once"] if once else [])]))
 
 
+class Command(TyperCommand):
+    """A command; `takes` are the options of the whole command that mean something to it."""
+
+    takes: frozenset[str] = frozenset()
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the parser's types are private
+        """Run it, or exit code 2 where it would not do what was said to the whole command."""
+        for option, given in ((JSON, wants_json()), (PLAN, asked.plan_file)):
+            if given and option not in self.takes:
+                raise wrong_use(f"{ctx.command_path} has no use for {option}: leave it out")
+        return super().invoke(ctx)
+
+
+def taking(*options: str) -> type[Command]:
+    """The class of commands to which these options of the whole command mean something."""
+    return type("Command", (Command,), {"takes": frozenset(options)})
+
+
+class Root(TyperGroup):
+    """The command, which never ends with a traceback."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002, ANN401 - likewise
+        """Every command, by what it is for."""
+        for panel, commands in groupby(_TREE, key=lambda row: row[0]):
+            with formatter.section(panel):
+                formatter.write_dl([(name, _first_line(function)) for _, name, function, _ in commands])
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        *more: Any,  # noqa: ANN401 - likewise
+        **extra: Any,  # noqa: ANN401 - likewise
+    ) -> NoReturn:
+        """Run it and exit."""
+        with answer():
+            extra["standalone_mode"] = False
+            code = self._ended(
+                sys.argv[1:] if args is None else args, prog_name or "lockstep", *more, **extra
+            )
+            if code:
+                refuse(code, _INTERRUPTED if code == INTERRUPTED_STATUS else _UNTOLD)
+            raise SystemExit(code)
+
+    def _ended(self, args: Sequence[str], *more: Any, **extra: Any) -> int:  # noqa: ANN401 - likewise
+        try:
+            return int(super().main(words_left(args), *more, **extra) or 0)
+        except typer.Abort:
+            return no("aborted", name="Aborted").exit_code
+        except Exception as error:  # noqa: BLE001 - the end of the program
+            if hasattr(error, "show") and hasattr(
+                error, "format_message"
+            ):  # wrong use, which the parser tells
+                error.show()
+                refuse(Exit.USAGE, Error(name="WrongUse", meaning=error.format_message()))
+                return Exit.USAGE
+            return tell(error)
+
+
+def _first_line(function: Callable[..., None]) -> str:
+    return str(function.__doc__).partition("\n")[0]
+
+
 app = typer.Typer(
     help="Rotates database credentials every 20 minutes across AWS and Oracle Cloud, in sync, without a lockout.",
-    epilog="--plan, --json and --utc may stand anywhere on the line. Exit codes: 0 done, 1 check failed, 2 usage "
-    "error or invalid plan, 3 a service was unreachable; others are in the help of the command.",
+    epilog="Anywhere on the line: --plan, -p FILE, else LOCKSTEP_PLAN, else lockstep.yaml; --json, one document "
+    "instead of text; --utc, times in UTC. Exit codes: 0 done, 1 check failed, 2 usage error or invalid plan, 3 a "
+    "service was unreachable; others are in the help of the command.",
     cls=Root,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
@@ -90,18 +174,19 @@ _TREE: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     ("Advanced", "plan diff", plan.diff, (JSON,)),
     ("Advanced", "plan render", plan.render, (PLAN,)),
     ("Advanced", "plan schema", plan.schema, ()),
-    ("Advanced", "plan publish", plan.publish, (PLAN, JSON)),
-    ("Advanced", "identity publish", identity.publish, (PLAN, JSON)),
+    ("Advanced", "plan publish", plan.publish, (PLAN,)),
+    ("Advanced", "identity publish", identity.publish, (PLAN,)),
 )
 """Of each command what it is for, its name, and what of the whole command's options means something to it."""
 
 
 def _add() -> None:
     groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in _GROUPS.items()}
-    for panel, name, function, options in _TREE:
+    for _, name, function, options in _TREE:
         *group, word = name.split()
         inside = groups[group[0]] if group else app
-        inside.command(word, cls=taking(*options), rich_help_panel=panel)(function)
+        epilog = f"Also {', '.join(options)}: see lockstep --help." if options else None
+        inside.command(word, cls=taking(*options), epilog=epilog)(function)
     for name, group_app in groups.items():
         app.add_typer(group_app, name=name)
 
@@ -113,11 +198,6 @@ _add()
 def _root(
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-    _plan: Annotated[
-        Path, typer.Option("--plan", "-p", envvar=PLAN_VARIABLE, help="The plan file.")
-    ] = DEFAULT_PLAN,
-    _json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
-    _utc: Annotated[bool, typer.Option("--utc", help="Show times in UTC instead of local.")] = False,
 ) -> None:
     if version:
         say(f"lockstep {__version__}")

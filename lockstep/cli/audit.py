@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
+from rich.status import Status
 
 from lockstep.audit.chain import Entry, newest_numbers, parse
 from lockstep.audit.confirmed import Digests, Since, Verdict
@@ -17,10 +17,11 @@ from lockstep.audit.verify import Problem, Verification, Verifier, read_object
 from lockstep.cli.output import (
     CredentialArguments,
     chosen,
+    err,
+    plain,
     plan_or_exit,
     print_json,
     print_text,
-    progress_bar,
     say,
     say_aside,
     write_whole,
@@ -31,7 +32,7 @@ from lockstep.operate.access import evidence_of, named_stores, operator, streams
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import absolute, at_milliseconds, wants_json
 from lockstep.operate.report.build import Report, as_json, build, page, report_on
-from lockstep.operate.report.entries import part
+from lockstep.operate.report.entries import clean, line, part
 from lockstep.plan.compiled import message
 from lockstep.plan.fields import parse_duration
 from lockstep.plan.model import Plan
@@ -85,11 +86,11 @@ def verify(
     clouds = operator(plan)
     wanted = {chain_folder(c.id): c.id for c in chosen(plan, credentials)}
     chains, verdicts = list[documents.Chain](), list[Verification]()
-    with progress_bar() as progress:
+    with Status("verifying", console=err) as status:
         verifier = Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), since=at)
         for folder in sorted(wanted.keys() | (set() if credentials else set(verifier.folders()))):
             name = wanted.get(folder, f"{ascii(folder)[1:-1]}, not in the plan,")
-            found = verified(verifier, folder, name, progress)
+            found = verified(verifier, folder, name, status)
             if stores and folder in wanted:
                 served_without_entry(clouds, plan, wanted[folder], found)
             chains += [_chain(name, v) for v in found]
@@ -97,7 +98,7 @@ def verify(
     verdict = verifier.verdict(verdicts)
     digests = [_digests(verifier.digests[e.stream], e) for e in verifier.evidence]
     if wants_json():
-        print_json(documents.Verified(verdict=verdict.value, digests=digests, streams=chains))
+        print_json({"verdict": verdict, "digests": digests, "streams": chains})
     else:
         _show(verdict, digests, chains)
     raise typer.Exit(_EXITS.get(verdict, 0))
@@ -111,16 +112,12 @@ def _digest(text: str | None) -> Since | None:
     return Since(named["stream"], named["hour"], named["hash"])
 
 
-def verified(verifier: Verifier, folder: str, name: str, progress: Progress) -> list[Verification]:
-    """Verify a chain in every cloud."""
-    tasks = {e.stream: progress.add_task(f"{name} {e.stream}", total=None) for e in verifier.evidence}
-    found = verifier.chain(
+def verified(verifier: Verifier, folder: str, name: str, status: Status) -> list[Verification]:
+    """Verify a chain in every cloud, and show at a terminal how far it is."""
+    return verifier.chain(
         folder,
-        progress=lambda stream, done, total: progress.update(tasks[stream], completed=done, total=total),
+        progress=lambda stream, done, total: status.update(plain(f"{name} {stream}: {done:,} of {total:,}")),
     )
-    for task in tasks.values():
-        progress.remove_task(task)
-    return found
 
 
 def served_without_entry(
@@ -185,8 +182,8 @@ def _tell(problems: Sequence[str], notes: Sequence[str]) -> None:
         say(f"  {problem}")
     if len(problems) > SHOWN_PROBLEMS:
         say(f"  and {len(problems) - SHOWN_PROBLEMS} more; --json has them all")
-    for line in notes:
-        say(f"  {line}")
+    for note in notes:
+        say(f"  {note}")
 
 
 def show(
@@ -202,7 +199,7 @@ def show(
     """
     plan = plan_or_exit()
     clouds = operator(plan)
-    found: list[documents.EntryShown] = []
+    found: list[Mapping[str, object]] = []
     texts: list[str] = []
     for credential in chosen(plan, credentials):
         heads = clouds.lock(credential).read().heads
@@ -210,13 +207,12 @@ def show(
             for seq in newest_numbers(log, heads.get(log.stream), newest):
                 entry = read_unverified(log, signer, credential, seq)
                 event = (entry.event or None) if entry else None
-                found.append(
-                    documents.EntryShown(credential=credential.id, stream=log.stream, seq=seq, event=event)
-                )
+                place = {"credential": credential.id, "stream": log.stream, "seq": seq}
+                found.append({**place, "event": event})
                 text = _line(entry) if entry else "NOT AN ENTRY, see `audit verify`"
                 texts.append(f"{credential.id} {log.stream} {seq}: {text}")
     if wants_json():
-        print_json(documents.Entries(entries=found))
+        print_json({"entries": found})
         return
     for text in texts or ["no entries"]:
         say(text)
@@ -237,42 +233,21 @@ def read_unverified(log: AuditLog, signer: Signer, credential: Credential, seq: 
 
 
 def _line(entry: Entry) -> str:
-    event, details = entry.event, entry.details
+    """What an entry says, whatever a forged one holds."""
+    at, event = at_milliseconds(entry.time), clean(entry.event)
+    when = absolute(at, SystemClock().now()) if at else "?"
     if not event:
-        return f"{_when(entry.time)}, archived, {entry.rotation_id}"
-    first = [name for name in ("order", "generation") if name in details]
-    fields = [
-        f"{name.replace('_', ' ')} {_words(details[name])}"
-        for name in (*first, *(name for name in details if name not in first))
-        if details[name] not in (None, False, "") and details[name] != []
-    ]
-    status = [] if "order" in details else [str(event.get("status_code", event.get("status", "?")))]
+        return f"{when}, archived, {entry.rotation_id}"
+    told = {name: value for name, value in clean(entry.details).items() if value not in (None, False, "", [])}
+    status = event.get("status_code", event.get("status"))
     who = part(part(event, "actor"), "user").get("name") or part(event, "metadata").get("uid")
-    return ", ".join((_when(event.get("time")), *status, *fields, f"by {who}"))
-
-
-def _words(value: object) -> str:
-    """A detail of an entry, whatever a forged one holds there."""
-    if isinstance(value, dict):
-        return " ".join(f"{name}: {_words(part(value, name).get('outcome', value[name]))}" for name in value)
-    if isinstance(value, list) and any(isinstance(item, list) for item in value):
-        return str(len(value))
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _when(milliseconds: object) -> str:
-    text = str(milliseconds)  # A forged entry may hold anything here.
-    time = at_milliseconds(int(text)) if re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII) else None
-    return absolute(time, SystemClock().now()) if time else "?"
+    return f"{when}, {line(status)}, {line(told)}, by {line(who)}"
 
 
 # `lockstep audit report`: evidence for people and auditors, as one page or JSON.
 
 LONGEST = timedelta(days=3650)
 """The longest period."""
-STDOUT = Path("-")
-
-
 WRITERS: Mapping[str, Callable[[Report], str]] = {".html": page, ".json": as_json}
 """Forms of the report, by the end of the file's name."""
 
@@ -283,9 +258,7 @@ def report(
     since: Annotated[str, typer.Option(help="How far back: 24h, 30d, 90d.")] = "90d",
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", help="The .html or .json to write; - for the page on standard output."
-        ),
+        typer.Option("--output", "-o", help="The .html or .json to write."),
     ] = Path("report.html"),
 ) -> None:
     """Write a report on the audit log, for people and auditors.
@@ -298,8 +271,7 @@ def report(
     Exit code: 0 written, and every chain verified; 1 written, and a chain is not verified; 3 written without a chain
     that was unreachable; 4 written, and for three hours no digest of a cloud was confirmed.
     """
-    period, output = _period(since), STDOUT if wants_json() else output
-    writer = as_json if wants_json() else page if output == STDOUT else WRITERS.get(output.suffix.lower())
+    period, writer = _period(since), WRITERS.get(output.suffix.lower())
     if writer is None:
         raise wrong_use(f"--output: {output.name} does not end with {' or '.join(WRITERS)}")
     if not output.absolute().parent.is_dir():
@@ -308,15 +280,15 @@ def report(
     clouds = operator(plan)
     now = clouds.clock.now()
     since_when = now - period
-    with progress_bar() as progress:
+    with Status("verifying", console=err) as status:
         verifier = Verifier(evidence_of(plan, clouds), now=now)
         found = []
         for credential in chosen(plan, credentials):
-            chains = verified(verifier, chain_folder(credential.id), credential.id, progress)
+            chains = verified(verifier, chain_folder(credential.id), credential.id, status)
             found.append(report_on(credential, chains, since=since_when, now=now))
         others = set(verifier.folders()) - {chain_folder(c.id) for c in plan.credentials}
         for folder in sorted(others) if not credentials else ():
-            for v in verified(verifier, folder, folder, progress):
+            for v in verified(verifier, folder, folder, status):
                 verifier.digests[v.stream].problems += [
                     f"chain {folder!a}, not in the plan: {p}" for p in v.problems
                 ]
@@ -327,8 +299,8 @@ def report(
         now=now,
         lock=f"{plan.lock.table}, {plan.lock.region}",
     )
-    if output == STDOUT:
-        print_text(writer(made))
+    if wants_json():
+        print_text(as_json(made))
     else:
         write_whole(writer(made), output, option="--output")
         lost = next((check.error for c in made.credentials for check in c.checks if check.error), None)

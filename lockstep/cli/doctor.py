@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ import typer
 from rich.status import Status
 
 from lockstep.cli.output import err, plan_or_exit, print_json, say, write_whole, wrong_use
+from lockstep.cli.rotate import Stack
 from lockstep.databases.findings import HERE, Finding, Outcome, verdict
 from lockstep.operate import documents
 from lockstep.operate.access import operator
@@ -32,6 +33,7 @@ STYLES = {
     Outcome.PASSED: "green",
 }
 """In the order in which they are shown."""
+_EXITS = {Outcome.FAILED: Exit.NO, Outcome.NOT_ASKED: Exit.UNREACHABLE}
 _GRAVE = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
 
 
@@ -41,9 +43,7 @@ def doctor(
         list[str] | None,
         typer.Option("--only", help="Only this check or group, by its id: `aws.secrets`, `aws`. Repeat it."),
     ] = None,
-    stack: Annotated[
-        str, typer.Option("--stack", envvar="LOCKSTEP_STACK", help="`stack` in cdk.json.")
-    ] = DEFAULT_STACK,
+    stack: Stack = DEFAULT_STACK,
     name: Annotated[str, typer.Option("--oci-name", help="`name` of Terraform.")] = DEFAULT_STACK,
     inside: Annotated[
         bool,
@@ -93,14 +93,15 @@ def doctor(
         write_whole(confirmed(earlier, answers, context), confirm, option="--confirm")
     findings = [*findings, *answers]
     if wants_json():
-        print_json(document(findings))
+        counted = Counter(finding.outcome for finding in findings)
+        counts = {outcome.value: counted[outcome] for outcome in Outcome}
+        print_json(documents.Doctor(verdict=verdict(findings), counts=counts, findings=findings))
     else:
         for answer in answers:
             if answer.outcome is Outcome.PASSED:
                 say(f"{answer.check}  {answer.subject}: {answer.says}", style=STYLES[Outcome.PASSED])
         show(findings)
-    if code := exit_code(findings):
-        raise typer.Exit(code)
+    raise typer.Exit(_EXITS.get(verdict(findings), 0))
 
 
 def _earlier(file: Path) -> dict[str, Confirmation]:
@@ -145,22 +146,6 @@ def merged(here: Sequence[Finding], inside: Sequence[Finding]) -> list[Finding]:
         f.check for f in inside if f.check.startswith("database.") and f.outcome is not Outcome.NOT_ASKED
     }
     return [*(f for f in here if f.outcome is not Outcome.NOT_ASKED or f.check not in answered), *inside]
-
-
-def exit_code(findings: Iterable[Finding]) -> Exit | None:
-    """The exit code; None where all passed."""
-    codes = {Outcome.FAILED: Exit.NO, Outcome.NOT_ASKED: Exit.UNREACHABLE}
-    return codes.get(verdict(findings))
-
-
-def document(findings: Sequence[Finding]) -> documents.Doctor:
-    """The findings for other programs."""
-    counted = Counter(finding.outcome for finding in findings)
-    return documents.Doctor(
-        verdict=verdict(findings),
-        counts={outcome.value: counted[outcome] for outcome in Outcome},
-        findings=findings,
-    )
 
 
 def show(findings: Sequence[Finding]) -> None:

@@ -4,16 +4,14 @@ The plan is the template `first_plan.yaml.j2`, with every further key as a comme
 An answer is an option, or a person's.
 """
 
-import json
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import typer
@@ -22,11 +20,11 @@ from pydantic import TypeAdapter, ValidationError
 from lockstep import __version__
 from lockstep.aws.clients import aws_client, own_region
 from lockstep.aws.reads import explained
-from lockstep.cli.output import complain, plan_file, say, say_aside, say_next, wrong_use
+from lockstep.cli.output import plan_file, say, say_aside, say_next, wrong_use
 from lockstep.operate.html.templates import text_templates
 from lockstep.plan.admins import rds_region
 from lockstep.plan.checks import missing_ca_files
-from lockstep.plan.fields import CredentialId, Region, Text, Username, near, with_hint
+from lockstep.plan.fields import CredentialId, Region, Username, near, with_hint
 from lockstep.plan.file import (
     SCHEMA_NAME,
     PlanProblemsError,
@@ -44,19 +42,10 @@ from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
 T = TypeVar("T")
 CA_FILE = "rds.pem"
 """Where a database of RDS gets its CAs from, beside the plan."""
-CA_BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
-EXAMPLE_ACCOUNT = "111122223333"
-NOT_YET = "exampleuntilterraformprintsit"
-"""The last part of an OCID that Terraform makes."""
-_ACCOUNT = "AWS account, 12 digits, in which the OCI runner gets a role"
-Account = Annotated[str, Text(r"[0-9]{12}", "the 12 digits of an account of AWS")]
-_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/_.-]*")
-_WORDS_OF_YAML = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseAnswer:
-    """A server."""
+class Server(NamedTuple):
+    """A database, whose name in the plan is that on the server."""
 
     name: str
     engine: Engine
@@ -64,40 +53,8 @@ class DatabaseAnswer:
     port: int
     dbname: str
 
-    @property
-    def admin_secret(self) -> str:
-        """The secret with the rotation user's login."""
-        return f"lockstep/admin/{self.name}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """What a plan cannot do without.
-
-    Attributes:
-        in_use: Whether an application logs in with it today.
-        compartment: None: AWS alone. Then nothing else of OCI counts.
-    """
-
-    databases: Sequence[DatabaseAnswer]
-    credential: str
-    username: str
-    in_use: bool
-    region: str
-    bucket: str
-    compartment: str | None = None
-    oci_region: str = ""
-    namespace: str = ""
-    account: str = EXAMPLE_ACCOUNT
-
-    @property
-    def strategy(self) -> Strategy:
-        """Two passwords of one account, where every database has them."""
-        dual = all(Strategy.DUAL_PASSWORD in ENGINES[s.engine].strategies for s in self.databases)
-        return Strategy.DUAL_PASSWORD if dual else Strategy.ALTERNATING_USERS
-
-
-def database_of(url: str) -> DatabaseAnswer:
+def database_of(url: str) -> Server:
     """A database from `ENGINE://HOST[:PORT]/DBNAME`, named by the database on the server.
 
     Raises:
@@ -120,7 +77,7 @@ def database_of(url: str) -> DatabaseAnswer:
     engine = Engine(parts.scheme)
     name = (re.sub(r"[^a-z0-9-]+", "-", dbname.lower()).strip("-0123456789") or "main")[:63]
     port = port or ENGINES[engine].default_port
-    return DatabaseAnswer(name=name, engine=engine, host=parts.hostname, port=port, dbname=dbname)
+    return Server(name, engine, parts.hostname, port, dbname)
 
 
 def username_of(credential: str) -> str:
@@ -129,79 +86,51 @@ def username_of(credential: str) -> str:
     return allowed.lstrip("0123456789")[:29] or "app_user"
 
 
-def distinct(servers: Sequence[DatabaseAnswer]) -> list[DatabaseAnswer]:
-    """The databases with names of their own, where several had one."""
-    seen = Counter[str]()
-    found = []
-    for server in servers:
-        seen[server.name] += 1
-        is_first = seen[server.name] == 1
-        found.append(server if is_first else replace(server, name=f"{server.name[:60]}-{seen[server.name]}"))
-    return found
-
-
-def plan_text(answers: Answers) -> str:
-    """The plan file."""
-    templates = text_templates("lockstep.cli", keep_trailing_newline=True)
-    templates.filters["yaml"] = _scalar
-    return templates.get_template("first_plan.yaml.j2").render(
-        a=answers,
-        schema=SCHEMA_NAME,
-        ca_file=CA_FILE,
-        ca_bundle=CA_BUNDLE,
-        not_yet=NOT_YET,
-        needs_ca_file=rds_region,
-    )
-
-
-def _steps(file: Path, plan: Plan, answers: Answers) -> list[str]:
+def _steps(file: Path, plan: Plan, answers: Mapping[str, object]) -> list[str]:
     """What to do with the plan, in order."""
     cas = quote(str(file.parent / CA_FILE)) if any(missing_ca_files(plan)) else None
     here, path = (quote(str(name)) for name in (file, file.resolve()))
     template = text_templates("lockstep.cli").get_template("first_steps.txt.j2")
-    return template.render(a=answers, file=here, path=path, cas=cas, ca_bundle=CA_BUNDLE).splitlines()
+    return template.render(a=answers, file=here, path=path, cas=cas).splitlines()
 
 
-def _scalar(text: str) -> str:
-    """A text as YAML writes it."""
-    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML
-    return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-class Questions:
-    """Takes each answer from its option, from a person, or by default.
+def _take(
+    option: str,
+    given: str | None,
+    text: str,
+    form: Callable[[str], T],
+    default: str | None = None,
+    *,
+    asks: bool,
+) -> T:
+    """An answer from its option, from a person, who is asked again until it is one, or by default.
 
     Args:
+        option: The answer's, in messages.
+        given: What it says.
+        text: The question.
+        form: Checks the answer; its ValueError says what to write.
+        default: Taken where a person only presses Enter, or nobody is asked.
         asks: Whether a person is asked.
     """
+    if given is None and not asks:
+        given = default
+    if given is not None:
+        try:
+            return form(given)
+        except ValueError as error:
+            raise wrong_use(f"{option}: {error}") from None
+    answer: T = typer.prompt(
+        text, default=default, show_default=bool(default), value_proc=partial(_typed, form)
+    )
+    return answer
 
-    def __init__(self, *, asks: bool) -> None:
-        self.asks = asks
 
-    def take(
-        self, option: str, given: str | None, text: str, form: Callable[[str], T], default: str | None = None
-    ) -> T:
-        """An answer; a person is asked again until it is one.
-
-        Args:
-            option: The answer's, in messages.
-            given: What it says.
-            text: The question.
-            form: Checks the answer; its ValueError says what to write.
-            default: Taken where a person only presses Enter, or nobody is asked.
-        """
-        if given is None and not self.asks:
-            given = default
-        if given is not None:
-            try:
-                return form(given)
-            except ValueError as error:
-                raise wrong_use(f"{option}: {error}") from None
-        while True:
-            try:
-                return form(str(typer.prompt(text, default=default, show_default=bool(default))).strip())
-            except ValueError as error:
-                complain(f"  {error}")
+def _typed(form: Callable[[str], T], text: str) -> T:
+    try:
+        return form(text.strip())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def init(  # noqa: PLR0913 - an option for each answer
@@ -257,27 +186,48 @@ def init(  # noqa: PLR0913 - an option for each answer
     needed = {"--database": databases, "--region": region, "--bucket": bucket}
     if yes and (missing := [option for option, value in needed.items() if not value]):
         raise wrong_use(f"with --yes also give {', '.join(missing)}")
-    questions = Questions(asks=not yes)
-    take = questions.take
-    servers = [take("--database", url, "", database_of) for url in databases or ()] or _servers(questions)
-    credential = take("--credential", credential, _CREDENTIAL, _form(CredentialId), "multi-cloud/app_user")
-    username = take("--username", username, _USERNAME, _form(Username), username_of(credential))
-    if in_use is None:
-        in_use = not yes and typer.confirm(f"Does an application log in as {username} today?", default=False)
-    region = take("--region", region, _REGION, _form(Region))
-    bucket = take("--bucket", bucket, _BUCKET, _form(AwsAudit.model_fields["bucket"].rebuild_annotation()))
-    compartment = take("--compartment", compartment, _COMPARTMENT, _compartment, "")
-    answers = Answers(
-        databases=distinct(servers),
-        credential=credential,
-        username=username,
-        in_use=in_use,
-        region=region,
-        bucket=bucket,
-        compartment=compartment,
-        **(_of_oci(questions, oci_region, region) if compartment else {}),
+    asks = not yes
+    take = partial(_take, asks=asks)
+    servers = [take("--database", url, "", database_of) for url in databases or ()] or _servers()
+    credential = take(
+        "--credential", credential, _CREDENTIAL, partial(_valid, CredentialId), "multi-cloud/app_user"
     )
-    text = plan_text(answers)
+    username = take("--username", username, _USERNAME, partial(_valid, Username), username_of(credential))
+    if in_use is None:
+        in_use = asks and typer.confirm(f"Does an application log in as {username} today?", default=False)
+    region = take("--region", region, _REGION, partial(_valid, Region))
+    bucket_kind = AwsAudit.model_fields["bucket"].rebuild_annotation()
+    bucket = take("--bucket", bucket, _BUCKET, partial(_valid, bucket_kind))
+    compartment = take("--compartment", compartment, _COMPARTMENT, _compartment, "")
+    namespace = account = None
+    if compartment:
+        known, namespace = _known_in_oci()
+        oci_region = oci_region or known
+        if not (asks or oci_region):
+            raise wrong_use("with --yes and --compartment also give --oci-region")
+        oci_region = take("--oci-region", oci_region, _OCI_REGION, partial(_valid, Region))
+        account = _known_account(region)
+    names = [server.name for server in servers]
+    again = [names[:place].count(name) for place, name in enumerate(names)]
+    is_dual = all(Strategy.DUAL_PASSWORD in ENGINES[server.engine].strategies for server in servers)
+    answers = {
+        "databases": [
+            server._replace(name=f"{server.name[:60]}-{number + 1}") if number else server
+            for server, number in zip(servers, again, strict=True)
+        ],
+        "credential": credential,
+        "username": username,
+        "in_use": in_use,
+        "strategy": Strategy.DUAL_PASSWORD if is_dual else Strategy.ALTERNATING_USERS,
+        "region": region,
+        "bucket": bucket,
+        "compartment": compartment,
+        "oci_region": oci_region,
+        "namespace": namespace or "examplenamespace",
+        "account": account or "111122223333",
+    }
+    template = text_templates("lockstep.cli", keep_trailing_newline=True).get_template("first_plan.yaml.j2")
+    text = template.render(a=answers, schema=SCHEMA_NAME, ca_file=CA_FILE, needs_ca_file=rds_region)
     try:
         plan = parse_plan(text, base=file.parent, environ={})
     except PlanProblemsError as error:
@@ -295,11 +245,8 @@ _CREDENTIAL = "Login: its id, and the name of its secret"
 _USERNAME = "Its username in the database"
 _REGION = "AWS region of secrets, lock table and audit log"
 _BUCKET = "S3 bucket for the audit log, one that exists or a new name"
+_OCI_REGION = "OCI region of vault and secrets"
 _COMPARTMENT = "OCID of the compartment in OCI that has the secrets and nothing else, or Enter for AWS alone"
-
-
-def _form(kind: Any) -> Callable[[str], str]:  # noqa: ANN401 - a type of the plan
-    return partial(_valid, kind)
 
 
 def _valid(kind: Any, text: str) -> str:  # noqa: ANN401 - likewise
@@ -313,29 +260,15 @@ def _compartment(text: str) -> str:
     return _valid(Ocid, text) if text else ""
 
 
-def _servers(questions: Questions) -> list[DatabaseAnswer]:
-    found = [questions.take("", None, "Database: ENGINE://HOST:PORT/DBNAME", database_of)]
-    while more := questions.take("", None, "Another one, or Enter", _database_or_none, ""):
+def _servers() -> list[Server]:
+    found = [_take("", None, "Database: ENGINE://HOST:PORT/DBNAME", database_of, asks=True)]
+    while more := _take("", None, "Another one, or Enter", _database_or_none, "", asks=True):
         found.append(more)
     return found
 
 
-def _database_or_none(text: str) -> DatabaseAnswer | None:
+def _database_or_none(text: str) -> Server | None:
     return database_of(text) if text else None
-
-
-def _of_oci(questions: Questions, region: str | None, aws_region: str) -> dict[str, str]:
-    """What is in OCI, and the account that gets its runner's role, as attributes of `Answers`."""
-    known, namespace = _known_in_oci()
-    region = region or known
-    if not (questions.asks or region):
-        raise wrong_use("with --yes and --compartment also give --oci-region")
-    take, account = questions.take, _known_account(aws_region)
-    return {
-        "oci_region": take("--oci-region", region, "OCI region of vault and secrets", _form(Region)),
-        "namespace": namespace or "examplenamespace",
-        "account": take("", account, _ACCOUNT, _form(Account), EXAMPLE_ACCOUNT),
-    }
 
 
 def _known_in_oci() -> tuple[str | None, str | None]:

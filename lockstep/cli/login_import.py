@@ -1,5 +1,6 @@
 """`lockstep import`: bring the login that works now under Lockstep's management."""
 
+import json
 import sys
 from typing import Annotated
 
@@ -11,9 +12,9 @@ from lockstep.operate.login_import import Estate, import_login, prove, texts_to_
 from lockstep.operate.verdict import next_step
 from lockstep.protocol.errors import OrderRefusedError, SecretMalformedError
 from lockstep.protocol.events import Adopted
-from lockstep.protocol.model import Credential, Login, SecretStr
+from lockstep.protocol.model import Credential, Login
 from lockstep.protocol.ports import BINARY, NOT_AN_OBJECT
-from lockstep.stores.contents import decode_app_user, is_text
+from lockstep.stores.contents import decode_app_user
 
 _NEXT = {
     "login-refused": "find the login that works there, or, where nobody knows one: lockstep take-over {id} {database}",
@@ -31,10 +32,8 @@ def command(
     credential_id: CredentialArgument,
     *,
     secret: Annotated[
-        str | None, typer.Option("--from-secret", help="Read the login from this secret of a store.")
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option(help="The store that has it.  [default: the plan's first]")
+        str | None,
+        typer.Option("--from-secret", help="Read the login from this secret of the plan's first store."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a value that is not a JSON object; it is lost.")
@@ -44,7 +43,7 @@ def command(
     """Import the login that works now.
 
     The login comes from standard input or from a secret, never from the command line. It is a JSON object with
-    `username` and `password`, or these two on a line each. It must log in on every database of the credential. Then
+    `username` and `password`. It must log in on every database of the credential. Then
     every store, and every slot of a ring, serves it, beside the other keys that the secret has there; no database is
     changed, and one that runs had blocked is unblocked. It can be run again at any time, and finishes what was left.
     With `--dry-run` it only logs in.
@@ -53,7 +52,7 @@ def command(
     """
     plan = plan_or_exit()
     credential, at = one(plan, credential_id), order_context(plan)
-    login = _login(_text(at, secret, store))
+    login = _login(_text(at, secret))
     try:
         _import_login(login, credential, at, replace=replace, dry_run=dry_run)
     except OrderRefusedError as error:
@@ -116,35 +115,23 @@ def _import_login(
     say(f"next: {next_step(at.read(credential), credential, at.clouds.clock.now(), may_run=True)}")
 
 
-def _text(at: OrderContext, secret: str | None, store: str | None) -> str:
-    """The text with the login, wherever it comes from; or exit code 2."""
+def _text(at: OrderContext, secret: str | None) -> str:
+    """The text with the login, wherever it comes from."""
     if secret:
-        name = store or at.plan.stores[0].name
-        if name not in {s.name for s in at.plan.stores}:
-            raise wrong_use(
-                f"the plan has no store {name!r}; it has: {', '.join(s.name for s in at.plan.stores)}"
-            )
-        return at.clouds.secret_in(name, secret)
+        return at.clouds.secret_in(at.plan.stores[0].name, secret)
     if sys.stdin.isatty():
         username = typer.prompt("username", err=True)
-        return f"{username}\n{typer.prompt('password', hide_input=True, err=True)}"
+        password = typer.prompt("password", hide_input=True, err=True)
+        return json.dumps({"username": username, "password": password})
     return sys.stdin.read()
 
 
 def _login(text: str) -> Login:
     """The login in a text, or exit code 2. What is wrong with it is not quoted: it may be a password."""
-    if not text.lstrip().startswith("{"):
-        lines = text.removesuffix("\n").split("\n")
-        username, password = (line.removesuffix("\r") for line in lines) if len(lines) == 2 else ("", "")  # noqa: PLR2004 - a login is a username and a password
-        if is_text(username) and is_text(password):
-            return Login(username, SecretStr(password))
-    else:
-        try:
-            login, _ = decode_app_user(text, store="input", secret="")
-        except SecretMalformedError:
-            login = None
-        if login:
-            return login
-    raise wrong_use(
-        "that is not a login: give a JSON object with `username` and `password`, or two lines, username and password"
-    )
+    try:
+        login, _ = decode_app_user(text, store="input", secret="")
+    except SecretMalformedError:
+        login = None
+    if login is None:
+        raise wrong_use("that is not a login: give a JSON object with `username` and `password`")
+    return login

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -38,7 +37,7 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.operate.access import operator
-from lockstep.operate.documents import FEW, Locks, Record
+from lockstep.operate.documents import FEW, Record
 from lockstep.operate.formatting import clock_time, wants_json
 from lockstep.operate.sessions import count_sessions, lines
 from lockstep.operate.state import record_fields, table_of
@@ -76,10 +75,11 @@ def require_consent(clouds: Clouds, credential: Credential) -> None:
 
     What cannot be read or counted is said, and does not stand in the way of an emergency.
     """
-    require_stdin(
-        "this revokes every login of the credential",
-        f"To see who would break: lockstep sessions {credential.id}. To go on without a question, add --yes",
-    )
+    if not sys.stdin.isatty():
+        raise wrong_use(
+            "not confirmed, since there is no terminal to ask: this revokes every login of the credential. To see who "
+            f"would break: lockstep sessions {credential.id}. To go on without a question, add --yes"
+        )
     try:
         for line in lines(count_sessions(clouds, credential), clouds.clock.now()):
             say_aside(line)
@@ -90,17 +90,6 @@ def require_consent(clouds: Clouds, credential: Credential) -> None:
         "they read the new value. Applications that read it at their start alone must be restarted."
     )
     require_yes(f"Revoke every login of {credential.id}?", otherwise="not revoked")
-
-
-def require_stdin(what: str, otherwise: str) -> None:
-    """Exit code 2 where nobody can be asked.
-
-    Args:
-        what: What the command does.
-        otherwise: What a person can do instead.
-    """
-    if not sys.stdin.isatty():
-        raise wrong_use(f"not confirmed, since there is no terminal to ask: {what}. {otherwise}")
 
 
 def require_yes(question: str, *, otherwise: str) -> None:
@@ -120,13 +109,12 @@ def require_yes(question: str, *, otherwise: str) -> None:
 
 # What the commands that give orders share: who gives them, where they are recorded, how they fail.
 
-AllCredentials = Annotated[bool, typer.Option("--all", help="Every credential of the plan.")]
 RECORD_VARIABLE = "LOCKSTEP_RECORD_IN"
 """Names the cloud whose audit log records orders: `aws`, or `oci` where the log in AWS is unreachable."""
 
-CLOUDS: tuple[Cloud, ...] = ("aws", "oci")
 TOLD_EVERY = 500
-"""Of more, after so many it is told how far it is."""
+"""After so many it is told how far it is."""
+CLOUDS: tuple[Cloud, ...] = ("aws", "oci")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,18 +186,11 @@ def order_context(plan: Plan) -> OrderContext:
     raise wrong_use(f"{RECORD_VARIABLE}: the plan has no audit log in {stream!r}")
 
 
-def named(plan: Plan, ids: Sequence[str] | None, *, everything: bool) -> list[Credential]:
-    """The credentials that the command is about, each once, or exit code 2."""
-    if everything == bool(ids):
-        raise wrong_use("name credentials, or give --all")
-    return chosen(plan, ids)
-
-
 def gravest(acts: Mapping[str, Callable[[], None]], *, rate: float | None = None) -> int:
     """Do something for each credential or secret. One that fails does not stop the others.
 
     Equal errors are told once, with the names. For more than `FEW` several are done at the same time; how far it is
-    goes to standard error, and it ends where a whole batch fails for one reason in the environment.
+    goes to standard error, and it ends where `FEW` in a row fail for reasons in the environment.
 
     Args:
         acts: What is done, by the name of what it is done for.
@@ -218,35 +199,33 @@ def gravest(acts: Mapping[str, Callable[[], None]], *, rate: float | None = None
     Returns:
         The gravest exit code.
     """
-    names, total, step, clock = list(acts), len(acts), max(1, int(rate or TOLD_EVERY)), SystemClock()
-    hopeless, codes = False, list[int]()
+    names, clock, codes = list(acts), SystemClock(), list[int]()
+    step, is_many, hopeless = max(1, int(rate or FEW)), len(names) > FEW, False
     failures: dict[str, tuple[LockstepError, list[str]]] = {}
-    for begin, end in pairwise(sorted({0, min(FEW, total), *range(step, total, step), total})):
+    while (left := names[len(codes) :][:step]) and not hopeless:
         begun = clock.monotonic()
-        tries = [partial(_tried, name, acts[name]) for name in names[begin:end]]
-        outcomes = at_the_same_time(tries) if total > FEW else [one_try() for one_try in tries]
-        for name, outcome in zip(names[begin:end], outcomes, strict=True):
+        tries = [partial(_tried, name, acts[name]) for name in left]
+        outcomes = at_the_same_time(tries) if is_many else [one_try() for one_try in tries]
+        for name, outcome in zip(left, outcomes, strict=True):
             if isinstance(outcome, LockstepError):
                 error = _without_name(outcome)
                 failures.setdefault(str(error), (error, []))[1].append(name)
-        codes += [o if isinstance(o, int) else output.code_of(o) for o in outcomes]
-        if hopeless := total > FEW and _is_of_this_machine(outcomes):
-            break
-        if end // TOLD_EVERY > begin // TOLD_EVERY or FEW < end == total:
-            say_aside(f"{end:,} of {total:,}")
-        if rate and end < total:
-            clock.sleep(max(0.0, begun + (end - begin) / rate - clock.monotonic()))
+        told = len(codes) // TOLD_EVERY
+        codes += [o if isinstance(o, int) else output.exit_code_of(type(described(o))) for o in outcomes]
+        if len(codes) // TOLD_EVERY > told:
+            say_aside(f"{len(codes):,} of {len(names):,}")
+        hopeless = is_many and _is_of_this_machine(outcomes)
+        if rate and len(codes) < len(names):
+            clock.sleep(max(0.0, begun + len(left) / rate - clock.monotonic()))
     for error, failed in failures.values():
         output.tell(error)
         complain(f"{shown_ids(failed)}: not done")
-    missing = total - codes.count(0)
-    if missing and total > FEW:
-        why = (
-            f": the last {len(outcomes):,} all failed in this way, so no more were tried. Fix it and repeat"
-            if hopeless
-            else ". Repeat"
+    if is_many and (missing := len(names) - codes.count(0)):
+        why = f": the last {step:,} all failed, so no more were tried. Fix it and repeat"
+        complain(
+            f"{missing:,} of {len(names):,} not done{why if hopeless else '. Repeat'} the command: "
+            "what is done stays as it is"
         )
-        complain(f"{missing:,} of {total:,} not done{why} the command: what is done stays as it is")
     return max(codes, default=0)
 
 
@@ -258,9 +237,8 @@ def _without_name(error: LockstepError) -> LockstepError:
 
 
 def _is_of_this_machine(outcomes: Sequence[int | LockstepError]) -> bool:
-    """Whether each failed for one reason that lies in the environment."""
-    reasons = {str(described(o)) if isinstance(o, LockstepError) else "" for o in outcomes}
-    return len(reasons) == 1 and all(
+    """Whether each failed for a reason that lies in the environment."""
+    return all(
         isinstance(o, LockstepError) and isinstance(described(o), EnvironmentalError) for o in outcomes
     )
 
@@ -311,7 +289,7 @@ def _would(at: OrderContext, order_for: Callable[[Credential], Order], credentia
         say(f"{credential.id}: it is so already")
         return
     order.check(record)
-    say(f"{credential.id}: would record and give the order {order.name}")
+    say(f"{credential.id}: would give the order {order.name}")
 
 
 def _give(
@@ -325,7 +303,10 @@ def _give(
                 at.clouds.orders(credential).register(account)
     given = at.give(order, credential)
     record = given.record
-    say(f"{credential.id}: {_done(order, record)} ({entry_text(given.entry, at.stream)})", style="green")
+    say(
+        f"{credential.id}: order {order.name} given ({entry_text(given.entry, at.stream)})",
+        style="green",
+    )
     if isinstance(order, Pause) and record.holder and record.expires_at:
         until = clock_time(record.expires_at, at.clouds.clock.now())
         say(f"  {record.holder} may still be running, until {until} at the latest")
@@ -337,27 +318,7 @@ def _give(
         say(f"next: {next_step(record, credential, at.clouds.clock.now(), may_run=may_run)}")
 
 
-def _done(order: Order, record: LockRecord) -> str:
-    """What an order has done, for a sentence."""
-    match order:
-        case Pause() | Resume():
-            done = "paused" if record.paused else "resumed"
-        case TakeOver():
-            done = f"takes over {_list(order.databases)}"
-        case CancelTakeOver():
-            done = f"cancelled {_list(order.databases)}"
-        case Unblock():
-            done = f"{order.database} is tried again"
-        case Activate():
-            done = "active" if record.plan == order.digest else f"ordered {order.digest}"
-        case Revoke():
-            done = f"emergency through generation {record.revoke_through} ordered"
-    return done
-
-
-def pause(
-    credentials: NamedCredentials = None, *, everything: AllCredentials = False, dry_run: DryRun = False
-) -> None:
+def pause(credentials: NamedCredentials, *, dry_run: DryRun = False) -> None:
     """Switch scheduled rotations off, in both clouds.
 
     Nothing expires: every password stays as it is, and what is valid stays valid. A run that is under way finishes.
@@ -366,13 +327,10 @@ def pause(
     Exit code: 0 paused, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit()
-    found = named(plan, credentials, everything=everything)
-    give_each(found, order_context(plan), lambda _: Pause(), dry_run=dry_run)
+    give_each(chosen(plan, credentials), order_context(plan), lambda _: Pause(), dry_run=dry_run)
 
 
-def resume(
-    credentials: NamedCredentials = None, *, everything: AllCredentials = False, dry_run: DryRun = False
-) -> None:
+def resume(credentials: NamedCredentials, *, dry_run: DryRun = False) -> None:
     """Switch scheduled rotations on again.
 
     What is due rotates with the next trigger of either cloud.
@@ -380,21 +338,11 @@ def resume(
     Exit code: 0 resumed, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit()
-    found = named(plan, credentials, everything=everything)
-    give_each(found, order_context(plan), lambda _: Resume(), dry_run=dry_run)
-
-
-CredentialOrPattern = Annotated[
-    str,
-    typer.Argument(
-        metavar="CREDENTIAL",
-        help="The credential, by its id; or a pattern such as '*', for those on all of the databases.",
-    ),
-]
+    give_each(chosen(plan, credentials), order_context(plan), lambda _: Resume(), dry_run=dry_run)
 
 
 def take_over(
-    credential_id: CredentialOrPattern,
+    credential_id: CredentialArgument,
     databases: Annotated[
         list[str], typer.Argument(metavar="DATABASE", help="Databases, by their names in the plan.")
     ],
@@ -408,7 +356,8 @@ def take_over(
     was changed by hand. The next run sets the account's password, whatever it is now. Once the login is proven there,
     the permission is gone. An account that belongs to another credential is refused.
 
-    After the restore of a database that many credentials use: lockstep take-over '*' DATABASE
+    A pattern stands for those of its credentials that are on all of the databases. After the restore of a database
+    that many use: lockstep take-over '*' DATABASE
 
     Exit code: 0 taken over (or cancelled), 1 refused, 3 the lock table or the audit log was unreachable.
     """
@@ -422,7 +371,7 @@ def take_over(
 
 
 def unblock(
-    credential_id: CredentialOrPattern,
+    credential_id: CredentialArgument,
     database: Annotated[str, typer.Argument(metavar="DATABASE", help="Its name in the plan.")],
     *,
     dry_run: DryRun = False,
@@ -430,7 +379,8 @@ def unblock(
     """Unblock a database, so that the next run tries it again.
 
     A run blocks a database whose account refuses a login twice, before the server locks the account. Find out first why
-    it refused: if the password was changed there, use `lockstep import` or `lockstep take-over`.
+    it refused: if the password was changed there, use `lockstep import` or `lockstep take-over`. A pattern stands for
+    those of its credentials that are on the database.
 
     Exit code: 0 it is tried again, 3 the lock table or the audit log was unreachable.
     """
@@ -452,7 +402,7 @@ def _on(plan: Plan, written: str, databases: frozenset[str]) -> list[Credential]
         return found
     on_them = [c for c in found if databases <= set(c.databases)]
     if not on_them:
-        raise wrong_use(f"no credential that matches {written!r} is on {_list(databases)}")
+        raise wrong_use(f"no credential that matches {written!r} is on {', '.join(sorted(databases))}")
     return on_them
 
 
@@ -461,10 +411,6 @@ def require_databases(credential: Credential, databases: frozenset[str]) -> None
     if unknown := sorted(databases - set(credential.databases)):
         has = ", ".join(credential.databases)
         raise wrong_use(f"{credential.id} has no database {', '.join(unknown)} in the plan; it has: {has}")
-
-
-def _list(databases: frozenset[str]) -> str:
-    return ", ".join(sorted(databases))
 
 
 # `lockstep retire`: end the rotation of a credential, and put on record what is left valid (protocol O11).
@@ -484,26 +430,25 @@ def retire(credential_id: CredentialArgument, *, dry_run: DryRun = False) -> Non
     _require_no_admin(plan, credential)
     if not dry_run:
         at.give(Pause(), credential)
-    found = at.read(credential)
+    found, stores = at.read(credential), [store.name for store in plan.stores]
     _require_rest(found, at)
-    details: dict[str, Any] = {
+    say(f"{credential.id}: {', '.join(credential.usernames)} on {', '.join(credential.databases)}")
+    say(f"  {_left(found, stores)}; when no application uses them any more, a DBA drops the accounts")
+    if dry_run:
+        say("nothing was changed")
+        return
+    details = {
         "left_valid": sorted(found.valid),
         "revoked_through": found.revoke_through,
         "usernames": list(credential.usernames),
         "databases": list(credential.databases),
-        "stores": [store.name for store in at.plan.stores],
+        "stores": stores,
     }
-    _explain(details, found)
-    if dry_run:
-        say("nothing was changed")
-        return
     entry = record_order("retire", details, by=at.operator(), chain=at.clouds.chain(at.stream, credential))
     orders = at.clouds.orders(credential)
     for account in accounts_of(credential):
         orders.unregister(account)
-    retired = Retired(
-        credential=credential.id, left_valid=tuple(details["left_valid"]), entry=at.place(entry)
-    )
+    retired = Retired(credential=credential.id, left_valid=tuple(sorted(found.valid)), entry=at.place(entry))
     at.publish(retired, entry)
     say(f"{credential.id}: retired ({entry_text(entry, at.stream)})", style="green")
     say("next: take it out of the plan and deploy; its secrets and its audit entries stay")
@@ -527,18 +472,15 @@ def _require_rest(found: LockRecord, at: OrderContext) -> None:
     raise no(f"not retired: {what}. When no run is under way: {then}", name="NotRetired")
 
 
-def _explain(details: dict[str, Any], found: LockRecord) -> None:
-    say(f"{found.credential_id}: {', '.join(details['usernames'])} on {', '.join(details['databases'])}")
+def _left(found: LockRecord, stores: Sequence[str]) -> str:
+    """What still logs in."""
     if found.current_generation is None:
-        say("  no generation was ever promoted: the login is what it was before Lockstep")
-        return
-    say(
-        f"  generation {found.current_generation} stays current in {', '.join(details['stores'])}, and logs in"
-    )
-    if older := sorted(found.valid - {found.current_generation}):
-        names = ", ".join(map(str, older))
-        say(f"  generation {names} may log in, too; to end that first: lockstep revoke {found.credential_id}")
-    say("  when no application uses them any more, a DBA drops the accounts")
+        return "no generation was ever promoted: the login is what it was before Lockstep"
+    stays = f"generation {found.current_generation} stays current in {', '.join(stores)}, and logs in"
+    if not (older := sorted(found.valid - {found.current_generation})):
+        return stays
+    names = ", ".join(map(str, older))
+    return f"{stays}; {names} may log in, too; to end that: lockstep revoke {found.credential_id}"
 
 
 # `lockstep lock`: show who holds the lock; free it after its holder has died.
@@ -558,13 +500,11 @@ def show(credentials: CredentialArguments = None) -> None:
             clouds.lock(credential).read()  # Says why.
     records = [Record(**record_fields(table.record(c.id))) for c in wanted]
     if wants_json():
-        print_json(Locks(locks=records))
+        print_json({"locks": records})
         return
     for record in records:
         fields = {name: _shown(value) for name, value in msgspec.to_builtins(record).items()}
-        say_fields(fields.pop("credential"), {name: fields[name] for name in fields if name != "heads"})
-        for stream, head in record.heads.items():
-            say(f"  audit head {stream}: entry {head.seq}, {head.hash}")
+        say_fields(fields.pop("credential"), fields)
 
 
 def _shown(value: object) -> str:
@@ -578,7 +518,6 @@ def release(
     *,
     holder: Annotated[str, typer.Option(help="The holder, exactly as `lock show` prints it.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    dry_run: DryRun = False,
 ) -> None:
     """Break glass: release the lock of a run that died.
 
@@ -602,9 +541,6 @@ def release(
         say(
             f"Generation {record.claim.generation} stays in flight: the next run is due at once and finishes it."
         )
-    if dry_run:
-        say("nothing was changed")
-        return
     if not yes:
         require_yes("Free it?", otherwise="not freed")
     lock.release(Lease(credential_id=credential.id, holder=holder, fence=record.fence), None)

@@ -2,26 +2,23 @@
 
 import json
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from argparse import ArgumentError, ArgumentParser
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
-from typer.core import TyperCommand, TyperGroup
 
 from lockstep.operate import documents
 from lockstep.operate.documents import Error, Exit
-from lockstep.operate.formatting import _answer, wants_json
+from lockstep.operate.formatting import asked
 from lockstep.plan.file import PlanProblemsError, PlanSource, Problem, load_source
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
@@ -52,8 +49,10 @@ SHOWN_IDS = 20
 
 CredentialArgument = Annotated[str, typer.Argument(metavar="CREDENTIAL", help="The credential, by its id.")]
 NamedCredentials = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="CREDENTIAL", help="Credentials, by their ids or by patterns such as 'team/*'."),
+    list[str],
+    typer.Argument(
+        metavar="CREDENTIAL", help="Credentials, by their ids or by patterns such as 'team/*'; '*' for all."
+    ),
 ]
 CredentialArguments = Annotated[
     list[str] | None,
@@ -85,14 +84,6 @@ def say_next(steps: Iterable[str]) -> None:
         say(f"  {number}. {step}")
 
 
-def say_first(tell: Callable[[str], None], names: Sequence[str], *, before: str, more: str) -> None:
-    """The first `SHOWN_IDS` names, a line for each, and how many more there are."""
-    for name in names[:SHOWN_IDS]:
-        tell(f"{before}{name}")
-    if len(names) > SHOWN_IDS:
-        tell(f"{before}{more.format(f'{len(names) - SHOWN_IDS:,}')}")
-
-
 def complain(text: str) -> None:
     """One line on standard error."""
     err.print(plain(text, "red"), soft_wrap=True)
@@ -103,58 +94,50 @@ def say_aside(text: str) -> None:
     err.print(plain(text), soft_wrap=True)
 
 
+_SHARED = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+_SHARED.add_argument("--plan", "-p", dest="plan_file", type=Path)
+_SHARED.add_argument("--json", dest="is_json", action="store_true")
+_SHARED.add_argument("--utc", dest="is_utc", action="store_true")
+
+
 @contextmanager
 def answer() -> Iterator[None]:
     """The time of one run of the command."""
-    _answer.is_json = _answer.is_given = _answer.is_utc = False
-    _answer.plan_file = None
+    nothing = {"is_json": False, "is_utc": False, "plan_file": None, "is_given": False}
+    vars(asked).update(nothing)
     try:
         yield
     finally:
-        _answer.is_json = _answer.is_utc = False
-        _answer.plan_file = None
+        vars(asked).update(nothing)
 
 
-def words_left(args: Sequence[str]) -> Iterator[str]:
+def words_left(args: Sequence[str]) -> list[str]:
     """Take the options of the whole command, which may stand anywhere before `--`; what is left.
 
     Raises:
         typer.BadParameter: One lacks its argument.
     """
-    words = iter(args)
-    for word in words:
-        if word in {"--plan", "-p"}:
-            file = next(words, "-")
-            if file.startswith("-"):
-                _answer.is_json |= "--json" in {file, *words}
-                raise typer.BadParameter("it needs an argument, the plan file", param_hint=word)
-            _answer.plan_file = Path(file)
-        elif word.startswith("--plan=") or (word.startswith("-p") and not word.startswith("--")):
-            _answer.plan_file = Path(word.removeprefix("--plan=").removeprefix("-p"))
-        elif word == "--json":
-            _answer.is_json = True
-        elif word == "--utc":
-            _answer.is_utc = True
-        else:
-            yield word
-        if word == "--":
-            yield from words
+    try:
+        return _SHARED.parse_known_args(args, asked)[1]
+    except ArgumentError as error:
+        asked.is_json = "--json" in args
+        raise typer.BadParameter(str(error)) from None
 
 
 def plan_file() -> Path:
     """The plan file, as `--plan` or LOCKSTEP_PLAN names it."""
-    return _answer.plan_file or Path(os.environ.get(PLAN_VARIABLE) or DEFAULT_PLAN)
+    return asked.plan_file or Path(os.environ.get(PLAN_VARIABLE) or DEFAULT_PLAN)
 
 
 def print_text(text: str) -> None:
     """A text that is this command's whole answer, as it is."""
-    _answer.is_given = True
+    asked.is_given = True
     sys.stdout.write(text)
 
 
-def print_json(document: msgspec.Struct) -> None:
+def print_json(document: msgspec.Struct | Mapping[str, object]) -> None:
     """One JSON document, for other programs."""
-    _answer.is_given = True
+    asked.is_given = True
     # What an encoding lacks is shown as an escape, and not every one of Python's is one of JSON.
     text = msgspec.json.encode(document).decode()
     out.print_json(text, ensure_ascii=not out.encoding.startswith("utf"))
@@ -162,8 +145,8 @@ def print_json(document: msgspec.Struct) -> None:
 
 def refuse(code: int, error: documents.Error) -> None:
     """With `--json`, give an error in the place of the answer: there is always one document on standard output."""
-    if _answer.is_json and not _answer.is_given:
-        print_json(documents.Refused(error=msgspec.structs.replace(error, exit_code=int(code))))
+    if asked.is_json and not asked.is_given:
+        print_json({"error": msgspec.structs.replace(error, exit_code=int(code))})
 
 
 def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[Problem] = ()) -> typer.Exit:
@@ -171,14 +154,8 @@ def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[Problem] 
     complain(text)
     for problem in problems:
         complain(f"  {problem}")
-    listed = [_listed(problem) for problem in problems]
-    refuse(Exit.USAGE, documents.Error(name=name, meaning=text, problems=listed))
+    refuse(Exit.USAGE, documents.Error(name=name, meaning=text, problems=problems))
     return typer.Exit(Exit.USAGE)
-
-
-def _listed(problem: Problem) -> documents.Problem:
-    where = asdict(problem.mark) if problem.mark else dict.fromkeys(("file", "line", "column"))
-    return documents.Problem(**where, place=problem.place, message=problem.message)
 
 
 def no(text: str, *, name: str, code: Exit = Exit.NO) -> typer.Exit:
@@ -281,31 +258,18 @@ _PACKAGE = Path(__file__).parents[1]
 _ANSWERS = (FenceLostError, OrderRefusedError, UnknownUsernameError)
 """Errors that are a negative answer to a write."""
 
-INTERRUPTED_STATUS = 128 + signal.SIGINT
-"""The status of a program that Ctrl-C has ended."""
-_INTERRUPTED = Error(name="Interrupted", meaning="ended by Ctrl-C")
-_UNTOLD = Error(name="NoAnswer", meaning="it ended without an answer; standard error says why")
-"""For a command that has given no document, whatever it was that ended it."""
-
 
 def exit_code_of(kind: type[LockstepError]) -> Exit:
     """The exit code of an error."""
-    if issubclass(kind, EnvironmentalError):
-        return Exit.UNREACHABLE
     if issubclass(kind, InvalidPlanError):
         return Exit.USAGE
     return Exit.NO if issubclass(kind, _ANSWERS) else Exit.UNREACHABLE
 
 
-def code_of(error: LockstepError) -> Exit:
-    """The exit code of what a person is told of an error."""
-    return exit_code_of(type(described(error)))
-
-
 def tell(error: Exception) -> Exit:
     """Tell the person, or the program, about an error; the exit code."""
     ours = in_our_words(error)
-    code = code_of(ours)
+    code = exit_code_of(type(described(ours)))
     complain(line_of(ours))
     refuse(code, document(ours))
     return code
@@ -337,120 +301,3 @@ def in_our_words(error: Exception) -> LockstepError:
     ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
     place = f"{Path(ours[-1].filename).relative_to(_PACKAGE)}:{ours[-1].lineno}" if ours else "?"
     return UnexpectedError(code=type(error).__name__, path=place)
-
-
-PANELS = ("Set up", "Operate", "Incident", "Evidence", "Applications", "Advanced")
-"""What commands are for, in the order of the help."""
-
-
-class Command(TyperCommand):
-    """A command; `takes` are the options of the whole command that mean something to it."""
-
-    takes: frozenset[str] = frozenset()
-
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the parser's types are private
-        """Run it, or exit code 2 where it would not do what was said to the whole command."""
-        if wants_json() and "--json" not in self.takes:
-            raise wrong_use(f"{ctx.command_path} prints no JSON document; leave out --json")
-        if _answer.plan_file and "--plan" not in self.takes:
-            raise wrong_use(f"{ctx.command_path} reads no plan; leave out --plan")
-        return super().invoke(ctx)
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - likewise
-        """Name the options that stand in the help of the whole command."""
-        super().format_epilog(ctx, formatter)
-        if self.takes:
-            formatter.write_paragraph()
-            formatter.write_text(f"Also {', '.join(sorted(self.takes))}: see lockstep --help.")
-
-
-def taking(*options: str) -> type[Command]:
-    """The class of commands to which these options of the whole command mean something."""
-    return type("Command", (Command,), {"takes": frozenset(options)})
-
-
-def _leaves(group: TyperGroup, before: str = "") -> Iterator[tuple[str, str, str]]:
-    """Of each command what it is for, its whole name, and what it does."""
-    for name, command in group.commands.items():
-        if isinstance(command, TyperGroup):
-            yield from _leaves(command, f"{name} ")
-        else:
-            panel = str(getattr(command, "rich_help_panel", ""))
-            yield panel, f"{before}{name}", command.get_short_help_str(limit=_LONGEST)
-
-
-_LONGEST = 200
-"""Of a command's first sentence in the help of the whole command."""
-
-
-class Root(TyperGroup):
-    """The command, which never ends with a traceback."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002, ANN401 - likewise
-        """Every command, by what it is for."""
-        leaves = list(_leaves(self))
-        for panel in PANELS:
-            with formatter.section(panel):
-                formatter.write_dl([(name, text) for of, name, text in leaves if of == panel])
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,  # noqa: ARG002, FBT001, FBT002 - likewise
-        windows_expand_args: bool = True,  # noqa: ARG002, FBT001, FBT002 - likewise
-        **extra: Any,  # noqa: ANN401 - likewise
-    ) -> NoReturn:
-        """Run it and exit."""
-        with answer():
-            given = sys.argv[1:] if args is None else args
-            code = int(self._ended(given, prog_name or "lockstep", complete_var, extra))
-            if code:
-                refuse(code, _INTERRUPTED if code == INTERRUPTED_STATUS else _UNTOLD)
-            raise SystemExit(code)
-
-    def _ended(
-        self,
-        args: Sequence[str],
-        prog_name: str,
-        complete_var: str | None,
-        extra: Mapping[str, Any],
-    ) -> int:
-        try:
-            ended = super().main(
-                list(words_left(args)), prog_name, complete_var, standalone_mode=False, **extra
-            )
-            return int(ended or 0)
-        except typer.Abort:
-            return no("aborted", name="Aborted").exit_code
-        except Exception as error:  # noqa: BLE001 - the end of the program
-            if hasattr(error, "show") and hasattr(
-                error, "format_message"
-            ):  # wrong use, which the parser tells
-                error.show()
-                refuse(Exit.USAGE, Error(name="WrongUse", meaning=error.format_message()))
-                return Exit.USAGE
-            return tell(error)
-
-
-# How far long work is, on a terminal.
-
-
-@contextmanager
-def progress_bar(*more: ProgressColumn) -> Iterator[Progress]:
-    """Shows what is done of each task; on a terminal only.
-
-    Args:
-        more: Columns after the name of the task.
-    """
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        *more,
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as progress:
-        yield progress

@@ -1,23 +1,21 @@
 """`lockstep plan`: check the plan, print it, its schema and the SQL that a DBA reviews and runs."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from msgspec import structs
-from rich.progress import BarColumn
+from rich.status import Status
 
 from lockstep.audit.chain import Entry, newest_numbers
 from lockstep.audit.verify import read_object
 from lockstep.aws.clients import known_regions
 from lockstep.cli.orders import (
-    AllCredentials,
     OrderContext,
     give_each,
-    named,
     order_context,
 )
 from lockstep.cli.output import (
@@ -26,27 +24,22 @@ from lockstep.cli.output import (
     NamedCredentials,
     chosen,
     complain,
+    err,
     no,
     out,
+    plain,
     plan_file,
     plan_or_exit,
     print_json,
-    progress_bar,
     say,
     say_aside,
     say_fields,
-    say_first,
+    shown_ids,
     source_or_exit,
     wrong_use,
 )
-from lockstep.operate import documents
 from lockstep.operate.access import operator, running, streams
-from lockstep.operate.documents import (
-    FEW,
-    Exit,
-    PublishedIn,
-    PublishedPlan,
-)
+from lockstep.operate.documents import FEW, Exit
 from lockstep.operate.formatting import wants_json
 from lockstep.operate.plan_sql.scripts import LiveRoleError, provisioning
 from lockstep.plan import limits
@@ -79,15 +72,14 @@ from lockstep.protocol.errors import (
     AuditLogUnreachableError,
     PlanAccessDeniedError,
 )
-from lockstep.protocol.model import ChainHead, Credential
+from lockstep.protocol.model import Credential
 from lockstep.protocol.orders import Activate, Order
-from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, Cloud
 
 
 def check() -> None:
-    """Check the plan, and show who may read its secrets and how long a password works.
+    """Check the plan, and show what it means for each credential.
 
     This calls no cloud and no database. The plan digest of a credential must be the same in both clouds: compare what
     this command prints for the plan of each. Quotas that the account must have raised are shown, with --json all of
@@ -110,23 +102,32 @@ def check() -> None:
     if problems:
         text = f"{file} is a valid plan, but it cannot be deployed yet:"
         raise wrong_use(text, name="PlanNotDeployable", problems=problems)
-    rows = [_row(plan, i) for i in range(len(plan.credentials))]
+    rows = [_row(credential) for credential in plan.credentials]
     awaited = [str(source.located(text)) for text in awaited_values(plan)]
+    uses = list(limits.uses(plan))
     if wants_json():
-        print_json(
-            documents.Checked(
-                valid=True,
-                awaited=awaited,
-                credentials=rows,
-                starts=_starts(plan),
-                quotas=list(limits.uses(plan)),
-            )
-        )
+        print_json({"awaited": awaited, "credentials": rows, "quotas": uses})
         return
-    _show(plan, rows)
-    for text in awaited:
+    for row in rows[:FEW]:
+        say_fields(row["credential"], {name: row[name] for name in row if name != "credential"})
+    if len(rows) > FEW:
+        say(f"and {len(rows) - FEW:,} more credentials: --json has them all")
+    plaintext = [f"{server.name}: {server.plaintext}" for server in plan.databases if server.plaintext]
+    for text in (*plaintext, *(str(use) for use in uses if use.exceeded), *awaited):
         say(text, style="yellow")
     say(f"{file}: valid")
+
+
+def _row(credential: Credential) -> dict[str, str]:
+    return {
+        "credential": credential.id,
+        "strategy": credential.strategy.value,
+        "logins": ", ".join(credential.usernames),
+        "databases": ", ".join(credential.databases),
+        "every": format_duration(credential.schedule.interval),
+        "overlap": format_duration(credential.schedule.overlap),
+        "plan_digest": credential.plan_digest,
+    }
 
 
 def _known_regions(cloud: str, region: str) -> Sequence[str]:
@@ -137,71 +138,6 @@ def _known_regions(cloud: str, region: str) -> Sequence[str]:
     except ModuleNotFoundError:
         return ()
     return KNOWN_REGIONS
-
-
-def _show(plan: Plan, rows: list[documents.PlannedCredential]) -> None:
-    for row in rows[:FEW]:
-        fields = structs.asdict(row)
-        say_fields(fields.pop("credential"), fields)
-    if len(rows) > FEW:
-        say(f"and {len(rows) - FEW:,} more credentials: --json has them all")
-    for server in plan.databases:
-        if server.plaintext:
-            say(f"{server.name}: {server.plaintext}", style="yellow")
-    for use in limits.uses(plan):
-        if use.exceeded:
-            say(str(use), style="yellow")
-    starts = _starts(plan)
-    if starts.shards > 1:
-        say(
-            f"{starts.shards} shards; at the busiest minute, "
-            f"{starts.busiest_minute}, {starts.rotations:,} rotations begin"
-        )
-
-
-def _starts(plan: Plan) -> documents.Starts:
-    busiest = limits.busiest(plan.shards)
-    return documents.Starts(
-        shards=len(plan.shards),
-        busiest_minute=str(busiest),
-        rotations=busiest.rotations,
-        concurrency=limits.concurrency(plan),
-        every_ms=limits.every_ms(plan),
-    )
-
-
-def _row(plan: Plan, index: int) -> documents.PlannedCredential:
-    credential = plan.credentials[index]
-    return documents.PlannedCredential(
-        credential=credential.id,
-        strategy=credential.strategy.value,
-        logins=", ".join(credential.usernames),
-        databases=", ".join(credential.databases),
-        every=format_duration(credential.schedule.interval),
-        overlap=format_duration(credential.schedule.overlap),
-        a_value_works=_life(credential),
-        readers=_readers(plan),
-        plan_digest=credential.plan_digest,
-    )
-
-
-def _life(credential: Credential) -> str:
-    """How long a value logs in: until the next turn of its username, or of its place in the account."""
-    interval = credential.schedule.interval
-    whole, leaked = format_duration(interval * 2), format_duration(interval)
-    return (
-        f"for up to {whole}, and a leaked one for up to {leaked} after it was replaced, unless it is revoked"
-    )
-
-
-def _readers(plan: Plan) -> str:
-    """What may read the secrets."""
-    if plan.slots == 1:
-        return "anything that reads the secret"
-    return (
-        "in AWS anything that reads the secret; in OCI only what looks for the newest slot: lockstep agent or "
-        "lockstep.client"
-    )
 
 
 def sql(
@@ -302,9 +238,8 @@ LOOK_BACK = 100
 
 
 def apply(
-    credentials: NamedCredentials = None,
+    credentials: NamedCredentials,
     *,
-    everything: AllCredentials = False,
     replaced: Annotated[
         list[str] | None,
         typer.Option("--from", help="The plan that is active now: its digest, or its file. Once for each."),
@@ -323,21 +258,21 @@ def apply(
     after that, and must leave a dropped one before. To activate the plan that is active withdraws the order for another
     one.
 
-    For many credentials give a pattern or --all, and the plan file that is active now: git show HEAD~:lockstep.yaml >
-    before.yaml; lockstep apply --all --from before.yaml. Repeat the command after a failure: what is
+    For many credentials give a pattern, and the plan file that is active now: git show HEAD~:lockstep.yaml >
+    before.yaml; lockstep apply '*' --from before.yaml. Repeat the command after a failure: what is
     ordered stays ordered. Each is activated by its next run.
 
     Exit code: 0 ordered (or active already), 1 refused, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit()
-    found, at = named(plan, credentials, everything=everything), order_context(plan)
+    at = order_context(plan)
     dropped = frozenset(drop or [])
     digests = {name for name in replaced or () if _DIGEST.fullmatch(name)}
     files = [Path(name) for name in replaced or () if name not in digests]
     before = {(c.id, c.plan_digest) for before in files for c in plan_or_exit(before).credentials}
 
     order_for = partial(_activation, at, digests, before, dropped)
-    give_each(found, at, order_for, dry_run=dry_run)
+    give_each(chosen(plan, credentials), at, order_for, dry_run=dry_run)
 
 
 def _activation(
@@ -368,12 +303,10 @@ def _leaving(at: OrderContext, credential: Credential, dropped: frozenset[str]) 
             f"{credential.id}: no rotation on record can be read, so what leaves the plan is not checked"
         )
         return tuple(sorted(dropped))
-    usernames = tuple(last["usernames"])
-    kept = usernames == credential.usernames[: len(usernames)]
-    if not kept or (len(usernames) == 1) != (len(credential.usernames) == 1):
+    if (usernames := tuple(last["usernames"])) != credential.usernames:
         raise _no(
             f"{credential.id}: the active plan has the usernames {', '.join(usernames)}; they and the strategy "
-            "never change. Append usernames, or make a credential with another id"
+            "never change. Make a credential with another id"
         )
     here = {*credential.databases, *(store.name for store in at.plan.stores)}
     leaving = {*last["databases"], *last["stores"]} - here
@@ -382,8 +315,6 @@ def _leaving(at: OrderContext, credential: Credential, dropped: frozenset[str]) 
         raise _no(
             f"{credential.id}: {', '.join(unnamed)} would leave. When no application uses it any more, add: {options}"
         )
-    if unknown := sorted(dropped - leaving):
-        raise _no(f"{credential.id}: {', '.join(unknown)} does not leave")
     return tuple(sorted(leaving))
 
 
@@ -392,30 +323,17 @@ def _last_rotation(at: OrderContext, credential: Credential) -> Mapping[str, Any
     found: list[Entry] = []
     heads = at.clouds.lock(credential).read().heads
     for log, signer in streams(at.plan, at.clouds, credential):
-        try:
-            entries = _newest_first(log, signer, credential, heads.get(log.stream))
-            found.append(next(filter(_is_rotation, entries)))
-        except (StopIteration, AuditLogUnreachableError, AuditLogAccessDeniedError):
-            continue
-    if not found:
-        return None
-    return max(found, key=lambda e: e.time).details
-
-
-def _newest_first(
-    log: AuditLog, signer: Signer, credential: Credential, head: ChainHead | None
-) -> Iterator[Entry]:
-    """The entries whose signature is valid; an entry that is not valid is for `audit verify`."""
-    for seq in newest_numbers(log, head, LOOK_BACK):
-        found = read_object(credential.id, log, signer, seq)
-        if found.archived:
-            return
-        if found.entry:
-            yield found.entry
-
-
-def _is_rotation(entry: Entry) -> bool:
-    return entry.event.get("status") == "Success" and {"generation", "usernames"} <= entry.details.keys()
+        with suppress(AuditLogUnreachableError, AuditLogAccessDeniedError):
+            for seq in newest_numbers(log, heads.get(log.stream), LOOK_BACK):
+                # An entry whose signature is not valid is for `audit verify`.
+                read = read_object(credential.id, log, signer, seq)
+                if read.archived:
+                    break
+                if read.entry and read.entry.promoted is not None:
+                    found.append(read.entry)
+                    break
+    newest = max(found, key=lambda entry: entry.time, default=None)
+    return newest.details if newest else None
 
 
 # `lockstep plan publish`: the plan as the functions read it, in the bucket of each cloud.
@@ -454,55 +372,36 @@ def publish(
     Exit code: 0 everything is there, or with --dry-run could be, 1 a document has other content, 2 the plan is not
     valid, or cannot be published, 3 a bucket was unreachable, missing (without --if-there) or denied.
     """
-    plan, published = _compiled()
+    file, source = plan_file(), source_or_exit()
+    plan = source.plan
+    if told := list(publication_problems(plan, file.parent)):
+        problems = in_order(map(source.located, told))
+        raise wrong_use(f"{file} cannot be published:", name="PlanNotDeployable", problems=problems)
+    published = compile_plan(plan.compiled, plan.shards, file.parent)
     if digest:
         say(published.digest)
         return
-    credentials, documents_of_it = len(plan.credential_sections), len(published.files)
-    if not wants_json():
-        say(f"digest {published.digest}")
-        say(f"{credentials:,} credentials, {documents_of_it:,} documents, {published.size:,} bytes")
+    say(f"digest {published.digest}")
+    say(
+        f"{len(plan.credentials):,} credentials, {len(published.files):,} documents, {published.size:,} bytes"
+    )
+    wanted = [c for c in running(plan) if cloud in (c, "both")]
+    if not wanted:
+        say("nothing to publish: the plan has no runners.oci, so no function in OCI reads it")
+        return
     clouds = operator(plan, identity=DEPLOYER)
-    found, wanted = list[PublishedIn](), [c for c in running(plan) if cloud in (c, "both")]
+    forged = False
     for one_cloud in wanted:
         bucket, address = _bucket(plan, clouds, one_cloud, published.digest)
         try:
-            outcome = _publish(bucket, published, clouds, one_cloud, address, dry_run=dry_run)
+            forged |= _publish(bucket, published, clouds, address, dry_run=dry_run)
         except PlanAccessDeniedError as error:
             if not if_there or error.where.get("code") not in NO_BUCKET:
                 raise
             say_aside(f"{address}: its bucket does not exist yet")
-            continue
-        found.append(outcome)
-        if not wants_json():
-            _show_outcome(outcome, dry_run=dry_run)
-    if wants_json():
-        print_json(
-            PublishedPlan(
-                digest=published.digest,
-                credentials=credentials,
-                documents=documents_of_it,
-                bytes=published.size,
-                dry_run=dry_run,
-                clouds=found,
-            )
-        )
-    else:
-        say(
-            _DEPLOYED
-            if wanted
-            else "nothing to publish: the plan has no runners.oci, so no function in OCI reads it"
-        )
-    if any(one_cloud.different for one_cloud in found):
+    say(_DEPLOYED)
+    if forged:
         raise typer.Exit(Exit.NO)
-
-
-def _compiled() -> tuple[Plan, Published]:
-    file, source = plan_file(), source_or_exit()
-    if told := list(publication_problems(source.plan, file.parent)):
-        problems = in_order(map(source.located, told))
-        raise wrong_use(f"{file} cannot be published:", name="PlanNotDeployable", problems=problems)
-    return source.plan, compile_plan(source.plan.compiled, source.plan.shards, file.parent)
 
 
 def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[PlanBucket, str]:
@@ -528,38 +427,23 @@ def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[Plan
 
 
 def _publish(
-    bucket: PlanBucket, published: Published, clouds: Clouds, cloud: Cloud, address: str, *, dry_run: bool
-) -> PublishedIn:
-    """Publish in one cloud; what became of it."""
+    bucket: PlanBucket, published: Published, clouds: Clouds, address: str, *, dry_run: bool
+) -> bool:
+    """Publish in one cloud, and show what became of it; whether a document has other content."""
     state = state_of(bucket, published)
     names, different = state.wanting, state.different
     if not dry_run:
-        with progress_bar(BarColumn()) as progress:
-            task = progress.add_task(cloud, total=len(published.files), completed=len(state.same))
+        with Status("writing", console=err) as status:
             different |= write_plan(
-                bucket,
-                published,
-                names,
-                clock=clouds.clock,
-                done=lambda _name: progress.advance(task),
+                bucket, published, names, clock=clouds.clock, done=lambda name: status.update(plain(name))
             )
     # The index is kept back as long as something else is in a place.
     written = names - different - ({INDEX} if different else set())
-    return PublishedIn(
-        cloud=cloud,
-        there=len(state.same),
-        written=len(written),
-        different=sorted(different),
-        address=address,
-    )
-
-
-def _show_outcome(found: PublishedIn, *, dry_run: bool) -> None:
     verb = "would be written" if dry_run else "written"
-    say(f"{found.address}")
-    say(f"  {found.there:,} documents were there, {found.written:,} {verb}")
-    different = found.different
+    say(address)
+    say(f"  {len(state.same):,} documents were there, {len(written):,} {verb}")
     if different:
         complain(f"  {len(different):,} have other content than the plan's, so functions refuse them:")
-        say_first(complain, different, before="    ", more="and {} more")
-        complain(f"  find out who wrote them, delete them below {found.address}, and publish again")
+        complain(f"    {shown_ids(sorted(different))}")
+        complain(f"  find out who wrote them, delete them below {address}, and publish again")
+    return bool(different)

@@ -14,35 +14,34 @@ BROKEN_PIPE_STATUS = 128 + signal.SIGPIPE
 """The status of a program that SIGPIPE has ended. The signal itself stays ignored: it would also end a program whose
 peer has closed a connection."""
 
+STANDARD_ERROR = 2
+
 T = TypeVar("T")
 
 
-class _Piped(io.TextIOWrapper):
-    """A stream that ends the program, silently, when its reader has gone."""
+class _Stream(io.TextIOWrapper):
+    """A stream that ends the program, silently, when its reader has gone.
+
+    What standard error does not take is lost: there is nowhere to tell that, and the exit code stays.
+    """
 
     def write(self, text: str, /) -> int:
-        return self._or_end(lambda: super(_Piped, self).write(text))
+        return self._done(super().write, text)
 
     def flush(self) -> None:
-        self._or_end(super().flush)
+        self._done(super().flush)
 
-    def _or_end(self, act: Callable[[], T]) -> T:
+    def _done(self, act: Callable[..., T], *text: str) -> T:
         try:
-            return act()
+            return act(*text)
         except BrokenPipeError:
             _discard(self.fileno())  # What is left in the buffer is written once more at exit.
             raise SystemExit(BROKEN_PIPE_STATUS) from None
-
-
-class _Told(_Piped):
-    """Standard error. What it does not take is lost: there is nowhere to tell that, and the exit code stays."""
-
-    def _or_end(self, act: Callable[[], T]) -> T:
-        try:
-            return super()._or_end(act)
         except OSError:
-            _discard(self.fileno())
-            return super()._or_end(act)
+            if self.fileno() != STANDARD_ERROR:
+                raise
+            _discard(STANDARD_ERROR)
+            return act(*text)
 
 
 def run() -> None:
@@ -50,7 +49,7 @@ def run() -> None:
     _open_what_is_closed()
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # Who reads it judges what is no text.
-    sys.stdout, sys.stderr = _piped(sys.stdout, _Piped), _piped(sys.stderr, _Told)
+    sys.stdout, sys.stderr = _wrapped(sys.stdout), _wrapped(sys.stderr)
     try:
         app()
     except SystemExit as ended:
@@ -69,10 +68,10 @@ def _open_what_is_closed() -> None:
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - likewise
 
 
-def _piped(stream: TextIO, kind: type[_Piped]) -> TextIO:
+def _wrapped(stream: TextIO) -> _Stream:
     """The same stream; a character that its encoding lacks is shown as an escape."""
     is_terminal = stream.isatty()
-    return kind(
+    return _Stream(
         stream.detach(),  # type: ignore[attr-defined]  # of every stream that the interpreter opens
         encoding=stream.encoding,
         errors="backslashreplace",

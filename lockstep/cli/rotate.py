@@ -1,21 +1,17 @@
 """`lockstep rotate`: start the state machine by hand and follow it to its end."""
 
-import json
 import os
 import re
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 
 import typer
 from msgspec import structs
-from rich.status import Status
 
 from lockstep.cli.orders import order_context, require_consent, require_databases
 from lockstep.cli.output import (
-    DryRun,
     complain,
-    err,
     no,
     one,
     plan_or_exit,
@@ -26,8 +22,8 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.operate.access import operator
-from lockstep.operate.documents import Exit, Rotated, WaitsFor, WouldRotate
-from lockstep.operate.execution import Execution, located, require_machine
+from lockstep.operate.documents import Exit, Rotated
+from lockstep.operate.execution import RUNNING, Execution, located
 from lockstep.operate.formatting import absolute, clock_time, wants_json
 from lockstep.operate.state import waits_for
 from lockstep.operate.verdict import next_step, of_last_run, of_record, ranked
@@ -43,8 +39,6 @@ from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.protocol.orders import Revoke
-from lockstep.protocol.ports import Clock
-from lockstep.protocol.strict_json import write
 from lockstep.runtime.system import SystemClock
 
 SKIPPED = "skipped"
@@ -71,12 +65,11 @@ def rotate(
             "--force", help="Run even if it is not due or paused. Within the overlap it only repairs."
         ),
     ] = False,
-    dry_run: DryRun = False,
 ) -> None:
     """Start a rotation in AWS and follow it to its end.
 
     It starts the state machine of the stack, in the plan's region and your account, or the one that
-    LOCKSTEP_STATE_MACHINE_ARN names, and shows each state once it is over. A credential that is not due, or whose lock
+    LOCKSTEP_STATE_MACHINE_ARN names, and shows each state that it enters. A credential that is not due, or whose lock
     is held, is skipped, which is a success; it says why and until when. Ctrl-C stops following it; the rotation
     continues.
 
@@ -85,12 +78,8 @@ def rotate(
     """
     plan = plan_or_exit()
     credential = _the_one(plan, credential_id)
-    arn = _machine(plan, stack)
     asked = RunInput(credential_id=credential.id, trigger="cli", force=force)
-    if dry_run:
-        _would(credential, None, asked, arn)
-    else:
-        _run(plan, credential, asked, arn)
+    _run(plan, credential, asked, _machine(plan, stack))
 
 
 def revoke(
@@ -110,7 +99,6 @@ def revoke(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Neither count sessions nor ask.")] = False,
-    dry_run: DryRun = False,
 ) -> None:
     """Emergency: make a new password at once, and revoke everything before it.
 
@@ -130,9 +118,6 @@ def revoke(
         raise wrong_use("--without must leave a database that is waited for")
     order = Revoke(lift_pause=lift_pause, without=left_out)
     asked = RunInput(credential_id=credential.id, trigger="cli", force=True)
-    if dry_run:
-        _would(credential, order, asked, _machine(plan, stack))
-        return
     at = order_context(plan)
     if not yes:
         require_consent(at.clouds, credential)
@@ -170,105 +155,72 @@ def _machine(plan: Plan, stack: str) -> str:
     return arn
 
 
-def _would(credential: Credential, order: Revoke | None, asked: RunInput, arn: str) -> None:
-    """Show what would be done."""
-    require_machine(arn)
-    started = write(asked)
-    if wants_json():
-        given = order.name if order else None
-        print_json(WouldRotate(dry_run=True, order=given, state_machine=arn, input=started))
-        return
-    if order:
-        say(f"would record and give the order {order.name} for {credential.id}")
-    say(f"would start {arn} with {json.dumps(started)}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class After:
-    """What the lock record says right after a run that was skipped or has failed.
-
-    Attributes:
-        text: Why it was skipped; empty if it was not.
-        next: The command that helps; None where nothing must be done, or where that is not known.
-        wait: What it waits for; None where that is over, or where that is not known.
-    """
-
-    text: str = ""
-    next: str | None = None
-    wait: WaitsFor | None = None
-
-
-def _after(plan: Plan, credential: Credential, ended: Rotated, now: datetime, *, is_forced: bool) -> After:
-    try:
-        record = operator(plan).lock(credential).read()
-    except LockstepError as error:
-        return After(text=f"why is not known; {line_of(error)}")
-    if ended.error:
-        may_run = ended.error != TakeOverNeededError.__name__
-        reasons = [
-            *of_record(record, credential, now, may_run=may_run),
-            *of_last_run(record, credential, ended.error, now, may_run=may_run),
-        ]
-        return After(next=ranked(reasons)[0].next if reasons else None)
-    if wait := waits_for(record, now, is_forced=is_forced):
-        step = None if wait.reason == "held" else next_step(record, credential, now)
-        return After(text=wait.meaning, next=step, wait=wait)
-    if record.not_before and record.not_before > now:
-        return After(text=f"nothing to repair, and the overlap ends at {clock_time(record.not_before, now)}")
-    return After(text="what it waited for is over, so start it again")
-
-
 def _run(plan: Plan, credential: Credential, asked: RunInput, arn: str) -> None:
     """Start a run, follow it and tell how it ended; exit code 1 where it failed."""
-    clock = SystemClock()
-    execution = Execution(arn, asked)
+    clock, told = SystemClock(), 0
+    execution, ended = Execution(arn, asked), None
     if not wants_json():
         say_aside(f"started {execution.arn}")
     try:
-        ended = _shown(execution, clock, aside=not wants_json())
+        for ended in execution.followed(clock):
+            for state in () if wants_json() else ended.states[told:]:
+                say_aside(f"  {absolute(state.entered_at, clock.now())}  {state.state}")
+            told = len(ended.states)
     except KeyboardInterrupt:
         say_aside(f"not followed any more; the rotation continues: {execution.arn}")
         raise
-    if ended is None:
+    if ended is None or ended.status == RUNNING:
         raise no(f"still running: {execution.arn}", name="StillRunning", code=Exit.UNREACHABLE)
-    now, after = clock.now(), After()
-    if ended.error or ended.outcome == SKIPPED:
-        after = _after(plan, credential, ended, now, is_forced=asked.force)
-    _report(ended, after)
-
-
-def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Rotated | None:
-    """Follow it, and show each state once it is over; the one that it is in only at a terminal."""
-    told, ended = 0, None
-    with Status("started", console=err) as running:
-        for ended, states in execution.followed(clock):  # noqa: B007 - the last one is the answer
-            over = [s for s in states if s.seconds is not None]
-            for state in over[told:] if aside else ():
-                say_aside(
-                    f"  {absolute(state.entered_at, clock.now())}  {state.state}  {state.seconds:.1f} s"
-                )
-            told = len(over)
-            for state in states[told:]:
-                running.update(f"{state.state}, since {absolute(state.entered_at, clock.now())}")
-    return ended
-
-
-def _report(ended: Rotated, after: After) -> None:
-    """Tell how it ended; exit code 1 where it failed."""
-    if wants_json():
-        more = {"next": after.next} if ended.error else {"waits_for": after.wait} if after.text else {}
-        print_json(structs.replace(ended, **more))
-    elif ended.error:
-        complain(f"failed: {ended.error}: {ended.cause}")
-        if (advice := advice_of(ended.error)) and advice not in str(ended.cause):
-            complain(f"  {advice}")
-        complain(f"  next: {after.next or 'lockstep status'}")
-    elif after.text:
-        say(f"skipped: {after.text}", style="yellow")
-        if after.next:
-            say(f"  next: {after.next}")
+    if ended.error:
+        _report_failure(plan, credential, ended, clock.now())
+        raise typer.Exit(Exit.NO)
+    if ended.outcome == SKIPPED:
+        _report_skip(plan, credential, ended, clock.now(), is_forced=asked.force)
+    elif wants_json():
+        print_json(ended)
     else:
         current = f", generation {ended.generation} is current" if ended.generation else ""
         say(f"{ended.outcome or ended.status}{current}", style="green")
-    if ended.error:
-        raise typer.Exit(Exit.NO)
+
+
+def _report_failure(plan: Plan, credential: Credential, ended: Rotated, now: datetime) -> None:
+    """Tell why it failed, and the command that helps."""
+    may_run = ended.error != TakeOverNeededError.__name__
+    step = None
+    with suppress(LockstepError):
+        record = operator(plan).lock(credential).read()
+        reasons = [
+            *of_record(record, credential, now, may_run=may_run),
+            *of_last_run(record, credential, str(ended.error), now, may_run=may_run),
+        ]
+        step = ranked(reasons)[0].next if reasons else None
+    if wants_json():
+        print_json(structs.replace(ended, next=step))
+        return
+    complain(f"failed: {ended.error}: {ended.cause}")
+    if (advice := advice_of(str(ended.error))) and advice not in str(ended.cause):
+        complain(f"  {advice}")
+    complain(f"  next: {step or 'lockstep status'}")
+
+
+def _report_skip(
+    plan: Plan, credential: Credential, ended: Rotated, now: datetime, *, is_forced: bool
+) -> None:
+    """Tell why it was skipped and until when, as the lock record says right after it."""
+    wait = step = None
+    try:
+        record = operator(plan).lock(credential).read()
+    except LockstepError as error:
+        why = f"why is not known; {line_of(error)}"
+    else:
+        why = "what it waited for is over, so start it again"
+        if wait := waits_for(record, now, is_forced=is_forced):
+            why, step = wait.meaning, None if wait.reason == "held" else next_step(record, credential, now)
+        elif record.not_before and record.not_before > now:
+            why = f"nothing to repair, and the overlap ends at {clock_time(record.not_before, now)}"
+    if wants_json():
+        print_json(structs.replace(ended, waits_for=wait))
+        return
+    say(f"skipped: {why}", style="yellow")
+    if step:
+        say(f"  next: {step}")

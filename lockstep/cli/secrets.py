@@ -1,7 +1,7 @@
 """`lockstep secrets`: make the secrets of credentials in both clouds, and tag what people made."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,12 @@ from lockstep.cli.output import (
     print_json,
     say,
     say_aside,
-    say_first,
+    shown_ids,
     wrong_use,
 )
-from lockstep.operate import documents
 from lockstep.operate.access import operator
 from lockstep.operate.doctor.oci import vault_of
-from lockstep.operate.documents import CreatedIn, Exit
+from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import wants_json
 from lockstep.operate.secrets import (
     AWS_QUOTA,
@@ -104,7 +103,7 @@ def create(
         rooms.append(aws_room(plan, clouds.aws, terms, ids, rate=rate or AWS_RATE))
     if in_oci and cloud != "aws" and (ring := terms_of(plan, terraform)):
         rooms.append(oci_room(plan, clouds, ring, ids, rate=rate or OCI_RATE))
-    _shown(rooms, is_dry=dry_run)
+    _carry_out_all(rooms, is_dry=dry_run)
     if any(room.refused for room in rooms):
         raise typer.Exit(Exit.NO)
 
@@ -131,10 +130,11 @@ def tag_command(
     items = {one.name: one for one in wanted(plan, ids)}
     place = StackSecrets(client=operator(plan).aws, terms=_terms(stack), wanted=items, consent=True)
     room = Room(cloud="aws", place=place, names=[*items], rate=AWS_RATE)
-    _shown([room], is_dry=not yes)
-    if room.counts["to_tag"] and not wants_json():
+    _carry_out_all([room], is_dry=not yes)
+    untagged = room.counts[Action.TAG]
+    if untagged and not wants_json():
         say("nothing was changed; to set the tags, repeat this with --yes")
-    if room.counts["to_tag"] or room.refused:
+    if untagged or room.refused:
         raise typer.Exit(Exit.NO)
 
 
@@ -163,18 +163,9 @@ class Room:
         self.seen[name] = settled(self.place, self.seen[name], SystemClock().sleep)
 
     @property
-    def counts(self) -> Mapping[str, int]:
-        """How many of each kind."""
-        done = Counter(d.action for d in self.seen.values() if d.is_done)
-        left = Counter(d.action for d in self.seen.values() if not d.is_done)
-        return {
-            "made": done[Action.MAKE],
-            "tagged": done[Action.TAG],
-            "to_make": left[Action.MAKE] + left[Action.LATER],
-            "to_tag": left[Action.TAG],
-            "there": left[Action.NOTHING],
-            "in_the_way": left[Action.REFUSE],
-        }
+    def counts(self) -> Counter[str]:
+        """How many of each state; of what was done, without `to be`."""
+        return Counter(d.action.removeprefix("to be ") if d.is_done else d.action for d in self.seen.values())
 
     @property
     def described(self) -> list[Decision]:
@@ -187,16 +178,11 @@ class Room:
         """What is in the way."""
         return [decision for decision in self.described if decision.action is Action.REFUSE]
 
-    def line(self, *, is_dry: bool) -> str:
+    @property
+    def line(self) -> str:
         """All of it in one line."""
-        c = self.counts
-        made, tagged = (c["to_make"], c["to_tag"]) if is_dry else (c["made"], c["tagged"])
-        words = "to make, {} to tag" if is_dry else "made, {} tagged"
-        same = "" if made or tagged else "; nothing " + ("is to be done" if is_dry else "was changed")
-        return (
-            f"{self.cloud}: {len(self.names):,} secrets: {c['there']:,} there already, {made:,} "
-            f"{words.format(f'{tagged:,}')}, {c['in_the_way']:,} in the way{same}"
-        )
+        counts = ", ".join(f"{number:,} {state}" for state, number in sorted(self.counts.items()))
+        return f"{self.cloud}: {len(self.names):,} secrets: {counts}"
 
 
 def _terms(stack: str | None) -> StackTerms:
@@ -299,40 +285,41 @@ def carried_out(room: Room, *, is_dry: bool = False) -> Room:
         code = max(looked, gravest(acts, rate=room.rate))
     finally:
         if code != 0 and room.seen:
-            say_aside(f"stopped: {room.line(is_dry=is_dry)}")
+            say_aside(f"stopped: {room.line}")
             say_aside("what was made stays; repeat the command to go on")
     if code:
         raise typer.Exit(code)
     return room
 
 
-def _shown(rooms: Sequence[Room], *, is_dry: bool) -> None:
+def _carry_out_all(rooms: Sequence[Room], *, is_dry: bool) -> None:
     """Do it in each, and show what has become of it."""
     for room in rooms:
         carried_out(room, is_dry=is_dry)
     if wants_json():
-        clouds = [CreatedIn(cloud=r.cloud, counts=r.counts, secrets=r.described) for r in rooms]
-        print_json(documents.Created(dry_run=is_dry, clouds=clouds))
+        clouds = [{"cloud": r.cloud, "counts": r.counts, "secrets": r.described} for r in rooms]
+        print_json({"dry_run": is_dry, "clouds": clouds})
         return
     for room in rooms:
-        show(room, is_dry=is_dry)
+        show(room)
 
 
-def show(room: Room, *, is_dry: bool = False) -> None:
+def show(room: Room) -> None:
     """What has become of the secrets of one cloud, for people; what is in the way goes to standard error."""
-    for what, action in (("make", Action.MAKE), ("tag", Action.TAG)) if is_dry else ():
-        left = [d for d in room.described if d.action is action and not d.is_done]
-        names = [f"{d.name}{_told(d) if action is Action.TAG else ''}" for d in left]
-        say_first(say, names, before=f"would {what}: ", more="{} more; --json lists all")
-    for decision in room.refused:
-        complain(f"{decision.name}: {'; '.join(decision.problems)}")
+    for action in (Action.MAKE, Action.TAG):
+        names = [
+            " ".join([d.name, *(f"{k}={v}" for k, v in d.tags.items() if action is Action.TAG)])
+            for d in room.described
+            if d.action is action and not d.is_done
+        ]
+        if names:
+            say(f"{action}: {shown_ids(names)}")
+    for decision in room.described:
+        told = f"{decision.name}: {'; '.join(decision.problems)}"
+        if decision.action is Action.REFUSE:
+            complain(told)
+        elif decision.problems:
+            say(told, style="yellow")
         if decision.command:
             say(f"    {decision.command}", style="bold")
-    for decision in room.described:
-        if decision.action is not Action.REFUSE and decision.problems:
-            say(f"{decision.name}: {'; '.join(decision.problems)}", style="yellow")
-    say(room.line(is_dry=is_dry), style="bold red" if room.refused else "green")
-
-
-def _told(decision: Decision) -> str:
-    return f" ({', '.join(f'{key}={value}' for key, value in decision.tags.items())})"
+    say(room.line, style="bold red" if room.refused else "green")

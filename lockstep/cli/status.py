@@ -3,8 +3,7 @@
 By default no value is read: names of versions spell generations (ADR 59).
 """
 
-import webbrowser
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, NoReturn
@@ -25,7 +24,7 @@ from lockstep.cli.output import (
 from lockstep.operate import documents
 from lockstep.operate.access import operator
 from lockstep.operate.documents import FEW, Exit, Run
-from lockstep.operate.formatting import clock_time, generation_name, wants_json
+from lockstep.operate.formatting import generation_name, wants_json
 from lockstep.operate.history import last_runs, run_line
 from lockstep.operate.sessions import count_sessions, is_unreachable
 from lockstep.operate.sessions import lines as session_lines
@@ -44,11 +43,9 @@ from lockstep.operate.verdict import Kind, Reason, Verdict, verdict_of
 from lockstep.operate.watch import Expected, Found, shown, watch
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import EnvironmentalError, LockstepError, line_of
-from lockstep.protocol.lock_rule import is_held
-from lockstep.protocol.model import Claim, Credential, LockRecord, StoredValue
+from lockstep.protocol.model import Claim, Credential, StoredValue
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.clouds import Clouds
-from lockstep.stores.readers import StoredNames
 
 WATCH_SECONDS = 5.0
 
@@ -77,7 +74,7 @@ def status(
 
     healthy: as far as is known, what the stores serve logs in on every database. degraded: it works, and needs a
     person, or will. down: a login that a store serves is refused somewhere, by the last run. Below that: which
-    generation every store serves, until when the one before is valid, what is pending, who has the lock, what the next
+    generation every store serves, until when the one before is valid, what is pending, what the next
     run would do, and how the last one ended. This changes nothing and calls no database. Without the right to read
     the audit log it shows all but the last run.
 
@@ -90,12 +87,12 @@ def status(
 
     Exit code: 0 healthy, 1 degraded, 5 down, 3 the lock table or every store was unreachable.
     """
-    if watch and wants_json():
-        raise wrong_use("--watch is for people: leave out --json")
+    if watch and (summary or wants_json()):
+        raise wrong_use("--watch shows the whole state to people: leave out --json and --summary")
+    if summary and read_values:
+        raise wrong_use("--summary reads the lock table alone: leave out --read-values")
     plan = plan_or_exit()
     wanted, clouds = chosen(plan, credentials), operator(plan)
-    if summary and (read_values or watch):
-        raise wrong_use("--summary reads the lock table alone: leave out --read-values and --watch")
     if summary:
         raise typer.Exit(_show_summary(plan, clouds, wanted))
     look = partial(_look, plan, clouds, wanted, read_values=read_values)
@@ -161,38 +158,27 @@ def _show(state: CredentialState, now: datetime) -> None:
         return
     for name, answer in state.answers.items():
         say(f"  store {name}: {_describe(answer)}")
-    say(f"  lock: {_lock(record, now)}")
     if record.claim:
         say(f"  {_pending(record.claim)}")
     for line in lines(state, now):
         say(f"  {line}")
-    for line in _order_lines(state):
-        say(f"  {line}")
-    if unread := _unread(state):
-        say(f"  {unread}", style="yellow")
-    if state.next_run is None:
-        say("  next run: not known, because a store was unreachable")
-    elif state.next_run.waits_for:
-        say(f"  next run: skipped now ({state.next_run.waits_for.meaning}); then {state.next_run.meaning}")
-    else:
-        say(f"  next run: {state.next_run.meaning}")
-    _show_last(state, now)
-
-
-def _show_last(state: CredentialState, now: datetime) -> None:
+    if record.take_over:
+        say(f"  to be taken over, until proven: {', '.join(sorted(record.take_over))}")
+    if record.activate:
+        say(f"  to become the active plan: {record.activate}")
+    say(f"  next run: {_next_run(state)}")
     if state.last_run:
         say(f"  last run: {run_line(state.last_run, now)}")
     for cloud, error in state.unread.items():
         say(f"  last run in {cloud}: not known; {line_of(error)}", style="yellow")
 
 
-def _order_lines(state: CredentialState) -> Iterator[str]:
-    """Orders that stand, and are no matter by themselves."""
-    orders = state.record
-    if orders.take_over:
-        yield f"to be taken over, until proven: {', '.join(sorted(orders.take_over))}"
-    if orders.activate:
-        yield f"to become the active plan: {orders.activate}"
+def _next_run(state: CredentialState) -> str:
+    if state.next_run is None:
+        return "not known, because a store was unreachable"
+    if waits := state.next_run.waits_for:
+        return f"skipped now ({waits.meaning}); then {state.next_run.meaning}"
+    return state.next_run.meaning
 
 
 def _sync(state: CredentialState) -> str:
@@ -200,15 +186,6 @@ def _sync(state: CredentialState) -> str:
     if state.is_in_sync is None:
         return ""
     return f"; {'in sync' if state.is_in_sync else 'not in sync'} ({by})"
-
-
-def _unread(state: CredentialState) -> str | None:
-    """What the forecast takes for granted: that what others wrote is a login, as names do not say."""
-    edited = [n for n, a in state.answers.items() if isinstance(a, StoredNames) and not a.generation]
-    if state.is_in_sync is None or not edited:
-        return None
-    values = f"lockstep status --read-values {state.credential.id}"
-    return f"not read: the value in {', '.join(edited)}; whether a run can use it: {values}"
 
 
 def _describe(answer: Answer) -> str:
@@ -227,14 +204,6 @@ def _describe(answer: Answer) -> str:
 def _pending(claim: Claim) -> str:
     base = f" on {claim.base_generation}" if claim.base_generation else ""
     return f"pending: generation {claim.generation}{base}, begun by {claim.rotation_id}"
-
-
-def _lock(record: LockRecord, now: datetime) -> str:
-    if record.holder is None:
-        return f"free, fence {record.fence}"
-    verb, until = ("holds it", "until") if is_held(record, now) else ("held it", "which ended at")
-    end = clock_time(record.expires_at, now) if record.expires_at else "somebody gives it back"
-    return f"{record.holder} {verb} under fence {record.fence}, {until} {end}"
 
 
 # `lockstep status --summary`: what one scan of the lock table says of a whole fleet.
@@ -362,7 +331,6 @@ def sessions(
 def serve(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0: a free one.")] = 0,
-    opens: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Show the state of all credentials on a page, live, until Ctrl-C.
 
@@ -384,11 +352,5 @@ def serve(
             f"--port: {error.where['path']}: {error.where['code']}. Take a free one: lockstep serve --port 0"
         ) from None
     with listener:
-        url = f"http://{HOST}:{listener.getsockname()[1]}/"
-        serve_until_signal(plan, listener, ready=partial(_announce, url, opens=opens))
-
-
-def _announce(url: str, *, opens: bool) -> None:
-    say_aside(f"{url} shows the state, to this machine only; Ctrl-C ends it")
-    if opens:
-        webbrowser.open(url)
+        told = f"http://{HOST}:{listener.getsockname()[1]}/ shows the state, to this machine only; Ctrl-C ends it"
+        serve_until_signal(plan, listener, ready=partial(say_aside, told))

@@ -20,11 +20,8 @@ from lockstep.protocol.errors import (
     SessionFailure,
 )
 from lockstep.protocol.federation import IssuerKey, PublicKey, management_endpoint, public_key
-from lockstep.protocol.ports import Clock
 
-_ENABLED, _CREATING = "ENABLED", "CREATING"
-_WITHIN_SECONDS = 60.0
-_PAUSE_SECONDS = 1.0
+_ENABLED = "ENABLED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +31,11 @@ class KeyVersion:
     Attributes:
         id: Its OCID.
         is_enabled: Whether it signs.
-        is_coming: Whether it is being made.
         made_at: When it was made.
     """
 
     id: str
     is_enabled: bool
-    is_coming: bool
     made_at: datetime
 
 
@@ -54,14 +49,10 @@ class IssuerKeyVersions:
         key_id: The OCID of the key.
         endpoint: The cryptographic endpoint of its vault.
         elsewhere: Where everything of OCI is, if not at Oracle's own addresses.
-        clock: Bounds the wait for a version that is being made.
     """
 
-    def __init__(
-        self, clients: OciClients, *, key_id: str, endpoint: str, elsewhere: str | None, clock: Clock
-    ) -> None:
+    def __init__(self, clients: OciClients, *, key_id: str, endpoint: str, elsewhere: str | None) -> None:
         self._clients = clients
-        self._clock = clock
         self._key_id = key_id
         self._endpoint = elsewhere or management_endpoint(endpoint)
 
@@ -70,23 +61,6 @@ class IssuerKeyVersions:
         with explained("ListKeyVersions"):
             found = oci.pagination.list_call_get_all_results(self._management.list_key_versions, self._key_id)
             return sorted(map(_version, found.data), key=lambda version: version.made_at)
-
-    def settled(self) -> Sequence[KeyVersion]:
-        """The same, once none is being made any more.
-
-        Raises:
-            EnvironmentalError: It takes too long.
-        """
-        deadline = self._clock.monotonic() + _WITHIN_SECONDS
-        while True:
-            found = self.listed()
-            if not any(version.is_coming for version in found):
-                return found
-            if self._clock.monotonic() > deadline:
-                raise EnvironmentalError(
-                    Environment.OCI_CALL_REFUSED, action="CreateKeyVersion", code="CREATING"
-                )
-            self._clock.sleep(_PAUSE_SECONDS)
 
     def public_key(self, version: str) -> PublicKey:
         """The public half of a version.
@@ -98,11 +72,6 @@ class IssuerKeyVersions:
             shown = self._management.get_key_version(self._key_id, version).data
         return public_key(version, str(shown.public_key or ""))
 
-    def make(self) -> str:
-        """Make a version; its OCID. Tokens are signed by the one that the plan names, as before."""
-        with explained("CreateKeyVersion"):
-            return str(self._management.create_key_version(self._key_id).data.id)
-
     @property
     def _management(self) -> Untyped:
         return self._clients.of(oci.key_management.KmsManagementClient, endpoint=self._endpoint)
@@ -112,7 +81,6 @@ def _version(shown: Untyped) -> KeyVersion:
     return KeyVersion(
         id=str(shown.id),
         is_enabled=shown.lifecycle_state == _ENABLED,
-        is_coming=shown.lifecycle_state == _CREATING,
         made_at=shown.time_created,
     )
 

@@ -1,4 +1,4 @@
-"""What the commands print with `--json`: each document is one of these types, built once and encoded as it is.
+"""What the commands print with `--json`, unless it is a list or a few fields of what they have in hand.
 
 Within a major version fields are only added, so a program ignores what it does not know. Times are RFC 3339 in UTC. A
 field that is UNSET is left out.
@@ -14,24 +14,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from lockstep.audit.confirmed import Verdict as AuditVerdict
 from lockstep.databases.findings import Finding, Outcome
-from lockstep.operate.secrets import Decision
 from lockstep.operate.verdict import Reason, Verdict
-from lockstep.plan.limits import Use
+from lockstep.plan.file import Problem
 from lockstep.protocol.model import ChainHead
 
 Time = Annotated[datetime, Meta(tz=True)]
 Action = Literal["rotate", "finish", "reconcile", "stop"]
 """What a run does."""
-
-
-class Problem(Struct, frozen=True, kw_only=True):
-    """A mistake in a plan."""
-
-    file: str | None
-    line: int | None
-    column: int | None
-    place: str
-    message: str
 
 
 class Error(Struct, frozen=True, kw_only=True):
@@ -44,12 +33,6 @@ class Error(Struct, frozen=True, kw_only=True):
     during: str | UnsetType | None = UNSET
     problems: Sequence[Problem] | UnsetType = UNSET
     exit_code: int = 0
-
-
-class Refused(Struct, frozen=True, kw_only=True):
-    """What stands in the place of an answer."""
-
-    error: Error
 
 
 class ClaimInFlight(Struct, frozen=True, kw_only=True):
@@ -144,12 +127,6 @@ class Record(Struct, frozen=True, kw_only=True):
     heads: Mapping[str, ChainHead]
 
 
-class Locks(Struct, frozen=True, kw_only=True):
-    """What `lockstep lock show --json` prints."""
-
-    locks: list[Record]
-
-
 class Credential(Record, frozen=True, kw_only=True):
     """The state of a credential.
 
@@ -228,29 +205,6 @@ class DigestsShown(Struct, frozen=True, kw_only=True):
     error: str | None
 
 
-class Verified(Struct, frozen=True, kw_only=True):
-    """What `lockstep audit verify --json` prints."""
-
-    verdict: str
-    digests: list[DigestsShown]
-    streams: list[Chain]
-
-
-class EntryShown(Struct, frozen=True, kw_only=True):
-    """An audit entry; `event` is null where it is none, or was not read."""
-
-    credential: str
-    stream: str
-    seq: int
-    event: Mapping[str, Any] | None
-
-
-class Entries(Struct, frozen=True, kw_only=True):
-    """What `lockstep audit show --json` prints."""
-
-    entries: list[EntryShown]
-
-
 LoginState = Literal[
     "current", "current or previous", "in rotation", "previous", "revoked", "not rotated yet"
 ]
@@ -323,11 +277,10 @@ class Sessions(Struct, frozen=True, kw_only=True):
 
 
 class StateOfMachine(Struct, frozen=True, kw_only=True):
-    """A state that an execution has entered; `seconds` is null while it is in it."""
+    """A state that an execution has entered."""
 
     state: str
     entered_at: Time
-    seconds: float | None
 
 
 class Rotated(Struct, frozen=True, kw_only=True):
@@ -342,109 +295,6 @@ class Rotated(Struct, frozen=True, kw_only=True):
     next: str | UnsetType | None = UNSET
     waits_for: WaitsFor | UnsetType | None = UNSET
     states: Sequence[StateOfMachine]
-
-
-class WouldRotate(Struct, frozen=True, kw_only=True):
-    """What `lockstep rotate --dry-run --json` prints."""
-
-    dry_run: bool
-    order: str | None
-    state_machine: str
-    input: Any
-
-
-class PlannedCredential(Struct, frozen=True, kw_only=True):
-    """What the plan means for a credential, in words."""
-
-    credential: str
-    strategy: str
-    logins: str
-    databases: str
-    every: str
-    overlap: str
-    a_value_works: str
-    readers: str
-    plan_digest: str
-
-
-class Starts(Struct, frozen=True, kw_only=True):
-    """How rotations begin."""
-
-    shards: int
-    busiest_minute: str
-    rotations: int
-    concurrency: Mapping[str, int]
-    every_ms: Mapping[str, int]
-
-
-class Checked(Struct, frozen=True, kw_only=True):
-    """What `lockstep check --json` prints.
-
-    Attributes:
-        awaited: The values that are examples until `make deploy-oci` prints them, each with its place.
-    """
-
-    valid: bool
-    awaited: list[str]
-    credentials: list[PlannedCredential]
-    starts: Starts
-    quotas: list[Use]
-
-
-class PublishedIn(Struct, frozen=True, kw_only=True):
-    """What became of the plan's documents in a cloud."""
-
-    cloud: str
-    there: int
-    written: int
-    different: list[str]
-    address: str
-
-
-class PublishedPlan(Struct, frozen=True, kw_only=True):
-    """What `lockstep plan publish --json` prints."""
-
-    digest: str
-    credentials: int
-    documents: int
-    bytes: int
-    dry_run: bool
-    clouds: list[PublishedIn]
-
-
-class CreatedIn(Struct, frozen=True, kw_only=True):
-    """The secrets of a cloud."""
-
-    cloud: str
-    counts: Mapping[str, int]
-    secrets: list[Decision]
-
-
-class Created(Struct, frozen=True, kw_only=True):
-    """What `lockstep secrets create --json` and `secrets tag --json` print."""
-
-    dry_run: bool
-    clouds: list[CreatedIn]
-
-
-class TrustedVersion(Struct, frozen=True, kw_only=True):
-    """A version of the issuer's key that AWS trusts."""
-
-    version: str
-    made_at: Time
-    signs: bool
-
-
-class Issuer(Struct, frozen=True, kw_only=True):
-    """What `lockstep identity publish --json` prints."""
-
-    issuer: str
-    dry_run: bool
-    written: Sequence[str]
-    trusted: list[TrustedVersion]
-    dropped: Sequence[str]
-    next_version: str | None
-    next: Sequence[str]
 
 
 DOCUMENTS: Mapping[str, type[Struct]] = {"status": Status, "history": History, "doctor": Doctor}

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ TIMEOUT_SECONDS = 660.0
 """The longest time that an execution may run, plus a minute."""
 
 
+RUNNING = "RUNNING"
 POLL_SECONDS = 1.0
 MOST_EVENTS = 1000
 """The most that a page of a history has: all of a rotation's, which has some hundred."""
@@ -37,15 +37,15 @@ class Execution:
     """
 
     def __init__(self, state_machine_arn: str, asked: RunInput) -> None:
-        self._client = _client_of(state_machine_arn)
+        self._client = aws_client("stepfunctions", state_machine_arn.split(":")[3])
         with _calls():
             started = self._client.start_execution(
                 stateMachineArn=state_machine_arn, input=json.dumps(write(asked))
             )
         self.arn: str = started["executionArn"]
 
-    def look(self) -> tuple[dict[str, Any], tuple[StateOfMachine, ...]]:
-        """Its description, and all states so far.
+    def look(self) -> Rotated:
+        """What is known of it now, with all states so far.
 
         Raises:
             EnvironmentalError: There is none, or a call failed.
@@ -56,42 +56,32 @@ class Execution:
             history = self._client.get_execution_history(
                 executionArn=self.arn, includeExecutionData=False, maxResults=MOST_EVENTS
             )
-            entered = [
-                (event["stateEnteredEventDetails"]["name"], event["timestamp"])
-                for event in history["events"]
-                if "stateEnteredEventDetails" in event
-            ]
-        return shown, tuple(_until_next(entered, shown.get("stopDate")))
+        states = [
+            StateOfMachine(state=entered["name"], entered_at=to_second(event["timestamp"]))
+            for event in history["events"]
+            if (entered := event.get("stateEnteredEventDetails"))
+        ]
+        status, told = shown["status"], dict[str, Any]()
+        if status == "SUCCEEDED":
+            output = json.loads(shown["output"])
+            told = {name: output[name] for name in ("outcome", "generation") if name in output}
+        elif status != RUNNING:
+            told = {"error": shown.get("error", status), "cause": _message(shown.get("cause", ""))}
+        return Rotated(execution=self.arn, status=status, states=states, **told)
 
-    def followed(self, clock: Clock) -> Iterator[tuple[Rotated | None, tuple[StateOfMachine, ...]]]:
-        """How it has ended, None as long as it has not, and all states so far, at each look; gives up after a while.
+    def followed(self, clock: Clock) -> Iterator[Rotated]:
+        """What is known of it at each look; the last one has ended, unless it takes too long.
 
         Raises:
             AwsCallRefusedError: A call failed; the execution goes on.
         """
         deadline = clock.monotonic() + TIMEOUT_SECONDS
         while clock.monotonic() < deadline:
-            shown, states = self.look()
-            if shown["status"] != "RUNNING":
-                yield _ended(self.arn, shown, states), states
+            found = self.look()
+            yield found
+            if found.status != RUNNING:
                 return
-            yield None, states
             clock.sleep(POLL_SECONDS)
-
-
-def _client_of(arn: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
-    """A client of Step Functions where that is."""
-    return aws_client("stepfunctions", arn.split(":")[3])
-
-
-def require_machine(arn: str) -> None:
-    """Look whether there is such a state machine, or alias of one.
-
-    Raises:
-        AwsCallRefusedError: There is none, or AWS does not say.
-    """
-    with _calls():
-        _client_of(arn).describe_state_machine(stateMachineArn=arn)
 
 
 def located(plan: Plan, stack: str) -> str:
@@ -105,22 +95,6 @@ def located(plan: Plan, stack: str) -> str:
         caller = aws_client("sts", region).get_caller_identity()
         partition, account = str(caller["Arn"]).split(":")[1], caller["Account"]
     return f"arn:{partition}:states:{region}:{account}:stateMachine:{state_machine_name(stack)}:{LIVE}"
-
-
-def _until_next(entered: list[tuple[str, datetime]], stopped: datetime | None) -> Iterator[StateOfMachine]:
-    for (name, at), left_at in zip(entered, [*(at for _, at in entered[1:]), stopped], strict=False):
-        seconds = (left_at - at).total_seconds() if left_at else None
-        yield StateOfMachine(state=name, entered_at=to_second(at), seconds=seconds)
-
-
-def _ended(arn: str, shown: dict[str, Any], states: tuple[StateOfMachine, ...]) -> Rotated:
-    status = shown["status"]
-    if status != "SUCCEEDED":
-        error, cause = shown.get("error", status), _message(shown.get("cause", ""))
-        return Rotated(execution=arn, status=status, error=error, cause=cause, states=states)
-    output = json.loads(shown["output"])
-    told = {name: output[name] for name in ("outcome", "generation") if name in output}
-    return Rotated(execution=arn, status=status, **told, states=states)
 
 
 def _message(cause: str) -> str:

@@ -1,11 +1,10 @@
 """Times, durations, numbers and names of errors as people read them."""
 
 import shlex
+from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from pathlib import Path
 from typing import overload
 
 from lockstep.protocol.errors import told_errors
@@ -172,24 +171,15 @@ def relative(time: datetime, now: datetime) -> str:
     return f"in {count}" if time > now else f"{count} ago"
 
 
-@dataclass(slots=True)
-class _Answer:
-    """What was said to the whole command, and whether it has given its document."""
-
-    is_json: bool = False
-    is_given: bool = False
-    is_utc: bool = False
-    plan_file: Path | None = None
-
-
-_answer = _Answer()
+asked = Namespace(is_json=False, is_utc=False)
+"""What was said to the whole command."""
 
 
 def wants_utc() -> bool:
     """Whether people are shown times in UTC."""
-    return _answer.is_utc
+    return bool(asked.is_utc)
 
 
 def wants_json() -> bool:
     """Whether a document is printed, whose times are in UTC."""
-    return _answer.is_json
+    return bool(asked.is_json)

@@ -112,7 +112,7 @@ class IssuerKeySection(Section):
     version: Annotated[
         str, Text(r"ocid1\.keyversion\.[A-Za-z0-9._-]{1,230}", "the OCID of a version of a key")
     ]
-    """Its version that signs; `lockstep identity publish --rotate` makes the next one."""
+    """Its version that signs."""
     endpoint: Annotated[
         str, Text(r"https://[a-z0-9.-]{1,253}", "an address such as https://name.example.com")
     ]

@@ -35,7 +35,7 @@ module "runner" {
   topic_ocid                   = var.topic_ocid
   log_group_ocid               = var.log_group_ocid
 
-  # Of the issuer's key not its version: that changes with `lockstep identity publish --rotate`.
+  # Of the issuer's key not its version: that changes with each new version.
   in_plan = {
     vault_id                              = local.vault.vault_id
     own_compartment_id                    = try(local.vault.own_compartment_id, "nothing")

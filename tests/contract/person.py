@@ -132,13 +132,11 @@ def import_login(person: Person) -> None:
 
 def rotate(person: Person) -> None:
     person.case.world.outside.expire_schedule(person.case.credential.id)
-    person.run("rotate", person.case.credential.id, "--dry-run")
     person.run("rotate", person.case.credential.id)
     assert "skipped" in person.run("rotate", person.case.credential.id).stdout
 
 
 def revoke(person: Person, *more: str) -> None:
-    person.run("revoke", "--dry-run", person.case.credential.id)
     person.run("revoke", *more, person.case.credential.id)
 
 
@@ -168,7 +166,8 @@ def publish(person: Person) -> None:
             Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": person.running.estate.aws.region}
         )
     words = ("plan", "publish", "-p", str(plan), "--cloud", "aws")
-    digest = json.loads(person.run(*words, "--json").stdout)["digest"]
+    person.run(*words)
+    digest = run(*words, "--digest").stdout.strip()
     s3.put_object(Bucket=bucket, Key=f"{PLANS}/{digest}/{INDEX}", Body=b"{}")
     assert INDEX in person.run(*words, code=1).output
 
@@ -184,7 +183,7 @@ def create_secrets(person: Person) -> None:
     aws.client("cloudformation").create_stack(StackName="fleet", TemplateBody=json.dumps(template))
     tags = [{"Key": STACK_TAG, "Value": "fleet"}]
     aws.client("secretsmanager").create_secret(Name="fleet/a", SecretString="{}", KmsKeyId=key, Tags=tags)
-    for more, told in ((["--dry-run"], "1 to make, 1 to tag"), ([], "1 made, 1 tagged")):
+    for more, told in ((["--dry-run"], "1 to be made, 1 to be tagged"), ([], "1 made, 1 tagged")):
         shown = person.run("secrets", "create", "-p", str(plan), "--stack", "fleet", *more)
         assert told in shown.stdout
 

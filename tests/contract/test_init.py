@@ -103,18 +103,10 @@ def test_with_oci_the_plan_has_sessions_and_the_check_names_what_nobody_knows_ye
     assert plan.runners.oci.federation.issuer == place
     told = check(tmp_path)
     assert told.exit_code == 2
-    for key in (
-        *("runners.aws.federation.domain_url", "audit.oci.namespace"),
-        "runners.oci.federation.role_arn",
-    ):
-        assert f" {key}: " in told.stderr
-    own = (tmp_path / "lockstep.yaml").read_text()
-    for example, value in (
-        ("idcs-example", "idcs-1"),
-        ("examplenamespace", "acme"),
-        ("111122223333", "222233334444"),
-    ):
-        own = own.replace(example, value)
+    for key in ("aws.federation.domain_url", "audit.oci.namespace", "oci.federation.role_arn"):
+        assert f"{key}: " in told.stderr
+    own = (tmp_path / "lockstep.yaml").read_text().replace("idcs-example", "idcs-1")
+    own = own.replace("examplenamespace", "acme").replace("111122223333", "222233334444")
     (tmp_path / "lockstep.yaml").write_text(own)
     told = check(tmp_path)
     assert told.exit_code == 0
@@ -149,12 +141,8 @@ def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
     assert (refused.exit_code, (tmp_path / "lockstep.yaml").read_text()) == (2, "mine")
     assert "--force" in refused.stderr
     assert not (tmp_path / SCHEMA_NAME).exists()
-    assert init(tmp_path, *AWS, "--force").exit_code == 0
-    (tmp_path / "lockstep.yaml").unlink()
-    assert init(tmp_path, *AWS).exit_code == 0
-    (tmp_path / "lockstep.yaml").unlink()
     (tmp_path / SCHEMA_NAME).write_text("{}")  # that of another version
-    assert init(tmp_path, *AWS).exit_code == 0
+    assert init(tmp_path, *AWS, "--force").exit_code == 0
     assert json.loads((tmp_path / SCHEMA_NAME).read_text()) == plan_schema()
 
 
@@ -188,7 +176,8 @@ def test_databases_have_names_and_admins_of_their_own_and_one_of_rds_needs_its_c
     made = init(tmp_path, *AWS, *(word for url in urls for word in ("-d", url)))
     assert made.exit_code == 0, made.output
     assert "global-bundle.pem" in made.output
-    assert check(tmp_path).exit_code == 2
+    missing = check(tmp_path)
+    assert (missing.exit_code, "rds.pem is not a file" in missing.stderr) == (2, True)
     (tmp_path / "rds.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     assert check(tmp_path).exit_code == 0
     sections = load_plan(tmp_path / "lockstep.yaml").database_sections
@@ -200,19 +189,14 @@ def test_databases_have_names_and_admins_of_their_own_and_one_of_rds_needs_its_c
     assert [s.admin_secret for s in sections] == [f"lockstep/admin/{s.name}" for s in sections]
 
 
-@pytest.mark.parametrize(
-    ("credential", "username"),
-    [
-        ("multi-cloud/app_user", "app_user"),
+def test_the_username_that_is_offered_is_one() -> None:
+    for credential, username in (
         ("team/orders-app", "orders_app"),
         ("team/9.lives", "_lives"),
         ("2026", "app_user"),
         ("a" * 40, "a" * 29),
-    ],
-)
-def test_the_username_that_is_offered_is_one(credential: str, username: str) -> None:
-    assert username_of(credential) == username
-    assert TypeAdapter(Username).validate_python(username) == username
+    ):
+        assert username_of(credential) == TypeAdapter(Username).validate_python(username)
 
 
 # ---- With questions
@@ -222,6 +206,8 @@ ALONE = "mysql://orders.internal/orders\n\n\n\nn\neu-central-1\nacme-audit\n\n"
 
 
 def test_few_answers_make_a_plan_and_a_wrong_one_is_asked_again(tmp_path: Path) -> None:
+    ended = init(tmp_path, given="mysql://orders.internal/orders\n")
+    assert (ended.exit_code, list(tmp_path.iterdir())) == (1, [])
     wrong = "mysq://h/d\nmysql://app:hunter2@h/d\n"
     made = init(tmp_path, given=wrong + ALONE.replace("eu-central-1\n", "Frankfurt\neu-central-1\n"))
     assert made.exit_code == 0, made.output
@@ -230,18 +216,6 @@ def test_few_answers_make_a_plan_and_a_wrong_one_is_asked_again(tmp_path: Path) 
     assert check(tmp_path).exit_code == 0
     plan = load_plan(tmp_path / "lockstep.yaml")
     assert (plan.audit.aws.bucket, plan.credentials[0].id) == ("acme-audit", "multi-cloud/app_user")
-
-
-def test_a_login_in_use_keeps_its_account(tmp_path: Path) -> None:
-    answers = "postgresql://ledger.internal/ledger\n\nledger/books\n\ny\neu-central-1\nacme-audit\n\n"
-    assert init(tmp_path, given=answers).exit_code == 0
-    assert load_plan(tmp_path / "lockstep.yaml").credentials[0].usernames == ("books", "books_b")
-
-
-def test_who_ends_it_gets_no_file(tmp_path: Path) -> None:
-    made = init(tmp_path, given="mysql://orders.internal/orders\n")
-    assert made.exit_code == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_the_identities_know_is_not_asked(tmp_path: Path) -> None:

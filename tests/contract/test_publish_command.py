@@ -1,9 +1,7 @@
 """`lockstep plan publish`, over HTTP."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -44,11 +42,6 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(app, ["plan", *words])
 
 
-def document(*words: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run(*words, "--json").stdout)
-    return found
-
-
 def _buckets(plan_file: Path, aws: AwsSandbox, oci: OciSandbox) -> tuple[str, str]:
     compiled = load_plan(plan_file).compiled
     assert compiled.oci_stream
@@ -65,23 +58,21 @@ def test_a_plan_is_published_in_both_clouds_and_functions_find_it(
     plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, words = load_plan(plan_file), ("publish", "--plan", str(plan_file))
-    digest = compile_plan(plan.compiled, plan.shards, plan_file.parent).digest
+    published = compile_plan(plan.compiled, plan.shards, plan_file.parent)
+    digest, number = published.digest, len(published.files)
     shown = run(*words, "--digest")
     assert (shown.exit_code, shown.stdout) == (0, f"{digest}\n")
     _buckets(plan_file, *clouds)
-    dry = document(*words, "--dry-run")
-    assert [(c["cloud"], c["there"], c["written"]) for c in dry["clouds"]] == [
-        (cloud, 0, dry["documents"]) for cloud in ("aws", "oci")
-    ]
+    assert run(*words, "--dry-run").stdout.count(f"0 documents were there, {number} would be written") == 2
     shown = run(*words)
     assert shown.exit_code == 0, shown.output
     assert f"digest {digest}" in shown.stdout
-    assert shown.stdout.count(f"0 documents were there, {dry['documents']} written") == 2
+    assert shown.stdout.count(f"0 documents were there, {number} written") == 2
     assert "whether that is this one: lockstep doctor --in-cloud" in shown.stdout
-    again = document(*words)
-    assert [(c["there"], c["written"]) for c in again["clouds"]] == [(dry["documents"], 0)] * 2
-    for identity, told in zip((AWS_RUNNER, OCI_RUNNER), again["clouds"], strict=True):
-        monkeypatch.setenv(PLAN_VARIABLE, told["address"])
+    told = f"\n  {number} documents were there, 0 written\n"
+    addresses = [text.rpartition("\n")[2] for text in run(*words).stdout.split(told)[:-1]]
+    for identity, address in zip((AWS_RUNNER, OCI_RUNNER), addresses, strict=True):
+        monkeypatch.setenv(PLAN_VARIABLE, address)
         forget()
         clock = SystemClock()
         with Scope(clock, ends_at=clock.monotonic() + 30, leave=lambda: None).open():
@@ -94,7 +85,8 @@ def test_a_forged_document_ends_with_one_and_stays_until_somebody_deletes_it(
 ) -> None:
     aws_bucket, _ = _buckets(plan_file, *clouds)
     words = ("publish", "--plan", str(plan_file), "--cloud", "aws")
-    digest = document(*words)["digest"]
+    assert run(*words).exit_code == 0
+    digest = run("publish", "--plan", str(plan_file), "--digest").stdout.strip()
     name = credential_name(run_key(load_plan(plan_file).credentials[0].id))
     s3 = clouds[0].client("s3")
     s3.put_object(Bucket=aws_bucket, Key=f"plans/{digest}/{name}", Body=b"hunter2")
@@ -103,9 +95,9 @@ def test_a_forged_document_ends_with_one_and_stays_until_somebody_deletes_it(
     assert name in shown.output
     assert f"delete them below s3://{aws_bucket}/plans/{digest}" in shown.output
     assert "hunter2" not in shown.output
-    assert document(*words)["clouds"][0]["different"] == [name]
     s3.delete_object(Bucket=aws_bucket, Key=f"plans/{digest}/{name}")
-    assert run(*words).exit_code == 0
+    for _ in range(2):
+        assert run(*words).exit_code == 0
 
 
 def test_a_missing_bucket_ends_with_three_and_the_next_command_but_before_a_first_deployment(

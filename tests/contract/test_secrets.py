@@ -147,10 +147,7 @@ def test_each_secret_has_key_tags_and_placeholder_and_a_second_run_changes_nothi
         assert json.loads(account.value(name)).keys() == {"placeholder"}
     account.owner.put_secret_value(SecretId="a", SecretString="in use")
     shown = account.run()
-    assert (shown.exit_code, shown.stdout) == (
-        0,
-        "aws: 4 secrets: 4 there already, 0 made, 0 tagged, 0 in the way; nothing was changed\n",
-    )
+    assert (shown.exit_code, shown.stdout) == (0, "aws: 4 secrets: 4 there\n")
     assert account.calls == {"DescribeSecret": 4}
     assert account.value("a") == "in use"
 
@@ -164,7 +161,7 @@ def test_growth_makes_what_is_new_and_what_has_left_stays(account: Account) -> N
     before = {name: account.value(name) for name in account.names()}
     account.plan("b", "c", "d")
     shown = account.run("--dry-run")
-    assert ("would make: c\n" in shown.stdout, "4 to make, 0 to tag" in shown.stdout) == (True, True)
+    assert "to be made: c, c.connection, d, d.connection\n" in shown.stdout
     assert account.names() == secrets_of("a", "b")
     assert account.done("c", "b") == {"made": 2, "there": 2}
     assert account.run("x").exit_code == 2
@@ -187,7 +184,7 @@ def test_what_is_in_the_way_is_told_with_its_command_and_the_rest_is_made(accoun
         f"aws secretsmanager restore-secret --secret-id b --region {plans.AWS_REGION}",
     ):
         assert f"    {command}\n" in shown.stdout
-    assert "0 there already, 2 made, 0 tagged, 2 in the way" in shown.stdout
+    assert "2 in the way, 2 made" in shown.stdout
     assert [account.described(name)["VersionIdsToStages"] for name in ("a", "b")] == before
     assert account.tags("a") == {"team": "theirs"}
 
@@ -235,7 +232,7 @@ def test_admins_are_tagged_with_consent_alone_and_nothing_is_made(account: Accou
     account.make(ADMIN, Tags=PEOPLE)
     shown = account.invoke("tag")
     assert shown.exit_code == 1
-    for told in (f"would tag: {ADMIN} ({STACK_TAG}=lockstep, {SECRET_TAG}=admin)", "--yes"):
+    for told in (f"to be tagged: {ADMIN} {STACK_TAG}=lockstep {SECRET_TAG}=admin", "--yes"):
         assert told in shown.stdout
     assert account.tags(ADMIN) == {"team": "theirs"}
     shown = account.invoke("tag", "--yes")
@@ -244,7 +241,7 @@ def test_admins_are_tagged_with_consent_alone_and_nothing_is_made(account: Accou
     assert account.tags(ADMIN) == mine
     assert account.names() == [ADMIN]
     assert "yet to be made, by `lockstep secrets create`" in shown.stdout
-    assert counts(account.invoke("tag", "--json")) == {"there": 1, "to_make": 4}
+    assert counts(account.invoke("tag", "--json")) == {"there": 1, "yet to be made": 4}
     # That of another stack is not taken.
     shown = account.invoke("tag", "--yes", "--stack", "other")
     assert (shown.exit_code, "'lockstep', not 'other'" in shown.stderr) == (1, True)
@@ -337,7 +334,7 @@ def test_each_slot_has_key_tags_and_placeholder_and_a_new_credential_its_slots(
     assert Counter(record.operation for record in rings.oci.calls.records) == {"list_secrets": 2}
     before = {name: slot.id for name, slot in slots.items()}
     rings.plan("b", "c", "d")
-    assert "16 to make" in rings.run("--dry-run").stdout
+    assert "16 to be made" in rings.run("--dry-run").stdout
     assert rings.done("c") == {"made": 8}
     assert rings.done() == {"made": 8, "there": 16}
     after = rings.slots()
@@ -358,7 +355,7 @@ def test_what_is_to_be_deleted_or_in_another_compartment_is_refused_with_its_com
     for command in (
         f"    oci vault secret cancel-secret-deletion --secret-id {leaving} --region {plans.OCI_REGION}\n",
         f"change-compartment --secret-id {own} --compartment-id {rings.oci.compartment_id}",
-        "13 made, 0 tagged, 3 in the way",
+        "3 in the way, 13 made",
     ):
         assert command in shown.stdout
     assert "a.1: it is refused as a name is that is taken" in shown.stderr

@@ -45,7 +45,7 @@ LOCK = {"status", "lock show", "audit show"}
 GIVEN = {
     "rotate": f"{CREDENTIAL} --force",
     "pause": CREDENTIAL,
-    "resume": "--all",
+    "resume": "*",
     "take-over": f"{CREDENTIAL} orders",
     "unblock": f"{CREDENTIAL} orders",
     "import": f"{CREDENTIAL} --from-secret before",
@@ -189,7 +189,7 @@ def test_every_command_where_oci_cannot_be_called(
 WORDS = st.sampled_from(
     [
         *(word for path in paths() for word in path),
-        *("--json", "-h", "--plan", "-p", "--stack", "--dry-run", "--all", "-n", "--", "-", ""),
+        *("--json", "-h", "--plan", "-p", "--stack", "--dry-run", "-n", "--", "-", ""),
         *(CREDENTIAL, "orders", "aws", "oci", "lockstep.yaml", "/", "/dev/null", "\0", "--=", "-1"),
     ]
 ) | st.text(characters, max_size=8)

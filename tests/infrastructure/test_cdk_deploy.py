@@ -108,7 +108,7 @@ def test_the_secrets_that_credentials_lack_are_made_with_the_key_and_the_tags_of
     tags = [{"Key": STACK_TAG, "Value": "lockstep"}]
     secrets.tag_resource(SecretId="multi-cloud/app_user", Tags=tags)
     assert create_secrets(deployment, lambda service, _: aws.client(service))
-    assert "3 there already, 0 made, 1 tagged" in capsys.readouterr().out
+    assert "1 tagged, 3 there" in capsys.readouterr().out
     made = secrets.describe_secret(SecretId="multi-cloud/app_user.connection")
     assert made["KmsKeyId"] == key
     assert {"Key": "team", "Value": "data"} in made["Tags"]

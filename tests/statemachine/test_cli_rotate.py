@@ -20,13 +20,12 @@ def test_rotate_finds_the_state_machine_and_shows_its_states(plain: Case) -> Non
     assert [e.event["unmapped"]["lockstep"]["trigger"] for e in plain.entries()][1:] == ["cli"]
     started, *states = shown.stderr.splitlines()
     assert started.startswith(f"started {plain.world.machine_arn.replace(':stateMachine:', ':execution:')}:")
-    assert [line.split()[1] for line in states] == NORMAL
-    assert all(re.fullmatch(r"  [0-9:]{8}  [A-Za-z]+  [0-9]+\.[0-9] s", line) for line in states), states
+    assert [re.fullmatch(r"  [0-9:]{8}  ([A-Za-z]+)", line)[1] for line in states] == NORMAL  # type: ignore[index]
     forced = run(plain, "revoke", "--yes", "--json")
     told = document(forced)
     assert (told["status"], told["outcome"]) == ("SUCCEEDED", "rotated")
     assert "RevokeDb" in [s["state"] for s in told["states"]]
-    assert all(s["seconds"] >= 0 and s["entered_at"].endswith("Z") for s in told["states"])
+    assert all(s["entered_at"].endswith("Z") for s in told["states"])
     assert "AcquireLock" not in forced.stderr
 
 
@@ -72,23 +71,8 @@ def test_what_is_not_deployed_is_told_with_exit_code_3(plain: Case, monkeypatch:
     stack = run(plain, "rotate", "--stack", "elsewhere")
     assert (stack.exit_code, "--stack NAME" in stack.stderr) == (3, True)
     monkeypatch.setenv("LOCKSTEP_STATE_MACHINE_ARN", f"{plain.world.machine_arn}-elsewhere")
-    for words in (["rotate"], ["rotate", "--dry-run"], ["revoke", "--dry-run"]):
-        shown = run(plain, *words)
-        assert (shown.exit_code, "StateMachineDoesNotExist" in shown.stderr) == (3, True)
-        assert "would" not in shown.stdout
-
-
-def test_what_a_rotation_would_start_is_shown(plain: Case) -> None:
-    told = document(run(plain, "rotate", "--dry-run", "--json"))
-    assert told == {
-        "dry_run": True,
-        "order": None,
-        "state_machine": f"{plain.world.machine_arn}:live",
-        "input": {"credential_id": plain.credential.id, "trigger": "cli", "force": False},
-    }
-    emergency = document(run(plain, "revoke", "--dry-run", "--json"))
-    assert (emergency["order"], emergency["input"]["force"]) == ("revoke", True)
-    assert plain.record().revoke_through is None
+    shown = run(plain, "rotate")
+    assert (shown.exit_code, "StateMachineDoesNotExist" in shown.stderr) == (3, True)
 
 
 def test_who_ends_the_command_is_told_what_goes_on(plain: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,12 +54,8 @@ def test_sessions_are_counted_by_generation_on_every_server(everywhere: Case) ->
         second = everywhere.stored_login()
         assert first.username != second.username
         # A server without the right names the statement, and is no failure.
-        shown = run("sessions", everywhere.credential.id)
-        assert (shown.exit_code, "crm: cannot be counted" in shown.stdout, grant in shown.stdout) == (
-            0,
-            True,
-            True,
-        )
+        shown = run("sessions", everywhere.credential.id).stdout
+        assert ("crm: cannot be counted" in shown, grant in shown) == (True, True)
         [server] = [s for s in found(everywhere)["servers"] if s["database"] == "crm"]
         assert (server["counted"], server["grants"]) == (False, [grant])
         crm.execute_as_superuser(grant)
@@ -68,28 +64,12 @@ def test_sessions_are_counted_by_generation_on_every_server(everywhere: Case) ->
             for name in everywhere.credential.databases:
                 assert counts(document, name) == {first.username: 3, second.username: 2}
             assert states(document) == {second.username: ("current", [3]), first.username: ("previous", [2])}
-            shown = run("sessions", everywhere.credential.id)
-            assert ("  previous  " in shown.stdout, "worker (3)" in shown.stdout) == (True, True)
-            for login in (first, second):
-                assert login.password.reveal() not in shown.output
-            everywhere.again()
-            # Its username has generation 4 by now, and its sessions are still there.
-            after = found(everywhere)
-            assert counts(after, "ledger") == {first.username: 3, second.username: 2}
-            assert {name: state for name, (state, _) in states(after).items()} == {
-                first.username: "current",
-                second.username: "previous",
-            }
+            shown = run("sessions", everywhere.credential.id).stdout
+            assert ("  previous  " in shown, "worker (3)" in shown) == (True, True)
+            assert not any(login.password.reveal() in shown for login in (first, second))
 
 
 # Before an emergency
-
-
-EMERGENCY = """
-import sys
-from lockstep.cli import app
-app(sys.argv[1:])
-"""
 
 
 def emergency(case: Case, answer: str | None, *words: str) -> Ran:
@@ -100,7 +80,7 @@ def emergency(case: Case, answer: str | None, *words: str) -> Ran:
         if answer is not None:
             os.write(ours, answer.encode())
         return ran(
-            [sys.executable, "-c", EMERGENCY, *asked],
+            [sys.executable, "-m", "lockstep", *asked],
             env={**os.environ, "LOCKSTEP_STATE_MACHINE_ARN": case.world.machine_arn},
             stdin=subprocess.DEVNULL if answer is None else theirs,
         )

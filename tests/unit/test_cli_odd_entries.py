@@ -38,7 +38,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryWorld:
     clouds: Any = SimpleNamespace(
         clock=made.clock,
         lock=lambda _credential: made.lock,
-        stream=lambda cloud, _credential: (made.audit_logs[cloud], made.signers[cloud]),
+        log=lambda cloud, _credential: made.audit_logs[cloud],
+        signer=lambda cloud: made.signers[cloud],
     )
     for command in ("audit", "status"):
         monkeypatch.setattr(f"lockstep.cli.{command}.operator", lambda _plan: clouds)
@@ -97,17 +98,15 @@ LAST_SECOND = 253_402_300_799_000
 
 
 @pytest.mark.parametrize(
-    ("event", "time"),
+    ("event", "time", "zone"),
     [
-        ('{"start_time":1%s,"status":"Success"}' % ("0" * 400), 0),
-        ('{"start_time":true,"status":"Success"}', 0),
-        ('{"start_time":{},"status":[],"status_code":{},"unmapped":{"lockstep":{"generation":"x"}}}', 0),
-        ('{"status":"Success"}', LAST_SECOND),
-        ('{"status":"Success","time":%d}' % LAST_SECOND, LAST_SECOND),  # noqa: UP031 - braces
-        ('["status"]', 0),
+        ('{"start_time":1%s,"status":"Success"}' % ("0" * 400), 0, "UTC"),
+        ('{"start_time":{},"status":[],"unmapped":{"lockstep":{"generation":"x"}}}', 0, "UTC"),
+        ('{"status":"Success","time":%d}' % LAST_SECOND, LAST_SECOND, "Pacific/Kiritimati"),  # noqa: UP031 - braces
+        ('{"status":"Success"}', LAST_SECOND, "Pacific/Niue"),
+        ('["status"]', 0, "UTC"),
     ],
 )
-@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Niue"])
 def test_whatever_an_object_holds_the_runs_are_shown(
     world: MemoryWorld, event: str, time: int, zone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

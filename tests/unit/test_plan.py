@@ -1,16 +1,11 @@
 """The plan file: what a plan that loads says, and how little of one that does not is shown."""
 
-import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from lockstep.cli.app import app
 from lockstep.plan.admins import partition_of
 from lockstep.plan.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.plan.fields import format_duration, parse_duration
@@ -122,33 +117,3 @@ def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
 
 
 # Who may read a credential's secrets
-
-
-NEWEST_SLOT = (
-    "in AWS anything that reads the secret; in OCI only what looks for the newest slot: lockstep agent or "
-    "lockstep.client"
-)
-
-
-@pytest.mark.parametrize(
-    ("vault_is_first", "readers", "works"),
-    [
-        (False, NEWEST_SLOT, "up to 40m, and a leaked one for up to 20m"),
-        (True, "anything that reads the secret", "up to 4h, and a leaked one for up to 2h"),
-    ],
-)
-def test_check_says_who_may_read_and_how_long_a_value_works(
-    tmp_path: Path, readers: str, works: str, *, vault_is_first: bool
-) -> None:
-    changes: dict[str, Any] = {f"databases.{n}.host": f"db-{n}.internal" for n in (0, 1)}
-    if vault_is_first:
-        changes |= {"stores": BOTH["stores"][::-1]}
-        changes |= {f"credentials.{n}.interval": "2h" for n in (0, 1)}
-    file = tmp_path / "lockstep.yaml"
-    file.write_text(json.dumps(edited(BOTH, changes)))
-    works = f"for {works} after it was replaced, unless it is revoked"
-    shown = CliRunner().invoke(app, ["check", "-p", str(file)], env={"COLUMNS": "400"})
-    assert f"readers: {readers}\n" in shown.stdout, shown.output
-    assert f"a value works: {works}\n" in shown.stdout
-    told = json.loads(CliRunner().invoke(app, ["check", "--json", "-p", str(file)]).stdout)
-    assert (told["credentials"][1]["readers"], told["credentials"][1]["a_value_works"]) == (readers, works)

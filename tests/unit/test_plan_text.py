@@ -47,8 +47,8 @@ def test_every_mistake_is_told_with_line_and_column_in_the_order_of_the_file(tmp
     shown = CliRunner().invoke(app, ["check", "--json", "-p", str(file)])
     error = json.loads(shown.stdout)["error"]
     assert (shown.exit_code, error["name"], len(error["problems"])) == (2, "InvalidPlanError", len(found))
-    where = {"file": str(file), "line": 2, "column": 8, "place": "lock.tabel"}
-    assert where | {"message": "unknown key; did you mean table?"} in error["problems"]
+    told_of_table = {"place": "lock.tabel", "message": "unknown key; did you mean table?"}
+    assert {**told_of_table, "mark": {"file": str(file), "line": 2, "column": 8}} in error["problems"]
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_what_cannot_be_deployed_has_its_place_too(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["check", "--json", "-p", str(file)])
     error = json.loads(shown.stdout)["error"]
     assert (shown.exit_code, error["name"]) == (2, "PlanNotDeployable")
-    lines = [problem["line"] for problem in error["problems"]]
-    assert lines == sorted(lines)
-    for problem in error["problems"]:
-        line = EXAMPLE.splitlines()[problem["line"] - 1]
-        assert ("example" in line, line[problem["column"] - 2]) == (True, " ")
+    marks = [problem["mark"] for problem in error["problems"]]
+    assert marks == sorted(marks, key=lambda mark: mark["line"])
+    for mark in marks:
+        line = EXAMPLE.splitlines()[mark["line"] - 1]
+        assert ("example" in line, line[mark["column"] - 2]) == (True, " ")
 
 
 # Variables
