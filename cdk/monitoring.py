@@ -1,9 +1,7 @@
-"""What raises an alarm, and a dashboard. Both have one size, whatever the number of credentials.
+"""What raises an alarm. It has one size, whatever the number of credentials.
 
-Step Functions counts neither skipped runs nor rotations. They are counted in the logs: a skipped run enters the state
-`Skipped`, a rotation makes the function UpdateSecrets end successfully, and one that would begin too late enters the
-state `TooLate` of the fleet. What concerns one credential is judged by
-the watch (`cdk/alarms.py`).
+Some of it is counted in the logs: a rotation that would begin too late enters the state `TooLate` of the fleet. What
+concerns one credential is judged by the watch (`cdk/alarms.py`).
 """
 
 from aws_cdk import Duration
@@ -16,7 +14,6 @@ from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
 from cdk.alarms import Alarms, Rule, Severity, rules
-from cdk.dashboard import AUDIT_LOG_TOUCHED, CONFIRMING, DIGESTS, LATE, ROTATIONS, SKIPPED, Dashboard
 from cdk.deployment import Deployment
 from cdk.foundation import Foundation
 from cdk.functions import Functions
@@ -24,13 +21,16 @@ from cdk.machines import Schedules, StateMachine
 from lockstep.operate.watch import namespace
 from lockstep.protocol.names import rule_name
 
+_LATE, _AUDIT_LOG_TOUCHED = "StartedLate", "AuditLogTouched"
+_DIGESTS, _CONFIRMING = "DigestsMade", "DigestsConfirming"
+"""Metrics that filters of logs count, without a dimension."""
 _SOON, _HOUR = Duration.minutes(5), Duration.hours(1)
 _MOST_PERIODS = 288
 """Of five minutes: an alarm looks at a day of them at most (CloudWatch quotas)."""
 
 
 class Monitoring(Construct):
-    """Alarms and dashboard.
+    """The alarms.
 
     Attributes:
         alarms: The alarms and their topics.
@@ -52,7 +52,6 @@ class Monitoring(Construct):
         self._settings = deployment.settings
         self._namespace = namespace(self._settings.stack)
         self.alarms = Alarms(self, "Alarms", deployment=deployment, key=foundation.key)
-        self._count_in_logs(functions.logs["update_secrets"], machine.log)
         self._evidence(functions.logs["audit"], functions.logs["digest"])
         self._digests(functions.logs["digest"])
         self._failures(
@@ -85,35 +84,6 @@ class Monitoring(Construct):
             )
         )
         self._promotions(functions.roles["generate"], schedules.dead_letters)
-        if self._settings.dashboard:
-            Dashboard(
-                self,
-                "Dashboard",
-                stack=self._settings.stack,
-                functions=functions,
-                machine=machine,
-                schedules=schedules,
-            )
-
-    def _count_in_logs(self, promotions: logs.ILogGroup, executions: logs.ILogGroup) -> None:
-        self._count(
-            "RotationsFilter",
-            ROTATIONS,
-            promotions,
-            logs.FilterPattern.all(
-                logs.FilterPattern.string_value("$.step", "=", "functions.update_secrets.step"),
-                logs.FilterPattern.string_value("$.outcome", "=", "ok"),
-            ),
-        )
-        self._count(
-            "SkippedFilter",
-            SKIPPED,
-            executions,
-            logs.FilterPattern.all(
-                logs.FilterPattern.string_value("$.type", "=", "SucceedStateEntered"),
-                logs.FilterPattern.string_value("$.details.name", "=", "Skipped"),
-            ),
-        )
 
     def _count(
         self, label: str, name: str, log: logs.ILogGroup, lines: logs.IFilterPattern, rest: int | None = None
@@ -137,12 +107,12 @@ class Monitoring(Construct):
     def _evidence(self, entries: logs.ILogGroup, digests: logs.ILogGroup) -> None:
         """What Audit or a digest met in the log that is not Lockstep's (protocol E7)."""
         examine = logs.FilterPattern.string_value("$.examine", "=", "audit-log")
-        self._count("ExamineFilter", AUDIT_LOG_TOUCHED, entries, examine)
-        self._count("DigestProblemsFilter", AUDIT_LOG_TOUCHED, digests, examine)
+        self._count("ExamineFilter", _AUDIT_LOG_TOUCHED, entries, examine)
+        self._count("DigestProblemsFilter", _AUDIT_LOG_TOUCHED, digests, examine)
         self.alarms.add(
             Rule(
                 name="AuditLogTouched",
-                metric=self._counted(AUDIT_LOG_TOUCHED),
+                metric=self._counted(_AUDIT_LOG_TOUCHED),
                 severity="page",
                 datapoints=1,
                 periods=12,
@@ -159,10 +129,10 @@ class Monitoring(Construct):
         Where the function writes other lines they are zeros. In the log of a new stack there is no data.
         """
         made = logs.FilterPattern.string_value("$.message", "=", "digest made")
-        self._count("DigestsFilter", DIGESTS, log, made, rest=0)
+        self._count("DigestsFilter", _DIGESTS, log, made, rest=0)
         self._hourly(
             "DigestMissing",
-            DIGESTS,
+            _DIGESTS,
             "page",
             "AWS has made no digest of its audit log for three hours. Rotation continues, but entries removed from the "
             "log may go unnoticed.",
@@ -170,9 +140,9 @@ class Monitoring(Construct):
         if not self._plan.runners.oci:
             return
         confirming = logs.FilterPattern.all(made, logs.FilterPattern.boolean_value("$.confirms", value=True))
-        self._count("ConfirmingFilter", CONFIRMING, log, confirming, rest=0)
+        self._count("ConfirmingFilter", _CONFIRMING, log, confirming, rest=0)
         reason = "For three hours no digest of AWS has confirmed one of OCI: OCI makes none, or AWS cannot read it."
-        self._hourly("DigestUnconfirmed", CONFIRMING, "ticket", reason)
+        self._hourly("DigestUnconfirmed", _CONFIRMING, "ticket", reason)
 
     def _hourly(self, name: str, counted: str, severity: Severity, description: str) -> None:
         """An alarm on what was not counted in three hours; where there is no data, one that pages tells that too."""
@@ -232,7 +202,7 @@ class Monitoring(Construct):
         """Rotations that were not started, because it was too late (protocol R17)."""
         self._count(
             "LateFilter",
-            LATE,
+            _LATE,
             executions,
             logs.FilterPattern.all(
                 logs.FilterPattern.string_value("$.type", "=", "FailStateEntered"),
@@ -242,7 +212,7 @@ class Monitoring(Construct):
         self.alarms.add(
             Rule(
                 name="StartedLate",
-                metric=self._counted(LATE),
+                metric=self._counted(_LATE),
                 severity="ticket",
                 datapoints=1,
                 periods=self._periods_of_an_interval(),

@@ -197,10 +197,6 @@ class Settings(BaseModel):
         BeforeValidator(_number),
         Field(description="the retention of the logs and of the access log"),
     ] = 400
-    dashboard: Annotated[
-        bool,
-        Field(description="whether a dashboard is made; an account gets three free of charge"),
-    ] = True
     schedules: Annotated[
         bool, Field(description="whether the rules start rotations: true as the last step of the first day")
     ] = False

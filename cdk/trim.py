@@ -21,7 +21,6 @@ import importlib
 import importlib.metadata
 import json
 import shutil
-import struct
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -100,8 +99,6 @@ def trim(content: Path, kind: str) -> None:
     for file in [f for f in content.rglob("*") if f.is_file()]:
         if file.suffix in _SUFFIXES or file.name in ("RECORD", "INSTALLER"):
             file.unlink()
-        elif file.suffix == ".so":
-            strip(file)
 
 
 def _trim_botocore(data: Path) -> None:
@@ -188,25 +185,6 @@ def make_clients() -> None:
     session = botocore.session.Session()
     for service in BOTOCORE_SERVICES:
         session.create_client(service, "eu-central-1")
-
-
-def strip(library: Path) -> None:
-    """Cut off what follows the segments of a library: its symbols and its table of sections, which no loader reads.
-
-    As `strip` does, for any processor. A file that is not a library as Linux loads it stays as it is.
-    """
-    data = bytearray(library.read_bytes())
-    if data[:6] != b"\x7fELF\x02\x01":  # 64 bits, little-endian
-        return
-    (segments,) = struct.unpack_from("<Q", data, 32)
-    size, count = struct.unpack_from("<HH", data, 54)
-    end = segments + size * count
-    for number in range(count):
-        offset, _, _, length = struct.unpack_from("<QQQQ", data, segments + size * number + 8)
-        end = max(end, offset + length)
-    struct.pack_into("<Q", data, 40, 0)
-    struct.pack_into("<HH", data, 60, 0, 0)
-    _rewrite(library, bytes(data[:end]))
 
 
 def _rewrite(file: Path, content: bytes) -> None:

@@ -80,7 +80,6 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         "object_lock": "governance",
         "memory_mb": 1024,
         "schedules": True,
-        "dashboard": False,
         "adopt": {"topics": TOPICS},
     },
     "all adopted": {

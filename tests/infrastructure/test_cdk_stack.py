@@ -290,7 +290,6 @@ def test_everything_carries_the_tags_and_every_role_the_boundary() -> None:
     roles = {found.resolved(role["PermissionsBoundary"]) for role in found.each(ROLE)}
     assert roles == {"arn:aws:iam::111122223333:policy/estate/boundary"}
     assert {f["MemorySize"] for f in found.each(FUNCTION)} == {1024}
-    assert not found.each("AWS::CloudWatch::Dashboard")
 
 
 def test_a_stack_that_adopts_everything_makes_none_of_it_and_uses_it() -> None:

@@ -84,7 +84,8 @@ def _said(*words: str, **variables: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "target", ["build", "deploy-aws", "rollback-aws", "destroy", "image-oci", "deploy-oci"]
+    "target",
+    ["build", "deploy-aws", "rollback-aws", "destroy", "build-oci", "image-oci", "deploy-oci", "destroy-oci"],
 )
 def test_deploying_sets_up_what_deploys_alone_and_installs_nothing_unasked(target: str) -> None:
     told = _said("make", "--dry-run", target, "PLAN=/a b")
@@ -113,26 +114,3 @@ def test_an_environment_without_pip_is_made_again(tmp_path: Path) -> None:
     venv.create(tmp_path / ".venv")
     said = _said("env", f"--chdir={tmp_path}", "/bin/bash", "-c", script, str(ROOT), PATH=os.environ["PATH"])
     assert said.splitlines()[-1:] == ["made"]
-
-
-def test_the_development_container_sets_up_what_make_does() -> None:
-    document = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
-    assert document["postCreateCommand"] == "make setup"
-    assert re.fullmatch(r"mcr\.microsoft\.com/devcontainers/python:1-3\.1[123]-\w+", document["image"])
-
-
-def test_the_changelog_keeps_its_format() -> None:
-    """https://keepachangelog.com/en/1.1.0/: versions, the newest first, and in each the kinds of changes, each once."""
-    text = (ROOT / "CHANGELOG.md").read_text()
-    first, *released = re.findall(r"^## (.+)$", text, re.MULTILINE)
-    assert first == "Unreleased"
-    assert [name for name in released if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", name)] == []
-    for section in re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]:
-        kinds = re.findall(r"^### (.+)$", section, re.MULTILINE)
-        assert kinds == [
-            kind
-            for kind in ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
-            if kind in kinds
-        ]
-    headings = re.findall(r"^#+ .+$", text, re.MULTILINE)
-    assert [heading for heading in headings if heading.count("#") > 3] == []
