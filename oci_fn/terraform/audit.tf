@@ -1,12 +1,9 @@
-# The audit log: a bucket of the Archive tier whose objects are written once, encrypted with a separate key. Made or adopted.
+# The audit log: a bucket of the Archive tier whose objects are written once, encrypted with a separate key.
 # It has a retention rule, or for a trial keeps versions instead: OCI does not take both. audit_guard.tf says who may delete.
 
 locals {
-  makes_bucket    = local.audit != null && !var.adopt_audit_bucket
-  makes_audit_key = local.makes_bucket && var.audit_key_ocid == null
-  audit_key_id    = one(concat(oci_kms_key.audit[*].id, local.makes_bucket ? var.audit_key_ocid[*] : []))
-  # An adopted bucket stays in the compartment where it is.
-  bucket_compartment = one(concat(oci_objectstorage_bucket.audit[*].compartment_id, data.oci_objectstorage_bucket.adopted[*].compartment_id))
+  makes_audit_key = local.audit != null && var.audit_key_ocid == null
+  audit_key_id    = one(concat(oci_kms_key.audit[*].id, local.audit != null ? var.audit_key_ocid[*] : []))
 
   # Whole days, as many as nobody can delete an entry in AWS.
   retention_days = ceil(sum([
@@ -60,7 +57,7 @@ resource "time_sleep" "audit_key" {
 }
 
 resource "oci_objectstorage_bucket" "audit" {
-  count = local.makes_bucket ? 1 : 0
+  count = local.audit == null ? 0 : 1
 
   compartment_id        = local.own_ready
   namespace             = local.audit.namespace
@@ -95,25 +92,6 @@ resource "oci_objectstorage_bucket" "audit" {
     precondition {
       condition     = var.audit_retention_locked_from == null || !var.audit_versions
       error_message = "audit_retention_locked_from locks a retention rule, and with audit_versions there is none."
-    }
-  }
-}
-
-data "oci_objectstorage_bucket" "adopted" {
-  count = local.audit != null && var.adopt_audit_bucket ? 1 : 0
-
-  namespace = local.audit.namespace
-  name      = local.audit.bucket
-
-  lifecycle {
-    postcondition {
-      condition     = self.access_type == "NoPublicAccess"
-      error_message = "adopt_audit_bucket: ${local.audit.bucket} must be private (oci os bucket update --name ${local.audit.bucket} --public-access-type NoPublicAccess)."
-    }
-
-    postcondition {
-      condition     = self.versioning == "Enabled" || length(self.retention_rules) > 0
-      error_message = "adopt_audit_bucket: ${local.audit.bucket} must keep versions or have a retention rule, so that what is deleted leaves a trace (oci os bucket update --name ${local.audit.bucket} --versioning Enabled)."
     }
   }
 }

@@ -10,13 +10,13 @@ locals {
   ]
   # The buckets, and who writes there.
   guarded = local.audit == null ? {} : {
-    audit   = { bucket = local.audit.bucket, compartment = local.bucket_compartment, writer = one(module.runner[*].function_id) }
-    digests = { bucket = local.digest_bucket, compartment = local.digests_compartment, writer = one(module.runner[*].digest_function_id) }
+    audit   = { bucket = local.audit.bucket, writer = one(module.runner[*].function_id) }
+    digests = { bucket = local.digest_bucket, writer = one(module.runner[*].digest_function_id) }
   }
   has_writers = var.image != "" && local.has_runner
   in_guarded = {
     for name, place in local.guarded :
-    name => "in compartment id ${place.compartment} where all {target.bucket.name = '${place.bucket}'"
+    name => "in compartment id ${local.own} where all {target.bucket.name = '${place.bucket}'"
   }
 
   # Delete an entry or a version, replace one by its tier, let others do it, or change versions, life cycle or retention.
@@ -36,7 +36,7 @@ resource "oci_identity_policy" "audit_break_glass" {
   provider = oci.home
   for_each = { for name, place in local.guarded : name => place if var.audit_break_glass_group_ocid != null }
 
-  compartment_id = each.value.compartment
+  compartment_id = local.own
   name           = "${var.name}-${each.key}-break-glass"
   description    = "Lets the break-glass group delete from this bucket of the audit log, and change what protects it."
   freeform_tags  = local.freeform_tags
@@ -50,7 +50,7 @@ resource "oci_identity_policy" "audit_deny" {
   provider = oci.home
   for_each = { for name, place in local.guarded : name => place if var.audit_deny_policies }
 
-  compartment_id = each.value.compartment
+  compartment_id = local.own
   name           = "${var.name}-${each.key}-deny"
   description    = "Denies everybody but the break-glass group to delete from this bucket of the audit log, and all but its function to write there."
   freeform_tags  = local.freeform_tags

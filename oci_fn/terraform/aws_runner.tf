@@ -22,25 +22,5 @@ resource "oci_identity_policy" "aws_runner" {
       condition     = length(local.strangers_in_rings) == 0
       error_message = "The compartment of the rings must hold nothing else, since the runners may change every secret in it. Move these to another compartment, or, if Lockstep has rotated them, list them in retired_slots: ${join(", ", local.strangers_in_rings)}."
     }
-
-    precondition {
-      condition     = length(local.unknown_names) == 0
-      error_message = "adopted_secrets: the plan has no secret with this name in Vault: ${join(", ", local.unknown_names)}."
-    }
-
-    precondition {
-      condition     = length(local.misnamed) == 0
-      error_message = "adopted_secrets: a secret is found by its name in Vault, which cannot be changed: ${join("; ", local.misnamed)}."
-    }
-
-    precondition {
-      condition     = length(local.other_vault) == 0
-      error_message = "adopted_secrets: Lockstep's secrets are in one vault, so adopt it with vault_ocid. In another one: ${join(", ", local.other_vault)}."
-    }
-
-    precondition {
-      condition     = length(local.other_compartment) == 0
-      error_message = "adopted_secrets: they must be in Lockstep's own compartment. Move these there (oci vault secret change-compartment): ${join(", ", local.other_compartment)}."
-    }
   }
 }

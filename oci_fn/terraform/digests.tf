@@ -3,10 +3,8 @@
 
 locals {
   digest_bucket = "${try(local.audit.bucket, "")}-digests"
-  # An adopted bucket stays in the compartment where it is.
-  digests_compartment = one(concat(oci_objectstorage_bucket.digests[*].compartment_id, data.oci_objectstorage_bucket.adopted_digests[*].compartment_id))
-  in_digests          = "in compartment id ${coalesce(local.digests_compartment, local.own)} where target.bucket.name = '${local.digest_bucket}'"
-  digest_key_id       = one(oci_kms_key.digests[*].id)
+  in_digests    = "in compartment id ${local.own} where target.bucket.name = '${local.digest_bucket}'"
+  digest_key_id = one(oci_kms_key.digests[*].id)
 
   # The secrets that the function reads: the keys that sign entries, and without sessions the access key for AWS. No login.
   digest_secret_names = [
@@ -17,18 +15,17 @@ locals {
   own_secret_ids = merge(
     { for s in data.oci_vault_secrets.own.secrets : s.secret_name => s.id if s.state == "ACTIVE" && s.vault_id == local.vault_id },
     { for name, s in oci_vault_secret.mac : name => s.id },
-    local.by_hand_ids,
-    var.adopted_secrets,
+    { for name, s in oci_vault_secret.by_hand : name => s.id },
   )
 
   # What it may, by the compartment to which the policy is attached. It adds nothing to the audit log.
   digest_grants = merge(local.plan_grants, local.issuer_grants, {
     audit = {
-      compartment_id = local.bucket_compartment
+      compartment_id = local.own
       statements     = ["to {OBJECT_INSPECT} ${local.in_audit_log}"]
     }
     digests = {
-      compartment_id = local.digests_compartment
+      compartment_id = local.own
       statements     = ["to {OBJECT_CREATE, OBJECT_INSPECT, OBJECT_READ} ${local.in_digests}"]
     }
     own = {
@@ -48,7 +45,7 @@ locals {
   digest_readers = ["digest", contains(local.kinds_of_users, "reader") ? "reader" : "writer"]
   aws_on_digests = local.audit == null ? [] : [
     for name, who in local.aws_principals : format(
-      "Allow %s to {OBJECT_INSPECT, OBJECT_READ} in compartment id %s where all {%s}", who.subject, local.digests_compartment,
+      "Allow %s to {OBJECT_INSPECT, OBJECT_READ} in compartment id %s where all {%s}", who.subject, local.own,
       join(", ", concat(["target.bucket.name = '${local.digest_bucket}'"], who.conditions)),
     ) if contains(local.digest_readers, name)
   ]
@@ -84,7 +81,7 @@ data "oci_kms_key_version" "digests" {
 }
 
 resource "oci_objectstorage_bucket" "digests" {
-  count = local.audit != null && !var.adopt_digest_bucket ? 1 : 0
+  count = local.audit == null ? 0 : 1
 
   compartment_id        = local.own_ready
   namespace             = local.audit.namespace
@@ -118,35 +115,11 @@ resource "oci_objectstorage_bucket" "digests" {
   }
 }
 
-data "oci_objectstorage_bucket" "adopted_digests" {
-  count = local.audit != null && var.adopt_digest_bucket ? 1 : 0
-
-  namespace = local.audit.namespace
-  name      = local.digest_bucket
-
-  lifecycle {
-    postcondition {
-      condition     = self.access_type == "NoPublicAccess"
-      error_message = "adopt_digest_bucket: ${local.digest_bucket} must be private (oci os bucket update --name ${local.digest_bucket} --public-access-type NoPublicAccess)."
-    }
-
-    postcondition {
-      condition     = self.storage_tier == "Standard"
-      error_message = "adopt_digest_bucket: ${local.digest_bucket} must be of the Standard tier, so that a digest can be read at once. A bucket keeps its tier, so make another one."
-    }
-
-    postcondition {
-      condition     = self.versioning == "Enabled" || length(self.retention_rules) > 0
-      error_message = "adopt_digest_bucket: ${local.digest_bucket} must keep versions or have a retention rule, so that what is deleted leaves a trace (oci os bucket update --name ${local.digest_bucket} --versioning Enabled)."
-    }
-  }
-}
-
 resource "oci_identity_policy" "aws_reads_digests" {
   provider = oci.home
   count    = length(local.aws_on_digests) > 0 ? 1 : 0
 
-  compartment_id = local.digests_compartment
+  compartment_id = local.own
   name           = "${var.name}-aws-reads-digests"
   description    = "Lets the AWS runner read the digests of OCI, which those of AWS confirm."
   statements     = local.aws_on_digests

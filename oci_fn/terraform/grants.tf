@@ -13,7 +13,7 @@ locals {
   ]
   reads = ["SECRET_INSPECT", "SECRET_READ", "SECRET_VERSION_INSPECT", "SECRET_BUNDLE_READ"]
 
-  in_audit_log = "in compartment id ${coalesce(local.bucket_compartment, local.own)} where target.bucket.name = '${try(local.audit.bucket, "")}'"
+  in_audit_log = "in compartment id ${local.own} where target.bucket.name = '${try(local.audit.bucket, "")}'"
 
   # What each principal of the AWS runner may on the rings. With sessions each function is one.
   aws_may = {
@@ -45,16 +45,16 @@ locals {
   # The plan that it is deployed with. It may not list or write there.
   plan_grants = local.has_runner ? {
     plans = {
-      compartment_id = local.plans_compartment
-      statements     = ["to {OBJECT_READ} in compartment id ${coalesce(local.plans_compartment, local.own)} where target.bucket.name = '${local.plan_bucket}'"]
+      compartment_id = local.own
+      statements     = ["to {OBJECT_READ} in compartment id ${local.own} where target.bucket.name = '${local.plan_bucket}'"]
     }
   } : {}
 
   # The key that signs its tokens for AWS.
   issuer_grants = {
     for _ in local.to_aws[*] : "issuer" => {
-      compartment_id = local.issuer_key_compartment
-      statements     = ["to {KEY_SIGN} in compartment id ${local.issuer_key_compartment} where target.key.id = '${local.issuer_key_id}'"]
+      compartment_id = local.own
+      statements     = ["to {KEY_SIGN} in compartment id ${local.own} where target.key.id = '${local.issuer_key_id}'"]
     }
   }
 
@@ -69,7 +69,7 @@ locals {
       statements     = ["to {SECRET_INSPECT, SECRET_BUNDLE_READ} in compartment id ${local.own}"]
     }
     audit = {
-      compartment_id = local.bucket_compartment
+      compartment_id = local.own
       statements     = ["to {OBJECT_CREATE, OBJECT_INSPECT} ${local.in_audit_log}"]
     }
   })

@@ -2,17 +2,6 @@
 # with its documents, which `lockstep identity publish` writes. Whoever may write there can make tokens that AWS takes for the
 # function's, so no policy of Lockstep lets anybody.
 
-variable "issuer_key_ocid" {
-  description = "An existing RSA key of the vault, which signs the function's tokens for AWS, if the plan has runners.oci.federation. It must be in an HSM."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.issuer_key_ocid == null || startswith(coalesce(var.issuer_key_ocid, "-"), "ocid1.key.")
-    error_message = "issuer_key_ocid must be an OCID, such as ocid1.key.oc1.…"
-  }
-}
-
 variable "adopt_issuer" {
   description = "Whether the documents of the issuer that the plan names are elsewhere: in a bucket that exists, or on a server of yours."
   type        = bool
@@ -35,14 +24,11 @@ locals {
   issuer_bucket = try(local.issuer_place.bucket, coalesce(var.keep_issuer, "${var.name}-issuer"))
   issuer        = try("https://objectstorage.${local.vault.region}.oraclecloud.com/n/${local.audit.namespace}/b/${local.issuer_bucket}/o", null)
 
-  issuer_key_id          = one(concat(oci_kms_key.issuer[*].id, data.oci_kms_key.issuer[*].key_id))
-  issuer_key_version     = one(concat(oci_kms_key.issuer[*].current_key_version, data.oci_kms_key.issuer[*].current_key_version))
-  issuer_key_compartment = one(concat(oci_kms_key.issuer[*].compartment_id, data.oci_kms_key.issuer[*].compartment_id))
-
+  issuer_key_id = one(oci_kms_key.issuer[*].id)
 }
 
 resource "oci_kms_key" "issuer" {
-  count = local.has_issuer && var.issuer_key_ocid == null ? 1 : 0
+  count = local.has_issuer ? 1 : 0
 
   compartment_id      = local.own_ready
   display_name        = "${var.name}-issuer"
@@ -61,14 +47,6 @@ resource "oci_kms_key" "issuer" {
     # Without it the standby reaches AWS no more.
     prevent_destroy = true
   }
-}
-
-# Without conditions of its own, as data.oci_vault_secret.adopted.
-data "oci_kms_key" "issuer" {
-  count = local.has_issuer && var.issuer_key_ocid != null ? 1 : 0
-
-  key_id              = var.issuer_key_ocid
-  management_endpoint = local.management_endpoint
 }
 
 resource "oci_objectstorage_bucket" "issuer" {
@@ -118,12 +96,7 @@ output "runners_oci_federation" {
   description = "Write this into the plan, as runners.oci.federation: key.id, key.version and key.endpoint. Empty if there is no issuer."
   value = !local.has_issuer ? null : {
     issuer   = try(local.to_aws.issuer, local.issuer)
-    key      = { id = local.issuer_key_id, version = local.issuer_key_version, endpoint = local.crypto_endpoint }
+    key      = { id = local.issuer_key_id, version = oci_kms_key.issuer[0].current_key_version, endpoint = local.crypto_endpoint }
     role_arn = try(local.to_aws.role_arn, null)
-  }
-
-  precondition {
-    condition     = alltrue([for key in data.oci_kms_key.issuer : key.protection_mode == "HSM" && key.key_shape[0].algorithm == "RSA"])
-    error_message = "issuer_key_ocid: it must be an RSA key whose protection mode is HSM."
   }
 }

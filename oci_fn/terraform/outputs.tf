@@ -10,7 +10,7 @@ output "own_compartment_id" {
 
 output "secrets_to_fill_in" {
   description = "Secrets that hold a placeholder. An administrator fills them in."
-  value       = { for name in local.by_hand : name => oci_vault_secret.by_hand[name].id if !contains(local.adopted, name) }
+  value       = { for name in local.by_hand : name => oci_vault_secret.by_hand[name].id }
 }
 
 output "slots" {
@@ -33,7 +33,7 @@ output "application_grants" {
 }
 
 output "aws_runner" {
-  description = "Store this with the private key in the AWS secret oci_key_secret. Without a fingerprint: upload the public key by hand, or it was replaced since. Empty if the plan has runners.aws.federation."
+  description = "Store this with fingerprint and private_key of an API key of the user in the AWS secret oci_key_secret. Empty if the plan has runners.aws.federation."
   value       = lookup(local.users_of_keys, "writer", null)
 }
 
@@ -45,10 +45,9 @@ output "aws_reader" {
 locals {
   users_of_keys = {
     for kind, user in oci_identity_user.aws_runner : kind => {
-      tenancy     = var.tenancy_ocid
-      user        = user.id
-      fingerprint = one([for k, key in oci_identity_api_key.aws_runner : key.fingerprint if k == kind])
-      region      = local.vault.region
+      tenancy = var.tenancy_ocid
+      user    = user.id
+      region  = local.vault.region
     }
   }
 }

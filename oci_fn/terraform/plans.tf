@@ -5,8 +5,6 @@
 locals {
   has_runner  = try(local.plan.runners.oci, null) != null
   plan_bucket = "${try(local.audit.bucket, "")}-plans"
-  # An adopted bucket stays in the compartment where it is.
-  plans_compartment = one(concat(oci_objectstorage_bucket.plans[*].compartment_id, data.oci_objectstorage_bucket.adopted_plans[*].compartment_id))
   # Where the function finds the plan (lockstep/plan/published.py).
   published_plan = try(format(
     "oci://%s/%s/plans/%s?region=%s", local.audit.namespace, local.plan_bucket, var.plan_digest, local.vault.region
@@ -14,7 +12,7 @@ locals {
 }
 
 resource "oci_objectstorage_bucket" "plans" {
-  count = local.has_runner && !var.adopt_plan_bucket ? 1 : 0
+  count = local.has_runner ? 1 : 0
 
   compartment_id        = local.own_ready
   namespace             = local.audit.namespace
@@ -32,24 +30,5 @@ resource "oci_objectstorage_bucket" "plans" {
   lifecycle {
     # A roll-back reads the plan that was deployed before.
     prevent_destroy = true
-  }
-}
-
-data "oci_objectstorage_bucket" "adopted_plans" {
-  count = local.has_runner && var.adopt_plan_bucket ? 1 : 0
-
-  namespace = local.audit.namespace
-  name      = local.plan_bucket
-
-  lifecycle {
-    postcondition {
-      condition     = self.access_type == "NoPublicAccess"
-      error_message = "adopt_plan_bucket: ${local.plan_bucket} must be private (oci os bucket update --name ${local.plan_bucket} --public-access-type NoPublicAccess)."
-    }
-
-    postcondition {
-      condition     = self.versioning == "Enabled"
-      error_message = "adopt_plan_bucket: ${local.plan_bucket} must keep versions, so that what is replaced leaves a trace (oci os bucket update --name ${local.plan_bucket} --versioning Enabled)."
-    }
   }
 }

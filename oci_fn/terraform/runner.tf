@@ -24,16 +24,11 @@ module "runner" {
   paused             = var.paused
   log_retention_days = var.log_retention_days
   alarm_email        = var.alarm_email
+  topic_ocid         = var.topic_ocid
   runbook_url        = var.runbook_url
   shape              = var.shape
   freeform_tags      = local.freeform_tags
   defined_tags       = local.defined_tags
-
-  function_dynamic_group_ocid  = var.function_dynamic_group_ocid
-  digest_dynamic_group_ocid    = var.digest_dynamic_group_ocid
-  schedules_dynamic_group_ocid = var.schedules_dynamic_group_ocid
-  topic_ocid                   = var.topic_ocid
-  log_group_ocid               = var.log_group_ocid
 
   # Of the issuer's key not its version: that changes with each new version.
   in_plan = {

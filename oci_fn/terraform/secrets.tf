@@ -1,5 +1,5 @@
 # Secrets to fill in are created with placeholders, so that the state holds no credential. Terraform never changes their later
-# content. One that exists is adopted by its OCID: Terraform only looks at it. The slots of the rings are made by
+# content. The slots of the rings are made by
 # `lockstep secrets create`, and looked up by name.
 
 locals {
@@ -7,18 +7,14 @@ locals {
 
   slot_names = distinct(concat(flatten(values(local.slots)), var.retired_slots))
   hand_names = distinct(concat(tolist(local.by_hand), var.retired_secrets))
-  adopted    = keys(var.adopted_secrets)
 
   slot_ids = {
     for s in data.oci_vault_secrets.rings.secrets : s.secret_name => s.id if s.state == "ACTIVE" && s.vault_id == local.vault_id
   }
-  by_hand_ids = merge({ for name, s in oci_vault_secret.by_hand : name => s.id }, {
-    for name in local.hand_names : name => var.adopted_secrets[name] if contains(local.adopted, name)
-  })
 }
 
 resource "oci_vault_secret" "by_hand" {
-  for_each = toset([for name in local.hand_names : name if !contains(local.adopted, name)])
+  for_each = toset(local.hand_names)
 
   compartment_id = local.own_ready
   vault_id       = local.vault_id
@@ -41,7 +37,7 @@ resource "oci_vault_secret" "by_hand" {
 
 # The key that signs the audit log. OCI generates it, so no person has seen it.
 resource "oci_vault_secret" "mac" {
-  for_each = toset([for name in local.mac_secrets : name if !contains(local.adopted, name)])
+  for_each = local.mac_secrets
 
   compartment_id         = local.own_ready
   vault_id               = local.vault_id
@@ -61,22 +57,6 @@ resource "oci_vault_secret" "mac" {
     prevent_destroy = true
     ignore_changes  = [secret_content, secret_generation_context, enable_auto_generation, metadata]
   }
-}
-
-# It has no conditions of its own: with one that refers to what is made Terraform would read it only during the apply.
-data "oci_vault_secret" "adopted" {
-  for_each = var.adopted_secrets
-
-  secret_id = each.value
-}
-
-locals {
-  unknown_names = setsubtract(local.adopted, concat(local.hand_names, tolist(local.mac_secrets)))
-  misnamed      = [for name, s in data.oci_vault_secret.adopted : "${s.secret_id} is named ${s.secret_name}, not ${name}" if s.secret_name != name]
-  other_vault   = [for name, s in data.oci_vault_secret.adopted : name if s.vault_id != local.vault_id]
-  other_compartment = [
-    for name, s in data.oci_vault_secret.adopted : name if s.compartment_id != local.own
-  ]
 }
 
 output "secrets" {

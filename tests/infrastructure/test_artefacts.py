@@ -1,8 +1,6 @@
 """The files of a release: what `make release` makes, and when it refuses."""
 
-import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -93,12 +91,8 @@ def test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_sam
     artefacts.write_bills(tmp_path, COMMIT, names=["aws"])
     assert bills["aws"].read_bytes() == first
     artefacts.seal(tmp_path)
-    sums = dict(line.split("  ")[::-1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines())
-    assert sums == {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in tmp_path.iterdir()
-        if file.name != "SHA256SUMS"
-    }
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path, check=True)  # noqa: S607
+    assert len((tmp_path / "SHA256SUMS").read_text().splitlines()) == len([*tmp_path.iterdir()]) - 1
 
 
 def test_images_are_built_from_what_is_copied_and_nothing_else(packages: Path, tmp_path: Path) -> None:
@@ -110,43 +104,19 @@ def test_images_are_built_from_what_is_copied_and_nothing_else(packages: Path, t
     artefacts.build_images(out, program=str(program), folder=tmp_path)
     context, (deploy,) = tmp_path / "image-agent", (tmp_path / "image-deploy").iterdir()
     agent = context / artefacts.AGENT_DOCKERFILE
-    images = ("agent", agent, context), ("deploy", deploy / artefacts.DEPLOY_DOCKERFILE, deploy)
-    calls = iter((tmp_path / "calls").read_text().splitlines())
-    for name, dockerfile, folder in images:
-        words = f"--tag lockstep-{name}:{__version__} --provenance=false --sbom=false {folder}"
-        assert next(calls) == f"build --file {dockerfile} {words}"
-        assert next(calls).endswith(f"lockstep-{name}:{__version__}")
-        assert (out / f"lockstep-{name}-{__version__}.tar").read_text() == "image\n"
+    built = [line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("build ")]
+    assert built == [
+        f"build --file {dockerfile} --tag {name}:{__version__} --provenance=false --sbom=false {folder}"
+        for name, dockerfile, folder in (
+            ("lockstep-agent", agent, context),
+            ("lockstep-deploy", deploy / artefacts.DEPLOY_DOCKERFILE, deploy),
+        )
+    ]
+    assert len([*out.glob(f"lockstep-*-{__version__}.tar")]) == 2
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", agent.read_text(), re.MULTILINE)
     wanted = {Path(name) for names in copied for name in names.split()}
-    assert len(wanted) > 4
     assert [name for name in wanted if not (context / name).exists()] == []
     assert {path.name for path in context.iterdir()} == {name.parts[0] for name in wanted} | {"docs"}
-
-
-def test_in_the_image_files_of_the_caller_replace_the_releases(packages: Path, tmp_path: Path) -> None:
-    """What its Dockerfile runs at last and starts, in a folder, without the set-up."""
-    shutil.unpack_archive(next(packages.glob("*.tar.gz")), tmp_path, filter="data")
-    (unpacked,) = tmp_path.iterdir()
-    release, work = unpacked.rename(tmp_path / "lockstep"), tmp_path / "caller"
-    text = (release / artefacts.DEPLOY_DOCKERFILE).read_text().replace("\\\n", " ")
-    here = re.sub(r"(?<!\w)/(?=(home/)?lockstep\b|caller\b)", f"{tmp_path}/", text)
-    does = dict(re.findall(r"^(RUN|ENV|ENTRYPOINT) (.*)$", here, re.MULTILINE))
-    for name in ("deploy-setup", "cdk-cli"):
-        (release / ".ci" / name).write_text("#!/bin/sh\n")
-    subprocess.run(["/bin/sh", "-ec", does["RUN"]], cwd=release, check=True)  # noqa: S603 - a file of ours
-    assert f'"{work}/terraform.tfstate"' in (release / "oci_fn/terraform/backend.tf").read_text()
-    work.mkdir()
-    theirs = {"cdk.json": ".", "fra.auto.tfvars": "oci_fn/terraform", "backend.tf": "oci_fn/terraform"}
-    for name in ("lockstep.yaml", *theirs):
-        (work / name).touch()
-    started = ["env", *does["ENV"].replace("$PATH", os.defpath).split(), *json.loads(does["ENTRYPOINT"])]
-    for words, said in (
-        (["make", "--no-print-directory", "oci-init", "TERRAFORM=echo"], "init -input=false"),
-        (["pwd"], str(work)),
-    ):
-        assert subprocess.check_output([*started, *words], cwd=work, text=True).endswith(f"{said}\n")  # noqa: S603 - likewise
-    assert [n for n, of in theirs.items() if (release / of / n).readlink() != work / n] == []
 
 
 def test_a_version_is_released_under_its_tag_with_its_section_of_the_changelog_as_notes() -> None:

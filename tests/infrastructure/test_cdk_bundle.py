@@ -62,10 +62,6 @@ def test_each_function_starts_under_the_runtime_client_and_refuses_another_input
     # The digest has no input, and lacks its plan.
     error = "InvalidPlanError" if function == "digest" else "InvalidRequestError"
     assert result["errorType"] == error
-    if function not in {"watch", "digest", "announce"}:
-        # The metric filters count by these fields.
-        line = json.loads((tmp_path / "log").read_text().splitlines()[0])
-        assert (line["step"], line["outcome"]) == (f"functions.{function}.step", error)
 
 
 def test_the_build_fails_if_a_module_is_missing(content: Path, tmp_path: Path) -> None:

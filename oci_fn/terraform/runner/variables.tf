@@ -85,29 +85,9 @@ variable "defined_tags" {
   description = "Defined tags, or null."
 }
 
-variable "function_dynamic_group_ocid" {
-  type        = string
-  description = "An existing dynamic group that the functions are in which rotate and look, or null."
-}
-
-variable "digest_dynamic_group_ocid" {
-  type        = string
-  description = "An existing dynamic group that the function is in which makes digests, or null."
-}
-
-variable "schedules_dynamic_group_ocid" {
-  type        = string
-  description = "An existing dynamic group that the schedules are in, or null."
-}
-
 variable "topic_ocid" {
   type        = string
   description = "An existing topic for alarms, or null."
-}
-
-variable "log_group_ocid" {
-  type        = string
-  description = "An existing log group, or null."
 }
 
 variable "made" {

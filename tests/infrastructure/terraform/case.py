@@ -14,10 +14,8 @@ import pytest
 from lockstep.operate.secrets import slots_in_oci
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
-from lockstep.plan.stores import OciVault
 from lockstep.protocol.model import Engine
 from sandbox import plans
-from sandbox.emulators.oci import Grant
 from tests.infrastructure.terraform import plain
 from tests.support.programs import ran
 
@@ -70,12 +68,6 @@ class Statement:
     """The values that variables must not have."""
     about: Mapping[str, str] = field(default_factory=dict)
     """The conditions on who asks, such as `request.principal.name`."""
-
-    def grants(self, resources: Mapping[str, str]) -> set[Grant]:
-        """The statement as the sandbox's grants; `resources` maps the statement's ids to the sandbox's."""
-        limits: list[str | None] = [resources.get(t, t) for ids in self.targets.values() for t in ids]
-        compartment = resources.get(self.compartment, self.compartment)
-        return {Grant(p, limit, compartment) for p in self.permissions for limit in limits or [None]}
 
     def covers(self, permission: str, request: Mapping[str, Sequence[str]]) -> bool:
         """Whether the statement is about a request, for a permission.
@@ -192,12 +184,10 @@ class Stack:
 
     def create_slots(self, terms: Mapping[str, str]) -> None:
         """Let the plan's slots be there, as after `lockstep secrets create` with the output `secrets`."""
-        plan = self.parsed
-        assert plan.store(OciVault)
-        begins = "ocid1.vaultsecret.oc1.eu-frankfurt-1"
+        common = {"vault_id": terms["vault_id"], "state": "ACTIVE"}
         found = [
-            {"secret_name": n, "vault_id": terms["vault_id"], "state": "ACTIVE", "id": f"{begins}.{n}"}
-            for n in slots_in_oci(plan)
+            {**common, "secret_name": name, "id": f"ocid1.vaultsecret.oc1.eu-frankfurt-1.{name}"}
+            for name in slots_in_oci(self.parsed)
         ]
         self.there["oci_vault_secrets.rings"] = {"secrets": found}
 
@@ -262,17 +252,14 @@ def _statement(text: str, parsed: Document) -> Statement:
     assert parsed["location"]["type"] == "compartment-id", text
     actions = parsed["actions"]
     is_verb = actions["type"] == "verbs"
-    targets: dict[str, frozenset[str]] = {}
-    others: dict[str, str] = {}
-    about: dict[str, str] = {}
+    targets, others, about = dict[str, frozenset[str]](), dict[str, str](), dict[str, str]()
     for item in parsed.get("conditions", {}).get("items", []):
         node = item["node"]
         name, value = node["lhs"], node["rhs"]["value"]
+        assert node["op"] in {"eq", "neq"}, text
         if node["op"] == "neq":
             others[name] = value
-            continue
-        assert node["op"] == "eq", text
-        if name.startswith("request."):
+        elif name.startswith("request."):
             about[name] = value
         else:
             targets[name] = targets.get(name, frozenset()) | {value}
@@ -332,7 +319,7 @@ def plan_document(**changes: object) -> Document:
 def with_sessions() -> Stack:
     """One whose runners have sessions in each other's cloud."""
     federations = {"aws": {"federation": TO_OCI}, "oci": {"federation": plans.TO_AWS}}
-    return Stack(plan=deepcopy(plan_document(runners=federations)))
+    return Stack(plan=plan_document(runners=deepcopy(federations)))
 
 
 @cache

@@ -22,8 +22,6 @@ MADE = "made"
 EMPTY: Mapping[str, object] = {
     "oci_identity_compartments": {"compartments": []},
     "oci_vault_secrets": {"secrets": []},
-    "oci_identity_users": {"users": []},
-    "oci_identity_api_keys": {"api_keys": []},
     "oci_kms_key_version": {"public_key": "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"},
 }
 """What a data source finds, unless a test says something else."""
@@ -103,7 +101,7 @@ def _value(type_name: str, name: str, body: Body, found: object) -> str:
     added = (
         f'id = "ocid1.{short}.oc1.eu-frankfurt-1.${{sha1("{type_name}.{name}.${{{key}}}")}}",'
         f'ocid = "ocid1.{short}.oc1..${{sha1("{name}.${{{key}}}")}}", domain_ocid = "ocid1.domain.oc1..aaaa",'
-        'current_key_version = "ocid1.keyversion.oc1.eu-frankfurt-1.aaaa", fingerprint = "aa:bb",'
+        'current_key_version = "ocid1.keyversion.oc1.eu-frankfurt-1.aaaa",'
         'management_endpoint = "https://management", crypto_endpoint = "https://crypto"'
     )
     arguments = {name: value for name, value in body.items() if name not in _OF_TERRAFORM}

@@ -26,9 +26,6 @@ def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - any 
     match name:
         case "policies":
             return [_policies().parse_policy_statement(text)["statements"][0] for text in argument]
-        case "matching_rules":
-            parse = _policies().parse_dynamic_group_matching_rule
-            return [parse(rule)["rules"][0]["expr"] for rule in argument]
         case "fmt":
             done = terraform.fmt(check=True, diff=True, recursive=True, list=True, write=False)
         case "outputs":
