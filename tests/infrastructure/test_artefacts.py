@@ -80,7 +80,6 @@ def test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_sam
     for name, file in bills.items():
         bill, lock = json.loads(file.read_text()), (ROOT / f"locks/{name}.txt").read_text()
         root = bill["metadata"]["component"]
-        assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
         assert (root["name"], root["version"]) == (DISTRIBUTION, __version__)
         assert {(part["name"], part["version"]) for part in bill["components"]} == {
             *re.findall(r"^([a-z0-9-]+)==([^ ]+)", lock, re.MULTILINE)

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from cdk import app as cdk_app
-from cdk.deploy import arguments, create_secrets, main, settings_of, unpublishable
+from cdk.deploy import arguments, create_secrets, main, settings_of
 from cdk.deployment import NotPublishedError, Publication, read_deployment
 from cdk.existing import Estate
 from cdk.settings import ROOT, Adopt, NotDeployableError, Settings
-from lockstep.plan.file import load_plan
 from lockstep.protocol.names import KEY_OUTPUT, STACK_TAG
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.resources import create_lock_table
@@ -115,22 +114,6 @@ def test_the_secrets_that_credentials_lack_are_made_with_the_key_and_the_tags_of
     with refusing("DescribeSecret"):
         assert not create_secrets(deployment, lambda service, _: aws.client(service))
     assert "repeat `lockstep secrets create --cloud aws" in capsys.readouterr().err
-
-
-def test_a_canary_is_not_awaited_where_the_plan_cannot_be_published_before(plan: Path) -> None:
-    machine = "arn:aws:states:eu-central-1:111122223333:stateMachine:lockstep"
-    alias = "AWS::StepFunctions::StateMachineAlias"
-    before = {(alias, f"{machine}:{name}") for name in ("live", "gate", "canary")}
-    credential_id = load_plan(plan).credentials[0].id
-    guarded = read_deployment(Settings(plan=plan, canary=credential_id, schedules=True))
-    (problem,) = unpublishable(guarded, before, is_there=False)
-    assert f"{credential_id} cannot rotate" in problem
-    assert 'make deploy-aws CDK_ARGS="-c canary="' in problem
-    assert list(unpublishable(guarded, before, is_there=True)) == []
-    # Nothing waits: for the first canary, without one, and where no schedule is on.
-    assert list(unpublishable(guarded, {(alias, f"{machine}:live")}, is_there=False)) == []
-    for settings in (Settings(plan=plan), Settings(plan=plan, canary=credential_id)):
-        assert list(unpublishable(read_deployment(settings), before, is_there=False)) == []
 
 
 def test_values_of_the_example_are_refused_first(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:

@@ -146,17 +146,6 @@ def _administrator(
     return world.aws.client_as(key, service)
 
 
-def test_an_alarm_reaches_a_subscriber(world: DeployedWorld) -> None:
-    """The policies of topic and key let CloudWatch publish."""
-    cloudwatch = world.aws.client("cloudwatch")
-    for number, topic in enumerate(world.stack.of_type("AWS::SNS::Topic")):
-        subscriber = Subscriber.of(world.aws, topic, name=f"queue-{number}")
-        alarm = next(a for a in cloudwatch.describe_alarms()["MetricAlarms"] if topic in a["AlarmActions"])
-        for state in ("ALARM", "OK"):
-            cloudwatch.set_alarm_state(AlarmName=alarm["AlarmName"], StateValue=state, StateReason="a test")
-            assert [m["NewStateValue"] for m in subscriber.received()] == [state], topic
-
-
 def test_people_are_paged_for_a_stale_credential_and_hear_when_it_is_over(rotated: DeployedWorld) -> None:
     watching = Watching(rotated.stack, "lockstep")
     people = Subscriber.of(rotated.aws, rotated.stack.outputs["PageTopicArn"], name="people")

@@ -197,12 +197,7 @@ PURPOSES: Mapping[str, May] = {
 ANY_KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0a1b2c3d-0000-0000-0000-000000000000"
 SIGNATURES = [
     *(Row(alias, alias, SIGNING, may) for alias, may in PURPOSES.items()),
-    Row(
-        "a digest as a message",
-        "alias/lockstep-digests",
-        {**SIGNING, "kms:MessageType": ("RAW",)},
-        {"GetPublicKey": {DIGEST}},
-    ),
+    Row("raw", "alias/lockstep-digests", {"kms:MessageType": ("RAW",)}, {"GetPublicKey": {DIGEST}}),
     # An adopted key that signs is known by its alias.
     *(
         Row(f"adopted as {alias}", ANY_KEY, {**SIGNING, "kms:ResourceAliases": (alias,)}, may, "all adopted")

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -56,7 +55,7 @@ NO_PRINCIPALS = (
         ("vpc", {**VPC, "database_cidrs": []}, "vpc: give database_cidrs"),
         ("vpc", {**VPC, "security_group_ids": ["sg-01234567"]}, "one of the two"),
         *(("audit_break_glass_role", wrong, "audit_break_glass_role") for wrong in NO_PRINCIPALS),
-        *(("operators", [wrong], "operators") for wrong in NO_PRINCIPALS),
+        ("operators", ["*"], "operators"),
     ],
 )
 def test_a_wrong_setting_is_named(name: str, value: object, message: str) -> None:
@@ -119,13 +118,9 @@ def test_a_canary_that_is_not_there_or_for_which_no_deployment_can_wait_is_refus
 
 def test_topics_are_adopted_one_by_one_and_an_address_needs_one_to_subscribe_to() -> None:
     plan, address = load_plan(ROOT / PLAN), "operator@example.com"
-
-    def made(adopt: dict[str, Any]) -> tuple[set[str], int]:
-        found = synthesise(plan, adopt={"topics": adopt}, alarm_email=address)
-        names = {t["TopicName"] for t in found.each("AWS::SNS::Topic")}
-        return names, len(found.each("AWS::SNS::Subscription"))
-
-    assert made({"ticket": TOPICS["ticket"]}) == ({"lockstep-page"}, 1)
+    one = synthesise(plan, adopt={"topics": {"ticket": TOPICS["ticket"]}}, alarm_email=address)
+    assert [t["TopicName"] for t in one.each("AWS::SNS::Topic")] == ["lockstep-page"]
+    assert len(one.each("AWS::SNS::Subscription")) == 1
     with pytest.raises(NotDeployableError, match="alarm_email: both topics are adopted"):
-        made(dict(TOPICS))
+        synthesise(plan, adopt={"topics": dict(TOPICS)}, alarm_email=address)
     assert len(shape("both").each("AWS::SNS::Subscription")) == 2

@@ -3,12 +3,11 @@
 import json
 import os
 import re
-import stat
 import sys
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
+import jwt
 import pytest
 from click.testing import Result
 from cryptography.hazmat.primitives import serialization
@@ -153,13 +152,11 @@ def test_fdk_calls_the_function_which_begins_with_its_own_identity(function: Fun
 
 
 def test_the_bundle_can_sign_as_a_resource_principal(out: Path, tmp_path: Path) -> None:
-    key = new_private_key().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (tmp_path / "key.pem").write_bytes(key)
-    parts = [{**part, "exp": 4_000_000_000} for part in ({"alg": "RS256"}, {}, {})]
-    encoded = [urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
-    (tmp_path / "token").write_text(".".join(encoded))
+    key = new_private_key()
+    form = serialization.PrivateFormat.PKCS8
+    pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    (tmp_path / "key.pem").write_bytes(pem)
+    (tmp_path / "token").write_text(jwt.encode({"exp": 4_000_000_000}, key, "RS256"))
     environment = {
         "OCI_RESOURCE_PRINCIPAL_VERSION": "2.2",
         "OCI_RESOURCE_PRINCIPAL_RPST": str(tmp_path / "token"),
@@ -192,7 +189,7 @@ def test_docker_is_called_with_the_plan_and_the_platform(
     # A program in docker's place, that writes down BuildKit's setting and its arguments.
     program = tmp_path / "docker"
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$DOCKER_BUILDKIT" "$@" > {written}\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    program.chmod(0o755)
     assert run("--tag", "r/lockstep:1", "--platform", "linux/arm64").exit_code == 0
     # An index, as of an image with attestations, may be refused by OCI Functions.
     words = "--tag r/lockstep:1 --provenance=false --sbom=false --build-arg PLAN=plan/lockstep.yaml"

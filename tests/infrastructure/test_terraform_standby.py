@@ -67,9 +67,5 @@ def test_it_is_refused_before_anything_is_done(tmp_path: Path, words: list[str])
     assert done.returncode == 2
     assert log.read_text().split() == ["init", "plan", "show"], done.stderr
     # With the word it goes on to the publication, which finds no identity.
-    told = (
-        "OciConfigInvalidError"
-        if words
-        else f"TF_VAR_image={IMAGE} TF_VAR_paused=false make deploy-oci PLAN={plan}"
-    )
-    assert told in done.stderr, done.stderr
+    refused = f"TF_VAR_image={IMAGE} TF_VAR_paused=false make deploy-oci PLAN={plan}"
+    assert ("OciConfigInvalidError" if words else refused) in done.stderr, done.stderr

@@ -25,7 +25,9 @@ def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - any 
     """Run one command."""
     match name:
         case "policies":
-            return [_policies().parse_policy_statement(text)["statements"][0] for text in argument]
+            # A third of this program's start, and needed by few commands.
+            parse = importlib.import_module("oci_lexer_parser").parse_policy_statement
+            return [parse(text)["statements"][0] for text in argument]
         case "fmt":
             done = terraform.fmt(check=True, diff=True, recursive=True, list=True, write=False)
         case "outputs":
@@ -38,11 +40,6 @@ def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - any 
         case _:
             raise ValueError(name)
     return {"code": done.retcode, "value": done.value, "error": done.error}
-
-
-def _policies() -> Any:  # noqa: ANN401 - a module without types
-    """The parser of policies, which takes a third of this program's start and is needed by few commands."""
-    return importlib.import_module("oci_lexer_parser")
 
 
 if __name__ == "__main__":
