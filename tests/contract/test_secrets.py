@@ -207,7 +207,7 @@ def test_the_key_is_that_of_the_stack(account: Account) -> None:
 
 def test_a_run_that_is_ended_is_taken_up_by_the_next(account: Account) -> None:
     """Each secret is made in one call, so it is all the same when that is."""
-    ids = [f"c{n:02}" for n in range(20)]
+    ids = [f"c{n}" for n in range(10)]
     account.plan(*ids)
     left, carry_out = iter(range(8)), StackSecrets.carry_out
 
@@ -221,7 +221,7 @@ def test_a_run_that_is_ended_is_taken_up_by_the_next(account: Account) -> None:
         assert "repeat the command to go on" in account.run().stderr
     before = {name: account.value(name) for name in account.names()}
     assert len(before) == 8
-    assert account.done() == {"made": 32, "there": 8}
+    assert account.done() == {"made": 12, "there": 8}
     assert account.names() == secrets_of(*ids)
     assert {name: account.value(name) for name in before} == before
 
