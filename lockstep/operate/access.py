@@ -5,12 +5,11 @@ from functools import partial
 from lockstep.audit.digest import Evidence
 from lockstep.plan.compiled import Store
 from lockstep.plan.model import Plan
-from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
+from lockstep.protocol.deadlines import DeadlineGuard, always
 from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.runtime.clouds import Clouds, lazy, open_secret
 from lockstep.runtime.identity import OPERATOR, Cloud, Identity
-from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import endpoints_from_environment
 from lockstep.stores.readers import NamedStore
 
@@ -27,8 +26,6 @@ def operator(plan: Plan, *, identity: Identity = OPERATOR, deadline_guard: Deadl
         plan,
         identity,
         endpoints=endpoints_from_environment(),
-        timeouts=Timeouts(),
-        clock=SystemClock(),
         deadline_guard=deadline_guard,
     )
 

@@ -18,6 +18,7 @@ from lockstep.protocol.names import VersionNames, digest_bucket_name, oci_name
 from lockstep.protocol.ports import AuditLog, Clock, Database, Folder, Lock, Signer
 from lockstep.protocol.workers import SideBySide, at_the_same_time
 from lockstep.runtime.identity import Cloud, Identity
+from lockstep.runtime.system import SystemClock
 from lockstep.stores.contents import decode_app_user
 from lockstep.stores.credential import CredentialStore, Stores
 
@@ -116,9 +117,9 @@ class Clouds:
         plan: AnyPlan,
         identity: Identity,
         *,
-        endpoints: Endpoints,
-        timeouts: Timeouts,
-        clock: Clock,
+        endpoints: Endpoints = Endpoints(),
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - it cannot change
+        clock: Clock = SystemClock(),  # noqa: B008 - it cannot change
         deadline_guard: DeadlineGuard = always,
         side_by_side: SideBySide = at_the_same_time,
         find: Callable[[str], CompiledPlan] | None = None,

@@ -55,8 +55,6 @@ EVENT_TIMEOUTS = CloudTimeouts(connect_seconds=1.0, read_seconds=2.0)
 
 logger = logging.getLogger("lockstep")
 
-_DEFAULT_ENDPOINTS, _DEFAULT_TIMEOUTS, _DEFAULT_CLOCK = Endpoints(), Timeouts(), SystemClock()
-
 
 class Runner:
     """Builds the ports of a rotation, for one plan and one identity.
@@ -76,9 +74,9 @@ class Runner:
         plan: AnyPlan | PlanSource,
         identity: Identity,
         *,
-        endpoints: Endpoints = _DEFAULT_ENDPOINTS,
-        timeouts: Timeouts = _DEFAULT_TIMEOUTS,
-        clock: Clock = _DEFAULT_CLOCK,
+        endpoints: Endpoints = Endpoints(),  # noqa: B008 - it cannot change
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - it cannot change
+        clock: Clock = SystemClock(),  # noqa: B008 - it cannot change
         side_by_side: SideBySide = at_the_same_time,
         deadline_guard: DeadlineGuard = always,
     ) -> None:
@@ -190,7 +188,7 @@ def event_sink(
     identity: Identity,
     *,
     endpoints: Endpoints,
-    clock: Clock = _DEFAULT_CLOCK,
+    clock: Clock = SystemClock(),  # noqa: B008 - it cannot change
     deadline_guard: DeadlineGuard = always,
 ) -> "Sink | None":
     """Where events of a cloud go; None where the plan names nothing there. Then nothing is loaded.
@@ -232,8 +230,8 @@ def endpoints_from_environment() -> Endpoints:
 @cache
 def hosted_runner(
     identity: Identity,
-    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
-    clock: Clock = _DEFAULT_CLOCK,
+    timeouts: Timeouts = Timeouts(),  # noqa: B008 - it cannot change
+    clock: Clock = SystemClock(),  # noqa: B008 - it cannot change
     side_by_side: SideBySide = at_the_same_time,
 ) -> Runner:
     """The runner of a function: its plan and its endpoints are those that the environment names. Made once.

@@ -1,6 +1,5 @@
 """Both clouds, in which each trusts the workloads of the other one, and Lockstep's own clients."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,25 +7,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
-from jwt.algorithms import RSAAlgorithm
 from msgspec import structs
 
 from lockstep.aws.clients import AwsKeys
-from lockstep.plan.compiled import ClientSecret, CompiledPlan, FederationToAws, FederationToOci
+from lockstep.oci.clients import OciIdentity
+from lockstep.plan.compiled import ClientSecret, FederationToAws, FederationToOci
 from lockstep.protocol.deadlines import Timeouts
-from lockstep.protocol.federation import IssuerKey
+from lockstep.protocol.federation import CONFIGURATION, KEYS, IssuerKey, PublicKey, configuration, key_set
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER, Identity
 from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws.resources import create_lock_table
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.keys import KeyVersion
+from sandbox.identities import make_role
 from sandbox.oci_resources import create_issuer_bucket
 from tests.support.memory import make_plan
 
 CLIENT_ID, CLIENT_SECRET = "lockstep_client", "a-secret-of-the-application"
 SECRET_NAME = "lockstep/client"
-GENERATE, AUDIT = "lockstep-generate", "lockstep-audit"
+GENERATE = "lockstep-generate"
 STANDBY = "lockstep-oci-runner"
 OCI_FUNCTION = "lockstep-function"
 SUBJECT, AUDIENCE = "lockstep-oci-runner", "sts.amazonaws.com"
@@ -73,24 +74,21 @@ class Federated:
         self.app = self.oci.domain.new_app(CLIENT_ID, secret=CLIENT_SECRET)
         self.trust = self.oci.domain.new_trust(issuer=self.aws.web_identity.issuer, clients={CLIENT_ID})
         self.aws.client("secretsmanager").create_secret(Name=SECRET_NAME, SecretString=CLIENT_SECRET)
-        may = _allow("sts:GetWebIdentityToken", "secretsmanager:GetSecretValue")
-        for role in (GENERATE, AUDIT):
-            self._role(role, _trusts_lambda(), may)
+        may = [{"Action": ["sts:GetWebIdentityToken", "secretsmanager:GetSecretValue"]}]
+        trust = {"Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        generate = make_role(self.aws, GENERATE, trust=trust, may=may)
         self.issuer = create_issuer_bucket(self.oci, "issuer")
         self.key = self.oci.keys.new_key(self.oci.own_compartment_id, self.oci.vault_id, name="issuer")
         self.publish()
         iam = self.aws.client("iam")
         provider = iam.create_open_id_connect_provider(Url=self.issuer, ClientIDList=[AUDIENCE])
         self.provider_arn = provider["OpenIDConnectProviderArn"]
-        self._role(STANDBY, self.trusts_issuer(), _allow("dynamodb:*", "s3:*"))
-        self.aws.client("dynamodb").create_table(
-            TableName="lockstep",
-            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-            BillingMode="PAY_PER_REQUEST",
+        self.standby = make_role(
+            self.aws, STANDBY, trust=self.trusts_issuer(), may=[{"Action": "dynamodb:*"}]
         )
+        create_lock_table(self.aws.client("dynamodb"), "lockstep")
         self.oci.identity.permit(OCI_FUNCTION, "KEY_SIGN", resource=self.key.ocid)
-        self.oci.identity.permit(self.arn(GENERATE), "SECRET_INSPECT", compartment=self.oci.compartment_id)
+        self.oci.identity.permit(generate, "SECRET_INSPECT", compartment=self.oci.compartment_id)
         self.to_oci = FederationToOci(
             domain_url="https://idcs-sandbox.identity.oraclecloud.com",
             audience="lockstep",
@@ -108,7 +106,7 @@ class Federated:
                 version=self.key.current.ocid,
                 endpoint="https://sandbox-crypto.kms.eu-frankfurt-1.oraclecloud.com",
             ),
-            role_arn=self.arn(STANDBY),
+            role_arn=self.standby,
         )
 
     def pass_(self, seconds: float) -> None:
@@ -117,50 +115,39 @@ class Federated:
         self.oci.identity_clock.advance(timedelta(seconds=seconds))
         self.aws.guard.wall_clock = lambda: time.time() + self.clock.passed
 
-    def arn(self, role: str) -> str:
-        return f"arn:aws:iam::{self.aws.account_id}:role/{role}"
-
-    def plan(self, **changed: object) -> CompiledPlan:
-        return structs.replace(
-            make_plan().compiled, **{"to_oci": self.to_oci, "to_aws": self.to_aws, **changed}
-        )
-
-    def from_aws(self, role: str = GENERATE, **plan: object) -> Clouds:
+    def from_aws(self) -> Clouds:
         """A process of a function in AWS."""
-        key = f"ASIA{role.upper()}"
-        self.aws.guard.know(key, role)
-        keys = AwsKeys(access_key_id=key, secret_access_key=SecretStr("sandbox"))
-        return self._clouds(Identity(home="aws", aws=lambda _reach: keys, oci=AWS_RUNNER.oci), **plan)
+        self.aws.guard.know("ASIAGENERATE", GENERATE)
+        keys = AwsKeys(access_key_id="ASIAGENERATE", secret_access_key=SecretStr("sandbox"))
+        return self._clouds(Identity(home="aws", aws=lambda _reach: keys, oci=AWS_RUNNER.oci))
 
     def from_oci(self, **plan: object) -> Clouds:
         """A process of the function in OCI."""
-        from lockstep.oci.clients import OciIdentity  # noqa: PLC0415 - as the product imports it
-
         config = self.oci.new_api_key(OCI_FUNCTION)
         identity = Identity(home="oci", aws=OCI_RUNNER.aws, oci=lambda _reach: OciIdentity(config=config))
         return self._clouds(identity, **plan)
 
     def _clouds(self, identity: Identity, **plan: object) -> Clouds:
-        endpoints = Endpoints(aws=self.aws.url, oci=self.oci.endpoint)
+        named = structs.replace(make_plan().compiled, to_oci=self.to_oci, to_aws=self.to_aws)
         return Clouds(
-            self.plan(**plan), identity, endpoints=endpoints, timeouts=self.timeouts, clock=self.clock
+            structs.replace(named, **plan),
+            identity,
+            endpoints=Endpoints(aws=self.aws.url, oci=self.oci.endpoint),
+            timeouts=self.timeouts,
+            clock=self.clock,
         )
 
     def publish(self, *versions: str) -> None:
         """Write the issuer's documents, with these versions of the key; by default all."""
+        shown = {v.ocid: v.public_key.public_numbers() for v in self.key.versions}
         keys = [
-            {
-                **RSAAlgorithm.to_jwk(version.public_key, as_dict=True),
-                "kid": version.ocid,
-                "use": "sig",
-                "alg": "RS256",
-            }
-            for version in self.key.versions
-            if not versions or version.ocid in versions
+            PublicKey(kid=kid, modulus=numbers.n, exponent=numbers.e)
+            for kid, numbers in shown.items()
+            if not versions or kid in versions
         ]
-        self.write("jwks.json", json.dumps({"keys": keys}))
-        told = {"issuer": self.issuer, "jwks_uri": f"{self.issuer}/jwks.json"}
-        self.write(".well-known/openid-configuration", json.dumps(told))
+        storage: Any = self.oci.client(oci.object_storage.ObjectStorageClient)
+        for name, text in ((KEYS, key_set(keys)), (CONFIGURATION, configuration(self.issuer))):
+            storage.put_object(self.oci.namespace, "issuer", name, text)
 
     def new_version(self) -> KeyVersion:
         """Make the key's next version, as its administrator does."""
@@ -168,32 +155,12 @@ class Federated:
         administrator.create_key_version(self.key.ocid)
         return self.key.versions[-1]
 
-    def write(self, name: str, text: str) -> None:
-        """Write one of the issuer's documents."""
-        storage: Any = self.oci.client(oci.object_storage.ObjectStorageClient)
-        storage.put_object(self.oci.namespace, "issuer", name, text.encode())
-
     def trusts_issuer(self, **conditions: str) -> Mapping[str, Any]:
-        """The role's trust policy."""
+        """The statement of the role's trust policy."""
         host = self.issuer.removeprefix("https://")
         said = {f"{host}:aud": AUDIENCE, f"{host}:sub": SUBJECT, **conditions}
-        principal = {"Federated": self.provider_arn}
-        action = "sts:AssumeRoleWithWebIdentity"
-        return _policy(Effect="Allow", Principal=principal, Action=action, Condition={"StringEquals": said})
-
-    def _role(self, name: str, trust: Mapping[str, Any], policy: Mapping[str, Any]) -> None:
-        iam = self.aws.client("iam")
-        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
-        iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=json.dumps(policy))
-
-
-def _policy(**statement: object) -> Mapping[str, Any]:
-    return {"Version": "2012-10-17", "Statement": [statement]}
-
-
-def _allow(*actions: str) -> Mapping[str, Any]:
-    return _policy(Effect="Allow", Action=list(actions), Resource="*")
-
-
-def _trusts_lambda() -> Mapping[str, Any]:
-    return _policy(Effect="Allow", Principal={"Service": "lambda.amazonaws.com"}, Action="sts:AssumeRole")
+        return {
+            "Principal": {"Federated": self.provider_arn},
+            "Action": "sts:AssumeRoleWithWebIdentity",
+            "Condition": {"StringEquals": said},
+        }

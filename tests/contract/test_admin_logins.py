@@ -10,12 +10,10 @@ import pytest
 
 from lockstep.aws.clients import aws_client
 from lockstep.plan.file import parse_plan
-from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.errors import SecretNotFoundError
 from lockstep.protocol.model import Engine, Login, SecretStr
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_RUNNER
-from lockstep.runtime.system import SystemClock
 from sandbox import plans
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
@@ -51,7 +49,7 @@ def _reader(aws: AwsSandbox, oci: OciSandbox | None = None, **database: object) 
     plan = parse_plan(json.dumps(document), base=Path())
     endpoints = Endpoints(aws=aws.url, oci=oci.endpoint if oci else None)
     runner = OCI_RUNNER if oci else AWS_RUNNER
-    clouds = Clouds(plan, runner, endpoints=endpoints, timeouts=Timeouts(), clock=SystemClock())
+    clouds = Clouds(plan, runner, endpoints=endpoints)
     return partial(clouds.admin, plan.databases[0])
 
 

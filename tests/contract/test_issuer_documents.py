@@ -11,7 +11,7 @@ import pytest
 
 from lockstep.protocol.deadlines import CloudTimeouts, Timeouts
 from lockstep.protocol.errors import Environment, EnvironmentalError
-from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.federation import read_document
 from lockstep.runtime.identity import DEPLOYER
 from lockstep.runtime.system import SystemClock
@@ -32,7 +32,7 @@ def _names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
 
 
 def read(port: int) -> bytes:
-    clouds = Clouds(make_plan(), DEPLOYER, endpoints=Endpoints(), timeouts=HASTY, clock=SystemClock())
+    clouds = Clouds(make_plan(), DEPLOYER, timeouts=HASTY)
     return read_document(f"https://localhost:{port}/o/jwks.json", clouds)
 
 

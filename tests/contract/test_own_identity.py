@@ -11,12 +11,10 @@ from oci.signer import load_private_key  # type: ignore[import-untyped]  # the S
 
 from lockstep.aws.clients import botocore_session
 from lockstep.client.sources import aws_texts, vault_texts
-from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.errors import EnvironmentalError, RetryableError, StoreAccessDeniedError
 from lockstep.protocol.names import VersionNames, slot_name
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import DEPLOYER, own_oci_identity
-from lockstep.runtime.system import SystemClock
 from sandbox.emulators.aws.resources import create_secret
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
@@ -137,7 +135,7 @@ class Machine:
 
     def command(self, cloud: str) -> Callable[[], object]:
         where = Endpoints(aws=self.aws.url, oci=self.oci.endpoint)
-        clouds = Clouds(make_plan(), DEPLOYER, endpoints=where, timeouts=Timeouts(), clock=SystemClock())
+        clouds = Clouds(make_plan(), DEPLOYER, endpoints=where)
         vault = sandbox_vault(self.oci, clouds.oci(REGION))
         return lambda: clouds.secret_in("aws", NAME) if cloud == "aws" else vault.lookup(NAME)
 

@@ -15,13 +15,11 @@ from msgspec import structs
 from lockstep.aws.clients import AwsKeys
 from lockstep.aws.rds import token_login
 from lockstep.operate.plan_sql.scripts import provisioning
-from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.errors import AdminCredentialRejectedError, TlsVerificationError
 from lockstep.protocol.model import ROTATION_USER, AdminIam, DatabaseServer, Engine, Login, SecretStr, Tls
 from lockstep.protocol.ports import Database
-from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Identity
-from lockstep.runtime.system import SystemClock
 from sandbox.emulators.databases.rds_iam import AccessKey, RdsFront, RdsIam, rds_front
 from tests.contract.database_harness import ADMIN, NEEDLE, SqlHarness, each_engine, enter, fails, worlds
 from tests.support.memory import make_plan
@@ -76,7 +74,7 @@ def clouds(home: str = "oci") -> Clouds:
         raise AssertionError("OCI was asked")
 
     identity: Any = Identity(home=home, aws=lambda _reach: KEYS, oci=asked)  # type: ignore[arg-type]
-    return Clouds(make_plan(), identity, endpoints=Endpoints(), timeouts=Timeouts(), clock=SystemClock())
+    return Clouds(make_plan(), identity)
 
 
 @each_engine

@@ -2,9 +2,9 @@
 
 import json
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -19,34 +19,24 @@ from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime import identity
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
-from lockstep.runtime.system import SystemClock
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from tests.support.memory import FakeClock, make_plan
 from tests.support.peer import silent
 
-CREDENTIAL = "multi-cloud/app_user"
 LESS_THAN_SHIPPED = CloudTimeouts().read_seconds - 1
 """No wait by the time-outs that are shipped is so short."""
 
 
 @pytest.fixture(autouse=True)
 def role(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
     for name in ("OCI_RESOURCE_PRINCIPAL_VERSION", "OCI_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OCI_METADATA_BASE_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("HOME", "/nowhere")
 
 
-def _no_secret(name: str) -> str:
-    raise AssertionError(f"{name} was read")
-
-
-def _reach(read: Callable[[str], str]) -> Clouds:
-    clouds = Clouds(make_plan(), OPERATOR, endpoints=Endpoints(), timeouts=Timeouts(), clock=SystemClock())
-    clouds.secret = read  # type: ignore[assignment, method-assign]  # nothing is asked of AWS
-    return clouds
+def opened(who: Identity = OPERATOR, **more: Any) -> Clouds:  # noqa: ANN401 - arguments of the class
+    return Clouds(**{"plan": make_plan(), "identity": who, **more})
 
 
 def test_time_outs_reach_oci_and_the_drivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,17 +44,10 @@ def test_time_outs_reach_oci_and_the_drivers(tmp_path: Path, monkeypatch: pytest
         config_file = write_config_file(tmp_path, "operator", sandbox.config())
     monkeypatch.setenv(identity.CONFIG_FILE_VARIABLE, str(config_file))
     [credential] = make_plan().credentials
+    databases = DatabaseTimeouts(connect_seconds=1.2, io_seconds=1.2, lock_seconds=1)
+    timeouts = Timeouts(cloud=CloudTimeouts(read_seconds=0.2), database=databases)
     with silent() as (port, waited):
-        clouds = Clouds(
-            make_plan(),
-            OPERATOR,
-            clock=SystemClock(),
-            endpoints=Endpoints(oci=f"http://127.0.0.1:{port}"),
-            timeouts=Timeouts(
-                cloud=CloudTimeouts(read_seconds=0.2),
-                database=DatabaseTimeouts(connect_seconds=1.2, io_seconds=1.2, lock_seconds=1),
-            ),
-        )
+        clouds = opened(endpoints=Endpoints(oci=f"http://127.0.0.1:{port}"), timeouts=timeouts)
         _, oci_store = clouds.stores(credential)
         with pytest.raises(StoreUnreachableError):
             oci_store.read_current()
@@ -76,16 +59,14 @@ def test_time_outs_reach_oci_and_the_drivers(tmp_path: Path, monkeypatch: pytest
     assert max(waited) < LESS_THAN_SHIPPED
 
 
-def test_the_oci_runner_reads_its_access_key_again_before_an_old_one_is_deleted() -> None:
+def test_the_oci_runner_reads_its_access_key_again_before_an_old_one_is_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock, stored = FakeClock(), ["old"]
-    to_aws = AccessKey(secret="lockstep/aws-key")
-    plan = structs.replace(make_plan().compiled, to_aws=to_aws)
-    clouds = Clouds(plan, OCI_RUNNER, endpoints=Endpoints(), timeouts=Timeouts(), clock=clock)
-
-    def read(_name: str) -> str:
-        return json.dumps({"access_key_id": stored[-1], "secret_access_key": "s"})
-
-    clouds.secret = read  # type: ignore[assignment, method-assign]  # nothing is asked of OCI
+    plan = structs.replace(make_plan().compiled, to_aws=AccessKey(secret="lockstep/aws-key"))
+    clouds = opened(OCI_RUNNER, plan=plan, clock=clock)
+    text = '{"access_key_id": "%s", "secret_access_key": "s"}'
+    monkeypatch.setattr(clouds, "secret", lambda _name: text % stored[-1])
     keys = OCI_RUNNER.aws(clouds)
     assert aws_credentials(keys).access_key == "old"
     stored.append("new")
@@ -94,11 +75,13 @@ def test_the_oci_runner_reads_its_access_key_again_before_an_old_one_is_deleted(
     assert aws_credentials(keys).access_key == "new"
 
 
-def _slow_identity(asked: list[str]) -> Identity:
-    """An identity that waits some time for a second caller to come in."""
+def test_workers_that_need_the_same_client_at_the_same_time_make_it_once() -> None:
+    """Making a client in two threads of one SDK's session is not safe."""
+    asked: list[str] = []
     both = threading.Barrier(2)
 
     def wait(cloud: str) -> None:
+        """Some time, for a second caller to come in."""
         asked.append(cloud)
         with suppress(threading.BrokenBarrierError):
             both.wait(0.3)
@@ -109,15 +92,7 @@ def _slow_identity(asked: list[str]) -> Identity:
 
     with OciSandbox() as sandbox:
         config = sandbox.config()
-    return Identity(home="aws", aws=lambda _reach: wait("aws"), oci=oci_identity)
-
-
-def test_workers_that_need_the_same_client_at_the_same_time_make_it_once() -> None:
-    """Making a client in two threads of one SDK's session is not safe."""
-    asked: list[str] = []
-    clouds = Clouds(
-        make_plan(), _slow_identity(asked), endpoints=Endpoints(), timeouts=Timeouts(), clock=SystemClock()
-    )
+    clouds = opened(Identity(home="aws", aws=lambda _clouds: wait("aws"), oci=oci_identity))
     first, second = at_the_same_time([lambda: clouds.aws("dynamodb", "eu-central-1")] * 2)
     assert first is second
     one, other = at_the_same_time([lambda: clouds.oci("eu-frankfurt-1").vaults] * 2)
@@ -125,12 +100,10 @@ def test_workers_that_need_the_same_client_at_the_same_time_make_it_once() -> No
     assert asked == ["aws", "oci"]
 
 
-def test_an_operator_without_an_oci_identity_uses_the_aws_runners_key() -> None:
-    asked = []
-
-    def read(name: str) -> str:
-        asked.append(name)
-        return '{"tenancy": "t", "user": "u", "fingerprint": "f", "private_key": "k", "region": "eu-frankfurt-1"}'
-
-    assert OPERATOR.oci(_reach(read)).config["user"] == "u"
-    assert asked == ["lockstep/oci-key"]
+def test_an_operator_without_an_oci_identity_uses_the_aws_runners_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clouds, fields = opened(), ("tenancy", "user", "fingerprint", "private_key", "region")
+    stored = {"lockstep/oci-key": json.dumps({name: name for name in fields})}
+    monkeypatch.setattr(clouds, "secret", stored.__getitem__)
+    assert OPERATOR.oci(clouds).config["user"] == "user"
