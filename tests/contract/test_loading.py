@@ -63,19 +63,6 @@ def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, plan: Path) 
     assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS)
 
 
-def test_the_watch_loads_the_client_of_its_table_only(plan: Path) -> None:
-    loaded = _loaded(
-        "import functions.watch.handler as watch; "
-        "watch._client('dynamodb', watch.hosted_source().index.plan.lock.region)",
-        plan,
-    )
-    assert "botocore" in loaded
-    # What urllib3 uses where it is installed is not in a bundle.
-    assert not loaded & (
-        (OF_ADAPTERS | OF_PEOPLE | {"pydantic", "ruamel.yaml"}) - {"botocore", "cryptography"}
-    )
-
-
 def test_the_oci_function_has_its_ports_before_it_loads_an_adapter(plan: Path) -> None:
     loaded = _loaded(
         "import oci_fn.func as f; f.hosted_runner(f.OCI_RUNNER).ports('multi-cloud/app_user')", plan

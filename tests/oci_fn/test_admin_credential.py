@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from lockstep.cli import app as cli
 from lockstep.operate.access import operator
 from lockstep.protocol.model import Credential, DatabaseServer, Login, SecretStr, Strategy
-from lockstep.protocol.orders import Pause, Resume, Revoke
+from lockstep.protocol.orders import Revoke
 from lockstep.protocol.ports import Database
 from sandbox import plans
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
@@ -161,6 +161,8 @@ def test_the_admin_is_imported_first(estate: Estate) -> None:
     estate.outside.expire_schedule(app.id)
     failed = estate.rotate(app.id)
     assert (failed.status, failed.error) == ("FAILED", "AdminCredentialRejectedError")
+    refused = command("retire", dual.id)
+    assert "not retired: it is the rotation user's login on orders, crm" in refused.stderr
     wrong = Login(known.username, SecretStr("not it"))
     assert command("import", dual.id, input=login_text(wrong)).exit_code == 1
     done = command("import", dual.id, input=login_text(known))
@@ -169,17 +171,6 @@ def test_the_admin_is_imported_first(estate: Estate) -> None:
     by_aws(estate, app)
     by_aws(estate, dual)
     Watch(estate).require_all()
-
-
-def test_a_paused_admin_goes_on_serving_and_is_not_retired(estate: Estate) -> None:
-    dual, _, app, _ = estate.plan.credentials
-    estate.order(dual, Pause())
-    by_aws(estate, app)
-    estate.order(dual, Resume())
-    refused = command("retire", dual.id)
-    assert refused.exit_code == 1
-    assert "not retired: it is the rotation user's login on orders, crm" in refused.stderr
-    by_aws(estate, dual)
 
 
 def command(*words: str, **more: Any) -> Result:  # noqa: ANN401 - its input

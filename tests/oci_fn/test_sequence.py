@@ -226,10 +226,6 @@ def lock_is_held(world: Arranged) -> None:
     world.lock.acquire(holder="another", now=now, expires_at=now + LEASE, force=False)
 
 
-def plan_is_to_become_active(world: Arranged) -> None:
-    world.order(plan={"S": "of-another-plan"}, activate={"S": world.memory.credential.plan_digest})
-
-
 def policy_refuses(world: Arranged) -> None:
     world.memory.databases["db-2"].refuses = lambda _password: True
 
@@ -273,45 +269,27 @@ FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
 NOT_PREPARED = [*PREPARED, *FAILED]
 NOT_APPLIED = [*PREPARED, "ApplyDb", *FAILED]
 NOT_AUDITED = [*PREPARED, "ApplyDb", "UpdateSecrets", "Audit", *FAILED]
-BOTH_TAKEN_OVER, EMERGENCY = ordering(take_over={"SS": ["db-1", "db-2"]}), ordering(revoke_through={"N": "1"})
-TAKEN_OVER = ordering(take_over={"SS": ["db-2"]})
+EMERGENCY = ordering(revoke_through={"N": "1"})
 SCENARIOS: dict[str, tuple[Arrange, list[str], type[errors.LockstepError] | None]] = {
     "nothing": (nothing, [*PREPARED, *COMMITTED], None),
     "the lock is held": (lock_is_held, SKIPPED, None),
-    "paused": (ordering(paused={"BOOL": True}), SKIPPED, None),
     "the stores disagree": (edit, [*PROBED, *COMMITTED], None),
-    "a plan is to become active": (plan_is_to_become_active, [*PROBED, *COMMITTED], None),
-    "a database is taken over": (TAKEN_OVER, [*PREPARED, *COMMITTED], None),
-    "all are taken over, the stores disagree": (both_of(edit, BOTH_TAKEN_OVER), [*PROBED, *COMMITTED], None),
     "a password is refused": (policy_refuses, NOT_APPLIED, errors.PasswordRefusedByPolicyError),
     "the overlap runs": (overlap_runs, [*PROBED, "ReleaseLockUnchanged"], None),
-    "the overlap runs, the stores disagree": (both_of(edit, overlap_runs), [*PROBED, *COMMITTED], None),
     "an emergency": (
         EMERGENCY,
         [*PREPARED, "ApplyDb", "UpdateSecrets", "RevokeDb", "Audit", "ReleaseLock"],
         None,
     ),
-    "an emergency, the stores disagree": (both_of(edit, EMERGENCY), [*PROBED, *COMMITTED], None),
     "another plan is active": (
         ordering(plan={"S": "of-another-plan"}),
         NOT_PREPARED,
         errors.PlanNotActiveError,
     ),
-    "a database is blocked": (ordering(blocked={"SS": ["db-2"]}), NOT_PREPARED, errors.DatabaseBlockedError),
-    "the stores cannot be read": (
-        breaking("stores", "oci", "read_current", errors.StoreAccessDeniedError),
-        NOT_PREPARED,
-        errors.StoreAccessDeniedError,
-    ),
     "the stores do not answer": (
         breaking("stores", "oci", "read_current", errors.StoreUnreachableError),
         NOT_PREPARED,
         errors.StoreUnreachableError,
-    ),
-    "nothing logs in on a database, the stores disagree": (
-        both_of(edit, nothing_works),
-        NOT_APPLIED,
-        errors.DatabaseBlockedError,
     ),
     "the probe fails": (
         both_of(edit, breaking("databases", "db-2", "accepts", errors.DatabaseUnreachableError)),

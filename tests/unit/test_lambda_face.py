@@ -5,11 +5,10 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from msgspec import structs
 
-from functions.apply_db import step as apply_db
 from functions.apply_db.handler import handler as apply_db_handler
 from functions.audit.handler import handler as audit_handler
 from functions.digest import handler as digest
@@ -20,7 +19,7 @@ from functions.update_secrets.handler import handler as update_secrets_handler
 from functions.watch.handler import handler as watch_handler
 from lockstep.audit.digest import Made
 from lockstep.protocol import errors
-from lockstep.protocol.messages import DatabaseRequest, GenerateRequest, Staged
+from lockstep.protocol.messages import GenerateRequest, Staged
 from lockstep.protocol.strict_json import Message, read, write
 from lockstep.stores.credential import Ports
 from tests.support.lambda_context import NO_LOOKS, TimeLeft
@@ -60,16 +59,6 @@ def test_the_reply_is_json_that_the_next_step_accepts(caplog: pytest.LogCaptureF
     for known in ("functions.generate.step", "multi-cloud/app_user", "run-1", "ok"):
         assert known in logged
     assert login_of(world, 1).password.reveal() not in logged + json.dumps(reply)
-
-
-def test_the_kind_of_a_request_is_recognised() -> None:
-    world = make_world()
-    face = LambdaFace(apply_db.run, DatabaseRequest, ports=lambda _credential_id: world.ports())
-    plan = world.credential.plan_digest
-    rotation = write(structs.replace(held(world), plan=plan))
-    ref = {"store": "aws", "version": world.stores["aws"].read_current().version}
-    event = {"action": "probe", "rotation": rotation, "candidates": [{"ref": ref, "generations": [0]}]}
-    assert face(event, TimeLeft()) == {"winner": ref, "beside": [], "accepted": []}
 
 
 @pytest.mark.parametrize(
@@ -171,23 +160,10 @@ def test_every_function_refuses_a_bad_input_the_doctor_but_by_his_alias_and_by_t
 # The digest
 
 
-class _DigestRunner:
-    """In the place of the runner, and of what makes digests."""
-
-    def __init__(self, made: Made | Exception) -> None:
-        self._made = made
-
-    def maker(self, _open_key: object) -> "_DigestRunner":
-        return self
-
-    def make(self) -> Made:
-        if isinstance(self._made, Exception):
-            raise self._made
-        return self._made
-
-
 def _digest(monkeypatch: pytest.MonkeyPatch, made: Made | Exception) -> Mapping[str, Any]:
-    monkeypatch.setattr(digest, "hosted_runner", lambda _identity: _DigestRunner(made))
+    runner = Mock()
+    runner.maker.return_value.make.side_effect = [made]
+    monkeypatch.setattr(digest, "hosted_runner", lambda _identity: runner)
     return digest.handler({"detail": CANARY}, TimeLeft())
 
 

@@ -56,16 +56,6 @@ def test_what_falls_due_between_turns_waits_for_one(now: float, due: float, *, r
         assert (_at(due) + phase <= standby_due_by(plan, _at(now) + phase)) is rotates
 
 
-@pytest.mark.parametrize("hours", [1, 8, 24, 72])
-def test_the_turn_comes_half_an_hour_after_aws_at_longer_intervals(hours: int) -> None:
-    # (protocol R2, R8)
-    plan = schedule(timedelta(hours=hours), phase=PHASE)
-    midnight = NOON.replace(hour=0) + PHASE
-    due = midnight - timedelta(minutes=1)
-    assert standby_due_by(plan, midnight + timedelta(minutes=28)) < due
-    assert standby_due_by(plan, midnight + timedelta(minutes=30)) > due
-
-
 @pytest.mark.parametrize(
     ("interval", "due", "runner"),
     [
