@@ -71,12 +71,6 @@ def cron(interval: timedelta, phase: timedelta = _NO_PHASE) -> tuple[str, str]:
     return str(minute), hours.get(every, f"{hour}/{every // _HOUR}")
 
 
-def cron_expression(interval: timedelta, phase: timedelta = _NO_PHASE) -> str:
-    """The whole expression, as EventBridge shows it."""
-    minute, hour = cron(interval, phase)
-    return f"cron({minute} {hour} * * ? *)"
-
-
 # Whose turn it is (protocol R8).
 #
 # Both runners rotate what is due. Each credential has a turn of the standby, half an interval after AWS's trigger of

@@ -51,7 +51,7 @@ def _once(
 
     @wraps(make)
     def made(clouds: "Clouds", /, *arguments: ArgumentsT.args, **more: ArgumentsT.kwargs) -> MadeT:
-        key = make.__name__, *arguments
+        key = make.__name__, arguments, *more.items()
         with clouds.making:
             if key not in clouds.kept:
                 clouds.kept[key] = make(clouds, *arguments, **more)

@@ -13,7 +13,6 @@ from typer.testing import CliRunner, Result
 from lockstep.cli import app as cli
 from lockstep.operate.access import operator
 from lockstep.protocol.model import Credential, DatabaseServer, Login, SecretStr, Strategy
-from lockstep.protocol.orders import Revoke
 from lockstep.protocol.ports import Database
 from sandbox import plans
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
@@ -134,20 +133,6 @@ def test_both_runners_rotate_the_admin_and_by_it_at_once(estate: Estate, functio
     assert watch.logins > 40
     # The first one only serves the login of the first day under a generation.
     assert list(generations.values()) == [[1, 2, 3, 4]] * 4
-
-
-def test_an_emergency_ends_what_the_admin_was(estate: Estate, function: FunctionProcess) -> None:
-    dual, alternating, app, reports = estate.plan.credentials
-    for admin, other in ((dual, app), (alternating, reports)):
-        by_aws(estate, admin)
-        leaked = estate.stored_login(admin)
-        assert leaked
-        estate.order(admin, Revoke(lift_pause=False))
-        by_oci(estate, function, admin)
-        for server in admin.servers:
-            assert not database(estate, server, admin).accepts(leaked)
-        Watch(estate).require_all()
-        by_aws(estate, other)
 
 
 def test_the_admin_is_imported_first(estate: Estate) -> None:

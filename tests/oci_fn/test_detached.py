@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 
-from lockstep.protocol.deadlines import BATCH
 from lockstep.runtime.wiring import FUNCTION_VARIABLE, REGION_VARIABLE
 from sandbox.emulators.oci.deployment import Detached
 from sandbox.estate import Estate
@@ -57,19 +56,3 @@ def test_all_that_aws_left_is_rotated_by_detached_calls(estate: Estate, deployed
     assert deployed.call().body["handed_on"] == len(everyone)
     assert sorted(outcomes(estate.oci.functions.finish(seconds=SECONDS))) == done
     assert [estate.locked_out(c) for c in estate.plan.credentials] == [[]] * len(everyone)
-
-
-def test_a_batch_that_the_service_does_not_take_is_done_by_the_call_itself(
-    estate: Estate, deployed: FunctionProcess
-) -> None:
-    everyone = {c.id for c in estate.plan.credentials}
-    for key in everyone:
-        estate.outside.expire_schedule(key)
-    estate.oci.faults.refuse("invoke_function", status=429, code="TooManyRequests", times=1)
-    answer = deployed.call(seconds=SECONDS)
-    estate.oci.faults.clear()
-    own = {r["credential_id"] for r in answer.body["results"] if r["outcome"] == "rotated"}
-    assert (answer.status, answer.body["error"], answer.body["batches"]) == (502, "NotHandedOnError", 1)
-    assert len(own) in {BATCH, len(everyone) - BATCH}
-    done = outcomes(estate.oci.functions.finish(seconds=SECONDS))
-    assert {(key, "rotated") for key in everyone - own} == set(done)

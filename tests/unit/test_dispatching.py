@@ -1,6 +1,7 @@
 """The scheduled call of the standby: what it picks, what it hands on, and what becomes of it."""
 
 import json
+import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from lockstep.plan.published import Index, IndexedCredential, index_of
 from lockstep.protocol.deadlines import BATCH
 from lockstep.protocol.errors import (
     InvalidRequestError,
+    LockTableAccessDeniedError,
+    NotHandedOnError,
     PlanUnreachableError,
     StoreAccessDeniedError,
 )
@@ -33,6 +36,7 @@ from tests.unit.standby_day import schedule
 INTERVAL = timedelta(minutes=20)
 TURN = EPOCH + timedelta(hours=12, minutes=10)
 NUMBER = 30
+CANARY = "hunter2-canary"
 
 
 # What is picked
@@ -109,6 +113,12 @@ class Fleet:
     takes_seconds: float = 0
     hands_on: bool = True
     calls: int = 0
+    refuses_calls: int = 0
+    """So many calls does the service not take."""
+    bug: Exception | None = None
+    """What a run raises instead of having ports."""
+    forgot: int = 0
+    """How often identities were."""
     bucket_fails: int = 0
     """So many times does the bucket of the published plan not answer."""
     index_is_out: bool = False
@@ -140,6 +150,8 @@ class Fleet:
     def ports(self, credential_id: str) -> Ports:
         if credential_id not in self.worlds:
             raise InvalidRequestError(credential=credential_id)
+        if self.bug:
+            raise self.bug
         self._bucket()
         self.clock.sleep(self.takes_seconds)
         return self.worlds[credential_id].ports("oci")
@@ -152,6 +164,9 @@ class Fleet:
 
     def call(self, event: dict[str, Any]) -> None:
         """As the service: it takes a call, and makes it later."""
+        if self.refuses_calls:
+            self.refuses_calls -= 1
+            raise NotHandedOnError
         self.queued.append(json.loads(json.dumps(event)))
 
     def asked(self, body: object = None, *, seconds: float = 300) -> tuple[int, dict[str, Any]]:
@@ -160,8 +175,14 @@ class Fleet:
         deadline = (self.clock.now() + timedelta(seconds=seconds)).isoformat()
         asked = context.InvokeContext("app", "app", "fn", "fn", f"call-{self.calls}", deadline=deadline)
         data = BytesIO(b"" if body is None else json.dumps(body).encode())
-        answer = func.Function(lambda: cast("Any", self), clock=self.clock, leave=lambda: None)(asked, data)
+        function = func.Function(
+            lambda: cast("Any", self), clock=self.clock, leave=lambda: None, forget=self.forget
+        )
+        answer = function(asked, data)
         return answer.status(), json.loads(answer.body())
+
+    def forget(self) -> None:
+        self.forgot += 1
 
     def detached(self) -> list[tuple[int, dict[str, Any]]]:
         """Let what was handed on run, in the order in which it was."""
@@ -234,6 +255,35 @@ def test_a_credential_that_fails_in_its_batch_does_not_touch_the_others() -> Non
     assert [status for status, _ in answers] == [502, 200, 200]
     outcomes = {r["credential_id"]: r["outcome"] for _, body in answers for r in body["results"]}
     assert outcomes == {key: "failed" if key == broken else "rotated" for key in there.worlds}
+
+
+def test_a_batch_that_the_service_does_not_take_is_done_by_the_call_itself() -> None:
+    there = fleet()
+    there.refuses_calls = 1
+    status, body = there.asked()
+    assert (status, body["error"], body["batches"], body["handed_on"]) == (502, "NotHandedOnError", 2, 20)
+    assert {r["outcome"] for r in body["results"]} == {"rotated"}
+    there.detached()
+    assert set(there.rotations.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("bug", "error", "forgot"),
+    [
+        (LockTableAccessDeniedError(), "LockTableAccessDeniedError", 1),
+        (RuntimeError(f"login failed for {CANARY}", {"password": CANARY}), "UnexpectedError", 0),
+    ],
+)
+def test_what_a_run_raises_is_told_by_its_name_and_a_refused_identity_is_read_again(
+    bug: Exception, error: str, forgot: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    there = fleet(2)
+    there.bug = bug
+    status, body = there.asked({"credential_ids": sorted(there.worlds)})
+    assert (status, [r["error"] for r in body["results"]]) == (502, [error] * 2)
+    assert there.forgot == 2 * forgot
+    assert CANARY not in json.dumps(body) + caplog.text
 
 
 def test_a_call_that_has_no_time_left_begins_no_further_run_and_says_so() -> None:
