@@ -17,11 +17,9 @@ from lockstep.operate.doctor.checks import Context, examine
 from lockstep.operate.doctor.in_cloud import every_database
 from lockstep.operate.doctor.unknowns import confirmed, questions
 from lockstep.plan.published import index_of
-from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import OCI_RUNNER, Identity
-from lockstep.runtime.system import SystemClock
 from sandbox.identities import ISSUER_BUCKET, OCI_FUNCTION, Way
 from tests.contract.doctor.world import World, running_world
 
@@ -47,7 +45,7 @@ def look(world: World, function: str) -> list[Finding]:
     else:
         identity = world.identities.of_functions[function.removeprefix("aws/")]
     endpoints = Endpoints(aws=world.aws.url, oci=world.oci.endpoint)
-    clouds = Clouds(world.plan, identity, endpoints=endpoints, timeouts=Timeouts(), clock=SystemClock())
+    clouds = Clouds(world.plan, identity, endpoints=endpoints)
     index, silent = index_of(clouds.plan), every_database(world.plan)
     return [*inside.looked(clouds.plan, index, clouds, function=function, silent=silent).findings]
 
