@@ -146,8 +146,6 @@ def test_the_admin_is_imported_first(estate: Estate) -> None:
     estate.outside.expire_schedule(app.id)
     failed = estate.rotate(app.id)
     assert (failed.status, failed.error) == ("FAILED", "AdminCredentialRejectedError")
-    refused = command("retire", dual.id)
-    assert "not retired: it is the rotation user's login on orders, crm" in refused.stderr
     wrong = Login(known.username, SecretStr("not it"))
     assert command("import", dual.id, input=login_text(wrong)).exit_code == 1
     done = command("import", dual.id, input=login_text(known))
@@ -156,6 +154,8 @@ def test_the_admin_is_imported_first(estate: Estate) -> None:
     by_aws(estate, app)
     by_aws(estate, dual)
     Watch(estate).require_all()
+    refused = command("retire", dual.id)
+    assert "not retired: it is the rotation user's login on orders, crm" in refused.stderr
 
 
 def command(*words: str, **more: Any) -> Result:  # noqa: ANN401 - its input
