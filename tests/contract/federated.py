@@ -1,7 +1,6 @@
 """Both clouds, in which each trusts the workloads of the other one, and Lockstep's own clients."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -155,7 +154,7 @@ class Federated:
         administrator.create_key_version(self.key.ocid)
         return self.key.versions[-1]
 
-    def trusts_issuer(self, **conditions: str) -> Mapping[str, Any]:
+    def trusts_issuer(self, **conditions: str) -> dict[str, Any]:
         """The statement of the role's trust policy."""
         host = self.issuer.removeprefix("https://")
         said = {f"{host}:aud": AUDIENCE, f"{host}:sub": SUBJECT, **conditions}
