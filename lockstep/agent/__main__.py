@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--once", action="store_true", help="write the files and end: for jobs and init containers"
     )
+    parser.add_argument("--check", action="store_true", help="only look for what the start would refuse")
     asked = parser.parse_args(arguments)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json())
@@ -45,8 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("lockstep").setLevel(logging.INFO)
     try:
         settings = load_settings(asked.config)
-        from lockstep.agent.serve import once, serve  # noqa: PLC0415 - wrong settings are told at once
+        from lockstep.agent.serve import check, once, serve  # noqa: PLC0415 - wrong settings are told at once
 
+        if asked.check:
+            check(settings, is_once=asked.once)
+            return 0
         return once(settings) if asked.once else serve(settings)
     except PlanProblemsError as error:
         for problem in error.problems:

@@ -71,12 +71,24 @@ def replace_file(path: Path, content: bytes, *, mode: int, uid: int = -1, gid: i
 NO_DATABASE = "no-such-database"
 
 
+def require_place(path: Path, problem: Environment = Environment.FILE_REFUSED) -> None:
+    """Look whether `replace_file` could make a file there; nothing is made.
+
+    Raises:
+        EnvironmentalError: It could not.
+    """
+    with refused_as(problem, path=str(path)):
+        folder = next(folder for folder in path.parents if folder.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise PermissionError(None, "Permission denied")
+
+
 class LoginFormError(LockstepError):
     """The login cannot be given in this form; a file that was there before is whole.
 
-    Compare `database` in the request with the plan. A secret that a person has changed is right again after the next
-    rotation: `lockstep rotate`. A control character is written by `format: json` and templates only; a code with a line
-    is that of the template.
+    Compare `database` in the settings with the plan: `lockstep agent --check`. A secret that a person has changed is
+    right again after the next rotation: `lockstep rotate`. A control character is written by `format: json` and
+    templates only; a code with a line is that of the template.
     """
 
 

@@ -46,6 +46,19 @@ def token_of(file: Path) -> SecretStr:
     return SecretStr(token)
 
 
+def check_token(file: Path) -> None:
+    """Look whether there is a token, or one could be made; nothing is made.
+
+    Raises:
+        EnvironmentalError: As `token_of` does.
+    """
+    with files.refused_as(problem := Environment.TOKEN_FILE_UNUSABLE, path=str(file)):
+        if file.exists():
+            token_of(file)
+        else:
+            files.require_place(file, problem)
+
+
 class TokenFile:
     """The token of a file, also after the file was replaced.
 
@@ -218,6 +231,28 @@ def _text(login: files.Login, file: File) -> SecretStr:
     with files.refused_as(Environment.FILE_REFUSED, path=str(file.template)):
         template = file.template.read_text(encoding="utf-8")
     return SecretStr(files.rendered(login, template))
+
+
+def check(settings: Settings, *, is_once: bool) -> None:
+    """Find what the start would; nothing is made, no store is read, and the port is left to an agent that runs.
+
+    Args:
+        settings: Valid.
+        is_once: Whether `once` would be started, which has no token.
+
+    Raises:
+        LockstepError: What would not work.
+        ModuleNotFoundError: A package is missing.
+    """
+    Agent(settings)
+    if not is_once:
+        check_token(settings.token_file)
+    for file in settings.files:
+        _text(files.login_of(_EXAMPLE, None, None), file)
+        files.require_place(file.path)
+
+
+_EXAMPLE = '{"username":"a","password":"a","engine":"mysql","host":"a","port":1,"dbname":"a"}'
 
 
 def serve(settings: Settings) -> int:

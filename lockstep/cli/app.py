@@ -49,6 +49,9 @@ def agent(
     once: Annotated[
         bool, typer.Option("--once", help="Write the files and end: for jobs and init containers.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the settings, the files and the token file.")
+    ] = False,
 ) -> None:
     """Read credentials for the applications on this machine, and keep them fresh.
 
@@ -60,7 +63,8 @@ def agent(
     """
     from lockstep.agent.__main__ import main  # noqa: PLC0415 - most commands need none of it
 
-    raise typer.Exit(main(["--config", str(config), *(["--once"] if once else [])]))
+    flags = [flag for flag, wanted in (("--once", once), ("--check", check)) if wanted]
+    raise typer.Exit(main(["--config", str(config), *flags]))
 
 
 class Command(TyperCommand):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cdk.artefacts import PIPX
-from lockstep.agent.serve import TokenFile, token_of
+from lockstep.agent.serve import TokenFile, check_token, token_of
 from lockstep.agent.settings import Settings, load_settings
 from lockstep.plan.file import PlanProblemsError
 from lockstep.protocol.errors import EnvironmentalError
@@ -96,8 +96,8 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, more: Mapping[str, Any
     assert any(told in problem for problem in caught.value.lines), caught.value.lines
 
 
-def _once(file: Path) -> Ran:
-    done = ran(command(file, "--once"))
+def _check(file: Path, *more: str) -> Ran:
+    done = ran(command(file, "--check", *more))
     assert "Traceback" not in done.stderr
     return done
 
@@ -106,12 +106,14 @@ def _once(file: Path) -> Ran:
 def test_a_file_that_is_no_settings_is_told_in_a_line_and_status_2(tmp_path: Path, text: str) -> None:
     file = tmp_path / "agent.yaml"
     file.write_text(text)
-    done = _once(file)
+    done = _check(file)
     assert (done.returncode, str(file) in done.stderr, "pa55word" in done.stderr) == (2, True, False)
 
 
 def test_a_token_is_made_once_in_a_folder_for_its_owner_and_group(tmp_path: Path) -> None:
     file = tmp_path / "none" / "token"
+    check_token(file)
+    assert list(tmp_path.iterdir()) == []
     token = token_of(file)
     assert len(token.reveal()) >= 43
     assert file.stat().st_mode & 0o777 == 0o640
@@ -149,8 +151,28 @@ def test_a_token_file_that_is_replaced_counts_at_once(tmp_path: Path) -> None:
 
 def test_a_token_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a-file").touch()
-    done = ran(command(settings_file(tmp_path, {**PLAN, "token_file": f"{tmp_path}/a-file/token"})))
-    assert (done.returncode, "sudo install -d" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+    file = settings_file(tmp_path, {**PLAN, "token_file": f"{tmp_path}/a-file/token"})
+    for done in (ran(command(file)), _check(file)):
+        assert (done.returncode, "sudo install -d" in done.stderr, "Traceback" in done.stderr) == (
+            2,
+            True,
+            False,
+        )
+    assert _check(file, "--once").returncode == 0
+
+
+def test_check_finds_a_template_and_a_place_that_are_wrong(tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    template.write_text("{{ nobody }}")
+    (tmp_path / "a-file").touch()
+    for more in ({"path": f"{tmp_path}/out", "template": str(template)}, {"path": f"{tmp_path}/a-file/out"}):
+        document = {
+            **PLAN,
+            "token_file": f"{tmp_path}/token",
+            "files": [more],
+        }
+        assert _check(settings_file(tmp_path, document)).returncode == 2
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name in {"out", "token"}) == []
 
 
 def test_without_the_sdk_of_oracle_it_says_what_to_install(tmp_path: Path) -> None:
