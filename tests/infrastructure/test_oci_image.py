@@ -9,9 +9,8 @@ from pathlib import Path
 
 import jwt
 import pytest
-from click.testing import Result
 from cryptography.hazmat.primitives import serialization
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cdk import image
 from cdk.bundle import ROOT, read_bundle

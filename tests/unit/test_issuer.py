@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -16,16 +14,13 @@ from lockstep.protocol.federation import (
     origin_of_configuration,
     place_of,
     public_key,
-    publication,
     published_keys,
     strangers,
-    successor,
 )
 from lockstep.protocol.strict_json import MessageError
 
 OBJECTS = "objectstorage.eu-frankfurt-1"
 ISSUER = f"https://{OBJECTS}.oraclecloud.com/n/ns/b/lockstep-issuer/o"
-NOW = datetime(2026, 11, 27, tzinfo=UTC)
 KEY = rsa.generate_private_key(65537, 2048).public_key()
 
 
@@ -106,43 +101,3 @@ def test_a_key_set_tells_its_strangers() -> None:
     assert published_keys(f'{{"keys": [{plain}]}}'.encode()) is not None
     assert published_keys(f'{{"keys": [{twice}]}}'.encode()) is None
     assert published_keys(f'{{"keys": [], "keys": [{plain}]}}'.encode()) is None
-
-
-@dataclass(frozen=True)
-class Version:
-    id: str
-    days: int
-    is_enabled: bool = True
-
-    @property
-    def made_at(self) -> datetime:
-        return NOW + timedelta(days=self.days)
-
-
-@pytest.mark.parametrize(
-    ("published", "more", "retired", "trusted", "dropped"),
-    [
-        ("", "", "", "b", []),
-        ("ab", "", "", "ba", []),
-        ("ab", "c", "", "cba", []),
-        ("ab", "", "a", "b", ["a"]),
-        ("ab", "", "b", "ba", []),  # What the plan names stays.
-        ("bg", "", "", "b", ["g"]),  # It is disabled.
-        ("bx", "", "", "b", []),  # It is no version of ours.
-        ("b", "", "a", "b", []),
-    ],
-)
-def test_the_key_set_names_what_it_named_and_what_the_plan_names(
-    published: str, more: str, retired: str, trusted: str, dropped: list[str]
-) -> None:
-    versions = [Version("g", 0, is_enabled=False), Version("a", 1), Version("b", 2), Version("c", 3)]
-    found = publication(versions, named="b", published=set(published), more=set(more), retired=set(retired))
-    assert (found.trusted, found.dropped) == ([*trusted], dropped)
-
-
-def test_a_rotation_goes_on_with_a_version_that_it_has_made() -> None:
-    versions = [Version("a", 1), Version("b", 2)]
-    assert successor(versions, "b") is None
-    assert successor([*versions, Version("c", 3, is_enabled=False)], "b") is None
-    assert successor([*versions, Version("c", 3)], "b") == "c"
-    assert successor([*versions, Version("c", 3)], "a") == "c"

@@ -64,7 +64,11 @@ def test_it_refuses_what_a_schema_can_say_and_nothing_else(
 
 def test_it_allows_what_is_left_out_and_variables() -> None:
     variables = {"databases.0.port": "${PORT:-3306}", "databases.0.host": "orders.${DOMAIN}"}
-    left_out = {"databases.0.ca_file": None, "credentials.0.overlap": None, "runners.aws": {}}
+    left_out: dict[str, object] = {
+        "databases.0.ca_file": None,
+        "credentials.0.overlap": None,
+        "runners.aws": {},
+    }
     VALIDATOR.validate(edited(BOTH, {**variables, **left_out, "credentials.0.interval": "${INTERVAL}"}))
 
 

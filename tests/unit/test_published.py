@@ -195,7 +195,7 @@ def test_the_environment_says_where_the_plan_is() -> None:
     assert str(IN_OCI) == f"oci://acmens/audit-plans/plans/{DIGEST}?region=eu-frankfurt-1"
     for place in (IN_S3, IN_OCI, Path("plan/lockstep.yaml")):
         assert place_of(str(place)) == place
-    for place in (
+    for text in (
         f"acme/{DIGEST}",
         f"acme/plans/{DIGEST}/../x",
         f"acme/plans/{DIGEST.upper()}",
@@ -203,7 +203,7 @@ def test_the_environment_says_where_the_plan_is() -> None:
     ):
         for service in ("s3://", "oci://", "oci://ns/"):
             with pytest.raises(errors.InvalidPlanError):
-                place_of(f"{service}{place}?region=eu-west-1")
+                place_of(f"{service}{text}?region=eu-west-1")
 
 
 # The tree
