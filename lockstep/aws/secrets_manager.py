@@ -14,14 +14,12 @@ puts other content under an id that it has
     observe            1   DescribeSecret; UpdateSecretVersionStage to commit
     shows              1   GetSecretValue
     named              1   DescribeSecret
-    made_at            1   ListSecretVersionIds, for each hundred versions
 
 If a version is not found, that costs one DescribeSecret more: AWS gives a missing secret the same error code.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
-_PAGE = 100
 
 
 def read_secret(client: "SecretsManagerClient", store: str, secret: str) -> str:
@@ -94,24 +91,6 @@ class SecretsManagerSecret:
         """The version with the label AWSCURRENT, by its id."""
         current = self._current_id()
         return VersionName(id=current, generation=self._names.generation_of(current))
-
-    def made_at(self, generation: int) -> datetime | None:
-        """When the version of a generation was made, with or without labels: a rival may have moved AWSPENDING."""
-        wanted, page = self._names.name_of(generation), ""
-        with self._translated():
-            while True:
-                reply = self._client.list_secret_version_ids(
-                    SecretId=self._names.secret,
-                    IncludeDeprecated=True,
-                    MaxResults=_PAGE,
-                    **({"NextToken": page} if page else {}),
-                )
-                for version in reply["Versions"]:
-                    if version.get("VersionId") == wanted:
-                        return moment(version.get("CreatedDate"))
-                last, page = page, reply.get("NextToken", "")
-                if page in {"", last}:
-                    return None
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by its id, also one without labels."""

@@ -9,7 +9,6 @@ write, nor whether a text is what its name says.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from lockstep.protocol.errors import ReadSideLaggingError
@@ -27,9 +26,6 @@ class NamedSecret(Protocol):
 
     def named(self) -> VersionName:
         """The version that is current; of a ring, in the slot whose value is the ring's."""
-
-    def made_at(self, generation: int) -> datetime | None:
-        """When the version of a generation was made, by the store's clock; None if the secret does not have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +67,6 @@ class NamedStore:
         """Which generation is current in both secrets."""
         user, blob = self._side_by_side([self._user.named, self._blob.named])
         return StoredNames(generation=user.generation, blob_generation=blob.generation, version=user.id)
-
-    def staged_at(self, generation: int) -> datetime | None:
-        """When a generation was staged in `app_user`; None if it was not."""
-        return self._user.made_at(generation)
 
 
 # Which value a reader keeps of those that stores show: the rules of the client and of the agent.

@@ -311,7 +311,6 @@ class RingReader:
 #     shows              1        get_secret_bundle
 #     prune              1        schedule_secret_version_deletion, after a look by the same object; else k more
 #     named              2 k      list_secrets and list_secret_versions, each slot
-#     made_at            0        after `named` by the same object, else k
 #
 # and one list_secrets for each slot whose OCID the process does not know yet. A slot is passed over, with a
 # warning, only if the list shows that it is deleted or scheduled for deletion (protocol V15).
@@ -377,11 +376,6 @@ class VaultRing:
         if slot.current is None:
             raise SecretMalformedError(store=self._vault.store, secret=self._slots.names[slot.index])
         return VersionName(id=version_id(slot.index, slot.current.number), generation=slot.generation)
-
-    def made_at(self, generation: int) -> datetime | None:
-        """When the version of a generation was made."""
-        found = ring.holder(self._seen or self._slots.look(), generation)
-        return found[1].created_at if found else None
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by slot and version number; None if there is no such version or slot."""

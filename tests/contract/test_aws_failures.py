@@ -19,7 +19,7 @@ from lockstep.aws.dynamodb_lock import DynamoDbLock, read_table
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3 import S3AuditLog, S3Folder
-from lockstep.aws.secrets_manager import SecretsManagerSecret
+from lockstep.aws.secrets_manager import SecretsManagerSecret, read_secret
 from lockstep.protocol import errors
 from lockstep.protocol.deadlines import CloudTimeouts
 from lockstep.protocol.errors import LockstepError
@@ -28,7 +28,6 @@ from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.orders import Pause
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
-from lockstep.stores.readers import NamedStore
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request
 from tests.contract.aws_fixtures import KEYS
 from tests.contract.harness import CREDENTIAL
@@ -41,10 +40,6 @@ SHIPPED = CloudTimeouts()
 
 def open_store(client: Any) -> CredentialStore:  # noqa: ANN401 - as `aws_client`
     return CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, client, "aws"))
-
-
-def named(client: Any) -> NamedStore:  # noqa: ANN401 - as `aws_client`
-    return NamedStore("aws", CREDENTIAL, partial(SecretsManagerSecret, client, "aws"))
 
 
 Call = Callable[..., None]
@@ -69,7 +64,7 @@ def plan_of(client: Any) -> S3Folder:  # noqa: ANN401 - as `aws_client`
 
 
 VALUE = CredentialValue(1, Login("app", SecretStr(LEAK)))
-call_store = calling("secretsmanager", lambda client: named(client).staged_at(1))  # One call.
+call_store = calling("secretsmanager", lambda client: read_secret(client, "aws", "lockstep/admin"))
 call_store_write = calling("secretsmanager", lambda client: open_store(client).stage(VALUE))
 call_lock = calling("dynamodb", lambda client: DynamoDbLock(client, "table", "id").read())
 call_orders = calling("dynamodb", lambda client: DynamoDbOrders(client, "table", "id").write(Pause()))

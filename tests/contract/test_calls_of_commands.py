@@ -13,7 +13,7 @@ from lockstep.plan.limits import WRITES_OF_A_ROTATION
 from lockstep.protocol.ring import SLOTS
 from sandbox.emulators.oci import write_config_file
 from tests.contract.counted import World, world
-from tests.contract.person import ACTS, Person, pending, run
+from tests.contract.person import ACTS, Person, run
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,6 @@ def test_only_read_values_reads_values(running: World) -> None:
         "secretsmanager GetSecretValue": 2,
         "secrets get_secret_bundle": 2 * SLOTS,
     }
-
-
-def test_a_pending_generation_costs_one_call_more(running: World) -> None:
-    by_names = calls_of(running, "status")
-    with pending(running):
-        assert calls_of(running, "status", code=1) - by_names == {"secretsmanager ListSecretVersionIds": 1}
-        assert ", since " in next(line for line in run("status").stdout.splitlines() if "pending" in line)
 
 
 def test_history_reads_no_key(running: World) -> None:

@@ -8,7 +8,6 @@ from typing import cast
 
 import pytest
 
-from lockstep.aws import secrets_manager
 from lockstep.protocol.errors import (
     LostCompareAndSetError,
     SecretMalformedError,
@@ -262,7 +261,6 @@ OPERATIONS: Mapping[str, Callable[[StoreHarness], object]] = {
     "stage": lambda w: w.secret.prepare(2)(text(2)).read_back(),
     "observe": lambda w: cast("Callable[[], None]", w.secret.observe(2).commit)(),
     "named": lambda w: cast("NamedSecret", w.rival_secret()).named(),
-    "made_at": lambda w: cast("NamedSecret", w.rival_secret()).made_at(1),
 }
 
 
@@ -275,7 +273,7 @@ def test_a_missing_secret_is_an_error_of_its_own(world: StoreHarness, operation:
         OPERATIONS[operation](world)
 
 
-# The port NamedSecret: which version is current, and when one was made, without any content
+# The port NamedSecret: which version is current, without any content
 
 SLOTS = 4
 
@@ -300,38 +298,17 @@ def test_names_tell_the_version_that_is_read(world: StoreHarness) -> None:
     assert told() == 4, "it is looked at anew each time"
 
 
-def test_a_version_tells_when_it_was_made(world: StoreHarness) -> None:
-    assert named(world).made_at(1) is None
-    world.secret.prepare(1)(text(1))
-    made = named(world).made_at(1)
-    read = world.secret.read_version(world.secret.version_of(1))
-    assert read
-    assert made == read.created_at
-    world.rival_secret().prepare(2)(text(2))
-    promote(world.rival_secret(), 2)
-    named(world).named()
-    assert named(world).made_at(1) == made, "also where a rival has moved the label of pending versions"
-    assert named(world).made_at(3) is None
-
-
 # Which calls that takes
 
 
 @pytest.mark.parametrize("shared", ["aws"], indirect=True)
-def test_aws_is_asked_for_names_page_by_page_and_never_for_a_value(
-    world: SecretsManagerHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_aws_is_asked_for_names_and_never_for_a_value(world: SecretsManagerHarness) -> None:
     stage_and_promote(world.secret, 1)
     seen: list[str] = []
     world.sandbox.on_request = lambda _service, operation: seen.append(operation)
     named(world).named()
-    named(world).made_at(1)
-    assert seen == ["DescribeSecret", "ListSecretVersionIds"]
+    assert seen == ["DescribeSecret"]
     world.sandbox.on_request = None
-    monkeypatch.setattr(secrets_manager, "_PAGE", 3)
-    stage_and_promote(world.secret, *range(2, 10))
-    assert all(named(world).made_at(generation) for generation in range(1, 10))
-    assert named(world).made_at(10) is None
     world.console.create_secret(Name="without-a-value")
     names = VersionNames(credential_id="c", secret="without-a-value")
     empty = type(world.secret)(world.client, "aws", names)
@@ -350,6 +327,5 @@ def test_oci_is_asked_for_lists_with_the_two_permissions_and_never_for_a_bundle(
         theirs = VaultRing(vault, APP_USER_VERSIONS, slots=SLOTS, clock=SystemClock())
         sandbox.calls.clear()
         assert theirs.named() == named(world).named()
-        assert theirs.made_at(1) == named(world).made_at(1) is not None
         asked = {record.operation for record in sandbox.calls.records}
         assert asked == {"list_secret_versions", "list_secrets"}

@@ -165,7 +165,6 @@ def in_aws(endpoint: str) -> dict[str, Kind]:
             ],
             gives=False,
         ),
-        "versions": Kind({"Name": "s", "Versions": [label]}, [partial(named.staged_at, 7)]),
         "a record": Kind(
             {"Item": ITEM, "Attributes": ITEM},
             [
@@ -260,7 +259,7 @@ def in_oci(clients: OciClients) -> dict[str, Kind]:
     ]
     put = partial(log.put, 4, b"{}", {"chain": "{}"})
     kinds = [
-        Kind(VERSIONS, [*versions, partial(named.staged_at, 7)], ("GET", "/versions")),
+        Kind(VERSIONS, versions, ("GET", "/versions")),
         Kind(LISTED, [sign, named.read, store.read_current, serves], ("GET", "/secrets")),
         Kind(STATE, promotions, ("GET", OF_SECRET), gives=False),
         Kind(STATE, [*promotions, stage], ("PUT", OF_SECRET), gives=False),

@@ -72,10 +72,6 @@ class MemorySecret:
         current = self._secret().current
         return VersionName(id=current, generation=generation_of(current))
 
-    def made_at(self, generation: int) -> datetime | None:
-        found = self.read_generation(generation)
-        return found.created_at if found else None
-
     def read_version(self, version: str) -> SecretVersion | None:
         return self._read(version) if version in self._secret().versions else None
 
