@@ -119,16 +119,16 @@ def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
 
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
-    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 23_750),
-    "code lines of cdk": (lambda: _sum("cdk"), 4_500),
-    "code lines of tests": (lambda: _sum("tests"), 46_280),
-    "code lines of the sandbox": (lambda: _sum("sandbox"), 14_245),
-    "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 430),
+    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 21_460),
+    "code lines of cdk": (lambda: _sum("cdk"), 4_340),
+    "code lines of tests": (lambda: _sum("tests"), 42_640),
+    "code lines of the sandbox": (lambda: _sum("sandbox"), 13_760),
+    "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 405),
     "rooms of lockstep": (lambda: len({r.split("/")[1] for r in _rooms()}), 12),
     "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 15),
     "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 22),
     "commands": (lambda: len(_commands()), 30),
-    "options": (_options, 75),
+    "options": (_options, 63),
     "keys of the plan": (lambda: _keys(Plan, set()), 75),
     "classes of errors": (_errors, 72),
     "clauses of the protocol": (_clauses, 110),
