@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -220,10 +222,16 @@ def rendered(login: Login, template: str) -> str:
 # it.
 
 HOOK_SECONDS = 30.0
+_LOOK_SECONDS = 0.25
 
 
-def run_command(command: Sequence[str], *, seconds: float = HOOK_SECONDS) -> None:
+def run_command(command: Sequence[str], cut: threading.Event, *, seconds: float = HOOK_SECONDS) -> None:
     """Run a command; it and what it has started end after so many seconds at the latest.
+
+    Args:
+        command: A program and its arguments.
+        cut: Ends it earlier, since nobody will wait for it.
+        seconds: For so long it may run.
 
     Raises:
         EnvironmentalError: It could not be started, ended with another status than 0, or did not end in time.
@@ -232,14 +240,18 @@ def run_command(command: Sequence[str], *, seconds: float = HOOK_SECONDS) -> Non
         process = subprocess.Popen(  # noqa: S603 - the operator's own setting
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
+    ends_at, status = time.monotonic() + seconds, None
     try:
-        status = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        raise EnvironmentalError(Environment.HOOK_FAILED, code=f"not done in {seconds:g} s") from None
+        while status is None and time.monotonic() < ends_at and not cut.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                status = process.wait(_LOOK_SECONDS)
     finally:  # Also where a signal ends this process.
-        if process.returncode is None:
+        if status is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    if status is None:
+        why = "ended with the agent" if cut.is_set() else f"not done in {seconds:g} s"
+        raise EnvironmentalError(Environment.HOOK_FAILED, code=why)
     if status:
         raise EnvironmentalError(Environment.HOOK_FAILED, code=f"status {status}")

@@ -85,6 +85,7 @@ class TokenFile:
 logger = logging.getLogger("lockstep.agent")
 
 _END_SECONDS = 5.0
+_CUT_SECONDS = 1.0
 _PR_SET_DUMPABLE = 4
 
 
@@ -107,6 +108,7 @@ class Agent:
         self._read_at = float("-inf")
         self._hooks_due = threading.Event()
         self._over = threading.Event()
+        self._cut = threading.Event()
 
     def refresh(self) -> bool:
         """Read every secret, write what has changed and run what follows it; whether all of it succeeded."""
@@ -122,7 +124,8 @@ class Agent:
     def refreshing(self) -> Iterator[None]:
         """Refresh in threads until the end of the block: a hook that hangs lets no value and no file grow old.
 
-        It begins with the hooks that are owed. What they do at the end is waited for, but not for long.
+        It begins with the hooks that are owed. What they do at the end is waited for, but not for long: then a hook is
+        ended.
         """
         threads = [
             threading.Thread(target=work, name=f"lockstep-{name}", daemon=True)
@@ -143,6 +146,8 @@ class Agent:
             ends_at = time.monotonic() + _END_SECONDS
             for thread in threads:
                 thread.join(max(0.0, ends_at - time.monotonic()))
+            self._cut.set()
+            threads[-1].join(_CUT_SECONDS)
 
     def hurry(self) -> None:
         """Read within a second. For a signal handler: it takes no lock."""
@@ -183,7 +188,7 @@ class Agent:
         for file in self._settings.files:
             if file.path in self._owed:
                 self._owed.discard(file.path)  # A change from now on owes another one.
-                if not self._succeeds(file, _run_hook):
+                if not self._succeeds(file, self._run_hook):
                     failed.add(file.path)
         self._owed |= failed
         return not failed
@@ -218,11 +223,12 @@ class Agent:
         value.note(str(file.path), kept)
         return True
 
-
-def _run_hook(file: File) -> bool:
-    if file.command:
-        files.run_command(file.command)
-    return True
+    def _run_hook(self, file: File) -> bool:
+        if file.command:
+            files.run_command(file.command, self._cut)
+            # What the command itself has done to the file is no change that calls for it again.
+            self._written[file.path] = self._written[file.path][0], stamps_of(str(file.path))
+        return True
 
 
 def _text(login: files.Login, file: File) -> SecretStr:

@@ -160,7 +160,7 @@ _HTTP = 80
 
 def names_of(host: str, port: int) -> frozenset[str]:
     """What a client on this machine may call the server that listens there, as the header Host has it."""
-    hosts = (f"[{host}]" if ":" in host else host, "localhost")
+    hosts = (host, "localhost")
     with_port = frozenset(f"{name}:{port}" for name in hosts)
     return with_port.union(hosts if port == _HTTP else ())
 
@@ -204,9 +204,8 @@ def listener_of(host: str, port: int, path: Path | None = None) -> socket.socket
 
 
 def _port(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named as TCP, or asyncio would not send small answers at once, and each would wait 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
     return listener

@@ -197,7 +197,7 @@ def _steps(trusted: Sequence[str], federation: IssuerFederation, region: str) ->
     ]
     place = ("--endpoint", management_endpoint(key.endpoint), "--key-id", key.id, "--key-version-id")
     drop = [
-        "once no function has signed with it for 1 h, then this command again: "
+        "once no function has signed with it for 1 h, before this command again: "
         + oci(region, "kms management key-version schedule-deletion", *place, kid)
         for kid in trusted[1:]
     ]

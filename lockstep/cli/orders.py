@@ -214,14 +214,14 @@ def gravest(acts: Mapping[str, Callable[[], None]], *, rate: float | None = None
         codes += [o if isinstance(o, int) else output.exit_code_of(type(described(o))) for o in outcomes]
         if len(codes) // TOLD_EVERY > told:
             say_aside(f"{len(codes):,} of {len(names):,}")
-        hopeless = is_many and _is_of_this_machine(outcomes)
+        hopeless = is_many and len(codes) < len(names) and _is_of_this_machine(outcomes)
         if rate and len(codes) < len(names):
             clock.sleep(max(0.0, begun + len(left) / rate - clock.monotonic()))
     for error, failed in failures.values():
         output.tell(error)
         complain(f"{shown_ids(failed)}: not done")
     if is_many and (missing := len(names) - codes.count(0)):
-        why = f": the last {step:,} all failed, so no more were tried. Fix it and repeat"
+        why = f": the last {len(outcomes):,} all failed, so no more were tried. Fix it and repeat"
         complain(
             f"{missing:,} of {len(names):,} not done{why if hopeless else '. Repeat'} the command: "
             "what is done stays as it is"

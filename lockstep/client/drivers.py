@@ -228,11 +228,12 @@ def verifying_libpq(options: dict[str, Any]) -> dict[str, Any]:
 def verifying_context(options: dict[str, Any]) -> dict[str, Any]:
     """The options for the other drivers, with a context that verifies: of `ssl_ca`, or the application's own."""
     context, ca = options.pop("ssl", None), options.pop("ssl_ca", None)
+    both = context is not None and ca is not None
     if context is None:
         context = ssl.create_default_context(cafile=ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
     others = [name for name in options if name.startswith("ssl_")]
-    if others or not isinstance(context, ssl.SSLContext):
+    if others or both or not isinstance(context, ssl.SSLContext):
         raise ValueError(f"of TLS give `ssl_ca`, or a context as `ssl`: {_NEED_PLAINTEXT}")
     if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
         raise ValueError(f"the context verifies too little: {_NEED_PLAINTEXT}")

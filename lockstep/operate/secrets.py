@@ -194,7 +194,8 @@ def _missing(one: Wanted, terms: StackTerms, *, consent: bool) -> Decision:
     if not consent:
         return Decision(name=one.name, action=Action.MAKE, tags=terms.tags_of(one))
     if one.kind in ROTATED:
-        text, command = "it is yet to be made, by `lockstep secrets create`", lockstep("secrets", "create")
+        text = "it is yet to be made, by `lockstep secrets create`"
+        command = lockstep("secrets", "create", "--cloud", "aws", "--stack", terms.stack)
         return Decision(name=one.name, action=Action.LATER, problems=(text,), command=command)
     words = "--name", one.name, "--secret-string", "file://secret.json"
     command = formatting.aws(one.region, "secretsmanager create-secret", *words)

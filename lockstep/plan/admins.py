@@ -70,9 +70,10 @@ def partition_of(region: str) -> str:
 
 
 def rds_region(host: str) -> str | None:
-    """The region in the name of an RDS host; None for any other name."""
+    """The region in the name of an RDS host; None for any other name, and for that of a global database."""
     found = RDS.fullmatch(host)
-    return (found["region"] or found["china"]).lower() if found else None
+    region = (found["region"] or found["china"]).lower() if found else None
+    return None if region == "global" else region
 
 
 def admin_secrets(plan: "Plan") -> Iterator[tuple[str, str]]:

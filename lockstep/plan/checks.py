@@ -103,8 +103,11 @@ def _reference_problems(plan: "Plan", path: str, credential: "CredentialSection"
 def _server_problems(plan: "Plan") -> Iterator[str]:
     """Verify hosts that are databases of the plan, or would be copies of two servers."""
     names = {database.server: database.name for database in plan.database_sections}
+    first: dict[Server, DatabaseSection] = {}
     sources: dict[Server, DatabaseSection] = {}
     for i, database in enumerate(plan.database_sections):
+        if (other := first.setdefault(database.server, database)).engine != database.engine:
+            yield f"databases[{i}].engine: {_shown(database.server)} is {other.engine}, as {other.name} says"
         ends = [(f"databases[{i}].verify_hosts[{j}]", end) for j, end in enumerate(database.verify_servers)]
         yield from repeated((place, _shown(end)) for place, end in ends)
         for place, end in ends:

@@ -124,7 +124,7 @@ class DatabaseSection(Section):
             if not 1 <= port <= _PORTS:
                 yield f"{place}: its port must be 1 to {_PORTS}"
             found = RDS.fullmatch(host)
-            if found and found["kind"] == "proxy-":
+            if found and (found["kind"] or "").lower() == "proxy-":
                 yield f"{place}: an RDS Proxy refuses all but the current value; name the database (docs/readers.md)"
             elif found and found["kind"] and place != "host":
                 yield f"{place}: this name stands for several hosts; name the endpoint of each instance instead"

@@ -287,7 +287,10 @@ def problems_of(error: ValidationError, document: Document, root: type[Section])
     """
     found, misspelt = list[Problem](), set[str]()
     for details in error.errors(include_url=False):
-        path, context = tuple(part for part in details["loc"] if part not in _KINDS), details.get("ctx", {})
+        # Pydantic puts the kind of a store after its number.
+        path, context = details["loc"], details.get("ctx", {})
+        if path[:1] == ("stores",) and path[2:3] and path[2] in _KINDS:
+            path = (*path[:2], *path[3:])
         if isinstance(mistakes := context.get("error"), MistakesError):
             found += [located(told, document, path) for told in mistakes.args]
         elif details["type"] == "extra_forbidden":

@@ -429,7 +429,7 @@ class Sessions(Generic[T]):
 # Identities and tokens that files give: replaced by whoever renews them, at any time.
 
 Stamps = tuple[tuple[str, object], ...]
-"""Names of files, each with what changes where it is written, replaced, made or removed, or gets other rights."""
+"""Names of files, each with what changes where it is written, replaced, made, removed, or its owner or mode changes."""
 
 
 def stamps_of(*files: str) -> Stamps:
@@ -442,4 +442,12 @@ def _stamp(file: str) -> object:
         found = os.stat(os.path.expanduser(file))  # noqa: PTH111, PTH116 - a variable may name no path at all
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
+    return (
+        found.st_dev,
+        found.st_ino,
+        found.st_mtime_ns,
+        found.st_size,
+        found.st_mode,
+        found.st_uid,
+        found.st_gid,
+    )

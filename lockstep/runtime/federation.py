@@ -151,14 +151,16 @@ def _fetch(request: AWSRequest, reach: "Clouds", problem: Environment) -> tuple[
     )
     reach.deadline_guard()
     try:
-        answer = http.send(request.prepare())
         until, body = reach.clock.monotonic() + timeouts.read_seconds, bytearray()
+        answer = http.send(request.prepare())
         while chunk := answer.raw.read1(_CHUNK):
             body += chunk
             if len(body) > MOST_BYTES:
                 raise _failure(FailureKind.UNREACHABLE, "too-large", problem)
             if reach.clock.monotonic() > until:
                 raise _failure(FailureKind.UNREACHABLE, "too-slow", problem)
+        if answer.raw.length_remaining:
+            raise _failure(FailureKind.UNREACHABLE, "cut", problem)
     except aws.RAISED as error:
         trouble, code = aws.diagnose(error)
         told = environment_problem(error) or EnvironmentalError(problem, code=code)

@@ -160,7 +160,7 @@ def oci_client_secret(text: str, *, secret: str) -> str:
     Raises:
         StoreAccessDeniedError: The secret is something else.
     """
-    if not (_is_plain(text) and text.isprintable()):
+    if not (_is_plain(text) and text.isprintable()) or text.startswith("{"):
         raise StoreAccessDeniedError(store="aws", secret=secret, code="not-a-client-secret")
     return text
 

@@ -114,12 +114,10 @@ class ReadResult(Generic[Value]):
 
     Attributes:
         chosen: To be kept from now on; None: no store has shown such a value, and `failed` is not empty.
-        shown: What was shown, the nearest first.
         failed: Why a store was passed over, the nearest first.
     """
 
     chosen: Snapshot[Value] | None
-    shown: tuple[Snapshot[Value], ...]
     failed: Mapping[str, Exception]
 
 
@@ -158,9 +156,9 @@ def read_newest(
         if kept is not None and is_older(seen.value, kept):
             failed[name] = ReadSideLaggingError(store=name)
         elif seen.value != unwanted:
-            return ReadResult(chosen=seen, shown=tuple(shown), failed=failed)
+            return ReadResult(chosen=seen, failed=failed)
         elif seen.value != kept:
             failed[name] = ReadSideLaggingError(store=name, code="refused-login")
     left = [s for s in shown if is_over or s.source not in failed]
     chosen = max(left, key=lambda s: (s.value != unwanted, s.value.generation), default=None)
-    return ReadResult(chosen=chosen, shown=tuple(shown), failed=failed)
+    return ReadResult(chosen=chosen, failed=failed)

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +64,12 @@ def test_a_file_is_written_when_its_text_or_the_file_has_changed_and_only_then(t
         return stamps_of(str(file)) != before
 
     assert (is_written(), is_written()) == (True, False)
-    for changes in (lambda: file.chmod(0o644), lambda: file.write_text("by hand"), file.unlink):
+    for changes in (
+        lambda: file.chmod(0o644),
+        lambda: file.write_text("by hand"),
+        file.unlink,
+        lambda: os.chown(file, 12345, -1),
+    ):
         changes()
         assert (is_written(), is_written()) == (True, False)
     machine.store.generation = 2
@@ -77,11 +83,19 @@ def test_a_hook_that_hangs_lets_no_file_grow_old(tmp_path: Path) -> None:
     machine.agent.prepare()
     assert (one.exists(), child.exists()) == (True, False)  # It delays no start, either.
     with machine.agent.refreshing():
-        pid = int(until(lambda: child.exists() and child.read_text()))
+        until(lambda: child.exists() and child.read_text())
         machine.store.generation = 2
         machine.agent.hurry()
         until(lambda: all("-2" in file.read_text() for file in (one, two)))
-        os.kill(pid, signal.SIGKILL)
+    _ends(child)
+
+
+def test_what_a_command_does_to_its_file_does_not_call_for_it_again(tmp_path: Path) -> None:
+    file, runs = tmp_path / "one", tmp_path / "runs"
+    touch = ["/bin/sh", "-c", f"echo >> {runs}; touch {file}"]
+    machine = Machine(tmp_path, {"path": str(file), "command": touch})
+    assert [machine.agent.refresh() for _ in range(3)] == [True] * 3
+    assert runs.read_text() == "\n"
 
 
 def test_once_writes_every_file_before_a_hook_runs(tmp_path: Path) -> None:
@@ -142,7 +156,7 @@ def test_a_hook_waits_for_its_file(tmp_path: Path) -> None:
 )
 def test_a_command_that_fails_is_told(command: list[str], code: str) -> None:
     with pytest.raises(EnvironmentalError, match=code):
-        run_command(command)
+        run_command(command, threading.Event())
 
 
 def _ends(child: Path) -> None:
@@ -154,7 +168,7 @@ def _ends(child: Path) -> None:
 def test_a_command_ends_in_time_with_all_that_it_has_started(tmp_path: Path) -> None:
     child = tmp_path / "child"
     with pytest.raises(EnvironmentalError, match=r"not done in 2 s"):
-        run_command(["/bin/sh", "-c", f"sleep 60 & echo $! > {child}; wait"], seconds=2)
+        run_command(["/bin/sh", "-c", f"sleep 60 & echo $! > {child}; wait"], threading.Event(), seconds=2)
     _ends(child)
 
 
@@ -169,7 +183,7 @@ def test_a_command_ends_with_a_process_that_is_ended(tmp_path: Path) -> None:
     script = f"sleep 60 & echo $! > {child}; kill -USR1 {os.getpid()}; wait"
     try:
         with pytest.raises(SystemExit):
-            run_command(["/bin/sh", "-c", script])
+            run_command(["/bin/sh", "-c", script], threading.Event())
     finally:
         signal.signal(signal.SIGUSR1, before)
     _ends(child)

@@ -100,6 +100,8 @@ def test_a_certificate_of_somebody_else(mariadb: MariaDbServer, postgresql: Post
         connect_psycopg(client, sslrootcert="system")
     with pytest.raises(ssl.SSLCertVerificationError):
         log_in(connect_asyncpg, client)
+    with pytest.raises(ValueError, match="of TLS give `ssl_ca`, or a context"):
+        connect_pymysql(client, ssl=ssl.create_default_context(), ssl_ca=str(mariadb.ca_file))
 
 
 # Servers without it

@@ -35,6 +35,7 @@ UNSEEN_SERVICES = {"logs", "xray"}
 """Lambda and Step Functions call these themselves, so the sandbox sees no request."""
 UNUSED = {
     ("generate", "secretsmanager:DescribeSecret"),
+    ("apply_db", "secretsmanager:DescribeSecret"),
     ("update_secrets", "secretsmanager:DescribeSecret"),
     *((step, "s3:ListBucket") for step in ("generate", "apply_db", "update_secrets", "watch")),
     *(("fleet", f"s3:{call}") for call in ("AbortMultipartUpload", "ListMultipartUploadParts")),

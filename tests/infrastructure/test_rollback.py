@@ -59,8 +59,8 @@ def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsSandbox]:
 def calling(function: str) -> str:
     """The definition of a machine."""
     state = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}
-    state["Parameters"] = {"FunctionName": function}
-    return json.dumps({"StartAt": "Call", "States": {"Call": state}})
+    state["Arguments"] = {"FunctionName": function}
+    return json.dumps({"QueryLanguage": "JSONata", "StartAt": "Call", "States": {"Call": state}})
 
 
 @pytest.fixture(name="roll_back")

@@ -179,7 +179,7 @@ def test_an_import_is_told_as_adopted(estate: Estate, credential: Credential) ->
     placeholder = json.dumps({"placeholder": True})
     name = credential.secret_names.app_user
     estate.aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString=placeholder)
-    text = f"{login.username}\n{login.password.reveal()}\n"
+    text = json.dumps({"username": login.username, "password": login.password.reveal()})
     shown = run("import", credential.id, given=text)
     assert shown.exit_code == 0, shown.output
     [event] = estate.events.on_bus()

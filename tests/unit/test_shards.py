@@ -219,16 +219,3 @@ def test_check_refuses_a_plan_beyond_a_limit_that_nobody_raises(tmp_path: Path) 
     assert (code, told in text) == (0, False)
     code, text = check(tmp_path, fleet(900, 1, 2, 4, 6, 8, 12))
     assert (code, told in text, "use longer intervals" in text) == (2, True, True)
-
-
-def test_check_tells_when_a_fleet_begins(tmp_path: Path) -> None:
-    made = fleet(250)
-    found = busiest(parse(made).shards)
-    code, text = check(tmp_path, made)
-    assert code == 0
-    assert f"5 shards; at the busiest minute, {found}, {found.rotations} rotations begin" in text
-    assert "and 230 more credentials: --json has them all" in text
-    assert "shard" not in check(tmp_path, IN_BOTH)[1]
-    starts = json.loads(check(tmp_path, made, "--json")[1])["starts"]
-    assert (starts["shards"], starts["rotations"]) == (5, found.rotations)
-    assert starts["concurrency"].keys() == {f"20m-0{number}" for number in range(5)}

@@ -61,8 +61,10 @@ def _wrong(context: Context, one: Wanted) -> Iterator[Finding]:
     """What `lockstep secrets tag` says of a secret, and whether it can be read."""
     found = context.aws.found("secretsmanager", "describe_secret", region=one.region, SecretId=one.name)
     decision = in_aws(one, found, StackTerms(stack=context.stack), consent=True)
-    command = decision.command or lockstep("secrets", "tag", "--stack", context.stack, "--yes")
+    see = formatting.aws(one.region, "secretsmanager describe-secret", "--secret-id", one.name)
+    command = decision.command or see
     if decision.action is Action.TAG:
+        command = lockstep("secrets", "tag", "--stack", context.stack, "--yes")
         lacking = ", ".join(f"{key}={value}" for key, value in decision.tags.items())
         yield failed(SECRETS, one.name, f"it lacks {lacking}, so no function may use it", command)
     elif decision.action is not Action.NOTHING:
