@@ -139,8 +139,7 @@ ASK = {"credential_id": "multi-cloud/app_user", "trigger": "schedule", "force": 
 def plan_without_an_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan but no identity: a valid input fails before any cloud is called."""
     file = tmp_path / "lockstep.yaml"
-    credential = {**VALID["credentials"][0], "databases": ["ledger"]}
-    file.write_text(json.dumps({**VALID, "databases": [VALID["databases"][1]], "credentials": [credential]}))
+    file.write_text(json.dumps(VALID))
     monkeypatch.setenv(wiring.PLAN_VARIABLE, str(file))
     for name in ("OCI_RESOURCE_PRINCIPAL_VERSION", "OCI_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
