@@ -61,17 +61,16 @@ def _wrong(context: Context, one: Wanted) -> Iterator[Finding]:
     """What `lockstep secrets tag` says of a secret, and whether it can be read."""
     found = context.aws.found("secretsmanager", "describe_secret", region=one.region, SecretId=one.name)
     decision = in_aws(one, found, StackTerms(stack=context.stack), consent=True)
-    see = formatting.aws(one.region, "secretsmanager describe-secret", "--secret-id", one.name)
-    command = decision.command or see
+    act, secret = partial(formatting.aws, one.region), ("--secret-id", one.name)
     if decision.action is Action.TAG:
-        command = lockstep("secrets", "tag", "--stack", context.stack, "--yes")
         lacking = ", ".join(f"{key}={value}" for key, value in decision.tags.items())
-        yield failed(SECRETS, one.name, f"it lacks {lacking}, so no function may use it", command)
+        tag = lockstep("secrets", "tag", "--stack", context.stack, "--yes")
+        yield failed(SECRETS, one.name, f"it lacks {lacking}, so no function may use it", tag)
     elif decision.action is not Action.NOTHING:
-        yield failed(SECRETS, one.name, "; ".join(decision.problems), command)
+        see = act("secretsmanager describe-secret", *secret)
+        yield failed(SECRETS, one.name, "; ".join(decision.problems), decision.command or see)
     if found is None:
         return
-    act, secret = partial(formatting.aws, one.region), ("--secret-id", one.name)
     if not any("AWSCURRENT" in labels for labels in found.get("VersionIdsToStages", {}).values()):
         first = '{"placeholder": true}' if one.kind in ROTATED else "file://secret.json"
         put = act("secretsmanager put-secret-value", *secret, "--secret-string", first)

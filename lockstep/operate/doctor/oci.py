@@ -52,16 +52,17 @@ def own_secrets_of(plan: Plan) -> list[str]:
 def secrets(context: Context) -> Iterator[Finding]:
     """Each secret is there, stays, and is changed by nobody else; the rings' compartment holds nothing else."""
     store, slots, own = vault_of(context.plan), slots_in_oci(context.plan), own_secrets_of(context.plan)
-    rings, others = (
-        _secrets_in(context, one) for one in (store.compartment_id, store.compartment_of_own_secrets)
-    )
+    is_shared = store.compartment_of_own_secrets == store.compartment_id
+    rings = _secrets_in(context, store.compartment_id)
+    others = rings if is_shared else _secrets_in(context, store.compartment_of_own_secrets)
     for name in slots:
         yield _secret(store.region, name, rings.get(name), formatting.DEPLOY_OCI)
     for name in own:
-        words = "--compartment-id", store.compartment_of_own_secrets, "--secret-name", name
-        make = formatting.oci(store.region, "vault secret create-base64 …", *words)
+        place = "--compartment-id", store.compartment_of_own_secrets, "--vault-id", store.vault_id
+        said = "--key-id", "KEY", "--secret-name", name, "--secret-content-content", "BASE64"
+        make = formatting.oci(store.region, "vault secret create-base64", *place, *said)
         yield _secret(store.region, name, others.get(name), make)
-    for name in sorted(rings.keys() - {*slots, *own}):
+    for name in sorted(rings.keys() - {*slots, *(own if is_shared else ())}):
         says = "it is not a slot of this plan, and both runners may read and write it"
         words = "--secret-id", rings[name].id, "--compartment-id", "OTHER"
         yield warning(

@@ -78,6 +78,14 @@ def _delete_aws_key(world: World) -> None:
     console.remove(key.id)
 
 
+def _among_rings(world: World) -> None:
+    vault = world.oci.vault
+    found = vault.named(plans.AWS_KEY_SECRET.replace("/", "."), world.oci.vault_id)
+    own = found and vault.settled(found, world.oci.clock.now())
+    assert own
+    own.compartment_id = world.oci.compartment_id
+
+
 def _other_namespace(world: World) -> None:
     audit = world.document["audit"]
     world.replan(audit={**audit, "oci": {**audit["oci"], "namespace": "another"}})
@@ -138,6 +146,7 @@ BREAKS = (
         "change-compartment",
         Outcome.WARNING,
     ),
+    Break("oci.secrets", _among_rings, "not a slot of this plan", "change-compartment", Outcome.WARNING),
     Break(
         "oci.secrets",
         lambda world: world.oci.vault.rotate_by_itself("multi-cloud.app_user.0"),
