@@ -334,6 +334,9 @@ class Place(Protocol):
     def carry_out(self, decision: Decision) -> bool:
         """Make a secret with its tags, or tag it, in one call; False: there is one of that name."""
 
+    def search(self, name: str) -> str | None:
+        """The command that finds a secret which the lists do not show; None: there is none."""
+
 
 def settled(place: Place, decision: Decision, sleep: Callable[[float], None]) -> Decision:
     """Make or tag a secret, as it was decided; what became of it.
@@ -347,7 +350,7 @@ def settled(place: Place, decision: Decision, sleep: Callable[[float], None]) ->
     found = POLICY.call(partial(place.decide, decision.name), sleep)
     if found.action is Action.MAKE:
         text = "it is refused as a name is that is taken: a secret of this name may be in another compartment"
-        return _refused(decision.name, (text, "oci search resource structured-search --query-text …"))
+        return _refused(decision.name, (text, place.search(decision.name)))
     return structs.replace(found, action=Action.NOTHING) if found.action is Action.TAG else found
 
 
@@ -427,6 +430,9 @@ class StackSecrets:
             except client.exceptions.ResourceExistsException:
                 return False
         return True
+
+    def search(self, name: str) -> None:
+        """As `Place`."""
 
     def _at(self, name: str) -> "SecretsManagerClient":
         found: SecretsManagerClient = self.client("secretsmanager", self.wanted[name].region)

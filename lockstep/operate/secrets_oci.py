@@ -86,6 +86,11 @@ class RingSlots:
                 return False
         return True
 
+    def search(self, name: str) -> str:
+        """As `Place`."""
+        words = f"query vaultsecret resources where displayName = '{name}'"
+        return f'oci search resource structured-search --query-text "{words}"'
+
     def _all(self) -> dict[str, Untyped]:
         """The secrets of the vault in both compartments, by name."""
         found: dict[str, Untyped] = {}

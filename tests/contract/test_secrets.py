@@ -355,6 +355,7 @@ def test_what_is_to_be_deleted_or_in_another_compartment_is_refused_with_its_com
     for command in (
         f"    oci vault secret cancel-secret-deletion --secret-id {leaving} --region {plans.OCI_REGION}\n",
         f"change-compartment --secret-id {own} --compartment-id {rings.oci.compartment_id}",
+        "structured-search --query-text \"query vaultsecret resources where displayName = 'a.1'\"",
         "3 in the way, 13 made",
     ):
         assert command in shown.stdout

@@ -88,6 +88,9 @@ class Place:
         self.there.add(decision.name)
         return is_new
 
+    def search(self, name: str) -> None:
+        assert name not in self.there
+
 
 def test_a_call_that_is_throttled_is_made_again_and_again() -> None:
     slept = list[float]()
