@@ -102,22 +102,19 @@ def _reference_problems(plan: "Plan", path: str, credential: "CredentialSection"
 
 def _server_problems(plan: "Plan") -> Iterator[str]:
     """Verify hosts that are databases of the plan, or would be copies of two servers."""
-    names = {database.server: database.name for database in plan.database_sections}
-    first: dict[Server, DatabaseSection] = {}
+    first = {database.server: database for database in reversed(plan.database_sections)}
     sources: dict[Server, DatabaseSection] = {}
     for i, database in enumerate(plan.database_sections):
-        if (other := first.setdefault(database.server, database)).engine != database.engine:
+        if (other := first[database.server]).engine != database.engine:
             yield f"databases[{i}].engine: {_shown(database.server)} is {other.engine}, as {other.name} says"
         ends = [(f"databases[{i}].verify_hosts[{j}]", end) for j, end in enumerate(database.verify_servers)]
         yield from repeated((place, _shown(end)) for place, end in ends)
         for place, end in ends:
-            if end in names:
-                yield f"{place}: {_shown(end)} is {names[end]}, which is proven as a database of the plan; remove it"
+            told = f"{place}: {_shown(end)} is"
+            if end in first:
+                yield f"{told} {first[end].name}, which is proven as a database of the plan; remove it"
             elif (known := sources.setdefault(end, database)).server != database.server:
-                yield (
-                    f"{place}: {_shown(end)} is also of {known.name}, and a host is a copy of one server; remove one "
-                    "of them"
-                )
+                yield f"{told} also of {known.name}, and a host is a copy of one server; remove one of them"
 
 
 def _account_problems(plan: "Plan") -> Iterator[str]:

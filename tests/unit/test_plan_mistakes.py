@@ -214,6 +214,7 @@ IN_ROTATED: Rows = {
         ("admin_credential", "other", "no credential other is rotated on orders", "lockstep/rotator"),
     ],
     "databases.1": [("verify_hosts", ["replica"], "replica:3306 is also of orders", ["another"])],
+    "databases.2": [("engine", "mariadb", "orders.example.com:3306 is mysql, as orders says", "mysql")],
     "credentials.1": [
         ("username", "app", "account app at orders.example.com:3306 appears 2 times", "rotator"),
         ("databases", ["archive", "orders"], "server orders.example.com:3306 appears 2 times", ["orders"]),
