@@ -69,7 +69,8 @@ class Kind(StrEnum):
 
 
 _DOWN = frozenset({Kind.REFUSED, Kind.NO_LOGIN, Kind.REVOKED})
-_GRAVITY = {kind: place for place, kind in enumerate(Kind)}
+GRAVITY = {kind: place for place, kind in enumerate(Kind)}
+"""The place of each kind, the gravest first."""
 
 
 def _names(*errors: type[LockstepError]) -> frozenset[str]:
@@ -126,7 +127,7 @@ def verdict_of(reasons: Iterable[Reason]) -> Verdict:
 
 def ranked(reasons: Iterable[Reason]) -> list[Reason]:
     """The gravest first."""
-    return sorted(reasons, key=lambda reason: _GRAVITY[reason.kind])
+    return sorted(reasons, key=lambda reason: GRAVITY[reason.kind])
 
 
 def next_step(record: LockRecord, credential: Watched, now: datetime, *, may_run: bool | None = None) -> str:

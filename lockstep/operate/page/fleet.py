@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lockstep.operate.formatting import NONE, absolute, many, number, relative, span
 from lockstep.operate.page.snapshot import FleetSnapshot
 from lockstep.operate.state import CredentialState
-from lockstep.operate.verdict import Kind, Reason, Verdict, ranked
+from lockstep.operate.verdict import GRAVITY, Kind, Reason, Verdict, ranked
 from lockstep.protocol.lock_rule import due_at
 
 LOOKS = {Verdict.DOWN: "bad", Verdict.DEGRADED: "warn", Verdict.HEALTHY: "good"}
@@ -34,7 +34,7 @@ class Bar(NamedTuple):
 
 
 def _gravity(one: CredentialState) -> int:
-    return list(Kind).index(one.reasons[0].kind) if one.reasons else len(Kind)
+    return GRAVITY[one.reasons[0].kind] if one.reasons else len(GRAVITY)
 
 
 def mark(seen: CredentialState) -> tuple[str, str]:
