@@ -117,9 +117,8 @@ class Root(TyperGroup):
         except typer.Abort:
             return no("aborted", name="Aborted").exit_code
         except Exception as error:  # noqa: BLE001 - the end of the program
-            if hasattr(error, "show") and hasattr(
-                error, "format_message"
-            ):  # wrong use, which the parser tells
+            # Wrong use, which the parser tells.
+            if hasattr(error, "show") and hasattr(error, "format_message"):
                 error.show()
                 refuse(Exit.USAGE, Error(name="WrongUse", meaning=error.format_message()))
                 return Exit.USAGE
