@@ -11,10 +11,15 @@ from typing import Any
 
 from functions.announce.ended import Ended, ended
 from functions.face import LambdaContext
-from lockstep.aws.clients import ErrorKind, aws_client, translated
+from lockstep.aws.clients import aws_client, translated
 from lockstep.plan.compiled import CompiledPlan
 from lockstep.protocol.deadlines import Scope, check_scope
-from lockstep.protocol.errors import EventNotSentError, InvalidRequestError, PlanDocumentMissingError
+from lockstep.protocol.errors import (
+    ErrorKind,
+    EventNotSentError,
+    InvalidRequestError,
+    PlanDocumentMissingError,
+)
 from lockstep.protocol.events import Sink, event_of, source_of
 from lockstep.protocol.messages import Promoted
 from lockstep.protocol.strict_json import MessageError

@@ -8,10 +8,9 @@ import logging
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import lru_cache, partial
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -51,17 +50,12 @@ from urllib3.exceptions import LocationParseError, ProxySchemeUnknown
 
 from lockstep.protocol.deadlines import CONNECTIONS, CloudTimeouts, DeadlineGuard, always
 from lockstep.protocol.errors import (
-    AuditLogAccessDeniedError,
-    AuditLogUnreachableError,
+    AUDIT_ERRORS,
     Environment,
     EnvironmentalError,
-    FailureKind,
-    LockstepError,
+    ErrorKind,
+    Errors,
     SessionFailure,
-    StoreAccessDeniedError,
-    StoreRejectedError,
-    StoreThrottledError,
-    StoreUnreachableError,
 )
 from lockstep.protocol.federation import Sessions, Stamps, stamps_of
 from lockstep.protocol.model import SecretStr
@@ -379,7 +373,7 @@ def _end_session(held: Sessions[AwsKeys] | _OfEnvironment, parsed: Mapping[str, 
     if code in _ENDED | _UNKNOWN:
         held.drop()
     if code in _ENDED and isinstance(held, Sessions):
-        raise SessionFailure(FailureKind.UNREACHABLE, code, None)
+        raise SessionFailure(ErrorKind.UNREACHABLE, code, None)
 
 
 _ENDED = {"ExpiredToken", "ExpiredTokenException"}
@@ -417,15 +411,6 @@ def own_region() -> str | None:
     return region
 
 
-class ErrorKind(Enum):
-    """The meaning of a failed call, the same for every service."""
-
-    UNREACHABLE = auto()
-    THROTTLED = auto()
-    DENIED = auto()
-    REJECTED = auto()
-
-
 # The codes of https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html and of the same page
 # of DynamoDB, KMS and S3; for throttling and transient errors, the codes that botocore's own retries know.
 _THROTTLED = re.compile(
@@ -434,24 +419,6 @@ _THROTTLED = re.compile(
 _OUTAGES = {"RequestTimeout", "RequestTimeoutException", "SessionDurationEscalationException"}
 """They come with a status below 500; whatever has a higher one is an outage, too. The last is of STS: the caller's own
 session ends before the token would, and Lambda renews it."""
-STORE_ERRORS = {
-    ErrorKind.UNREACHABLE: StoreUnreachableError,
-    ErrorKind.THROTTLED: StoreThrottledError,
-    ErrorKind.DENIED: StoreAccessDeniedError,
-    ErrorKind.REJECTED: StoreRejectedError,
-}
-"""What each trouble is called where the secrets manager is asked, or an identity is had."""
-
-
-def errors_of(
-    unreachable: type[LockstepError], denied: type[LockstepError]
-) -> Mapping[ErrorKind, type[LockstepError]]:
-    """What each trouble is called of a service that knows two errors."""
-    both = {ErrorKind.UNREACHABLE: unreachable, ErrorKind.DENIED: denied}
-    return {**both, ErrorKind.THROTTLED: unreachable, ErrorKind.REJECTED: denied}
-
-
-AUDIT_ERRORS = errors_of(AuditLogUnreachableError, AuditLogAccessDeniedError)
 _SERVER_ERRORS = range(500, 600)
 _UNREACHABLE = (
     BotoConnectionError,
@@ -498,9 +465,7 @@ def _local_trouble(error: Exception) -> ErrorKind:
 
 
 @contextmanager
-def translated(
-    errors: Mapping[ErrorKind, Callable[..., LockstepError]], **where: str | int
-) -> Iterator[None]:
+def translated(errors: Errors, **where: str | int) -> Iterator[None]:
     """Turn every exception of botocore inside into one of `errors`, with `where` and the code.
 
     This includes exceptions from reading a malformed reply inside the block.
@@ -508,10 +473,10 @@ def translated(
     try:
         yield
     except SessionFailure as failure:
-        raise errors[ErrorKind[failure.kind.name]](**where, code=failure.code) from failure.problem
+        raise errors[failure.kind](**where, code=failure.code) from failure.problem
     except RAISED as error:
-        trouble, code = diagnose(error)
-        raise errors[trouble](**where, code=code) from environment_problem(error)
+        kind, code = diagnose(error)
+        raise errors[kind](**where, code=code) from environment_problem(error)
 
 
 # AWS Security Token Service: who calls. Every identity may ask this.

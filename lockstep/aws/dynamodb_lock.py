@@ -34,7 +34,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lockstep.aws.clients import errors_of, translated
+from lockstep.aws.clients import translated
 from lockstep.protocol import model
 from lockstep.protocol.errors import (
     MALFORMED_ITEM,
@@ -42,6 +42,7 @@ from lockstep.protocol.errors import (
     LockstepError,
     LockTableAccessDeniedError,
     LockTableUnreachableError,
+    errors_of,
 )
 from lockstep.protocol.lock_rule import has_lease, is_in_time
 from lockstep.protocol.messages import Recorded

@@ -4,17 +4,17 @@ https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html: 
 all; an entry that is refused is no exception, but counted in `FailedEntryCount`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from lockstep.aws.clients import ErrorKind, translated
-from lockstep.protocol.errors import EventNotSentError, LockstepError
+from lockstep.aws.clients import translated
+from lockstep.protocol.errors import ErrorKind, Errors, EventNotSentError
 from lockstep.protocol.events import CloudEvent, text_of
 
 ENTRIES = 10
 SOURCE = "lockstep"
 """What EventBridge's own envelope says: a rule that matches it and nothing else gets every event."""
-_ERRORS: Mapping[ErrorKind, type[LockstepError]] = dict.fromkeys(ErrorKind, EventNotSentError)
+_ERRORS: Errors = dict.fromkeys(ErrorKind, EventNotSentError)
 
 
 class EventBridgeBus:

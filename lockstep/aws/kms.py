@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ParamValidationError
 
-from lockstep.aws.clients import AUDIT_ERRORS, translated
+from lockstep.aws.clients import translated
+from lockstep.protocol.errors import AUDIT_ERRORS
 from lockstep.protocol.ports import Mac, Signer
 
 if TYPE_CHECKING:

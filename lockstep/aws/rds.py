@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 
-from lockstep.aws.clients import STORE_ERRORS, Keys, aws_credentials, translated
+from lockstep.aws.clients import Keys, aws_credentials, translated
+from lockstep.protocol.errors import STORE_ERRORS
 from lockstep.protocol.model import AdminIam, DatabaseServer, Login, SecretStr
 
 LIFETIME_SECONDS = 900

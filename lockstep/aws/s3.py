@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from lockstep.aws.clients import AUDIT_ERRORS, ErrorKind, error_code, errors_of, translated
+from lockstep.aws.clients import error_code, translated
 from lockstep.protocol.errors import (
+    AUDIT_ERRORS,
+    PLAN_ERRORS,
     AuditLogUnreachableError,
+    ErrorKind,
+    Errors,
     LockstepError,
-    PlanAccessDeniedError,
-    PlanUnreachableError,
 )
 from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, ObjectVersion
 
@@ -217,7 +219,6 @@ class S3AuditLog(EntryObjects):
 # An object is written only if none has its name. Every method makes one call, except `listed` and `folders`, which make
 # one for each page.
 
-PLAN_ERRORS = errors_of(PlanUnreachableError, PlanAccessDeniedError)
 _NO_BUCKET = "NoSuchBucket"
 
 
@@ -238,7 +239,7 @@ class S3Folder:
         bucket: str,
         folder: str,
         *,
-        errors: Mapping[ErrorKind, type[LockstepError]] = PLAN_ERRORS,
+        errors: Errors = PLAN_ERRORS,
         page_size: int = 1000,
     ) -> None:
         self._client = client

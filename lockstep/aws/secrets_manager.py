@@ -23,8 +23,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lockstep.aws.clients import STORE_ERRORS, error_code, translated
+from lockstep.aws.clients import error_code, translated
 from lockstep.protocol.errors import (
+    STORE_ERRORS,
     LostCompareAndSetError,
     ReadSideLaggingError,
     SecretMalformedError,

@@ -9,7 +9,6 @@ the foreign error, which may quote the request.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 from threading import RLock
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +28,8 @@ from lockstep.protocol.deadlines import CONNECTIONS, CloudTimeouts, DeadlineGuar
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,
+    ErrorKind,
+    Errors,
     LockstepError,
     SessionFailure,
 )
@@ -115,19 +116,6 @@ class OciIdentity:
     signer: Untyped = field(default=None, repr=False)
     files: Stamps = ()
     drop: Callable[[], None] = field(default=lambda: None, repr=False)
-
-
-class ErrorKind(Enum):
-    """The meaning of a failed call, the same for every service."""
-
-    UNREACHABLE = auto()
-    THROTTLED = auto()
-    BUSY = auto()
-    CHANGED = auto()
-    QUOTA = auto()
-    NOT_FOUND = auto()
-    DENIED = auto()
-    REJECTED = auto()
 
 
 # https://docs.oracle.com/iaas/Content/API/References/apierrors.htm. OCI gives the same answer for a missing resource
@@ -224,9 +212,7 @@ class OciClients:
         return {name: value for name, value in known.items() if value}
 
     @contextmanager
-    def translated(
-        self, errors: Mapping[ErrorKind, type[LockstepError]], **where: str | int
-    ) -> Iterator[None]:
+    def translated(self, errors: Errors, **where: str | int) -> Iterator[None]:
         """Turn every exception inside into one of `errors`, with `where` and the code."""
         if (held := self._signed_in) and held.files != stamps_of(*(name for name, _ in held.files)):
             self._sign_out(held)
@@ -236,14 +222,14 @@ class OciClients:
         except LockstepError:
             raise
         except SessionFailure as failure:
-            raise errors[ErrorKind[failure.kind.name]](**where, code=failure.code) from failure.problem
+            raise errors[failure.kind](**where, code=failure.code) from failure.problem
         except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an invalid date
-            trouble, code = diagnose(error)
+            kind, code = diagnose(error)
             is_refused = isinstance(error, ServiceError) and error.status == _UNAUTHENTICATED
-            trouble = ErrorKind.UNREACHABLE if is_refused and has_worked else trouble
+            kind = ErrorKind.UNREACHABLE if is_refused and has_worked else kind
             if is_refused or isinstance(error, ClientError):
                 self._sign_out(signed_in)
-            raise errors[trouble](**where, code=code) from environment_problem(error)
+            raise errors[kind](**where, code=code) from environment_problem(error)
         with self._making:
             # Another worker may have signed in anew while this call was under way.
             self._has_worked = self._has_worked or (signed_in is None or signed_in is self._signed_in)

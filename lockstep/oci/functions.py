@@ -10,9 +10,9 @@ from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.oci.clients import ErrorKind, OciClients, Untyped
+from lockstep.oci.clients import OciClients, Untyped
 from lockstep.oci.reads import explained
-from lockstep.protocol.errors import LockstepError, NotHandedOnError
+from lockstep.protocol.errors import ErrorKind, Errors, NotHandedOnError
 
 ANSWER_SECONDS = 120.0
 """The longest wait for an answer: a look takes seconds, a start of the container some more."""
@@ -41,7 +41,7 @@ def call(clients: OciClients, function: Untyped, event: Mapping[str, Any]) -> by
 
 # The function in OCI calls itself, so that what one call has no time for runs at the same time as it.
 
-_ERRORS: Mapping[ErrorKind, type[LockstepError]] = dict.fromkeys(ErrorKind, NotHandedOnError)
+_ERRORS: Errors = dict.fromkeys(ErrorKind, NotHandedOnError)
 
 
 class OwnFunction:

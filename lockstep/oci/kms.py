@@ -9,13 +9,13 @@ from datetime import datetime
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.oci.clients import OciClients, Untyped, diagnose, environment_problem
-from lockstep.oci.object_storage import HISTORY_ERRORS
 from lockstep.oci.reads import explained
 from lockstep.protocol.errors import (
+    AUDIT_ERRORS,
     AuditLogAccessDeniedError,
     Environment,
     EnvironmentalError,
-    FailureKind,
+    ErrorKind,
     LockstepError,
     SessionFailure,
 )
@@ -102,7 +102,7 @@ def sign(clients: OciClients, key: IssuerKey, digest: bytes, *, endpoint: str | 
         return _signature(clients, key.id, key.version, digest, endpoint or key.endpoint)
     except binascii.Error:
         raise SessionFailure(
-            FailureKind.UNREACHABLE, "not-a-signature", EnvironmentalError(Environment.ISSUER_KEY_REFUSED)
+            ErrorKind.UNREACHABLE, "not-a-signature", EnvironmentalError(Environment.ISSUER_KEY_REFUSED)
         ) from None
     except LockstepError:
         raise  # The step has ended, or there is no identity to sign as.
@@ -125,11 +125,11 @@ def _signature(clients: OciClients, key_id: str, version: str | None, digest: by
 
 
 def _failure(error: Exception) -> SessionFailure:
-    trouble, code = diagnose(error)
-    kind = FailureKind.of(trouble)
-    if kind is FailureKind.DENIED:
-        return SessionFailure(kind, code, EnvironmentalError(Environment.ISSUER_KEY_REFUSED, code=code))
-    return SessionFailure(kind, code, environment_problem(error))
+    kind, code = diagnose(error)
+    failure = SessionFailure(kind, code, environment_problem(error))
+    if failure.kind is ErrorKind.DENIED:
+        failure.problem = EnvironmentalError(Environment.ISSUER_KEY_REFUSED, code=code)
+    return failure
 
 
 class VaultDigestKey:
@@ -152,13 +152,13 @@ class VaultDigestKey:
 
     def sign(self, digest: bytes) -> bytes:
         """The signature of a SHA-256 digest: by the version whose public half was told, else by the current one."""
-        with self._clients.translated(HISTORY_ERRORS, action="Sign"):
+        with self._clients.translated(AUDIT_ERRORS, action="Sign"):
             return _signature(self._clients, self._key_id, self._version, digest, self._endpoint)
 
     def public_key(self) -> str:
         """The public half of the version that was current when it was first asked for, as PEM."""
         if self._version is None:
-            with self._clients.translated(HISTORY_ERRORS, action="GetKeyVersion"):
+            with self._clients.translated(AUDIT_ERRORS, action="GetKeyVersion"):
                 management = self._clients.of(
                     oci.key_management.KmsManagementClient, endpoint=management_endpoint(self._endpoint)
                 )

@@ -6,15 +6,15 @@ OCI's own service Events takes events of Oracle's services only: its API has rul
 out of use, and is another thing: a text for each protocol.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.oci.clients import ErrorKind, OciClients
-from lockstep.protocol.errors import EventNotSentError, LockstepError
+from lockstep.oci.clients import OciClients
+from lockstep.protocol.errors import ErrorKind, Errors, EventNotSentError
 from lockstep.protocol.events import CloudEvent, text_of
 
-_ERRORS: Mapping[ErrorKind, type[LockstepError]] = dict.fromkeys(ErrorKind, EventNotSentError)
+_ERRORS: Errors = dict.fromkeys(ErrorKind, EventNotSentError)
 
 
 class NotificationsTopic:

@@ -19,14 +19,14 @@ from functools import partial
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.oci.clients import ErrorKind, OciClients, Untyped
+from lockstep.oci.clients import OciClients, Untyped
 from lockstep.oci.reads import explained
 from lockstep.protocol.errors import (
-    AuditLogAccessDeniedError,
+    AUDIT_ERRORS,
+    PLAN_ERRORS,
     AuditLogUnreachableError,
-    LockstepError,
-    PlanAccessDeniedError,
-    PlanUnreachableError,
+    ErrorKind,
+    Errors,
 )
 from lockstep.protocol.federation import CACHE_CONTROL, CONTENT_TYPE, Place
 from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, ObjectVersion
@@ -34,21 +34,7 @@ from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, Objec
 # OCI sometimes answers 404 BucketNotFound for buckets that exist, so it is retried; the error keeps the code in case
 # the bucket or the permission is really missing. OCI answers 409 for an object that is not restored, and to a write
 # that collides with another one: both are transient.
-AUDIT_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
-    ErrorKind.UNREACHABLE: AuditLogUnreachableError,
-    ErrorKind.THROTTLED: AuditLogUnreachableError,
-    ErrorKind.BUSY: AuditLogUnreachableError,
-    ErrorKind.NOT_FOUND: AuditLogUnreachableError,
-    ErrorKind.CHANGED: AuditLogUnreachableError,
-    ErrorKind.QUOTA: AuditLogAccessDeniedError,
-    ErrorKind.DENIED: AuditLogAccessDeniedError,
-    ErrorKind.REJECTED: AuditLogAccessDeniedError,
-}
-# Who lists versions has read the log before, so the bucket is there: 404 is OCI's answer to a missing permission.
-HISTORY_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
-    **AUDIT_ERRORS,
-    ErrorKind.NOT_FOUND: AuditLogAccessDeniedError,
-}
+LOG_ERRORS = {**AUDIT_ERRORS, ErrorKind.NOT_FOUND: AuditLogUnreachableError}
 _METADATA = "opc-meta-"
 _NOT_FOUND, _PRECONDITION_FAILED = 404, 412
 _STUCK = "a page that does not advance would loop forever"
@@ -106,7 +92,7 @@ class ObjectStorageAuditLog(EntryObjects):
         super().__init__(stream, credential_id)
         self._clients = clients
         self._bucket = (namespace, bucket)
-        self._translated = partial(clients.translated, AUDIT_ERRORS, stream=stream)
+        self._translated = partial(clients.translated, LOG_ERRORS, stream=stream)
         self._page_size = page_size
 
     def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
@@ -178,7 +164,8 @@ class ObjectStorageAuditLog(EntryObjects):
         """Every version and delete marker, page by page; needs OBJECT_INSPECT, as every list of objects does."""
         page, name = None, ""
         while True:
-            with self._clients.translated(HISTORY_ERRORS, stream=self.stream, seq=0):
+            # Who lists versions has read the log before, so 404 is OCI's answer to a missing permission.
+            with self._clients.translated(AUDIT_ERRORS, stream=self.stream, seq=0):
                 reply = self._clients.objects.list_object_versions(
                     *self._bucket,
                     prefix=self.prefix,
@@ -214,16 +201,6 @@ class ObjectStorageAuditLog(EntryObjects):
 #
 # Every method makes one call, except `listed` and `folders`, which make one for each page.
 
-PLAN_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
-    ErrorKind.UNREACHABLE: PlanUnreachableError,
-    ErrorKind.THROTTLED: PlanUnreachableError,
-    ErrorKind.BUSY: PlanUnreachableError,
-    ErrorKind.NOT_FOUND: PlanAccessDeniedError,
-    ErrorKind.CHANGED: PlanUnreachableError,
-    ErrorKind.QUOTA: PlanAccessDeniedError,
-    ErrorKind.DENIED: PlanAccessDeniedError,
-    ErrorKind.REJECTED: PlanAccessDeniedError,
-}
 _NO_OBJECT = "ObjectNotFound"
 
 
@@ -246,7 +223,7 @@ class ObjectStorageFolder:
         namespace: str,
         bucket: str,
         folder: str,
-        errors: Mapping[ErrorKind, type[LockstepError]] = PLAN_ERRORS,
+        errors: Errors = PLAN_ERRORS,
         page_size: int = 1000,
     ) -> None:
         self._clients = clients

@@ -9,7 +9,7 @@ import hmac
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +17,12 @@ from datetime import datetime
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likewise
 
-from lockstep.oci.clients import ErrorKind, OciClients, Untyped
+from lockstep.oci.clients import OciClients, Untyped
 from lockstep.protocol.errors import (
+    STORE_ERRORS,
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
+    ErrorKind,
     LockstepError,
     LostCompareAndSetError,
     ReadSideLaggingError,
@@ -29,24 +31,10 @@ from lockstep.protocol.errors import (
     SecretNotFoundError,
     StoreAccessDeniedError,
     StoreBusyError,
-    StoreQuotaExceededError,
-    StoreRejectedError,
-    StoreThrottledError,
-    StoreUnreachableError,
 )
 from lockstep.protocol.names import oci_name
 from lockstep.protocol.ports import BINARY, Absence, Content, Mac, moment
 
-STORE_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
-    ErrorKind.UNREACHABLE: StoreUnreachableError,
-    ErrorKind.THROTTLED: StoreThrottledError,
-    ErrorKind.BUSY: StoreBusyError,
-    ErrorKind.CHANGED: LostCompareAndSetError,
-    ErrorKind.QUOTA: StoreQuotaExceededError,
-    ErrorKind.NOT_FOUND: SecretNotFoundError,
-    ErrorKind.DENIED: StoreAccessDeniedError,
-    ErrorKind.REJECTED: StoreRejectedError,
-}
 _LIST_ERRORS = {**STORE_ERRORS, ErrorKind.NOT_FOUND: StoreAccessDeniedError}
 _PAGE = 100
 _ALIVE = frozenset({"ACTIVE", "CREATING", "UPDATING"})

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from lockstep.aws.clients import ErrorKind, aws_client, translated
+from lockstep.aws.clients import aws_client, translated
 from lockstep.operate.documents import Rotated, StateOfMachine
 from lockstep.operate.formatting import to_second
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,
+    ErrorKind,
 )
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.names import LIVE, state_machine_name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct, convert, structs
 
-from lockstep.aws.clients import STORE_ERRORS, translated
+from lockstep.aws.clients import translated
 from lockstep.aws.reads import Client
 from lockstep.operate import formatting
 from lockstep.operate.verdict import lockstep
@@ -21,7 +21,7 @@ from lockstep.plan.admins import is_plain_name
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.deadlines import RetryPolicy
-from lockstep.protocol.errors import RetryableError, StoreThrottledError, family
+from lockstep.protocol.errors import STORE_ERRORS, RetryableError, StoreThrottledError, family
 from lockstep.protocol.model import AdminSecret, Credential
 from lockstep.protocol.names import DEFAULT_STACK, SECRET_TAG, STACK_TAG, SecretKind, slot_name
 from lockstep.stores.contents import PLACEHOLDER

@@ -7,18 +7,17 @@ from threading import Lock
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likewise
 
-from lockstep.oci.clients import ErrorKind, OciClients, Untyped
-from lockstep.oci.vault import STORE_ERRORS as OCI_STORE_ERRORS
+from lockstep.oci.clients import OciClients, Untyped
 from lockstep.operate.secrets import (
     FIRST_TEXT,
     Decision,
     RingTerms,
     in_oci,
 )
-from lockstep.protocol.errors import LockstepError, StoreAccessDeniedError, StoreRejectedError
+from lockstep.protocol.errors import STORE_ERRORS, ErrorKind, StoreAccessDeniedError, StoreRejectedError
 
-_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
-    **OCI_STORE_ERRORS,
+_ERRORS = {
+    **STORE_ERRORS,
     # Of a list or of a secret that is to be made: something else that it names may not be used.
     ErrorKind.NOT_FOUND: StoreAccessDeniedError,
     ErrorKind.QUOTA: StoreRejectedError,

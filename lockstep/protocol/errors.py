@@ -8,7 +8,7 @@ free text, so a foreign message, which may hold a password, cannot get into a lo
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, auto
 from typing import ClassVar
 
@@ -792,34 +792,62 @@ def line_of(error: LockstepError) -> str:
     return f"{shown.name}: {shown}"
 
 
-# What it means that no session can be had (protocol R19).
+# What a call of a cloud that failed means, and which error that is for the port that made it.
 
 
-class FailureKind(Enum):
-    """What can be done about it. The names are those of `Trouble` in the clients of both clouds."""
+class ErrorKind(Enum):
+    """The meaning of a failed call, the same for every service of both clouds."""
 
     UNREACHABLE = auto()
     THROTTLED = auto()
+    BUSY = auto()
+    CHANGED = auto()
+    QUOTA = auto()
+    NOT_FOUND = auto()
     DENIED = auto()
+    REJECTED = auto()
 
-    @classmethod
-    def of(cls, trouble: Enum) -> "FailureKind":
-        """The kind of a `Trouble`; of any other one that trying again does not help."""
-        return cls.__members__.get(trouble.name, cls.DENIED)
+
+Errors = Mapping[ErrorKind, Callable[..., LockstepError]]
+"""What each kind is called."""
+_TRANSIENT = frozenset({ErrorKind.UNREACHABLE, ErrorKind.THROTTLED, ErrorKind.BUSY, ErrorKind.CHANGED})
+
+
+def errors_of(unreachable: type[LockstepError], denied: type[LockstepError]) -> Errors:
+    """What each kind is called of a service that knows two errors."""
+    return {kind: unreachable if kind in _TRANSIENT else denied for kind in ErrorKind}
+
+
+STORE_ERRORS: Errors = {
+    ErrorKind.UNREACHABLE: StoreUnreachableError,
+    ErrorKind.THROTTLED: StoreThrottledError,
+    ErrorKind.BUSY: StoreBusyError,
+    ErrorKind.CHANGED: LostCompareAndSetError,
+    ErrorKind.QUOTA: StoreQuotaExceededError,
+    ErrorKind.NOT_FOUND: SecretNotFoundError,
+    ErrorKind.DENIED: StoreAccessDeniedError,
+    ErrorKind.REJECTED: StoreRejectedError,
+}
+"""Where the secrets manager is asked, or an identity is had."""
+AUDIT_ERRORS = errors_of(AuditLogUnreachableError, AuditLogAccessDeniedError)
+PLAN_ERRORS = errors_of(PlanUnreachableError, PlanAccessDeniedError)
+
+
+# What it means that no session can be had (protocol R19).
 
 
 class SessionFailure(Exception):  # noqa: N818 - no error of ours: a port makes its own of it
     """There is no session in the other cloud. The clients of that cloud turn it into the error of the port.
 
     Attributes:
-        kind: What can be done.
+        kind: What can be done: UNREACHABLE, THROTTLED, or DENIED for everything else.
         code: The code of who refused.
         problem: What a person is told, which names the side; None where nothing is known.
     """
 
-    def __init__(self, kind: FailureKind, code: str, problem: EnvironmentalError | None) -> None:
-        super().__init__(f"{kind.name} {code}")
-        self.kind = kind
+    def __init__(self, kind: ErrorKind, code: str, problem: EnvironmentalError | None) -> None:
+        self.kind = kind if kind in {ErrorKind.UNREACHABLE, ErrorKind.THROTTLED} else ErrorKind.DENIED
+        super().__init__(f"{self.kind.name} {code}")
         self.code = code
         self.problem = problem
 

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from lockstep.plan.compiled import AnyPlan, AwsStore, CompiledPlan, OciStream, Store, VaultStore
 from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
-from lockstep.protocol.errors import AdminCredentialRejectedError, InvalidPlanError, TlsVerificationError
+from lockstep.protocol.errors import (
+    AUDIT_ERRORS,
+    AdminCredentialRejectedError,
+    InvalidPlanError,
+    TlsVerificationError,
+)
 from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
 from lockstep.protocol.names import VersionNames, digest_bucket_name, oci_name
 from lockstep.protocol.ports import AuditLog, Clock, Database, Folder, Lock, Signer
@@ -357,18 +362,16 @@ class Clouds:
     def _folder(self, cloud: Cloud, folder: str) -> Folder:
         """A folder of the audit log."""
         if cloud == "aws":
-            from lockstep.aws.clients import AUDIT_ERRORS
             from lockstep.aws.s3 import S3Folder
 
             aws = self.plan.aws_stream
             return S3Folder(self.aws("s3", aws.region), aws.bucket, folder, errors=AUDIT_ERRORS)
-        from lockstep.oci.object_storage import AUDIT_ERRORS as ERRORS
-        from lockstep.oci.object_storage import ObjectStorageFolder
+        from lockstep.oci.object_storage import LOG_ERRORS, ObjectStorageFolder
 
         oci = self._oci_audit()
         bucket = digest_bucket_name(oci.bucket) if folder == "digests" else oci.bucket
         return ObjectStorageFolder(
-            self.oci(oci.region), namespace=oci.namespace, bucket=bucket, folder=folder, errors=ERRORS
+            self.oci(oci.region), namespace=oci.namespace, bucket=bucket, folder=folder, errors=LOG_ERRORS
         )
 
     def log(self, cloud: Cloud, credential_id: str) -> AuditLog:

@@ -26,7 +26,7 @@ from lockstep.plan.compiled import ClientKey, ClientSecret, FederationToAws, Fed
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,
-    FailureKind,
+    ErrorKind,
     InvalidPlanError,
     SessionFailure,
 )
@@ -111,18 +111,18 @@ def _signed(key: IssuerKey, reach: "Clouds", digest: bytes) -> bytes:
 def _of_sts(error: Exception) -> SessionFailure:
     _, code = aws.diagnose(error)
     if code in _UNREADABLE or (code == "InvalidIdentityToken" and _NO_KEY in str(error)):
-        return _failure(FailureKind.UNREACHABLE, code, Environment.ISSUER_UNREADABLE)
+        return _failure(ErrorKind.UNREACHABLE, code, Environment.ISSUER_UNREADABLE)
     return _of_aws(error, _REFUSED, Environment.ISSUER_TOKEN_REFUSED)
 
 
 def _of_aws(error: Exception, codes: set[str], problem: Environment) -> SessionFailure:
     """What AWS means; some codes have a meaning of their own here."""
-    trouble, code = aws.diagnose(error)
+    kind, code = aws.diagnose(error)
     told = EnvironmentalError(problem, code=code) if code in codes else environment_problem(error)
-    return SessionFailure(FailureKind.of(trouble), code, told)
+    return SessionFailure(kind, code, told)
 
 
-def _failure(kind: FailureKind, code: str, problem: Environment) -> SessionFailure:
+def _failure(kind: ErrorKind, code: str, problem: Environment) -> SessionFailure:
     return SessionFailure(kind, code, EnvironmentalError(problem, code=code))
 
 
@@ -156,15 +156,15 @@ def _fetch(request: AWSRequest, reach: "Clouds", problem: Environment) -> tuple[
         while chunk := answer.raw.read1(_CHUNK):
             body += chunk
             if len(body) > MOST_BYTES:
-                raise _failure(FailureKind.UNREACHABLE, "too-large", problem)
+                raise _failure(ErrorKind.UNREACHABLE, "too-large", problem)
             if reach.clock.monotonic() > until:
-                raise _failure(FailureKind.UNREACHABLE, "too-slow", problem)
+                raise _failure(ErrorKind.UNREACHABLE, "too-slow", problem)
         if answer.raw.length_remaining:
-            raise _failure(FailureKind.UNREACHABLE, "cut", problem)
+            raise _failure(ErrorKind.UNREACHABLE, "cut", problem)
     except aws.RAISED as error:
-        trouble, code = aws.diagnose(error)
+        kind, code = aws.diagnose(error)
         told = environment_problem(error) or EnvironmentalError(problem, code=code)
-        raise SessionFailure(FailureKind.of(trouble), code, told) from None
+        raise SessionFailure(kind, code, told) from None
     finally:
         http.close()
     return answer, bytes(body)
@@ -192,7 +192,7 @@ def read_document(url: str, reach: "Clouds") -> bytes:
 
 
 def _unusable(code: str) -> SessionFailure:
-    return _failure(FailureKind.UNREACHABLE, code, Environment.DOMAIN_UNREACHABLE)
+    return _failure(ErrorKind.UNREACHABLE, code, Environment.DOMAIN_UNREACHABLE)
 
 
 # Sessions in OCI for what runs in AWS.
@@ -307,16 +307,16 @@ def _refusal(answer: AWSResponse, said: object, reach: "Clouds") -> SessionFailu
     """What the domain means. Of its words only the codes that are known are shown."""
     status = answer.status_code
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return _failure(FailureKind.THROTTLED, "throttled", Environment.DOMAIN_UNREACHABLE)
+        return _failure(ErrorKind.THROTTLED, "throttled", Environment.DOMAIN_UNREACHABLE)
     if not (HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(said, str)):
         return _unusable(f"status-{status}")
     if _is_skewed(str(answer.headers.get("Date")), reach):
         skew = EnvironmentalError(Environment.CLOCK_SKEW, code="identity-domain")
-        return SessionFailure(FailureKind.DENIED, "clock", skew)
+        return SessionFailure(ErrorKind.DENIED, "clock", skew)
     if said in _OF_CLIENT:
-        return _failure(FailureKind.DENIED, said, Environment.DOMAIN_CLIENT_REFUSED)
+        return _failure(ErrorKind.DENIED, said, Environment.DOMAIN_CLIENT_REFUSED)
     code = said if said in _OF_TOKEN else f"status-{status}"
-    return _failure(FailureKind.DENIED, code, Environment.DOMAIN_TOKEN_REFUSED)
+    return _failure(ErrorKind.DENIED, code, Environment.DOMAIN_TOKEN_REFUSED)
 
 
 def _is_skewed(date: str, reach: "Clouds") -> bool:

@@ -14,7 +14,7 @@ import pytest
 import trustme
 from botocore.stub import Stubber
 
-from lockstep.aws.clients import STORE_ERRORS, aws_client, caller_arn, translated
+from lockstep.aws.clients import aws_client, caller_arn, translated
 from lockstep.aws.dynamodb_lock import DynamoDbLock, read_table
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.kms import KmsSigner
@@ -22,7 +22,7 @@ from lockstep.aws.s3 import S3AuditLog, S3Folder
 from lockstep.aws.secrets_manager import SecretsManagerSecret, read_secret
 from lockstep.protocol import errors
 from lockstep.protocol.deadlines import CloudTimeouts
-from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.errors import STORE_ERRORS, LockstepError
 from lockstep.protocol.federation import IssuedSession, Sessions
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.orders import Pause

@@ -16,10 +16,10 @@ from functools import partial
 import pytest
 from msgspec import structs
 
-from lockstep.aws.clients import STORE_ERRORS, botocore_session, translated
-from lockstep.oci.vault import STORE_ERRORS as OCI_ERRORS
+from lockstep.aws.clients import botocore_session, translated
 from lockstep.protocol.deadlines import CloudTimeouts, Timeouts
 from lockstep.protocol.errors import (
+    STORE_ERRORS,
     LockstepError,
     StoreAccessDeniedError,
     described,
@@ -51,7 +51,7 @@ def _world() -> Iterator[Federated]:
 
 def secrets(world: Federated, clouds: Clouds) -> list[str]:
     clients = clouds.oci(REGION)
-    with clients.translated(OCI_ERRORS, store="oci"):
+    with clients.translated(STORE_ERRORS, store="oci"):
         return [s.secret_name for s in clients.vaults.list_secrets(world.oci.compartment_id).data]
 
 

@@ -12,11 +12,10 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
-from lockstep.aws.clients import AUDIT_ERRORS, aws_client
+from lockstep.aws.clients import aws_client
 from lockstep.aws.s3 import S3AuditLog, S3Folder
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.object_storage import AUDIT_ERRORS as OCI_ERRORS
-from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFolder
+from lockstep.oci.object_storage import LOG_ERRORS, ObjectStorageAuditLog, ObjectStorageFolder
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.published import (
@@ -33,6 +32,7 @@ from lockstep.plan.published import (
     write_plan,
 )
 from lockstep.protocol.errors import (
+    AUDIT_ERRORS,
     AuditLogUnreachableError,
     PlanDocumentMissingError,
     PlanDocumentRefusedError,
@@ -153,7 +153,7 @@ def _oci(sandbox: OciSandbox, clock: SandboxClock) -> World:
     def opened(
         folder: str, *, bucket: str = BUCKET, page: int = 2, of_the_log: bool = False
     ) -> ObjectStorageFolder:
-        more = {"errors": OCI_ERRORS} if of_the_log else {}
+        more = {"errors": LOG_ERRORS} if of_the_log else {}
         where = {"namespace": sandbox.namespace, "bucket": bucket, "folder": folder}
         return ObjectStorageFolder(clients, **where, page_size=page, **more)  # type: ignore[arg-type]  # as in AWS
 

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from lockstep.oci.clients import ErrorKind, OciClients, OciIdentity, diagnose
+from lockstep.oci.clients import OciClients, OciIdentity, diagnose
 from lockstep.oci.kms import VaultDigestKey
 from lockstep.oci.object_storage import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault, VaultSigner
@@ -24,6 +24,7 @@ from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     EnvironmentalError,
+    ErrorKind,
     LockstepError,
     LostCompareAndSetError,
     SecretMalformedError,

@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from lockstep.protocol.errors import DeadlineExceededError, FailureKind, SessionFailure
+from lockstep.protocol.errors import DeadlineExceededError, ErrorKind, SessionFailure
 from lockstep.protocol.federation import EARLY_SECONDS, IssuedSession, Maker, Sessions, seconds_of
 
 SECONDS = 30
 """How long a test waits for another thread at most."""
 LIFE = 900.0
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
-DOWN = SessionFailure(FailureKind.UNREACHABLE, "down", None)
+DOWN = SessionFailure(ErrorKind.UNREACHABLE, "down", None)
 
 
 class Clock:
