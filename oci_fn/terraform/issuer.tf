@@ -3,7 +3,7 @@
 # function's, so no policy of Lockstep lets anybody.
 
 variable "adopt_issuer" {
-  description = "Whether the documents of the issuer that the plan names are elsewhere: in a bucket that exists, or on a server of yours."
+  description = "Whether the documents of the issuer that the plan names are elsewhere: in a bucket that exists, or on a server of your own."
   type        = bool
   default     = false
 }
