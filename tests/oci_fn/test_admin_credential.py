@@ -133,6 +133,10 @@ def test_both_runners_rotate_the_admin_and_by_it_at_once(estate: Estate, functio
     assert watch.logins > 40
     # The first one only serves the login of the first day under a generation.
     assert list(generations.values()) == [[1, 2, 3, 4]] * 4
+    # While it is paused, others are rotated by it.
+    assert command("pause", dual.id).exit_code == 0
+    assert by_aws(estate, app) == 5
+    assert command("resume", dual.id).exit_code == 0
 
 
 def test_the_admin_is_imported_first(estate: Estate) -> None:
