@@ -65,5 +65,5 @@ def _key(clouds: Clouds) -> "DigestKey":
     if vault is None:
         raise InvalidPlanError
     return VaultDigestKey(
-        clouds.oci(vault.region), os.environ[DIGEST_VARIABLE], elsewhere=clouds.endpoints.oci
+        clouds.oci(vault.region), os.environ[DIGEST_VARIABLE], elsewhere=clouds.oci_endpoint
     )

@@ -18,7 +18,7 @@ from lockstep.protocol.events import EventData, Failed, Sink, event_of, of_promo
 from lockstep.protocol.messages import Promoted, RunInput
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.identity import OCI_RUNNER
-from lockstep.runtime.wiring import endpoints_from_environment, event_sink
+from lockstep.runtime.wiring import event_sink
 
 SLOW_SECONDS = 2.0
 """A topic that takes longer for the events of a run is left alone for the rest of the call."""
@@ -83,10 +83,7 @@ class EventPublisher:
 
     @cached_property
     def _sink(self) -> Sink | None:
-        endpoints = endpoints_from_environment()
-        return event_sink(
-            self.plan, "oci", OCI_RUNNER, endpoints=endpoints, clock=self.clock, deadline_guard=check_scope
-        )
+        return event_sink(self.plan, "oci", OCI_RUNNER, clock=self.clock, deadline_guard=check_scope)
 
 
 def _event_data(

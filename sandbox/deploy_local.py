@@ -30,7 +30,7 @@ from lockstep.audit.verify import verify
 from lockstep.operate.watch import COUNTED
 from lockstep.protocol.model import Credential
 from lockstep.runtime.identity import AWS_RUNNER
-from lockstep.runtime.wiring import Runner, endpoints_from_environment
+from lockstep.runtime.wiring import Runner
 from sandbox.deployed_world import STACK, DeployedWorld, deployed_world, lockstep
 from sandbox.emulators.aws.cloudformation import NOT_EMULATED
 from sandbox.emulators.aws.deployed import Fired, Schedule
@@ -49,7 +49,7 @@ def check_credential(world: DeployedWorld, credential: Credential, generation: i
         if world.current(name).get("generation") != generation
     ]
     with environment({**world.aws.environment(), **world.operator}):
-        ports = Runner(world.plan, AWS_RUNNER, endpoints=endpoints_from_environment()).ports(credential.id)
+        ports = Runner(world.plan, AWS_RUNNER).ports(credential.id)
         login = ports.stores.first.read_current().login
         for name, database in ports.databases.items():
             if login is None or not database.accepts(login):

@@ -11,7 +11,7 @@ from lockstep.plan.model import Plan
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import OCI_RUNNER, Identity
 from lockstep.runtime.system import SystemClock
-from lockstep.runtime.wiring import Runner, endpoints_from_environment
+from lockstep.runtime.wiring import Runner
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.clock import SandboxClock
@@ -68,8 +68,7 @@ class DigestFunctions:
 
     def make(self, cloud: str) -> None:
         """Make a cloud's digest of this hour, if there is none."""
-        endpoints = endpoints_from_environment()
-        runner = Runner(self.plan, self._identity(cloud), endpoints=endpoints, clock=self.clock)
+        runner = Runner(self.plan, self._identity(cloud), clock=self.clock)
         runner.maker(self._aws_key if cloud == "aws" else self._oci_key).make()
 
     def _identity(self, cloud: str) -> Identity:
@@ -81,5 +80,4 @@ class DigestFunctions:
         return KmsDigestKey(clouds.aws("kms", self.plan.lock.region), self.keys.arn)
 
     def _oci_key(self, clouds: Clouds) -> VaultDigestKey:
-        endpoint = endpoints_from_environment().oci
-        return VaultDigestKey(clouds.oci(OCI_REGION), self.keys.ocid, elsewhere=endpoint)
+        return VaultDigestKey(clouds.oci(OCI_REGION), self.keys.ocid, elsewhere=clouds.oci_endpoint)

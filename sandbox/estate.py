@@ -184,11 +184,9 @@ class Estate:
 
     def verify_now(self, credential: Credential) -> list[Verification]:
         """Verify one credential's chains; in OCI only what is not archived can be read."""
-        endpoints = wiring.endpoints_from_environment()
         identities = {"aws": AWS_RUNNER, "oci": OCI_RUNNER}
         ports = [
-            wiring.Runner(self.plan, identities[cloud], endpoints=endpoints).ports(credential.id)
-            for cloud in self.settings.clouds
+            wiring.Runner(self.plan, identities[cloud]).ports(credential.id) for cloud in self.settings.clouds
         ]
         return verify(credential.id, [(p.audit_log, p.signer) for p in ports])
 

@@ -25,7 +25,7 @@ from lockstep.protocol.messages import Promoted
 from lockstep.protocol.strict_json import MessageError
 from lockstep.runtime.identity import AWS_RUNNER
 from lockstep.runtime.system import SystemClock
-from lockstep.runtime.wiring import endpoints_from_environment, event_sink, hosted_source
+from lockstep.runtime.wiring import event_sink, hosted_source
 
 
 class Announcer:
@@ -79,9 +79,7 @@ class Announcer:
 
     @cached_property
     def _sink(self) -> Sink | None:
-        return event_sink(
-            self._plan, "aws", AWS_RUNNER, endpoints=endpoints_from_environment(), deadline_guard=check_scope
-        )
+        return event_sink(self._plan, "aws", AWS_RUNNER, deadline_guard=check_scope)
 
     @cached_property
     def _states(self) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time

@@ -79,7 +79,7 @@ def publish(
         clouds.oci(region),
         key_id=federation.key.id,
         endpoint=federation.key.endpoint,
-        elsewhere=clouds.endpoints.oci,
+        elsewhere=clouds.oci_endpoint,
     )
     bucket = IssuerBucket(clouds.oci(place.region), place)
     trusted, stored = _trusted(key, federation), {name: bucket.read(name) for name in (KEYS, CONFIGURATION)}

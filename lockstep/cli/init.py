@@ -4,7 +4,6 @@ The plan is the template `first_plan.yaml.j2`, with every further key as a comme
 An answer is an option, or a person's.
 """
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -37,7 +36,7 @@ from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsAudit, Ocid
 from lockstep.protocol.errors import LockstepError, line_of
 from lockstep.protocol.model import ENGINES, Engine, Strategy
-from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
+from lockstep.runtime.identity import oci_endpoint, own_oci_identity
 
 T = TypeVar("T")
 CA_FILE = "rds.pem"
@@ -278,7 +277,7 @@ def _known_in_oci() -> tuple[str | None, str | None]:
 
         identity = own_oci_identity()
         region = str(identity.config["region"])
-        return region, namespace_of(identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
+        return region, namespace_of(identity, region, endpoint=oci_endpoint())
     except (ModuleNotFoundError, KeyError):
         return None, None
     except LockstepError as error:

@@ -63,7 +63,7 @@ from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import OPERATOR, Cloud
 from lockstep.runtime.system import SystemClock, new_id
-from lockstep.runtime.wiring import endpoints_from_environment, event_sink
+from lockstep.runtime.wiring import event_sink
 
 
 def require_consent(clouds: Clouds, credential: Credential) -> None:
@@ -159,7 +159,7 @@ class OrderContext:
         event = event_of(data, source=source, cause=recorded.hash, time=time)
         for cloud in CLOUDS if self.plan.events else ():
             try:
-                sink = event_sink(self.plan, cloud, OPERATOR, endpoints=endpoints_from_environment())
+                sink = event_sink(self.plan, cloud, OPERATOR)
                 if sink:
                     sink.send([event])
             except Exception as error:  # noqa: BLE001 - what was ordered is done; an event changes no outcome (E18)

@@ -96,11 +96,11 @@ def vault_texts(*, region: str, compartment_id: str, vault_id: str, store: str) 
     """Reads rings in OCI, as `lockstep.runtime.identity.own_oci_identity` says."""
     from lockstep.oci.clients import OciClients
     from lockstep.oci.vault import Vault
-    from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
+    from lockstep.runtime.identity import oci_endpoint, own_oci_identity
     from lockstep.stores.ring import RingReader
 
     def make() -> "Vault":
-        clients = OciClients(own_oci_identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
+        clients = OciClients(own_oci_identity, region, endpoint=oci_endpoint())
         return Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store=store)
 
     vault = PerProcess(make)

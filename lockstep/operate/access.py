@@ -10,7 +10,6 @@ from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.runtime.clouds import Clouds, lazy, open_secret
 from lockstep.runtime.identity import OPERATOR, Cloud, Identity
-from lockstep.runtime.wiring import endpoints_from_environment
 from lockstep.stores.readers import NamedStore
 
 
@@ -22,12 +21,7 @@ def operator(plan: Plan, *, identity: Identity = OPERATOR, deadline_guard: Deadl
         identity: Who the person is.
         deadline_guard: Called before each request.
     """
-    return Clouds(
-        plan,
-        identity,
-        endpoints=endpoints_from_environment(),
-        deadline_guard=deadline_guard,
-    )
+    return Clouds(plan, identity, deadline_guard=deadline_guard)
 
 
 def running(plan: Plan) -> list[Cloud]:

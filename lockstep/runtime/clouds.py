@@ -5,7 +5,6 @@ function loads only what it uses.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial, wraps
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
@@ -22,7 +21,7 @@ from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Cred
 from lockstep.protocol.names import VersionNames, digest_bucket_name, oci_name
 from lockstep.protocol.ports import AuditLog, Clock, Database, Folder, Lock, Signer
 from lockstep.protocol.workers import SideBySide, at_the_same_time
-from lockstep.runtime.identity import Cloud, Identity
+from lockstep.runtime.identity import Cloud, Identity, oci_endpoint
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.contents import decode_app_user
 from lockstep.stores.credential import CredentialStore, Stores
@@ -66,19 +65,6 @@ def _once(
     return made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
-    """Where the clouds are.
-
-    Attributes:
-        aws: None: what botocore finds in its own environment variables, else AWS.
-        oci: None: Oracle's own for the region.
-    """
-
-    aws: str | None = None
-    oci: str | None = None
-
-
 def open_secret(config: Store, clouds: "Clouds", names: VersionNames) -> "SecretsManagerSecret | VaultRing":
     """One secret of a store, through the adapter of the store's kind."""
     match config:
@@ -108,7 +94,6 @@ class Clouds:
     Args:
         plan: The plan.
         identity: Who reaches it.
-        endpoints: Where the clouds are.
         timeouts: Bounds of every wait.
         clock: The time that every port goes by.
         deadline_guard: Called before each request, connect and statement (protocol F11).
@@ -117,12 +102,11 @@ class Clouds:
             `plan`.
     """
 
-    def __init__(  # noqa: PLR0913 - all but two are keyword-only
+    def __init__(
         self,
         plan: AnyPlan,
         identity: Identity,
         *,
-        endpoints: Endpoints = Endpoints(),
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - it cannot change
         clock: Clock = SystemClock(),  # noqa: B008 - it cannot change
         deadline_guard: DeadlineGuard = always,
@@ -131,7 +115,7 @@ class Clouds:
     ) -> None:
         self.plan = plan.compiled
         self._identity = identity
-        self.endpoints = endpoints
+        self.oci_endpoint = oci_endpoint()
         self.timeouts = timeouts
         self.clock = clock
         self.side_by_side = side_by_side
@@ -149,7 +133,6 @@ class Clouds:
             service,
             region,
             keys=self._keys(),
-            endpoint=self.endpoints.aws,
             timeouts=self.timeouts.cloud,
             deadline_guard=self.deadline_guard,
         )
@@ -183,7 +166,7 @@ class Clouds:
         return OciClients(
             partial(self._identity.oci, self),
             region,
-            endpoint=self.endpoints.oci,
+            endpoint=self.oci_endpoint,
             timeouts=self.timeouts.cloud,
             deadline_guard=self.deadline_guard,
         )

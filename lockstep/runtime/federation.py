@@ -80,7 +80,6 @@ def _made(federation: FederationToAws, reach: "Clouds") -> IssuedSession["aws.Aw
         "sts",
         reach.plan.lock.region,
         is_signed=False,
-        endpoint=reach.endpoints.aws,
         timeouts=reach.timeouts.cloud,
         deadline_guard=reach.deadline_guard,
     )
@@ -105,7 +104,7 @@ def _signed(key: IssuerKey, reach: "Clouds", digest: bytes) -> bytes:
     vault = reach.plan.vault
     if vault is None:
         raise InvalidPlanError
-    return sign(reach.oci(vault.region), key, digest, endpoint=reach.endpoints.oci)
+    return sign(reach.oci(vault.region), key, digest, endpoint=reach.oci_endpoint)
 
 
 def _of_sts(error: Exception) -> SessionFailure:
@@ -179,7 +178,7 @@ def read_document(url: str, reach: "Clouds") -> bytes:
         EnvironmentalError: It cannot be had.
     """
     parts = urlsplit(url)
-    address = reach.endpoints.oci + parts.path if reach.endpoints.oci else url
+    address = reach.oci_endpoint + parts.path if reach.oci_endpoint else url
     request = AWSRequest("GET", address, stream_output=True)
     try:
         answer, content = _fetch(request, reach, Environment.ISSUER_NOT_PUBLIC)
@@ -244,7 +243,7 @@ def _to_oci_made(federation: FederationToOci, reach: "Clouds") -> IssuedSession[
         form |= {"res_type": federation.resource_type, "rpst_exp": str(RESOURCE_SESSION_SECONDS)}
     request = AWSRequest(
         "POST",
-        (reach.endpoints.oci or federation.domain_url) + _TOKEN_PATH,
+        (reach.oci_endpoint or federation.domain_url) + _TOKEN_PATH,
         headers={**_OF_FORM, **headers},
         data=urlencode(form),
         stream_output=True,

@@ -122,11 +122,16 @@ def identity_of(function: str) -> Identity:
     return AWS_READER if function in _READERS else AWS_RUNNER
 
 
+def oci_endpoint() -> str | None:
+    """Where OCI is; None: at Oracle's own address for the region."""
+    return os.environ.get(OCI_ENDPOINT_VARIABLE)
+
+
 def own_oci_identity() -> "OciIdentity":
     """Who this process is in OCI; as `lockstep.oci.identity.own_identity`."""
     from lockstep.oci.identity import own_identity
 
-    return own_identity(endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
+    return own_identity(endpoint=oci_endpoint())
 
 
 def oci_api_key(text: str, *, store: str, secret: str) -> "OciIdentity":

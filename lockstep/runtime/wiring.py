@@ -1,4 +1,4 @@
-"""The composition root: the ports of one rotation, from a plan, an identity, endpoints, time-outs and a clock."""
+"""The composition root: the ports of one rotation, from a plan, an identity, time-outs and a clock."""
 
 import logging
 import os
@@ -24,8 +24,8 @@ from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, Timeouts, 
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import READS, SideBySide, at_the_same_time
-from lockstep.runtime.clouds import Clouds, Endpoints, lazy
-from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity, own_oci_identity
+from lockstep.runtime.clouds import Clouds, lazy
+from lockstep.runtime.identity import Cloud, Identity, oci_endpoint, own_oci_identity
 from lockstep.runtime.system import SystemClock, SystemPasswords
 from lockstep.stores.credential import Ports
 
@@ -62,7 +62,6 @@ class Runner:
     Args:
         plan: What to rotate, or where each credential is found.
         identity: `lockstep.runtime.identity.AWS_RUNNER` or `OCI_RUNNER`.
-        endpoints: Where the clouds are.
         timeouts: Bounds of every wait.
         clock: The time that every port goes by.
         side_by_side: Runs what does not depend on each other.
@@ -74,7 +73,6 @@ class Runner:
         plan: AnyPlan | PlanSource,
         identity: Identity,
         *,
-        endpoints: Endpoints = Endpoints(),  # noqa: B008 - it cannot change
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - it cannot change
         clock: Clock = SystemClock(),  # noqa: B008 - it cannot change
         side_by_side: SideBySide = at_the_same_time,
@@ -85,7 +83,6 @@ class Runner:
         self._open = partial(
             Clouds,
             identity=identity,
-            endpoints=endpoints,
             timeouts=timeouts,
             clock=clock,
             deadline_guard=deadline_guard,
@@ -187,7 +184,6 @@ def event_sink(
     cloud: Cloud,
     identity: Identity,
     *,
-    endpoints: Endpoints,
     clock: Clock = SystemClock(),  # noqa: B008 - it cannot change
     deadline_guard: DeadlineGuard = always,
 ) -> "Sink | None":
@@ -197,7 +193,6 @@ def event_sink(
         plan: The plan.
         cloud: The cloud.
         identity: Who sends.
-        endpoints: Where the clouds are.
         clock: Of the caller.
         deadline_guard: Called before each request (protocol F11).
     """
@@ -206,7 +201,6 @@ def event_sink(
         Clouds,
         plan,
         identity,
-        endpoints=endpoints,
         timeouts=Timeouts(cloud=EVENT_TIMEOUTS),
         clock=clock,
         deadline_guard=deadline_guard,
@@ -222,11 +216,6 @@ def event_sink(
     return None
 
 
-def endpoints_from_environment() -> Endpoints:
-    """Where the clouds are, as the environment says."""
-    return Endpoints(oci=os.environ.get(OCI_ENDPOINT_VARIABLE))
-
-
 @cache
 def hosted_runner(
     identity: Identity,
@@ -234,7 +223,7 @@ def hosted_runner(
     clock: Clock = SystemClock(),  # noqa: B008 - it cannot change
     side_by_side: SideBySide = at_the_same_time,
 ) -> Runner:
-    """The runner of a function: its plan and its endpoints are those that the environment names. Made once.
+    """The runner of a function: its plan is the one that the environment names. Made once.
 
     Its calls must belong to an open scope (protocol F11).
 
@@ -244,7 +233,6 @@ def hosted_runner(
     return Runner(
         hosted_source(),
         identity,
-        endpoints=endpoints_from_environment(),
         timeouts=timeouts,
         clock=clock,
         side_by_side=side_by_side,
@@ -281,7 +269,7 @@ def _bucket(place: PlanInBucket) -> Documents:
     clients = OciClients(
         own_oci_identity,
         place.region,
-        endpoint=endpoints_from_environment().oci,
+        endpoint=oci_endpoint(),
         deadline_guard=check_scope,
     )
     return ObjectStorageFolder(

@@ -172,9 +172,8 @@ def _runners(world: World, plan: Plan, deployed: Path) -> None:
 
 def _serve(world: World, plan: Plan) -> None:
     """Let the functions of AWS run under a plan."""
-    endpoints = wiring.endpoints_from_environment()
     runners = {
-        function: wiring.Runner(plan, identity, endpoints=endpoints, deadline_guard=check_scope)
+        function: wiring.Runner(plan, identity, deadline_guard=check_scope)
         for function, identity in _identities(world, plan).of_functions.items()
     }
     register_functions(world.aws, lambda function, credential_id: runners[function].ports(credential_id))

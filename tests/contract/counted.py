@@ -81,8 +81,7 @@ class World:
     def by_oci(self) -> Counter[str]:
         """The calls of a rotation by the function, whose process has just started."""
         self.estate.outside.expire_schedule(self.credential.id)
-        endpoints = wiring.endpoints_from_environment()
-        runner = wiring.Runner(self.estate.plan, OCI_RUNNER, endpoints=endpoints)
+        runner = wiring.Runner(self.estate.plan, OCI_RUNNER)
 
         def run() -> None:
             self._number += 1

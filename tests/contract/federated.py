@@ -14,7 +14,7 @@ from lockstep.plan.compiled import ClientSecret, FederationToAws, FederationToOc
 from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.federation import CONFIGURATION, KEYS, IssuerKey, PublicKey, configuration, key_set
 from lockstep.protocol.model import SecretStr
-from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER, Identity
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.resources import create_lock_table
@@ -131,7 +131,6 @@ class Federated:
         return Clouds(
             structs.replace(named, **plan),
             identity,
-            endpoints=Endpoints(aws=self.aws.url, oci=self.oci.endpoint),
             timeouts=self.timeouts,
             clock=self.clock,
         )

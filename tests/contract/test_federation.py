@@ -26,6 +26,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
+from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.names import Trouble
@@ -44,8 +45,10 @@ REGION = "eu-frankfurt-1"
 
 
 @pytest.fixture(name="world")
-def _world() -> Iterator[Federated]:
+def _world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Federated]:
     with AwsSandbox() as aws, OciSandbox(names=aws.names) as oci:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+        monkeypatch.setenv(OCI_ENDPOINT_VARIABLE, oci.endpoint)
         yield Federated(aws, oci)
 
 

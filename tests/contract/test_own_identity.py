@@ -13,7 +13,7 @@ from lockstep.aws.clients import botocore_session
 from lockstep.client.sources import aws_texts, vault_texts
 from lockstep.protocol.errors import EnvironmentalError, RetryableError, StoreAccessDeniedError
 from lockstep.protocol.names import VersionNames, slot_name
-from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, own_oci_identity
 from sandbox.emulators.aws.resources import create_secret
 from sandbox.emulators.aws.server import AwsSandbox
@@ -134,8 +134,7 @@ class Machine:
         return lambda: (aws if cloud == "aws" else oci)(names)
 
     def command(self, cloud: str) -> Callable[[], object]:
-        where = Endpoints(aws=self.aws.url, oci=self.oci.endpoint)
-        clouds = Clouds(make_plan(), DEPLOYER, endpoints=where)
+        clouds = Clouds(make_plan(), DEPLOYER)
         vault = sandbox_vault(self.oci, clouds.oci(REGION))
         return lambda: clouds.secret_in("aws", NAME) if cloud == "aws" else vault.lookup(NAME)
 

@@ -1,4 +1,4 @@
-"""Runners are composed of a plan, an identity, endpoints and time-outs."""
+"""Runners are composed of a plan, an identity and time-outs."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ from lockstep.protocol.errors import DatabaseUnreachableError, StoreUnreachableE
 from lockstep.protocol.model import Login, SecretStr
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime import identity
-from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from tests.support.memory import FakeClock, make_plan
@@ -47,7 +47,8 @@ def test_time_outs_reach_oci_and_the_drivers(tmp_path: Path, monkeypatch: pytest
     databases = DatabaseTimeouts(connect_seconds=1.2, io_seconds=1.2, lock_seconds=1)
     timeouts = Timeouts(cloud=CloudTimeouts(read_seconds=0.2), database=databases)
     with silent() as (port, waited):
-        clouds = opened(endpoints=Endpoints(oci=f"http://127.0.0.1:{port}"), timeouts=timeouts)
+        monkeypatch.setenv(identity.OCI_ENDPOINT_VARIABLE, f"http://127.0.0.1:{port}")
+        clouds = opened(timeouts=timeouts)
         _, oci_store = clouds.stores(credential)
         with pytest.raises(StoreUnreachableError):
             oci_store.read_current()

@@ -32,7 +32,7 @@ from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud, identity_of
 from lockstep.runtime.system import SystemClock
-from lockstep.runtime.wiring import endpoints_from_environment, hosted_source
+from lockstep.runtime.wiring import hosted_source
 from lockstep.stores.credential import CredentialStore
 
 SESSION, ACCESS = "inside.session", "inside.access"
@@ -95,7 +95,6 @@ def _answered(request: DoctorRequest, function: str) -> dict[str, Any]:
     clouds = Clouds(
         plan,
         identity_of(function),
-        endpoints=endpoints_from_environment(),
         timeouts=TIMEOUTS,
         clock=SystemClock(),
         deadline_guard=check_scope,

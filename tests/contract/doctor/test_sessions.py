@@ -18,7 +18,7 @@ from lockstep.operate.doctor.in_cloud import every_database
 from lockstep.operate.doctor.unknowns import confirmed, questions
 from lockstep.plan.published import index_of
 from lockstep.protocol.workers import one_after_the_other
-from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import OCI_RUNNER, Identity
 from sandbox.identities import ISSUER_BUCKET, OCI_FUNCTION, Way
 from tests.contract.doctor.world import World, running_world
@@ -44,8 +44,7 @@ def look(world: World, function: str) -> list[Finding]:
         identity: Identity = replace(OCI_RUNNER, oci=lambda _reach: own)
     else:
         identity = world.identities.of_functions[function.removeprefix("aws/")]
-    endpoints = Endpoints(aws=world.aws.url, oci=world.oci.endpoint)
-    clouds = Clouds(world.plan, identity, endpoints=endpoints)
+    clouds = Clouds(world.plan, identity)
     index, silent = index_of(clouds.plan), every_database(world.plan)
     return [*inside.looked(clouds.plan, index, clouds, function=function, silent=silent).findings]
 
