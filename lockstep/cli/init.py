@@ -1,20 +1,17 @@
-"""`lockstep init`: a first plan, from a few answers.
+"""`lockstep init`: a first plan, from a few options.
 
-The plan is the template `first_plan.yaml.j2`, with every further key as a comment: what is not asked is edited there.
-An answer is an option, or a person's.
+The plan is the template `first_plan.yaml.j2`, with every further key as a comment: what is no option is edited there.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from lockstep import __version__
 from lockstep.aws.clients import aws_client, own_region
@@ -23,22 +20,19 @@ from lockstep.cli.output import plan_file, say, say_aside, say_next, wrong_use
 from lockstep.operate.html.templates import text_templates
 from lockstep.plan.admins import rds_region
 from lockstep.plan.checks import missing_ca_files
-from lockstep.plan.fields import CredentialId, Region, Username, near, with_hint
+from lockstep.plan.fields import near, with_hint
 from lockstep.plan.file import (
     SCHEMA_NAME,
     PlanProblemsError,
-    message_of,
     parse_plan,
     plan_schema,
     schema_text,
 )
 from lockstep.plan.model import Plan
-from lockstep.plan.stores import AwsAudit, Ocid
 from lockstep.protocol.errors import LockstepError, line_of
 from lockstep.protocol.model import ENGINES, Engine, Strategy
 from lockstep.runtime.identity import oci_endpoint, own_oci_identity
 
-T = TypeVar("T")
 CA_FILE = "rds.pem"
 """Where a database of RDS gets its CAs from, beside the plan."""
 
@@ -57,22 +51,22 @@ def database_of(url: str) -> Server:
     """A database from `ENGINE://HOST[:PORT]/DBNAME`, named by the database on the server.
 
     Raises:
-        ValueError: It is none; the text says what to write.
+        typer.BadParameter: It is none; the text says what to write, and quotes nothing: there may be a password.
     """
     form = "write ENGINE://HOST:PORT/DBNAME, such as mysql://orders.internal:3306/orders"
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ValueError(form) from None
+        raise typer.BadParameter(form) from None
     if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{form}; a plan has no passwords")
+        raise typer.BadParameter(f"{form}; a plan has no passwords")
     if parts.scheme not in ENGINES:
         told = f"{form}; the engines are {', '.join(ENGINES)}"
-        raise ValueError(with_hint(told, near(parts.scheme, ENGINES)))
+        raise typer.BadParameter(with_hint(told, near(parts.scheme, ENGINES)))
     dbname = parts.path.strip("/")
     if not parts.hostname or not dbname:
-        raise ValueError(form)
+        raise typer.BadParameter(form)
     engine = Engine(parts.scheme)
     name = (re.sub(r"[^a-z0-9-]+", "-", dbname.lower()).strip("-0123456789") or "main")[:63]
     port = port or ENGINES[engine].default_port
@@ -93,80 +87,47 @@ def _steps(file: Path, plan: Plan, answers: Mapping[str, object]) -> list[str]:
     return template.render(a=answers, file=here, path=path, cas=cas).splitlines()
 
 
-def _take(
-    option: str,
-    given: str | None,
-    text: str,
-    form: Callable[[str], T],
-    default: str | None = None,
-    *,
-    asks: bool,
-) -> T:
-    """An answer from its option, from a person, who is asked again until it is one, or by default.
-
-    Args:
-        option: The answer's, in messages.
-        given: What it says.
-        text: The question.
-        form: Checks the answer; its ValueError says what to write.
-        default: Taken where a person only presses Enter, or nobody is asked.
-        asks: Whether a person is asked.
-    """
-    if given is None and not asks:
-        given = default
-    if given is not None:
-        try:
-            return form(given)
-        except ValueError as error:
-            raise wrong_use(f"{option}: {error}") from None
-    answer: T = typer.prompt(
-        text, default=default, show_default=bool(default), value_proc=partial(_typed, form)
-    )
-    return answer
-
-
-def _typed(form: Callable[[str], T], text: str) -> T:
-    try:
-        return form(text.strip())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 def init(  # noqa: PLR0913 - an option for each answer
     *,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Ask nothing: the options say it, or a default.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a plan that exists.")] = False,
     databases: Annotated[
-        list[str] | None,
-        typer.Option("--database", "-d", help="ENGINE://HOST:PORT/DBNAME; again for each database."),
-    ] = None,
+        list[Server],
+        typer.Option(
+            "--database",
+            "-d",
+            metavar="ENGINE://HOST:PORT/DBNAME",
+            parser=database_of,
+            help="Where it works; again for each database.",
+        ),
+    ],
+    bucket: Annotated[
+        str, typer.Option(help="The S3 bucket for the audit log, one that exists or a new name.")
+    ],
     credential: Annotated[
-        str | None, typer.Option("--credential", "-c", help="The login's id, and the name of its secret.")
+        str, typer.Option("--credential", "-c", help="The login's id, and the name of its secret.")
+    ] = "multi-cloud/app_user",
+    username: Annotated[
+        str | None, typer.Option(help="Its username in the database.  [default: made of the id]")
     ] = None,
-    username: Annotated[str | None, typer.Option(help="Its username in the database.")] = None,
-    in_use: Annotated[
-        bool | None,
-        typer.Option("--in-use/--new", help="Whether an application logs in with it today.  [default: new]"),
-    ] = None,
+    in_use: Annotated[bool, typer.Option("--in-use", help="An application logs in with it today.")] = False,
     region: Annotated[
         str | None, typer.Option(help="The AWS region.  [default: that of your profile]")
     ] = None,
-    bucket: Annotated[str | None, typer.Option(help="The S3 bucket for the audit log.")] = None,
     compartment: Annotated[
         str | None,
-        typer.Option(help="With OCI: the OCID of a compartment for its secrets.  [default: AWS alone]"),
+        typer.Option(
+            help="With OCI: the OCID of the compartment that has its secrets and nothing else.  [default: AWS alone]"
+        ),
     ] = None,
     oci_region: Annotated[
         str | None, typer.Option(help="Its region.  [default: that of OCI_CONFIG_FILE]")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a plan that exists.")] = False,
 ) -> None:
     """Write a first plan, with comments, and say what comes next.
 
-    It asks for databases, the login, and where in your clouds things go. Region, account and namespace come from your
-    identities where these know them; OCI is asked as the identity in OCI_CONFIG_FILE. It changes nothing in a cloud and
-    asks for no password. What it does not ask is in the plan with a comment: edit the file. With --yes it asks nothing.
+    Options say databases, the login, and where in your clouds things go. Region, account and namespace come from your
+    identities where these know them; OCI is asked as the identity in OCI_CONFIG_FILE. It changes nothing in a cloud.
+    What no option says is in the plan with a comment: edit the file.
 
     For a login that an application uses today (--in-use) it writes a plan under which `lockstep import` takes it over.
 
@@ -176,46 +137,31 @@ def init(  # noqa: PLR0913 - an option for each answer
 
     Beside the plan it writes the JSON Schema of this version, with which editors complete and check it.
 
-    Exit code: 0 written, 1 you ended it, 2 the plan exists already, or an answer is missing or not valid.
+    Exit code: 0 written, 2 the plan exists already, or an option is missing or not valid.
     """
     file = plan_file()
     if file.exists() and not force:
         raise wrong_use(f"{file} exists; give another name with --plan, or replace it with --force")
     region = region or own_region()
-    needed = {"--database": databases, "--region": region, "--bucket": bucket}
-    if yes and (missing := [option for option, value in needed.items() if not value]):
-        raise wrong_use(f"with --yes also give {', '.join(missing)}")
-    asks = not yes
-    take = partial(_take, asks=asks)
-    servers = [take("--database", url, "", database_of) for url in databases or ()] or _servers()
-    credential = take(
-        "--credential", credential, _CREDENTIAL, partial(_valid, CredentialId), "multi-cloud/app_user"
-    )
-    username = take("--username", username, _USERNAME, partial(_valid, Username), username_of(credential))
-    if in_use is None:
-        in_use = asks and typer.confirm(f"Does an application log in as {username} today?", default=False)
-    region = take("--region", region, _REGION, partial(_valid, Region))
-    bucket_kind = AwsAudit.model_fields["bucket"].rebuild_annotation()
-    bucket = take("--bucket", bucket, _BUCKET, partial(_valid, bucket_kind))
-    compartment = take("--compartment", compartment, _COMPARTMENT, _compartment, "")
+    if region is None:
+        raise wrong_use("your AWS profile names no region: give --region")
     namespace = account = None
     if compartment:
         known, namespace = _known_in_oci()
         oci_region = oci_region or known
-        if not (asks or oci_region):
-            raise wrong_use("with --yes and --compartment also give --oci-region")
-        oci_region = take("--oci-region", oci_region, _OCI_REGION, partial(_valid, Region))
+        if oci_region is None:
+            raise wrong_use("with --compartment also give --oci-region")
         account = _known_account(region)
-    names = [server.name for server in servers]
+    names = [server.name for server in databases]
     again = [names[:place].count(name) for place, name in enumerate(names)]
-    is_dual = all(Strategy.DUAL_PASSWORD in ENGINES[server.engine].strategies for server in servers)
+    is_dual = all(Strategy.DUAL_PASSWORD in ENGINES[server.engine].strategies for server in databases)
     answers = {
         "databases": [
             server._replace(name=f"{server.name[:60]}-{number + 1}") if number else server
-            for server, number in zip(servers, again, strict=True)
+            for server, number in zip(databases, again, strict=True)
         ],
         "credential": credential,
-        "username": username,
+        "username": username or username_of(credential),
         "in_use": in_use,
         "strategy": Strategy.DUAL_PASSWORD if is_dual else Strategy.ALTERNATING_USERS,
         "region": region,
@@ -231,43 +177,13 @@ def init(  # noqa: PLR0913 - an option for each answer
         plan = parse_plan(text, base=file.parent, environ={})
     except PlanProblemsError as error:
         told = [replace(problem, mark=None) for problem in error.problems]
-        raise wrong_use("these answers make no valid plan; nothing was written:", problems=told) from None
+        raise wrong_use("these options make no valid plan; nothing was written:", problems=told) from None
     file.write_text(text, encoding="utf-8")
     schema_file = file.parent / SCHEMA_NAME
     schema_file.write_text(schema_text(plan_schema()), encoding="utf-8")
     say(f"{file}: written, with {schema_file} for your editor")
     say_next(_steps(file, plan, answers))
     say(f"make, docs and oci_fn are in the release's archive: lockstep_rotation-{__version__}.tar.gz")
-
-
-_CREDENTIAL = "Login: its id, and the name of its secret"
-_USERNAME = "Its username in the database"
-_REGION = "AWS region of secrets, lock table and audit log"
-_BUCKET = "S3 bucket for the audit log, one that exists or a new name"
-_OCI_REGION = "OCI region of vault and secrets"
-_COMPARTMENT = "OCID of the compartment in OCI that has the secrets and nothing else, or Enter for AWS alone"
-
-
-def _valid(kind: Any, text: str) -> str:  # noqa: ANN401 - likewise
-    try:
-        return str(TypeAdapter(kind).validate_python(text))
-    except ValidationError as error:
-        raise ValueError(message_of(error.errors()[0])) from None
-
-
-def _compartment(text: str) -> str:
-    return _valid(Ocid, text) if text else ""
-
-
-def _servers() -> list[Server]:
-    found = [_take("", None, "Database: ENGINE://HOST:PORT/DBNAME", database_of, asks=True)]
-    while more := _take("", None, "Another one, or Enter", _database_or_none, "", asks=True):
-        found.append(more)
-    return found
-
-
-def _database_or_none(text: str) -> Server | None:
-    return database_of(text) if text else None
 
 
 def _known_in_oci() -> tuple[str | None, str | None]:

@@ -1,4 +1,4 @@
-"""`lockstep init`: the plan that it writes, what it asks, and what it takes from identities."""
+"""`lockstep init`: the plan that it writes, and what it takes from identities."""
 
 import json
 import os
@@ -23,8 +23,8 @@ from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
 
-AWS = ["--yes", "-d", "mysql://orders.internal:3307/orders"]
-AWS += ["--region", "eu-central-1", "--bucket", "acme-audit"]
+AUDIT = ["--region", "eu-central-1", "--bucket", "acme-audit"]
+AWS = ["-d", "mysql://orders.internal:3307/orders", *AUDIT]
 OCI = ["--compartment", "ocid1.compartment.oc1..acme", "--oci-region", "eu-frankfurt-1"]
 LEDGER = ["-d", "postgresql://ledger.internal/ledger"]
 NOWHERE = {
@@ -35,19 +35,16 @@ NOWHERE = {
 CLOUD_VARIABLES = ("AWS_", "OCI_", "LOCKSTEP_")
 
 
-def init(folder: Path, *words: str, given: str = "", variables: Mapping[str, str] = NOWHERE) -> Result:
+def init(folder: Path, *words: str, variables: Mapping[str, str] = NOWHERE) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(CLOUD_VARIABLES)]:
             patch.delenv(name)
         with environment(variables):
-            return CliRunner().invoke(app, ["init", "-p", str(folder / "lockstep.yaml"), *words], input=given)
+            return CliRunner().invoke(app, ["init", "-p", str(folder / "lockstep.yaml"), *words])
 
 
 def check(folder: Path, *words: str) -> Result:
     return CliRunner().invoke(app, ["check", "-p", str(folder / "lockstep.yaml"), *words])
-
-
-# ---- With arguments
 
 
 @pytest.mark.parametrize(
@@ -81,7 +78,7 @@ def test_a_script_gets_a_plan_that_the_check_accepts(
 
 
 def test_every_key_that_is_a_comment_may_be_added(tmp_path: Path) -> None:
-    init(tmp_path, *AWS[:1], *LEDGER, *AWS[3:])
+    init(tmp_path, *LEDGER, *AUDIT)
     file = tmp_path / "lockstep.yaml"
     keys = "ca_file|order_key|verify_hosts|secret|alternates|overlap|events|  aws"
     text = re.sub(rf"# ({keys}):", r"\1:", file.read_text())
@@ -149,14 +146,16 @@ def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--yes"], "also give --database, --region, --bucket"),
-        ([*AWS, *OCI[:2]], "with --yes and --compartment also give --oci-region"),
-        ([*AWS, "--compartment", "acme"], "--compartment: must be an OCID"),
+        (AUDIT, "Missing option '--database'"),
+        ([*AWS[:2], *AUDIT[2:]], "your AWS profile names no region: give --region"),
+        ([*AWS, *OCI[:2]], "with --compartment also give --oci-region"),
+        ([*AWS, "--compartment", "acme", *OCI[2:]], "stores[1].compartment_id: must be an OCID"),
+        ([*AWS, "--region", "Frankfurt"], "lock.region: must be the name of a region"),
         ([*AWS, "-d", "postgres://h/d"], "did you mean postgresql?"),
         ([*AWS, "-d", "mysql://app:hunter2@h/d"], "a plan has no passwords"),
         ([*AWS, "-d", "mysql://h"], "write ENGINE://HOST:PORT/DBNAME"),
-        ([*AWS, "--bucket", "Not A Bucket"], "--bucket: must be 3 to 57 lower-case letters"),
-        ([*AWS, "--username", 'x"\n  y: z'], "--username: must be letters"),
+        ([*AWS, "--bucket", "Not A Bucket"], "audit.aws.bucket: must be 3 to 57 lower-case letters"),
+        ([*AWS, "--username", 'x"\n  y: z'], "credentials[0].username: must be letters"),
         (
             [*AWS, "--username", "lockstep_rotator"],
             "  credentials[0].username: lockstep_rotator is an account",
@@ -199,36 +198,16 @@ def test_the_username_that_is_offered_is_one() -> None:
         assert username_of(credential) == TypeAdapter(Username).validate_python(username)
 
 
-# ---- With questions
-
-# Database, another, login, username, in use, region, bucket, compartment
-ALONE = "mysql://orders.internal/orders\n\n\n\nn\neu-central-1\nacme-audit\n\n"
-
-
-def test_few_answers_make_a_plan_and_a_wrong_one_is_asked_again(tmp_path: Path) -> None:
-    ended = init(tmp_path, given="mysql://orders.internal/orders\n")
-    assert (ended.exit_code, list(tmp_path.iterdir())) == (1, [])
-    wrong = "mysq://h/d\nmysql://app:hunter2@h/d\n"
-    made = init(tmp_path, given=wrong + ALONE.replace("eu-central-1\n", "Frankfurt\neu-central-1\n"))
-    assert made.exit_code == 0, made.output
-    for told in ("did you mean mysql?", "a plan has no passwords", "must be the name of a region"):
-        assert told in made.output
-    assert check(tmp_path).exit_code == 0
-    plan = load_plan(tmp_path / "lockstep.yaml")
-    assert (plan.audit.aws.bucket, plan.credentials[0].id) == ("acme-audit", "multi-cloud/app_user")
-
-
-def test_what_the_identities_know_is_not_asked(tmp_path: Path) -> None:
+def test_what_the_identities_know_is_not_given(tmp_path: Path) -> None:
     with AwsSandbox() as aws, OciSandbox() as tenancy:
         variables = {
             **aws.environment(),
             CONFIG_FILE_VARIABLE: str(write_config_file(tmp_path, "operator", tenancy.config())),
             OCI_ENDPOINT_VARIABLE: tenancy.endpoint,
         }
-        answers = f"postgresql://orders.internal/orders\n\n\n\nn\nacme-audit\n{tenancy.compartment_id}\n"
-        made = init(tmp_path, given=answers, variables=variables)
+        words = [*LEDGER, *AUDIT[2:], "--compartment", tenancy.compartment_id]
+        made = init(tmp_path, *words, variables=variables)
     assert made.exit_code == 0, made.output
-    assert "region" not in made.output
     plan = load_plan(tmp_path / "lockstep.yaml")
     vault = plan.store(OciVault)
     assert vault
