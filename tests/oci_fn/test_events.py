@@ -156,24 +156,6 @@ def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Cr
     assert (estate.events.on_bus(), estate.events.on_topic()) == ([], [])  # It was paused already.
 
 
-def test_a_slow_topic_is_left_for_the_rest_of_the_call(estate: Estate, function: FunctionProcess) -> None:
-    def slow(when: str, operation: str, _resource: str) -> None:
-        if (when, operation) == ("before", "publish_message"):
-            time.sleep(0.6 * SLOW_SECONDS)  # It is answered in time, and two of them take too long.
-
-    function.call()  # Each now has a value before the next one: two events of its next run, whichever is first.
-    for credential in estate.plan.credentials:
-        estate.outside.expire_schedule(credential.id)
-    estate.events.on_topic()
-    estate.oci.on_call = slow
-    try:
-        answer = function.call()
-    finally:
-        estate.oci.on_call = None
-    rotated = [r for r in answer.body["results"] if r["outcome"] == "rotated"]
-    assert 1 <= len(estate.events.on_topic()) < len(rotated)
-
-
 def test_an_import_is_told_as_adopted(estate: Estate, credential: Credential) -> None:
     login = estate.stored_login(credential)
     assert login
@@ -241,3 +223,21 @@ def test_what_is_sent_holds_no_password_and_no_address(estate: Estate, credentia
     text = json.dumps(events)
     for secret in (*passwords, *estate.confidential, "127.0.0.1", "localhost"):
         assert secret not in text
+
+
+def test_a_slow_topic_is_left_for_the_rest_of_the_call(estate: Estate, function: FunctionProcess) -> None:
+    def slow(when: str, operation: str, _resource: str) -> None:
+        if (when, operation) == ("before", "publish_message"):
+            time.sleep(0.6 * SLOW_SECONDS)  # It is answered in time, and two of them take too long.
+
+    function.call()  # Each now has a value before the next one: two events of its next run, whichever is first.
+    for credential in estate.plan.credentials:
+        estate.outside.expire_schedule(credential.id)
+    estate.events.on_topic()
+    estate.oci.on_call = slow
+    try:
+        answer = function.call()
+    finally:
+        estate.oci.on_call = None
+    rotated = [r for r in answer.body["results"] if r["outcome"] == "rotated"]
+    assert 1 <= len(estate.events.on_topic()) < len(rotated)
