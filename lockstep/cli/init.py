@@ -108,7 +108,14 @@ def init(  # noqa: PLR0913 - an option for each answer
     username: Annotated[
         str | None, typer.Option(help="Its username in the database.  [default: made of the id]")
     ] = None,
-    in_use: Annotated[bool, typer.Option("--in-use", help="An application logs in with it today.")] = False,
+    in_use: Annotated[
+        bool,
+        typer.Option(
+            "--in-use/--new",
+            prompt="Does an application log in with it today (--in-use, or --new)?",
+            help="Whether an application logs in with it today; else you are asked.",
+        ),
+    ] = False,
     region: Annotated[
         str | None, typer.Option(help="The AWS region.  [default: that of your profile]")
     ] = None,
@@ -125,9 +132,9 @@ def init(  # noqa: PLR0913 - an option for each answer
 ) -> None:
     """Write a first plan, with comments, and say what comes next.
 
-    Options say databases, the login, and where in your clouds things go. Region, account and namespace come from your
-    identities where these know them; OCI is asked as the identity in OCI_CONFIG_FILE. It changes nothing in a cloud.
-    What no option says is in the plan with a comment: edit the file.
+    Options say databases, the login, and where in your clouds things go; one question is asked where none says it.
+    Region, account and namespace come from your identities where these know them; OCI is asked as the identity in
+    OCI_CONFIG_FILE. It changes nothing in a cloud. What no option says is in the plan with a comment: edit the file.
 
     For a login that an application uses today (--in-use) it writes a plan under which `lockstep import` takes it over.
 
@@ -137,7 +144,7 @@ def init(  # noqa: PLR0913 - an option for each answer
 
     Beside the plan it writes the JSON Schema of this version, with which editors complete and check it.
 
-    Exit code: 0 written, 2 the plan exists already, or an option is missing or not valid.
+    Exit code: 0 written, 1 you ended it, 2 the plan exists already, or an option is missing or not valid.
     """
     file = plan_file()
     if file.exists() and not force:

@@ -23,7 +23,7 @@ from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
 
-AUDIT = ["--region", "eu-central-1", "--bucket", "acme-audit"]
+AUDIT = ["--region", "eu-central-1", "--bucket", "acme-audit", "--new"]
 AWS = ["-d", "mysql://orders.internal:3307/orders", *AUDIT]
 OCI = ["--compartment", "ocid1.compartment.oc1..acme", "--oci-region", "eu-frankfurt-1"]
 LEDGER = ["-d", "postgresql://ledger.internal/ledger"]
@@ -35,12 +35,12 @@ NOWHERE = {
 CLOUD_VARIABLES = ("AWS_", "OCI_", "LOCKSTEP_")
 
 
-def init(folder: Path, *words: str, variables: Mapping[str, str] = NOWHERE) -> Result:
+def init(folder: Path, *words: str, given: str = "", variables: Mapping[str, str] = NOWHERE) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(CLOUD_VARIABLES)]:
             patch.delenv(name)
         with environment(variables):
-            return CliRunner().invoke(app, ["init", "-p", str(folder / "lockstep.yaml"), *words])
+            return CliRunner().invoke(app, ["init", "-p", str(folder / "lockstep.yaml"), *words], input=given)
 
 
 def check(folder: Path, *words: str) -> Result:
@@ -75,6 +75,13 @@ def test_a_script_gets_a_plan_that_the_check_accepts(
     schema = json.loads((tmp_path / SCHEMA_NAME).read_text())
     assert schema == plan_schema()
     jsonschema.Draft202012Validator(schema).validate(YAML(typ="safe", pure=True).load(text))
+
+
+def test_whether_the_login_is_in_use_is_asked_where_no_option_says_it(tmp_path: Path) -> None:
+    ended = init(tmp_path, *AWS[:-1])
+    assert (ended.exit_code, list(tmp_path.iterdir())) == (1, [])
+    assert "does an application log in with it today" in ended.output.lower()
+    assert "lockstep import" in init(tmp_path, *AWS[:-1], given="y\n").output
 
 
 def test_every_key_that_is_a_comment_may_be_added(tmp_path: Path) -> None:
