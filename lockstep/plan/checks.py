@@ -12,7 +12,7 @@ from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.deadlines import LEASE, SHORTEST_SHARED_INTERVAL
 from lockstep.protocol.model import ANY_HOST, ENGINES, AdminCredential, AdminSecret
 from lockstep.protocol.names import Server, oci_name, slot_name
-from lockstep.protocol.ring import version_budget
+from lockstep.protocol.ring import fits_quota
 from lockstep.protocol.schedule import neighbours
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _interval_problems(plan: "Plan") -> Iterator[str]:
         bounds.append((SHORTEST_INTERVAL, "exhausts Secrets Manager's quota of versions within a day"))
     if plan.store(OciVault):
         shortest = neighbours(timedelta())[-1]
-        while not version_budget(shortest, plan.slots).holds:
+        while not fits_quota(shortest, plan.slots):
             shortest = neighbours(shortest)[-1]
         bounds.append((shortest, "exhausts Vault's quota of versions"))
     if plan.runners.oci:

@@ -1,7 +1,5 @@
 """The arithmetic of a ring of plain secrets: which slot comes next, and whether Vault's quota of versions lasts.
 
-Whether a ring can be rotated indefinitely within Vault's quota of versions.
-
 Each rotation of a ring adds a version to one slot; a slot's turn comes every `slots` intervals. What is superseded is
 scheduled for deletion, a day ahead at least, and is gone when Vault purges it, which may be half a day later. Until
 then it counts against one of two caps per secret: 30 versions in use, 30 pending deletion
@@ -12,11 +10,9 @@ cap of pending deletions first, then that of versions in use, and then the next 
 slots are alike, so what holds for one of them holds for the ring.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import ceil
 
 MAX_IN_USE = 30
 MAX_PENDING_DELETION = 30
@@ -38,69 +34,14 @@ PURGE_LATENESS = timedelta(hours=12)
 SLOTS = 4
 """How many slots a ring has: with so many an interval of 20 minutes stays within the quota."""
 
-_NEVER_DELETED = 1
-"""The version that a slot held before Lockstep, which Lockstep does not delete."""
-_NOT_SUPERSEDED = 3
-"""CURRENT, PREVIOUS and, during a rotation, PENDING."""
-
-
 def slots_at(place: int) -> int:
     """How many slots a ring has in the store at a place of the plan: one in the first, which decides (protocol V13)."""
     return SLOTS if place else 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What a ring needs of each slot's quota.
-
-    Attributes:
-        holds: Whether it can be rotated indefinitely.
-        peak_in_use: The most versions in use at once, of `MAX_IN_USE`.
-        peak_pending: The most versions pending deletion at once, of `MAX_PENDING_DELETION`.
-        wedges_after: How long after the first rotation a staging is refused; None where it holds.
-    """
-
-    holds: bool
-    peak_in_use: int
-    peak_pending: int
-    wedges_after: timedelta | None
-
-
-def version_budget(interval: timedelta, slots: int, *, purge_lateness: timedelta = PURGE_LATENESS) -> Budget:
-    """What a ring of so many slots needs, rotated at this interval.
-
-    Args:
-        interval: Between rotations; positive.
-        slots: Of the ring: `slots_at` says how many.
-        purge_lateness: How late every purge is taken to be.
-    """
-    turn, retention = interval * slots, DELETION_LEAD + purge_lateness
-    holds = retention <= turn * MAX_PENDING_DELETION
-    peak_in_use = _NEVER_DELETED + _NOT_SUPERSEDED + KEPT_SUPERSEDED + 1
-    return Budget(
-        holds=holds,
-        peak_in_use=peak_in_use if holds else MAX_IN_USE,
-        peak_pending=ceil(retention / turn) if holds else MAX_PENDING_DELETION,
-        wedges_after=None if holds else _wedges_after(turn, retention),
-    )
-
-
-def _wedges_after(turn: timedelta, retention: timedelta) -> timedelta:
-    """Follow one slot until a staging is refused; ends, since it gains more than it loses."""
-    now = timedelta()
-    in_use = _NEVER_DELETED
-    purges: deque[timedelta] = deque()
-    while True:
-        while purges and purges[0] <= now:
-            purges.popleft()
-        if in_use >= MAX_IN_USE:
-            return now
-        in_use += 1
-        disposable = in_use - _NEVER_DELETED - _NOT_SUPERSEDED - KEPT_SUPERSEDED
-        for _ in range(min(disposable, MAX_PENDING_DELETION - len(purges))):
-            purges.append(now + retention)
-            in_use -= 1
-        now += turn
+def fits_quota(interval: timedelta, slots: int) -> bool:
+    """Whether a ring of so many slots can be rotated at this interval for ever: `slots_at` says how many it has."""
+    return DELETION_LEAD + PURGE_LATENESS <= interval * slots * MAX_PENDING_DELETION
 
 
 # The ring: one secret that changes every 20 minutes, kept in k plain OCI secrets (protocol V13).

@@ -11,7 +11,7 @@ from lockstep.plan.file import PlanProblemsError, parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol import ring
 from lockstep.protocol.model import Engine, Strategy
-from lockstep.protocol.ring import SLOTS, Slot, Version, version_budget
+from lockstep.protocol.ring import SLOTS, Slot, Version, fits_quota
 from sandbox import plans
 from tests.support.memory import make_plan
 
@@ -69,33 +69,14 @@ def test_a_version_scheduled_for_deletion_does_not_hold_its_generation() -> None
     assert ring.holder([one], 4) is None
 
 
-HALF_A_DAY = timedelta(hours=12)
-
-
-def minutes(count: int) -> timedelta:
-    return timedelta(minutes=count)
-
-
 @pytest.mark.parametrize(
-    ("interval", "slots", "lateness", "holds"),
-    [
-        (minutes(20), 3, timedelta(), True),
-        (minutes(20), 3, HALF_A_DAY, False),
-        (minutes(20), 4, HALF_A_DAY, True),
-        (minutes(20), 4, timedelta(hours=24), False),
-        (minutes(20), 5, timedelta(hours=24), True),
-        (minutes(48), 1, timedelta(), False),
-        (minutes(49), 1, timedelta(), True),
-        (minutes(49), 1, HALF_A_DAY, False),
-        (minutes(73), 1, HALF_A_DAY, True),
-    ],
+    ("minutes", "slots", "fits"),
+    [(18, 4, False), (19, 4, True), (24, 3, False), (25, 3, True), (72, 1, False), (73, 1, True)],
 )
-def test_the_budget_says_whether_a_ring_can_be_rotated_forever(
-    interval: timedelta, slots: int, lateness: timedelta, *, holds: bool
+def test_the_shortest_interval_that_a_ring_can_be_rotated_at_for_ever(
+    minutes: int, slots: int, *, fits: bool
 ) -> None:
-    budget = version_budget(interval, slots, purge_lateness=lateness)
-    assert budget.holds is holds
-    assert (budget.wedges_after is None) is holds
+    assert fits_quota(timedelta(minutes=minutes), slots) is fits
 
 
 VAULT = {
@@ -124,7 +105,7 @@ def test_a_plan_whose_interval_is_too_short_for_a_ring_is_refused_with_advice() 
     text = " ".join(error.value.lines)
     assert "credentials[0].interval: 10m exhausts Vault's quota" in text
     assert "of versions; use an interval of 20m or more" in text
-    assert version_budget(make_plan().credentials[0].schedule.interval, SLOTS).holds
+    assert fits_quota(make_plan().credentials[0].schedule.interval, SLOTS)
 
 
 @pytest.mark.parametrize("stores", [(VAULT, "aws-secrets-manager"), ("aws-secrets-manager", VAULT)])
