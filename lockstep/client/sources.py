@@ -95,9 +95,9 @@ def aws_texts(*, region: str, store: str) -> ReadText:
 def vault_texts(*, region: str, compartment_id: str, vault_id: str, store: str) -> ReadText:
     """Reads rings in OCI, as `lockstep.runtime.identity.own_oci_identity` says."""
     from lockstep.oci.clients import OciClients
+    from lockstep.oci.ring import RingSlots, place_of
     from lockstep.oci.vault import Vault
     from lockstep.runtime.identity import oci_endpoint, own_oci_identity
-    from lockstep.stores.ring import RingReader
 
     def make() -> "Vault":
         clients = OciClients(own_oci_identity, region, endpoint=oci_endpoint())
@@ -106,12 +106,14 @@ def vault_texts(*, region: str, compartment_id: str, vault_id: str, store: str) 
     vault = PerProcess(make)
 
     def read(names: VersionNames) -> StoredText:
-        slot, found = RingReader(vault(), names).newest()
-        generation = names.generation_of(found.name)
+        slots = RingSlots(vault(), names)
+        found = slots.newest()
+        index, number = place_of(found.id)
+        slot = slots.names[index]
         return StoredText(
             text=_text(found.text, store, slot),
-            version=found.name if generation and found.name else f"{slot}:{found.number}",
-            generation=generation,
+            version=names.name_of(found.generation) if found.generation else f"{slot}:{number}",
+            generation=found.generation,
             created_at=found.created_at,
             place=slot,
         )

@@ -11,8 +11,9 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likewise
@@ -33,7 +34,7 @@ from lockstep.protocol.errors import (
     StoreBusyError,
 )
 from lockstep.protocol.names import oci_name
-from lockstep.protocol.ports import BINARY, Absence, Content, Mac, moment
+from lockstep.protocol.ports import BINARY, Mac, moment
 
 _LIST_ERRORS = {**STORE_ERRORS, ErrorKind.NOT_FOUND: StoreAccessDeniedError}
 _PAGE = 100
@@ -42,6 +43,32 @@ _NOT_FOUND, _BAD_REQUEST = 404, 400
 _NOT_FOUND_CODE = "NotAuthorizedOrNotFound"
 
 logger = logging.getLogger("lockstep")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A version with its content, from the read side."""
+
+    number: int
+    name: str | None
+    data: bytes = field(repr=False)
+    created_at: datetime | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The content as text; None if it is binary."""
+        try:
+            return self.data.decode()
+        except UnicodeDecodeError:
+            return None
+
+
+class Absence(Enum):
+    """Why a vault has no secret of some name, as its list of secrets says."""
+
+    DELETED = auto()
+    """Its lifecycle state was read: it is deleted or scheduled for deletion."""
+    UNLISTED = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum, auto
 from typing import Protocol
 
 from lockstep.protocol.messages import Recorded
@@ -396,6 +395,11 @@ class SecretVersion:
     arn: str = field(default="", compare=False)
 
 
+def serving(served: Sequence[SecretVersion]) -> SecretVersion:
+    """The version that is a secret's value, of those that its places serve: the highest generation (protocol V13)."""
+    return max(served, key=lambda version: version.generation)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionName:
     """A version of a secret by its name alone; attributes as those of `SecretVersion`."""
@@ -605,32 +609,6 @@ def moment(value: object) -> datetime | None:
 
 
 NOT_AN_OBJECT, NO_LOGIN, BINARY, FORGED = "not-a-json-object", "no-login", "binary", "forged"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """A version with its content, from the read side."""
-
-    number: int
-    name: str | None
-    data: bytes = field(repr=False)
-    created_at: datetime | None = None
-
-    @property
-    def text(self) -> str | None:
-        """The content as text; None if it is binary."""
-        try:
-            return self.data.decode()
-        except UnicodeDecodeError:
-            return None
-
-
-class Absence(Enum):
-    """Why a vault has no secret of some name, as its list of secrets says."""
-
-    DELETED = auto()
-    """Its lifecycle state was read: it is deleted or scheduled for deletion."""
-    UNLISTED = auto()
 
 
 class EditableSecret(Protocol):

@@ -10,7 +10,7 @@ cap of pending deletions first, then that of versions in use, and then the next 
 slots are alike, so what holds for one of them holds for the ring.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -34,6 +34,7 @@ PURGE_LATENESS = timedelta(hours=12)
 SLOTS = 4
 """How many slots a ring has: with so many an interval of 20 minutes stays within the quota."""
 
+
 def slots_at(place: int) -> int:
     """How many slots a ring has in the store at a place of the plan: one in the first, which decides (protocol V13)."""
     return SLOTS if place else 1
@@ -41,7 +42,7 @@ def slots_at(place: int) -> int:
 
 def fits_quota(interval: timedelta, slots: int) -> bool:
     """Whether a ring of so many slots can be rotated at this interval for ever: `slots_at` says how many it has."""
-    return DELETION_LEAD + PURGE_LATENESS <= interval * slots * MAX_PENDING_DELETION
+    return interval * slots * MAX_PENDING_DELETION >= DELETION_LEAD + PURGE_LATENESS
 
 
 # The ring: one secret that changes every 20 minutes, kept in k plain OCI secrets (protocol V13).
@@ -166,11 +167,6 @@ def staging_slot(slots: Slots, generation: int) -> Slot | None:
 def has_room(slot: Slot, generation: int) -> bool:
     """Whether a generation can be staged in a slot, at once or in the place of one that is not needed any more."""
     return slot.room > 0 or bool(disposable(slot, below=generation))
-
-
-def as_seen(served: Mapping[int, Version]) -> Slots:
-    """Slots by what each of them serves, without their other versions and their OCIDs."""
-    return [Slot(index=i, secret_id="", versions=(version,)) for i, version in served.items()]
 
 
 def disposable(slot: Slot, *, below: int) -> list[Version]:

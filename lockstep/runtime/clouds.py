@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from lockstep.databases.inspect import Inspector
     from lockstep.databases.sessions import Sessions as OpenSessions
     from lockstep.oci.clients import OciClients
+    from lockstep.oci.ring import VaultRing
     from lockstep.oci.vault import Vault
     from lockstep.protocol.orders import Orders
     from lockstep.protocol.ports import EditableSecret, Table
-    from lockstep.stores.ring import VaultRing
 
 
 MadeT = TypeVar("MadeT")
@@ -73,8 +73,8 @@ def open_secret(config: Store, clouds: "Clouds", names: VersionNames) -> "Secret
 
             return SecretsManagerSecret(clouds.aws("secretsmanager", config.region), config.name, names)
         case VaultStore():
+            from lockstep.oci.ring import VaultRing
             from lockstep.protocol.ring import slots_at
-            from lockstep.stores.ring import VaultRing
 
             return VaultRing(
                 clouds.vault(config),

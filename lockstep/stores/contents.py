@@ -26,7 +26,7 @@ from lockstep.protocol.model import (
     Login,
     SecretStr,
 )
-from lockstep.protocol.ports import MAX_TEXT_BYTES, NO_LOGIN, NOT_AN_OBJECT, SecretVersion
+from lockstep.protocol.ports import MAX_TEXT_BYTES, NO_LOGIN, NOT_AN_OBJECT, SecretVersion, serving
 
 # What people keep in a secret beside a login: the keys that Lockstep does not know (protocol V20).
 #
@@ -118,11 +118,6 @@ def carried(served: Sequence[SecretVersion]) -> Extras | None:
     if not readable:
         return None
     return max(told or readable, key=lambda item: (item[0].created_at or _EARLIEST, item[0] is not value))[1]
-
-
-def serving(served: Sequence[SecretVersion]) -> SecretVersion:
-    """The version that is a secret's value, of those that its places serve: the highest generation (protocol V13)."""
-    return max(served, key=lambda version: version.generation)
 
 
 def _next(text: str, at: int) -> int:

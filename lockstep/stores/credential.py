@@ -41,6 +41,7 @@ from lockstep.protocol.ports import (
     StillOurs,
     Store,
     VersionedSecret,
+    serving,
 )
 from lockstep.protocol.workers import SideBySide, one_after_the_other, run_all
 from lockstep.stores.contents import (
@@ -56,7 +57,6 @@ from lockstep.stores.contents import (
     fitting,
     object_in,
     require_known_format,
-    serving,
     with_numbers,
 )
 

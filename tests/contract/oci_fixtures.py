@@ -12,6 +12,7 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage import ObjectStorageAuditLog
+from lockstep.oci.ring import VaultRing
 from lockstep.oci.vault import Vault, VaultSigner
 from lockstep.protocol import names as oci_names
 from lockstep.protocol.deadlines import CloudTimeouts
@@ -21,7 +22,6 @@ from lockstep.protocol.ports import Clock, EntryObjects, VersionedSecret
 from lockstep.protocol.workers import SideBySide, one_after_the_other
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
-from lockstep.stores.ring import VaultRing
 from sandbox.emulators.oci import OciSandbox
 from sandbox.oci_resources import create_audit_bucket, create_secret
 from tests.contract.harness import (

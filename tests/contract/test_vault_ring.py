@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from lockstep.client.cache import decode
+from lockstep.oci.ring import RingSlots
 from lockstep.oci.vault import Vault
 from lockstep.protocol import errors, names
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
-from lockstep.stores.ring import RingReader
 from sandbox.emulators.oci import OciSandbox
 from sandbox.identities import RUNNERS_MAY
 from tests.contract.harness import PLACEHOLDER_TEXT
@@ -287,14 +287,14 @@ def slot_generations(world: VaultRingHarness) -> list[int]:
     ]
 
 
-def reader_on(vault: Vault) -> RingReader:
-    return RingReader(vault, APP_USER_VERSIONS)
+def reader_on(vault: Vault) -> RingSlots:
+    return RingSlots(vault, APP_USER_VERSIONS)
 
 
-def login_read(reader: RingReader) -> Login:
+def login_read(reader: RingSlots) -> Login:
     """The login that an application reads."""
-    name, content = reader.newest()
-    found = decode(content.text or "", store="oci", secret=name)
+    read = reader.newest()
+    found = decode(read.text or "", store="oci", secret=read.id)
     return Login(found.username, found.password)
 
 

@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from lockstep.oci.ring import VaultRing
 from lockstep.protocol.errors import (
     LostCompareAndSetError,
     SecretMalformedError,
@@ -18,7 +19,6 @@ from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import VersionedSecret
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.readers import NamedSecret
-from lockstep.stores.ring import VaultRing
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import SecretsManagerHarness

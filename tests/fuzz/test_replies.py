@@ -22,6 +22,7 @@ from lockstep.aws.s3 import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret, read_secret
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage import ObjectStorageAuditLog
+from lockstep.oci.ring import VaultRing
 from lockstep.oci.vault import Vault, VaultSigner
 from lockstep.protocol import model, names
 from lockstep.protocol.messages import Recorded
@@ -30,7 +31,6 @@ from lockstep.protocol.orders import Account, Activate, Pause
 from lockstep.protocol.ports import Mac
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.readers import NamedStore
-from lockstep.stores.ring import VaultRing
 from sandbox.emulators.oci import OciSandbox
 from tests.fuzz.garbage_server import GarbageServer, garbage_server
 from tests.fuzz.harness import CANARY, inputs, judged

@@ -35,7 +35,7 @@ CORE: Mapping[str, tuple[str, ...]] = {
     "decide": tuple(f"lockstep/protocol/{n}.py" for n in ("decide", "orders", "schedule")),
     "lock rule": ("lockstep/protocol/lock_rule.py", "lockstep/aws/dynamodb_lock.py"),
     "stores": tuple(f"lockstep/stores/{n}.py" for n in ("credential", "contents", "readers")),
-    "ring": ("lockstep/stores/ring.py", "lockstep/protocol/ring.py"),
+    "ring": ("lockstep/oci/ring.py", "lockstep/protocol/ring.py"),
     "steps": (
         *("functions/generate/step.py", "functions/update_secrets/step.py", "functions/audit/step.py"),
         *(f"functions/apply_db/{n}.py" for n in ("step", "logins", "search", "replication")),

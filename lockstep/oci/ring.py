@@ -1,14 +1,13 @@
-"""One versioned secret in a ring of plain secrets (`lockstep.protocol.ring`), over whatever keeps these."""
+"""OCI Vault: one versioned secret in a ring of plain secrets (`lockstep.protocol.ring`)."""
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
+from lockstep.oci.vault import Absence, Content, Vault
 from lockstep.protocol import ring
 from lockstep.protocol.errors import (
     LockstepError,
@@ -21,94 +20,53 @@ from lockstep.protocol.errors import (
     StoreRejectedError,
 )
 from lockstep.protocol.names import VersionNames, slot_name
-from lockstep.protocol.ports import (
-    Absence,
-    Clock,
-    Content,
-    Observed,
-    SecretVersion,
-    Staged,
-    VersionName,
-    moment,
-)
+from lockstep.protocol.ports import Clock, Observed, SecretVersion, Staged, VersionName, moment, serving
 from lockstep.protocol.ring import DELETION_LEAD, MAX_BYTES, SLOTS, Slot, Slots, Version
 from lockstep.protocol.workers import SideBySide, one_after_the_other, run_all
-from lockstep.stores.contents import serving
-
-
-class SlotState(Protocol):
-    """The state of a slot's secret, from the management side."""
-
-    @property
-    def etag(self) -> str:
-        """Its entity tag."""
-
-    @property
-    def current_number(self) -> int | None:
-        """The number of its current version."""
-
-
-class Vault(Protocol):
-    """The plain secrets of one vault in one compartment, as the ring uses them.
-
-    `lockstep.oci.vault.Vault` is one, and says what each method raises.
-    """
-
-    @property
-    def store(self) -> str:
-        """The store's name in the plan."""
-
-    def lookup(self, secret: str) -> str | Absence:
-        """The OCID of a secret, or why there is none."""
-
-    def forget(self, *secrets: str) -> None:
-        """Look up the OCIDs of these secrets again."""
-
-    def read(self, secret: str, secret_id: str, **which: str | int) -> Content | None:
-        """A version, from the read side: the current one, or by `version_number` or `secret_version_name`."""
-
-    def current(self, secret: str, secret_id: str) -> Content:
-        """The current version, from the read side."""
-
-    def state(self, secret: str, secret_id: str) -> SlotState:
-        """The secret's entity tag and current version."""
-
-    def versions(self, secret: str, secret_id: str) -> Sequence[Any]:
-        """All versions, with the attributes of the SDK's SecretVersionSummary."""
-
-    def stage(self, secret: str, secret_id: str, *, name: str, text: str) -> bool:
-        """Write a pending version; False if the secret has one of that name."""
-
-    def put_current(self, secret: str, secret_id: str, text: str, *, etag: str) -> None:
-        """Write a version that is current at once."""
-
-    def promote(self, secret: str, secret_id: str, number: int, *, etag: str) -> None:
-        """Make a version current."""
-
-    def schedule_deletion(self, secret: str, secret_id: str, number: int, *, at: datetime) -> None:
-        """Schedule the deletion of a superseded version."""
-
-
-# The slots of a ring, as the management side of a vault shows them.
 
 ResultT = TypeVar("ResultT")
 
 
+def version_id(slot: int, number: int) -> str:
+    """The id of a version of a slot."""
+    return f"{slot}:{number}"
+
+
+def place_of(version: str) -> tuple[int, int]:
+    """Slot and version number of a version id; (-1, 0) for a text that is none."""
+    index, _, number = version.partition(":")
+    return (int(index), int(number)) if index.isdecimal() and number.isdecimal() else (-1, 0)
+
+
 class RingSlots:
-    """Looks slots up, and lists their versions; all slots at the same time.
+    """Looks up and reads the slots of a ring; all of them at the same time. A version's id is `<slot>:<number>`.
+
+    A slot is passed over only if the vault's list says so: it is deleted, or the reader does not know how many there
+    are, and it is above the highest one that exists. Any other slot that cannot be read is an error: it may be the one
+    with the newest value, and what the others hold may be revoked (protocol V13, V15).
 
     Args:
         vault: The vault that has the slots.
-        names: The secret's name, and the content names of its versions.
-        count: How many slots the ring has.
+        versions_of: The secret's name, and the content names of its versions.
+        count: How many slots the ring has; None for a reader, who does not know the plan.
         side_by_side: Asks all slots at the same time.
     """
 
-    def __init__(self, vault: Vault, names: VersionNames, *, count: int, side_by_side: SideBySide) -> None:
-        self.names = [slot_name(names.secret, i) for i in range(count)]
+    def __init__(
+        self,
+        vault: Vault,
+        versions_of: VersionNames,
+        *,
+        count: int | None = None,
+        side_by_side: SideBySide = one_after_the_other,
+    ) -> None:
+        self.names = [slot_name(versions_of.secret, i) for i in range(count or SLOTS)]
         self._vault = vault
-        self._versions_of = names
+        self._versions_of = versions_of
+        self._is_counted = count is not None
         self._side_by_side = side_by_side
+
+    # ---- By management's lists
 
     def look(self) -> Slots:
         """Every slot that there is, with its versions."""
@@ -116,16 +74,32 @@ class RingSlots:
 
     def slot(self, index: int, secret_id: str) -> Slot:
         """One slot, with its versions."""
-        return Slot(index=index, secret_id=secret_id, versions=self._versions(index, secret_id))
+        versions = [
+            Version(
+                number=v.version_number,
+                generation=self._versions_of.generation_of(v.name),
+                stages=frozenset(v.stages),
+                created_at=moment(v.time_created),
+                is_pending_deletion=v.time_of_deletion is not None,
+            )
+            for v in self._vault.versions(self.names[index], secret_id)
+        ]
+        return Slot(index=index, secret_id=secret_id, versions=versions)
 
     def each_alive(self, ask: Callable[[int, str], ResultT]) -> tuple[ResultT, ...]:
         """Ask every slot that there is, by its index and OCID."""
         return self._side_by_side([partial(ask, i, secret_id) for i, secret_id in self.alive()])
 
     def alive(self) -> list[tuple[int, str]]:
-        """Index and OCID of each slot; without those that are known to be deleted."""
+        """Index and OCID of each slot; without those that are known to be deleted.
+
+        Raises:
+            SecretNotFoundError: There is no slot, or one is missing that is not above the highest one.
+        """
         found = self._side_by_side([partial(self._vault.lookup, name) for name in self.names])
-        for index, place in enumerate(found):
+        listed = [i for i, place in enumerate(found) if place is not Absence.UNLISTED]
+        needed = len(found) if self._is_counted else max(listed, default=0)
+        for index, place in enumerate(found[:needed]):
             if place is Absence.UNLISTED:
                 raise SecretNotFoundError(store=self._vault.store, secret=self.names[index])
         if all(isinstance(place, Absence) for place in found):
@@ -157,143 +131,41 @@ class RingSlots:
             StagedValueConflictError: It is, but its deletion was scheduled.
             StoreRejectedError: It is not.
         """
-        now = replace(slot, versions=self._versions(slot.index, slot.secret_id))
+        now = self.slot(slot.index, slot.secret_id)
         if ring.holder([now], generation):
             return now
         taken = any(v.generation == generation for v in now.versions)
         error = StagedValueConflictError if taken else StoreRejectedError
         raise error(store=self._vault.store, secret=self.names[slot.index], generation=generation)
 
-    def _versions(self, index: int, secret_id: str) -> list[Version]:
-        return [
-            Version(
-                number=v.version_number,
-                generation=self._versions_of.generation_of(v.name),
-                stages=frozenset(v.stages),
-                created_at=moment(v.time_created),
-                is_pending_deletion=v.time_of_deletion is not None,
-            )
-            for v in self._vault.versions(self.names[index], secret_id)
-        ]
+    # ---- By the read side
 
+    def served(self) -> Sequence[SecretVersion]:
+        """The current version of each slot, in the order of the ring."""
+        return self.again(lambda: self.each_alive(self._current))
 
-READ_BACK_TIMEOUT_SECONDS = 10.0
-POLL_SECONDS = 0.5
-
-
-class RingContents:
-    """Reads the versions of slots. The id of one is `<slot>:<version number>`.
-
-    Args:
-        vault: The vault that has the slots.
-        names: The content names of the secret's versions.
-        slots: The slots.
-        clock: For the bounded wait for the read side.
-    """
-
-    def __init__(self, vault: Vault, names: VersionNames, slots: RingSlots, clock: Clock) -> None:
-        self._vault = vault
-        self._names = names
-        self._slots = slots
-        self._clock = clock
-
-    def current(self, slot: int, secret_id: str) -> SecretVersion:
-        """What a slot serves."""
-        return self._version(slot, self._vault.current(self._slots.names[slot], secret_id))
+    def newest(self) -> SecretVersion:
+        """The current version of the slot with the highest generation: the value of the ring."""
+        return serving(self.served())
 
     def read(self, slot: int, secret_id: str, **which: str | int) -> SecretVersion | None:
         """A version of a slot, by number or name as in `Vault.read`; None if the read side does not have it."""
-        found = self._vault.read(self._slots.names[slot], secret_id, **which)
+        found = self._vault.read(self.names[slot], secret_id, **which)
         return self._version(slot, found) if found else None
 
-    def arrived(self, slot: Slot, generation: int, **which: str | int) -> SecretVersion:
-        """A version that the slot holds, as soon as the read side has it.
-
-        Raises:
-            ReadSideLaggingError: It has not, after some seconds.
-        """
-        name = self._slots.names[slot.index]
-        deadline = self._clock.monotonic() + READ_BACK_TIMEOUT_SECONDS
-        while (found := self.read(slot.index, slot.secret_id, **which)) is None:
-            if self._clock.monotonic() >= deadline:
-                raise ReadSideLaggingError(store=self._vault.store, secret=name, generation=generation)
-            self._clock.sleep(POLL_SECONDS)
-        return found
+    def _current(self, slot: int, secret_id: str) -> SecretVersion:
+        return self._version(slot, self._vault.current(self.names[slot], secret_id))
 
     def _version(self, slot: int, content: Content) -> SecretVersion:
         return SecretVersion(
             id=version_id(slot, content.number),
-            generation=self._names.generation_of(content.name),
+            generation=self._versions_of.generation_of(content.name),
             text=content.text,
             created_at=content.created_at,
         )
 
 
-def version_id(slot: int, number: int) -> str:
-    """The id of a version of a slot."""
-    return f"{slot}:{number}"
-
-
-def place_of(version: str) -> tuple[int, int]:
-    """Slot and version number of a version id; (-1, 0) for a text that is none."""
-    index, _, number = version.partition(":")
-    return (int(index), int(number)) if index.isdecimal() and number.isdecimal() else (-1, 0)
-
-
-# How an application reads a ring: the newest of its slots, by version names (protocol V13, V15).
-
-
-class RingReader:
-    """Reads the value of a ring.
-
-    A slot is passed over only if the vault's list says so: it is deleted, or it is above the highest slot that exists,
-    since a ring in the first store has one, and a reader does not know the plan. Any other slot that cannot be read is
-    an error: it may be the one with the newest value, and what the others hold may be revoked.
-
-    Args:
-        vault: The vault that has the slots.
-        names: The secret's name, and the content names of its versions.
-    """
-
-    def __init__(self, vault: Vault, names: VersionNames) -> None:
-        self._vault = vault
-        self._names = names
-
-    def newest(self) -> tuple[str, Content]:
-        """Name and content of the slot with the highest generation.
-
-        Raises:
-            SecretNotFoundError: There is no slot, or one is missing below another one.
-            StoreAccessDeniedError: This identity lacks a right on a slot; likewise the other Store* errors.
-        """
-        found = [(name, self._own(name)) for name in map(self._name, range(SLOTS))]
-        self._refuse_gaps(found)
-        read = [(name, content) for name, content in found if isinstance(content, Content)]
-        if not read:
-            raise SecretNotFoundError(store=self._vault.store, secret=self._names.secret)
-        return max(read, key=lambda item: self._names.generation_of(item[1].name))
-
-    def _own(self, name: str) -> Content | Absence:
-        try:
-            return self._current(name)
-        except LostCompareAndSetError:
-            return self._current(name)  # It was deleted after its OCID was looked up.
-
-    def _current(self, name: str) -> Content | Absence:
-        place = self._vault.lookup(name)
-        return place if isinstance(place, Absence) else self._vault.current(name, place)
-
-    def _refuse_gaps(self, found: list[tuple[str, Content | Absence]]) -> None:
-        listed = [i for i, (_, content) in enumerate(found) if content is not Absence.UNLISTED]
-        for name, content in found[: max(listed, default=0)]:
-            if content is Absence.UNLISTED:
-                raise SecretNotFoundError(store=self._vault.store, secret=name)
-
-    def _name(self, slot: int) -> str:
-        return slot_name(self._names.secret, slot)
-
-
-# OCI Vault: one versioned secret in a ring of k plain secrets (`lockstep.protocol.ring`).
+# The versioned secret, in a ring of k slots.
 #
 # Management's list of versions decides which version is where; contents come from the read side.
 #
@@ -315,6 +187,8 @@ class RingReader:
 # and one list_secrets for each slot whose OCID the process does not know yet. A slot is passed over, with a
 # warning, only if the list shows that it is deleted or scheduled for deletion (protocol V15).
 
+READ_BACK_TIMEOUT_SECONDS = 10.0
+POLL_SECONDS = 0.5
 PRUNED_AT_ONCE = 5
 """Per slot. A rotation supersedes one version, so a few rotations remove what an outage left over."""
 
@@ -350,20 +224,18 @@ class VaultRing:
         self._vault = vault
         self._names = names
         self._slots = RingSlots(vault, names, count=slots, side_by_side=side_by_side)
-        self._contents = RingContents(vault, names, self._slots, clock)
         self._clock = clock
         self._side_by_side = side_by_side
         # Seen by the last look before a promotion. Pruning can use it, since Vault deletes only superseded versions.
         self._seen: Slots = ()
-        self._is_pruned = False
 
     def read_current(self) -> SecretVersion:
         """The current version of the slot with the highest generation."""
-        return serving(self.served())
+        return self._slots.newest()
 
-    def served(self) -> list[SecretVersion]:
+    def served(self) -> Sequence[SecretVersion]:
         """The current version of each slot, in the order of the ring."""
-        return list(self._slots.again(lambda: self._slots.each_alive(self._contents.current)))
+        return self._slots.served()
 
     def named(self) -> VersionName:
         """The current version of the slot with the highest generation, by its name.
@@ -383,7 +255,7 @@ class VaultRing:
         secret_id = dict(self._slots.alive()).get(slot)
         if secret_id is None:
             return None
-        return self._contents.read(slot, secret_id, version_number=number)
+        return self._slots.read(slot, secret_id, version_number=number)
 
     def read_generation(self, generation: int) -> SecretVersion | None:
         """The version that holds a generation; None if there is none, or it is about to be deleted.
@@ -407,8 +279,7 @@ class VaultRing:
         Raises:
             StoreQuotaExceededError: No slot has room.
         """
-        served = {place_of(v.id)[0]: _seen_version(v) for v in over}
-        slot = self._next_slot(served, generation) if over else None
+        slot = self._next_slot(over, generation) if over else None
         if slot is None:
             slots = self._slots.look()
             if found := ring.holder(slots, generation):
@@ -416,16 +287,16 @@ class VaultRing:
             slot = ring.staging_slot(slots, generation)
         if slot is None:
             raise StoreQuotaExceededError(store=self._vault.store, secret=self._names.secret)
-        seen = served.get(slot.index)
-        return partial(self._put, slot, generation, version_id(slot.index, seen.number) if seen else "")
+        seen = next((v.id for v in over if place_of(v.id)[0] == slot.index), "")
+        return partial(self._put, slot, generation, seen)
 
-    def _next_slot(self, served: Mapping[int, Version], generation: int) -> Slot | None:
-        chosen = ring.staging_slot(ring.as_seen(served), generation)
+    def _next_slot(self, over: Sequence[SecretVersion], generation: int) -> Slot | None:
+        chosen = ring.staging_slot([_as_seen(v) for v in over], generation)
         secret_id = dict(self._slots.alive()).get(chosen.index) if chosen else None
         if chosen is None or secret_id is None:
             return None
         slot = self._slots.slot(chosen.index, secret_id)
-        is_as_seen = slot.current and slot.current.number == served[slot.index].number
+        is_as_seen = slot.current and chosen.current and slot.current.number == chosen.current.number
         has_room = ring.has_room(slot, generation)
         return slot if is_as_seen and has_room and not ring.holder([slot], generation) else None
 
@@ -462,7 +333,7 @@ class VaultRing:
         found = ring.holder([slot], generation)
         if found is None or slot.current is None or {slot.current.number, state.current_number} != {number}:
             raise lost
-        self._seen, self._is_pruned = [slot], False
+        self._seen = [slot]
         return self._observed(slot.generation, *found, state.etag)
 
     def observe(self, generation: int, *, seen: str = "") -> Observed:
@@ -473,7 +344,6 @@ class VaultRing:
             LostCompareAndSetError: The slot changed while it was looked at.
         """
         slots = self._seen = self._slots.look()
-        self._is_pruned = False
         serving = ring.serving(slots)
         if serving.current and serving.generation >= generation:
             current = version_id(serving.index, serving.current.number)
@@ -518,11 +388,11 @@ class VaultRing:
         Each failure is a warning in the log. One that lasts ends in StoreQuotaExceededError, before any change.
         """
         try:
-            slots = self._slots.look() if self._is_pruned or not self._seen else self._seen
+            slots = self._seen or self._slots.look()
         except LockstepError as error:
-            _warn("not pruned", error)
+            _warn_not_pruned(error)
             return 0
-        self._is_pruned = True
+        self._seen = ()  # The next look is a new one.
         newest = ring.serving(slots).generation
         return sum(self._side_by_side([partial(self._pruned, slot, below=newest) for slot in slots]))
 
@@ -532,7 +402,7 @@ class VaultRing:
             try:
                 self._delete(slot, version)
             except LockstepError as error:
-                _warn("not pruned", error)
+                _warn_not_pruned(error)
                 break
             count += 1
         return count
@@ -579,26 +449,42 @@ class VaultRing:
             self._vault.state(self._slots.names[slots[0].index], slots[0].secret_id)
             return None
         slot, version = found
-        return self._contents.arrived(slot, generation, version_number=version.number)
+        return self._arrived(slot, generation, version_number=version.number)
 
     def _staged(self, slot: Slot, generation: int, *, is_new: bool, seen: str = "") -> Staged:
         name = self._names.name_of(generation)
 
         def read_back() -> SecretVersion:
             with self._slots.missing_if_empty():
-                return self._contents.arrived(slot, generation, secret_version_name=name)
+                return self._arrived(slot, generation, secret_version_name=name)
 
         return Staged(is_new=is_new, read_back=read_back, seen=seen)
+
+    def _arrived(self, slot: Slot, generation: int, **which: str | int) -> SecretVersion:
+        """A version that the slot holds, as soon as the read side has it.
+
+        Raises:
+            ReadSideLaggingError: It has not, after some seconds.
+        """
+        name = self._slots.names[slot.index]
+        deadline = self._clock.monotonic() + READ_BACK_TIMEOUT_SECONDS
+        while (found := self._slots.read(slot.index, slot.secret_id, **which)) is None:
+            if self._clock.monotonic() >= deadline:
+                raise ReadSideLaggingError(store=self._vault.store, secret=name, generation=generation)
+            self._clock.sleep(POLL_SECONDS)
+        return found
 
     def _delete(self, slot: Slot, version: Version) -> None:
         at = self._clock.now() + DELETION_LEAD
         self._vault.schedule_deletion(self._slots.names[slot.index], slot.secret_id, version.number, at=at)
 
 
-def _seen_version(served: SecretVersion) -> Version:
-    number = place_of(served.id)[1]
-    return Version(number=number, generation=served.generation, stages=frozenset({"CURRENT"}))
+def _as_seen(served: SecretVersion) -> Slot:
+    """A slot by what it serves, without its other versions and its OCID."""
+    index, number = place_of(served.id)
+    version = Version(number=number, generation=served.generation, stages=frozenset({"CURRENT"}))
+    return Slot(index=index, secret_id="", versions=(version,))
 
 
-def _warn(what: str, error: LockstepError) -> None:
-    logger.warning(json.dumps({"warning": what, "error": type(error).__name__, **error.where}))
+def _warn_not_pruned(error: LockstepError) -> None:
+    logger.warning(json.dumps({"warning": "not pruned", "error": type(error).__name__, **error.where}))
