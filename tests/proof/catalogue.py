@@ -21,6 +21,7 @@ from functions.apply_db import step as apply_db
 from functions.apply_db.search import Search
 from functions.audit import step as audit
 from functions.generate import step as generate
+from functions.generate.step import Preparation
 from functions.update_secrets import step as update_secrets
 from lockstep.audit.append import Chain
 from lockstep.databases.base import AlternatingUsers
@@ -388,7 +389,7 @@ def keys_lost_on_reissue() -> Patches:
     def forgets(original: Foreign, served: Foreign) -> Foreign:
         return contents.NO_EXTRAS if is_reconcile.get() else original(served)
 
-    yield around(generate, "_reconciled", reconcile)
+    yield around(Preparation, "reconciled", reconcile)
     yield around(credential, "carried", forgets)
 
 
@@ -659,7 +660,7 @@ def superseded_not_shown(_original: Foreign, *_: Foreign) -> None:
     """Where nothing works that may be valid, nothing older is shown."""
 
 
-@bug("C11", over=(generate, "_reconciled"), races=Races(("O5",), ("leaked-again",)))
+@bug("C11", over=(Preparation, "reconciled"), races=Races(("O5",), ("leaked-again",)))
 def accepted_not_recorded(original: Foreign, *given: Foreign) -> Foreign:
     """What a search has seen to log in is not valid on record."""
     *others, found = given
