@@ -6,14 +6,13 @@ The state machine matches on the class name of what is raised here; its text end
 import logging
 import time
 from collections.abc import Callable
-from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from lockstep.protocol.deadlines import Scope, end_process
 from lockstep.protocol.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.protocol.names import DOCTOR
-from lockstep.protocol.ports import Clock
 from lockstep.protocol.strict_json import Message, MessageError, read, write
 from lockstep.runtime.identity import identity_of
 from lockstep.runtime.system import SystemClock
@@ -46,6 +45,13 @@ def is_of_doctor(context: LambdaContext) -> bool:
     return context.invoked_function_arn.split(":")[7:] == [DOCTOR]
 
 
+def scope_of(context: LambdaContext, leave: Callable[[], None] = end_process) -> Scope:
+    """The scope of an invocation: it ends when Lambda ends the invocation."""
+    clock = SystemClock()
+    ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
+    return Scope(clock, ends_at=ends_at, leave=leave)
+
+
 def look(event: object, function: str, scope: Scope) -> dict[str, Any]:
     """Answer `lockstep doctor --in-cloud`: no step is run, and no line is logged that counts as one."""
     from lockstep.operate.doctor.inside import answer  # noqa: PLC0415 - no rotation needs it
@@ -59,50 +65,34 @@ def hosted_ports(function: str, credential_id: str) -> Ports:
     return hosted_runner(identity_of(function)).ports(credential_id)
 
 
+@dataclass(frozen=True)
 class LambdaFace(Generic[RequestT]):
     """The Lambda handler of a step.
 
-    Args:
+    Attributes:
         step: `run` of the step.
         request_type: The type of its request, as `lockstep.protocol.strict_json` reads it.
         ports: Gives the ports for a credential id; by default those of the plan that the environment names.
-        clock: Measures the time left.
         leave: Called if the step does not end in time (`lockstep.protocol.deadlines.Scope`).
     """
 
-    def __init__(
-        self,
-        step: Callable[[RequestT, Ports], Message],
-        request_type: Any,  # noqa: ANN401 - a class or a union of classes
-        *,
-        ports: PortsOf | None = None,
-        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
-        leave: Callable[[], None] = end_process,
-    ) -> None:
-        self._step = step
-        self._request_type = request_type
-        self._function = f"aws/{step.__module__.split('.')[1]}"
-        self._ports = ports or partial(hosted_ports, self._function)
-        self._clock = clock
-        self._leave = leave
-
-    def over(self, ports: PortsOf, *, leave: Callable[[], None] = end_process) -> "LambdaFace[RequestT]":
-        """The same step over other ports, for a host that may replace `leave`."""
-        changed = copy(self)
-        changed._ports = ports  # noqa: SLF001 - of the same class
-        changed._leave = leave  # noqa: SLF001 - likewise
-        return changed
+    step: Callable[[RequestT, Ports], Message]
+    request_type: Any
+    ports: PortsOf | None = None
+    leave: Callable[[], None] = end_process
 
     def __call__(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Answer one invocation, when every call that it has begun has ended (protocol F9)."""
+        scope, function = scope_of(context, self.leave), f"aws/{self.step.__module__.split('.')[1]}"
         if is_of_doctor(context):
-            return look(event, self._function, self._scope(context))
+            return look(event, function, scope)
+        ports = self.ports or partial(hosted_ports, function)
         began = time.monotonic()
         outcome, request = "ok", None
         try:
-            request = _validated(self._request_type, event)
-            with self._scope(context).open():
-                result = self._step(request, self._ports(request.rotation.credential_id))
+            request = _validated(self.request_type, event)
+            with scope.open():
+                result = self.step(request, ports(request.rotation.credential_id))
             return write(result)
         except LockstepError as e:
             outcome = e.name
@@ -112,11 +102,7 @@ class LambdaFace(Generic[RequestT]):
             outcome = type(e).__name__
             raise UnexpectedError(code=outcome) from None
         finally:
-            _log(request, self._step.__module__, outcome, time.monotonic() - began)
-
-    def _scope(self, context: LambdaContext) -> Scope:
-        seconds_left = context.get_remaining_time_in_millis() / 1000
-        return Scope(self._clock, ends_at=self._clock.monotonic() + seconds_left, leave=self._leave)
+            _log(request, self.step.__module__, outcome, time.monotonic() - began)
 
 
 def _validated(request_type: Any, event: object) -> Any:  # noqa: ANN401 - see request_type
@@ -136,7 +122,6 @@ def _log(request: Any, step: str, outcome: str, seconds: float) -> None:  # noqa
             "step": step,
             "credential": rotation.credential_id if rotation else None,
             "rotation": rotation.rotation_id if rotation else None,
-            "database": getattr(request, "database", None),
             "outcome": outcome,
             "milliseconds": round(seconds * 1000),
         },

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def register_functions(aws: AwsSandbox, ports: Callable[[str, str], Ports]) -> N
     """
     for function in FUNCTIONS.values():
         module = importlib.import_module(f"functions.{function}.handler")
-        handler = module.handler.over(partial(ports, function), leave=_stay)
+        handler = replace(module.handler, ports=partial(ports, function), leave=_stay)
         aws.lambda_host.register_handler(function, handler, timeout_seconds=FUNCTION_TIMEOUT_SECONDS)
 
 

@@ -6,14 +6,12 @@ A rule calls it a quarter past each hour, and what it raises makes Lambda call i
 import os
 from typing import Any
 
-from functions.face import LambdaContext, logger
+from functions.face import LambdaContext, logger, scope_of
 from lockstep.aws.kms import KmsDigestKey
-from lockstep.protocol.deadlines import Scope
 from lockstep.protocol.errors import LockstepError, UnexpectedError
 from lockstep.protocol.strict_json import write
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import identity_of
-from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import DIGEST_VARIABLE, hosted_runner
 
 
@@ -24,10 +22,8 @@ def handler(_event: object, context: LambdaContext) -> dict[str, Any]:
         LockstepError: There is none: the bucket, a key or the published plan cannot be had.
         UnexpectedError: A foreign error, of which only the name is told.
     """
-    clock = SystemClock()
-    ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
     try:
-        with Scope(clock, ends_at=ends_at).open():
+        with scope_of(context).open():
             made = hosted_runner(identity_of("aws/digest")).maker(_key).make()
     except LockstepError:
         raise

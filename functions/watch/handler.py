@@ -7,12 +7,12 @@ import sys
 from functools import cache
 from typing import Any
 
-from functions.face import LambdaContext, is_of_doctor, look
+from functions.face import LambdaContext, is_of_doctor, look, scope_of
 from functions.watch.report import line
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_lock import read_table
 from lockstep.operate.watch import Expected, watch
-from lockstep.protocol.deadlines import Scope, check_scope
+from lockstep.protocol.deadlines import check_scope
 from lockstep.protocol.errors import InvalidRequestError
 from lockstep.protocol.strict_json import Message, MessageError, read
 from lockstep.runtime.system import SystemClock
@@ -46,25 +46,20 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
         LockTableUnreachableError: The table did not answer.
         LockTableAccessDeniedError: It is not there, or the role may not read it.
     """
-    clock = SystemClock()
-    ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
+    scope = scope_of(context)
     if is_of_doctor(context):
-        return look(event, "aws/watch", Scope(clock, ends_at=ends_at))
+        return look(event, "aws/watch", scope)
     try:
         request: Request = read(Request, event)
     except MessageError:
         raise InvalidRequestError from None
-    with Scope(clock, ends_at=ends_at).open():
+    with scope.open():
         index = hosted_source().index
         table = read_table(_client("dynamodb", index.plan.lock.region), index.plan.lock.table)
-    expected = Expected(
-        credentials=index.credentials,
-        schedules=request.schedules,
-        canary=request.canary,
-    )
-    now = clock.now()
-    # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
+    expected = Expected(credentials=index.credentials, schedules=request.schedules, canary=request.canary)
+    now = SystemClock().now()
     found = watch(table, expected, now=now)
+    # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
     sys.stdout.write(line(found, stack=request.stack, now=now) + "\n")
     sys.stdout.flush()
     return None
