@@ -14,7 +14,7 @@ from functools import cached_property
 from lockstep.plan.compiled import CompiledPlan
 from lockstep.protocol.deadlines import check_scope
 from lockstep.protocol.errors import DeadlineExceededError, LockstepError
-from lockstep.protocol.events import EventData, Failed, Sink, event_of, of_promotion, source_of
+from lockstep.protocol.events import EventData, Sink, event_of, of_failure, of_promotion, source_of
 from lockstep.protocol.messages import Promoted, RunInput
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.identity import OCI_RUNNER
@@ -52,7 +52,9 @@ class EventPublisher:
             promoted: What it has done; None: it was skipped, or failed.
             error: The name of the error that it failed with; empty if it did not.
         """
-        event_data = _event_data(run, rotation_id, promoted, error)
+        event_data = of_promotion(promoted) if promoted else ()
+        if error:
+            event_data = of_failure(run, runner="oci", rotation=rotation_id, error=error)
         if not event_data:
             return
         problem = self._gave_up
@@ -84,19 +86,3 @@ class EventPublisher:
     @cached_property
     def _sink(self) -> Sink | None:
         return event_sink(self.plan, "oci", OCI_RUNNER, clock=self.clock, deadline_guard=check_scope)
-
-
-def _event_data(
-    run: RunInput, rotation_id: str, promoted: Promoted | None, error: str
-) -> tuple[EventData, ...]:
-    if error:
-        failed = Failed(
-            credential=run.credential_id,
-            runner="oci",
-            rotation=rotation_id,
-            trigger=run.trigger,
-            status="failed",
-            error=error,
-        )
-        return (failed,)
-    return of_promotion(promoted) if promoted else ()

@@ -7,37 +7,54 @@ out of time or was stopped, and no state of it could tell anything.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from lockstep.protocol.events import ErrorName, EventData, Failed, of_promotion
+import msgspec
+
+from lockstep.protocol.events import ErrorName, EventData, of_failure, of_promotion
 from lockstep.protocol.messages import Id, Promoted, RunInput
 from lockstep.protocol.strict_json import MessageError, object_of, parse, read
 
 Status = Literal["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
-STATUSES: tuple[Status, ...] = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
+STATUSES: tuple[Status, ...] = get_args(Status)
 """Of an execution that has ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """An execution that has ended.
+class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An execution that has ended, as the event names it.
 
     Attributes:
-        rotation: Its name, which is the id of the run.
-        arn: Its ARN.
-        at: When.
-        run: What started it.
+        name: The id of the run.
+        stop_date: When, in milliseconds from 1970.
+        input: What started it, as a text; Step Functions leaves out a long one.
         output: What it returned, as a text; None unless it succeeded.
         error: The error that the event names; Step Functions may leave it out.
     """
 
-    rotation: Id
-    arn: str
+    execution_arn: str
+    name: Id
     status: Status
-    at: datetime
+    stop_date: int
+    input: str | None = None
+    output: str | None = None
+    error: str | None = None
+
+
+class _Event(msgspec.Struct):
+    detail: Execution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An execution that has ended, with what started it."""
+
+    execution: Execution
     run: RunInput
-    output: str | None
-    error: str | None
+
+    @property
+    def at(self) -> datetime:
+        """When."""
+        return datetime.fromtimestamp(self.execution.stop_date / 1000, UTC)
 
     def event_data(self, error: str | None) -> tuple[EventData, ...]:
         """What there is to tell; nothing of a run that was skipped.
@@ -45,22 +62,15 @@ class Ended:
         Args:
             error: The name of the error, if the execution failed.
         """
-        if self.status == "SUCCEEDED":
-            promoted = _promoted(self.output)
+        execution = self.execution
+        if execution.status == "SUCCEEDED":
+            promoted = _promoted(execution.output)
             return of_promotion(promoted) if promoted else ()
-        status: Any = self.status.lower()
-        failed = Failed(
-            credential=self.run.credential_id,
-            runner="aws",
-            rotation=self.rotation,
-            trigger=self.run.trigger,
-            status=status,
-            error=_name(error),
-        )
-        return (failed,)
+        status: Any = execution.status.lower()
+        return of_failure(self.run, runner="aws", rotation=execution.name, error=_name(error), status=status)
 
 
-def ended(event: Any, is_known: Callable[[str], bool]) -> Ended | None:  # noqa: ANN401 - JSON
+def ended(event: object, is_known: Callable[[str], bool]) -> Ended | None:
     """The execution that an event is about; None where it rotates no credential of the plan.
 
     Args:
@@ -70,23 +80,12 @@ def ended(event: Any, is_known: Callable[[str], bool]) -> Ended | None:  # noqa:
     Raises:
         MessageError: The event is another one.
     """
+    execution: Execution = read(_Event, event).detail
     try:
-        detail = event["detail"]
-        given, at = detail.get("input"), datetime.fromtimestamp(detail["stopDate"] / 1000, UTC)
-        found = {
-            "arn": detail["executionArn"],
-            "rotation": read(Id, detail["name"]),
-            "status": read(Status, detail["status"]),
-            "output": detail.get("output"),
-            "error": detail.get("error"),
-        }
-    except (LookupError, TypeError, AttributeError, ValueError):
-        raise MessageError("must tell that an execution has ended") from None
-    try:
-        run: RunInput = read(RunInput, parse(given or "null"))
+        run: RunInput = read(RunInput, parse(execution.input or "null"))
     except MessageError:
         return None  # The state machine refused it, too.
-    return Ended(at=at, run=run, **found) if is_known(run.credential_id) else None
+    return Ended(execution=execution, run=run) if is_known(run.credential_id) else None
 
 
 def _promoted(output: str | None) -> Promoted | None:

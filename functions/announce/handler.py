@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from functions.announce.ended import Ended, ended
-from functions.face import LambdaContext
+from functions.face import LambdaContext, scope_of
 from lockstep.aws.clients import aws_client, translated
 from lockstep.plan.compiled import CompiledPlan
-from lockstep.protocol.deadlines import Scope, check_scope
+from lockstep.protocol.deadlines import check_scope
 from lockstep.protocol.errors import (
     ErrorKind,
     EventNotSentError,
@@ -24,7 +24,6 @@ from lockstep.protocol.events import Sink, event_of, source_of
 from lockstep.protocol.messages import Promoted
 from lockstep.protocol.strict_json import MessageError
 from lockstep.runtime.identity import AWS_RUNNER
-from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import event_sink, hosted_source
 
 
@@ -39,10 +38,8 @@ class Announcer:
             EventNotSentError: EventBridge has not taken it, or Step Functions did not answer.
             LockstepError: The published plan cannot be had, or is not the one that was deployed.
         """
-        clock = SystemClock()
-        ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
         try:
-            with Scope(clock, ends_at=ends_at).open():
+            with scope_of(context).open():
                 run = ended(event, _is_known)
                 if run is None:
                     return
@@ -50,7 +47,7 @@ class Announcer:
         except MessageError:
             raise InvalidRequestError from None
         # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
-        sys.stdout.write(json.dumps({"rotation": run.rotation, "events_sent": sent}) + "\n")
+        sys.stdout.write(json.dumps({"rotation": run.execution.name, "events_sent": sent}) + "\n")
         sys.stdout.flush()
 
     def _tell(self, run: Ended) -> list[str]:
@@ -60,16 +57,17 @@ class Announcer:
             return []
         source = source_of(region=self._plan.lock.region, table=self._plan.lock.table)
         time = next((h.promoted_at for h in event_data if isinstance(h, Promoted)), run.at)
-        events = [event_of(h, source=source, cause=run.rotation, time=time) for h in event_data]
+        events = [event_of(h, source=source, cause=run.execution.name, time=time) for h in event_data]
         self._sink.send(events)
         return [event.type for event in events]
 
     def _error(self, run: Ended) -> str | None:
         """The name of the error that a run ended with: Step Functions is asked where its event does not say."""
-        if run.error or run.status != "FAILED":
-            return run.error
+        execution = run.execution
+        if execution.error or execution.status != "FAILED":
+            return execution.error
         with translated(dict.fromkeys(ErrorKind, EventNotSentError)):
-            described = self._states.describe_execution(executionArn=run.arn)
+            described = self._states.describe_execution(executionArn=execution.execution_arn)
             found: str | None = described.get("error")
         return found
 

@@ -35,7 +35,5 @@ class NotificationsTopic:
             with self._clients.translated(_ERRORS):
                 self._clients.of(oci.ons.NotificationDataPlaneClient).publish_message(
                     self._topic_id,
-                    oci.ons.models.MessageDetails(
-                        title=f"{event.type} {event.data.credential}", body=text_of(event)
-                    ),
+                    oci.ons.models.MessageDetails(title=f"{event.type} {event.subject}", body=text_of(event)),
                 )

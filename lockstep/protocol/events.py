@@ -8,14 +8,14 @@ field is only added within a major version of Lockstep; a receiver ignores what 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from lockstep.protocol.messages import Entry, Id, Promoted, Runner
+from lockstep.protocol.messages import Entry, Id, Promoted, RunInput, Runner
 from lockstep.protocol.strict_json import Instant, Message, matching, write
 
 ErrorName = Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
+Status = Literal["failed", "timed_out", "aborted"]
 
 
 class PreviousDies(Message):
@@ -57,7 +57,7 @@ class Failed(Message):
     runner: Runner
     rotation: Id
     trigger: Id
-    status: Literal["failed", "timed_out", "aborted"]
+    status: Status
     error: ErrorName | None
 
 
@@ -145,6 +145,21 @@ def of_promotion(promoted: Promoted) -> tuple[EventData, ...]:
     return (promoted, dies)
 
 
+def of_failure(
+    run: RunInput, *, runner: Runner, rotation: str, error: str | None, status: Status = "failed"
+) -> tuple[EventData, ...]:
+    """What is told of a run that has failed."""
+    failed = Failed(
+        credential=run.credential_id,
+        runner=runner,
+        rotation=rotation,
+        trigger=run.trigger,
+        status=status,
+        error=error,
+    )
+    return (failed,)
+
+
 # CloudEvents 1.0, in the JSON format, structured mode.
 #
 # https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md and formats/json-format.md beside it.
@@ -154,38 +169,24 @@ PREFIX = "dev.lockstep.credential"
 CONTENT_TYPE = "application/cloudevents+json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloudEvent:
+class CloudEvent(Message, kw_only=True):
     """An event.
 
     Attributes:
         id: The same for the same happening, however often it is sent; unique within `source`.
         source: The lock table, which is the authority on the credential.
+        subject: The credential.
         time: When it happened.
     """
 
+    specversion: str = "1.0"
     id: str
     source: str
-    time: datetime
-    data: EventData
-
-    @property
-    def type(self) -> str:
-        """Its type."""
-        return type_of(type(self.data))
-
-    def document(self) -> dict[str, Any]:
-        """It as JSON."""
-        return {
-            "specversion": "1.0",
-            "id": self.id,
-            "source": self.source,
-            "type": self.type,
-            "subject": self.data.credential,
-            "time": self.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-            "datacontenttype": "application/json",
-            "data": write(self.data),
-        }
+    type: str
+    subject: str
+    time: Instant
+    datacontenttype: str = "application/json"
+    data: Message
 
 
 def type_of(kind: type[EventData]) -> str:
@@ -212,10 +213,13 @@ def event_of(data: EventData, *, source: str, cause: str, time: datetime) -> Clo
         cause: The run, or the audit entry, that it belongs to: with the credential and the type it makes the id.
         time: When.
     """
+    kind = type(data)
     return CloudEvent(
-        id=f"{data.credential}/{cause}/{NAMES[type(data)]}",
+        id=f"{data.credential}/{cause}/{NAMES[kind]}",
         source=source,
-        time=time,
+        type=type_of(kind),
+        subject=data.credential,
+        time=time.astimezone(UTC),
         data=data,
     )
 
@@ -236,4 +240,4 @@ class Sink(Protocol):
 
 def text_of(event: CloudEvent) -> str:
     """An event as it is sent."""
-    return json.dumps(event.document(), separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(write(event), separators=(",", ":"), ensure_ascii=False)

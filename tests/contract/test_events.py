@@ -17,6 +17,7 @@ from lockstep.protocol.deadlines import CloudTimeouts
 from lockstep.protocol.errors import EventNotSentError
 from lockstep.protocol.events import CloudEvent, Paused, Retired, event_of
 from lockstep.protocol.messages import Entry
+from lockstep.protocol.strict_json import write
 from lockstep.runtime.wiring import EVENT_TIMEOUTS
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
@@ -84,7 +85,7 @@ def test_a_bus_gets_the_cloud_event_as_the_detail_by_tens(clouds: EventEstate) -
     bus_of(clouds).send([paused(n) for n in range(12)])
     assert asked == ["PutEvents", "PutEvents"]
     assert sorted(clouds.on_bus(), key=lambda e: int(e["data"]["entry"]["seq"])) == [
-        paused(n).document() for n in range(12)
+        write(paused(n)) for n in range(12)
     ]
 
 
@@ -114,8 +115,8 @@ def test_a_topic_gets_the_cloud_event_as_the_body(clouds: EventEstate) -> None:
     topic_of(clouds).send([paused(1), paused(2)])
     [first, _] = clouds.oci.notifications.messages[clouds.topic_id]
     assert first.title == "dev.lockstep.credential.paused multi-cloud/app_user"
-    assert json.loads(first.body) == paused(1).document()
-    assert clouds.on_topic() == [paused(1).document(), paused(2).document()]
+    assert json.loads(first.body) == write(paused(1))
+    assert clouds.on_topic() == [write(paused(1)), write(paused(2))]
 
 
 def test_a_publisher_needs_the_right_in_the_compartment_of_the_topic(clouds: EventEstate) -> None:

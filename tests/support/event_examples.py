@@ -16,6 +16,7 @@ from lockstep.protocol.events import (
     source_of,
 )
 from lockstep.protocol.messages import Entry, Promoted
+from lockstep.protocol.strict_json import write
 
 _PROMOTED_AT = datetime(2026, 11, 27, 12, 0, 7, tzinfo=UTC)
 _OVERLAP_ENDS_AT = datetime(2026, 11, 27, 12, 16, 7, tzinfo=UTC)
@@ -45,9 +46,7 @@ PROMOTED = Promoted(
 def examples() -> Mapping[type[EventData], dict[str, Any]]:
     """An event of each kind."""
     source = source_of(region="eu-central-1", table="lockstep")
-    return {
-        type(h): event_of(h, source=source, cause=_RUN, time=_PROMOTED_AT).document() for h in _event_data()
-    }
+    return {type(h): write(event_of(h, source=source, cause=_RUN, time=_PROMOTED_AT)) for h in _event_data()}
 
 
 def _event_data() -> Iterator[EventData]:
