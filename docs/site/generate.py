@@ -19,7 +19,7 @@ from lockstep.operate.doctor.catalogue import catalogue
 from lockstep.operate.doctor.unknowns import Confirmation, Unknown, confirmations, unknowns
 from lockstep.operate.documents import DOCUMENTS
 from lockstep.operate.documents import schema as document_schema
-from lockstep.operate.report.build import schema as report_schema
+from lockstep.operate.report.build import Report
 from lockstep.plan.file import SCHEMA_NAME, plan_schema
 from lockstep.protocol import errors
 from lockstep.protocol.errors import (
@@ -101,8 +101,8 @@ def generated() -> Iterator[tuple[str, str]]:
     yield "plan.md", _PLAN + "".join(_sections(plan_schema()))
     schemas: Mapping[str, Schema] = {
         SCHEMA_NAME: plan_schema(),
-        "audit-report.schema.json": report_schema(),
-        **{f"{name}.schema.json": document_schema(name) for name in DOCUMENTS},
+        "audit-report.schema.json": document_schema(Report),
+        **{f"{name}.schema.json": document_schema(kind) for name, kind in DOCUMENTS.items()},
     }
     for name, schema in schemas.items():
         yield name, json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

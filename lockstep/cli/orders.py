@@ -37,10 +37,10 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.operate.access import operator
-from lockstep.operate.documents import FEW, Record
+from lockstep.operate.documents import FEW
 from lockstep.operate.formatting import clock_time, wants_json
 from lockstep.operate.sessions import count_sessions, lines
-from lockstep.operate.state import record_fields, table_of
+from lockstep.operate.state import record_document, table_of
 from lockstep.operate.verdict import next_step
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import EnvironmentalError, LockstepError, described, line_of
@@ -498,7 +498,7 @@ def show(credentials: CredentialArguments = None) -> None:
     for credential in wanted:
         if credential.id in table.unreadable:
             clouds.lock(credential).read()  # Says why.
-    records = [Record(**record_fields(table.record(c.id))) for c in wanted]
+    records = [record_document(table.record(c.id)) for c in wanted]
     if wants_json():
         print_json({"locks": records})
         return

@@ -220,9 +220,7 @@ def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> i
     found = watch(clouds.lock_table(), expected, now=clouds.clock.now())
     verdict = verdict_of(reason for reasons in found.reasons.values() for reason in reasons)
     if wants_json():
-        print_json(
-            documents.Summary(verdict=verdict, reasons=found.reasons, metrics=found.metrics, ids=found.ids)
-        )
+        print_json({"verdict": verdict, "reasons": found.reasons, "metrics": found.metrics, "ids": found.ids})
     else:
         _show_fleet(found, verdict)
     return EXITS[verdict]
@@ -316,7 +314,7 @@ def sessions(
     wanted, clouds = chosen(plan, credentials), operator(plan)
     found = [count_sessions(clouds, credential) for credential in wanted]
     if wants_json():
-        print_json(documents.Sessions(credentials=found))
+        print_json({"credentials": found})
     else:
         for one in found:
             for line in session_lines(one, clouds.clock.now()):

@@ -5,7 +5,6 @@ from functools import partial
 from lockstep.audit.digest import Evidence
 from lockstep.plan.compiled import Store
 from lockstep.plan.model import Plan
-from lockstep.protocol.deadlines import DeadlineGuard, always
 from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.runtime.clouds import Clouds, lazy, open_secret
@@ -13,15 +12,9 @@ from lockstep.runtime.identity import OPERATOR, Cloud, Identity
 from lockstep.stores.readers import NamedStore
 
 
-def operator(plan: Plan, *, identity: Identity = OPERATOR, deadline_guard: DeadlineGuard = always) -> Clouds:
-    """What the plan names, opened as the operator.
-
-    Args:
-        plan: The plan.
-        identity: Who the person is.
-        deadline_guard: Called before each request.
-    """
-    return Clouds(plan, identity, deadline_guard=deadline_guard)
+def operator(plan: Plan, *, identity: Identity = OPERATOR) -> Clouds:
+    """What the plan names, opened as the operator, or as who else the person is."""
+    return Clouds(plan, identity)
 
 
 def running(plan: Plan) -> list[Cloud]:

@@ -73,7 +73,7 @@ class StoreServes(Struct, frozen=True, kw_only=True):
 class WaitsFor(Struct, frozen=True, kw_only=True):
     """Why a run that starts now would be skipped."""
 
-    reason: Literal["held", "paused", "overlap", "not due"]
+    reason: Literal["held", "paused", "not due"]
     until: Time | None
     holder: str | None
     meaning: str
@@ -153,15 +153,6 @@ class Status(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     evidence: Sequence[Reason]
     credentials: list[Credential]
-
-
-class Summary(Struct, frozen=True, kw_only=True):
-    """What `lockstep status --summary --json` prints: the watch's numbers, what they count, and all reasons."""
-
-    verdict: Verdict
-    reasons: Mapping[str, Sequence[Reason]]
-    metrics: Mapping[str, float]
-    ids: Mapping[str, Sequence[str]]
 
 
 class History(Struct, frozen=True, kw_only=True):
@@ -270,12 +261,6 @@ class SessionsOfCredential(Struct, frozen=True, kw_only=True):
     servers: list[SessionsOfServer]
 
 
-class Sessions(Struct, frozen=True, kw_only=True):
-    """What `lockstep sessions --json` prints."""
-
-    credentials: list[SessionsOfCredential]
-
-
 class StateOfMachine(Struct, frozen=True, kw_only=True):
     """A state that an execution has entered."""
 
@@ -301,9 +286,8 @@ DOCUMENTS: Mapping[str, type[Struct]] = {"status": Status, "history": History, "
 """Those whose schema the documentation has."""
 
 
-def schema(command: str) -> dict[str, Any]:
-    """The schema of a command's document (JSON Schema 2020-12)."""
-    kind = DOCUMENTS[command]
+def schema(kind: type[Struct]) -> dict[str, Any]:
+    """The schema of a document (JSON Schema 2020-12)."""
     (_,), defs = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     whole = defs.pop(kind.__name__)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "$defs": defs}

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from msgspec import structs
 
@@ -397,8 +397,10 @@ def lines(state: CredentialState, now: datetime) -> Iterator[str]:
 def document(state: CredentialState) -> documents.Credential:
     """The state of a credential, for other programs."""
     record = state.record
-    return documents.Credential(
-        **record_fields(record),
+    return message(
+        documents.Credential,
+        state,
+        **structs.asdict(record_document(record)),
         orders=message(
             documents.Orders,
             record,
@@ -408,15 +410,9 @@ def document(state: CredentialState) -> documents.Credential:
             blocked=sorted(record.blocked),
         ),
         current_since=to_second(state.promoted_at),
-        next_cloud=state.next_cloud,
-        last_run=state.last_run,
         plan_digest=state.credential.plan_digest,
-        verdict=state.verdict,
-        reasons=state.reasons,
         in_sync=state.is_in_sync,
-        read=state.read,
         stores=[_store_document(name, answer) for name, answer in state.answers.items()],
-        next_run=state.next_run,
     )
 
 
@@ -462,15 +458,11 @@ def _store_document(name: str, answer: Answer) -> documents.StoreServes:
     )
 
 
-def record_fields(record: LockRecord) -> dict[str, Any]:
-    """The lock record, as the fields of `documents.Record`."""
-    claim = record.claim
-    return {
-        **{name: getattr(record, name, None) for name in Record.__struct_fields__},
-        "credential": record.credential_id,
-        "valid": sorted(record.valid),
-        "claim": claim and ClaimInFlight(**structs.asdict(claim), promoting=record.promoting),
-    }
+def record_document(record: LockRecord) -> Record:
+    """The lock record, for other programs."""
+    claim = record.claim and message(ClaimInFlight, record.claim, promoting=record.promoting)
+    valid = sorted(record.valid)
+    return message(Record, record, credential=record.credential_id, valid=valid, claim=claim)
 
 
 def table_of(clouds: Clouds, wanted: Sequence[Credential]) -> Table:

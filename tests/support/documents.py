@@ -4,13 +4,15 @@ from typing import Any
 
 import jsonschema
 
-from lockstep.operate.documents import schema
+from lockstep.operate.documents import DOCUMENTS, schema
 
 
 def require_document(command: str, document: object) -> None:
     """Require what the schema says, and nothing beside it: the schema itself lets later versions add fields."""
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
-    jsonschema.Draft202012Validator(_closed(schema(command)), format_checker=checker).validate(document)
+    jsonschema.Draft202012Validator(_closed(schema(DOCUMENTS[command])), format_checker=checker).validate(
+        document
+    )
 
 
 def _closed(part: Any) -> Any:  # noqa: ANN401 - a schema

@@ -21,7 +21,8 @@ from msgspec.structs import replace
 from lockstep.audit.chain import Entry
 from lockstep.audit.confirmed import Verdict, worst
 from lockstep.audit.verify import Problem, Verification
-from lockstep.operate.report.build import CredentialReport, Report, as_json, build, page, report_on, schema
+from lockstep.operate.documents import schema
+from lockstep.operate.report.build import CredentialReport, Report, as_json, build, page, report_on
 from lockstep.operate.report.entries import LONGEST, LONGEST_LINE, clean, line, shown
 from lockstep.protocol.errors import AuditLogUnreachableError
 from tests.support.audit_story import AuditStory, whole_story
@@ -345,7 +346,7 @@ def test_no_event_of_any_type_is_an_error(value: object) -> None:
     odd = [replace(e, event=event) for e in samples() for event in exchanged(e.event, value)]
     report = made(*odd, replace(samples()[0], time=10**15))
     assert page(report)
-    jsonschema.Draft202012Validator(schema()).validate(json.loads(as_json(report)))
+    jsonschema.Draft202012Validator(schema(Report)).validate(json.loads(as_json(report)))
     (credential,) = report.credentials
     assert len(credential.runs) + len(credential.orders) + len(credential.others) == len(odd) + 1 > 100
 
@@ -370,8 +371,8 @@ def test_a_value_becomes_a_short_line_and_one_that_is_cut_says_so() -> None:
 def test_json_is_by_its_schema_and_no_form_has_a_secret() -> None:
     story = quiet_days(0.1)
     text = as_json(report_of(story))
-    jsonschema.Draft202012Validator.check_schema(schema())
-    jsonschema.Draft202012Validator(schema()).validate(json.loads(text))
+    jsonschema.Draft202012Validator.check_schema(schema(Report))
+    jsonschema.Draft202012Validator(schema(Report)).validate(json.loads(text))
     current = story.world.lock.record.current_generation
     assert current
     assert login_of(story.world, current).password.reveal() not in text + page(report_of(story))

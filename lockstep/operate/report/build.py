@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -470,12 +470,3 @@ def page(report: Report) -> str:
 def as_json(report: Report) -> str:
     """One JSON document, with every entry of the period."""
     return msgspec.json.encode(report).decode() + "\n"
-
-
-def schema() -> dict[str, Any]:
-    """The schema of the JSON document (JSON Schema 2020-12)."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Lockstep audit report",
-        **msgspec.json.schema(Report),
-    }
