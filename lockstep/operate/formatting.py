@@ -5,6 +5,8 @@ from argparse import Namespace
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
+from math import ceil
 from typing import overload
 
 from lockstep.protocol.errors import told_errors
@@ -12,7 +14,8 @@ from lockstep.protocol.errors import told_errors
 NONE = "\N{EN DASH}"
 """For what was not measured."""
 LONG_WORD = 26
-_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+_UNITS = (("d", "days", 86_400), ("h", "hours", 3600), ("min", "minutes", 60), ("s", "seconds", 1))
+"""Each unit's sign, its name, and its seconds."""
 _OF_THE_PLATFORM: Mapping[str, str] = {
     "States.Timeout": "The execution ran out of time.",
     "States.TaskFailed": "A step failed in a way that has no name of its own.",
@@ -25,16 +28,11 @@ def span(duration: timedelta | float | None) -> str:
     if duration is None:
         return NONE
     seconds = max(0, round(duration.total_seconds() if isinstance(duration, timedelta) else duration))
-    parts = []
-    for unit, size in _UNITS:
+    for (unit, _, size), (smaller, _, part) in pairwise(_UNITS):
         if seconds >= size:
-            parts.append(f"{seconds // size} {unit}")
-            seconds %= size
-        elif parts:
-            break
-        if len(parts) == 2:  # noqa: PLR2004 - two units
-            break
-    return " ".join(parts) or "0 s"
+            rest = seconds % size // part
+            return f"{seconds // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds} s"
 
 
 def stamp(moment: datetime | None) -> str:
@@ -110,14 +108,6 @@ DEPLOY_PLAN_OCI = f"TF_VAR_image=REPOSITORY:TAG {DEPLOY_OCI}"
 
 # Times as people read them: in this machine's zone or in UTC, and how far away they are.
 
-_TIMES_UNITS = (
-    (timedelta(days=2), timedelta(days=1), "days"),
-    (timedelta(hours=2), timedelta(hours=1), "hours"),
-    (timedelta(minutes=2), timedelta(minutes=1), "minutes"),
-    (timedelta(0), timedelta(seconds=1), "seconds"),
-)
-"""From which distance on a unit is used, the unit, and its name."""
-
 
 def moment(time: datetime) -> str:
     """A time for other programs, UTC."""
@@ -150,7 +140,7 @@ def clock_time(time: datetime, now: datetime) -> str:
 
 def absolute(time: datetime, now: datetime) -> str:
     """A time for people, without its distance; UTC with `--utc`."""
-    if wants_utc():
+    if asked.is_utc:
         return moment(time)
     try:
         local = time.astimezone()
@@ -162,22 +152,17 @@ def absolute(time: datetime, now: datetime) -> str:
 
 def relative(time: datetime, now: datetime) -> str:
     """How far away a time is: `in 7 minutes`, `3 hours ago`."""
-    distance = abs(time - now)
-    unit, name = next((unit, name) for least, unit, name in _TIMES_UNITS if distance >= least)
-    number = distance // unit
-    if time > now and distance % unit and unit == timedelta(seconds=1):
-        number += 1  # Who waits for as long as is told does not come too early.
+    distance = abs(time - now).total_seconds()
+    if time > now:
+        distance = ceil(distance)  # Who waits for as long as is told does not come too early.
+    name, size = next((name, size) for _, name, size in _UNITS if distance >= 2 * size or size == 1)
+    number = int(distance // size)
     count = f"{number} {name if number != 1 else name.removesuffix('s')}"
     return f"in {count}" if time > now else f"{count} ago"
 
 
 asked = Namespace(is_json=False, is_utc=False)
 """What was said to the whole command."""
-
-
-def wants_utc() -> bool:
-    """Whether people are shown times in UTC."""
-    return bool(asked.is_utc)
 
 
 def wants_json() -> bool:
