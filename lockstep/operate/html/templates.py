@@ -10,15 +10,8 @@ from lockstep.operate.formatting import NONE, error_text, is_long, many, minute,
 
 def environment(package: str) -> Environment:
     """The templates of a package, and those in this one."""
-    made = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader(name, package_path="") for name in (package, "lockstep.operate.html")]
-        ),
-        autoescape=True,
-        extensions=["jinja2.ext.do"],
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    made = _made(
+        package, "lockstep.operate.html", autoescape=True, extensions=["jinja2.ext.do"], lstrip_blocks=True
     )
     for shown in (span, stamp, minute, number, many, is_long, error_text):
         made.filters[shown.__name__] = shown
@@ -28,13 +21,13 @@ def environment(package: str) -> Environment:
 
 def text_templates(package: str, **options: Any) -> Environment:  # noqa: ANN401 - of Jinja
     """The templates of a package for what is no markup."""
-    return Environment(
-        loader=PackageLoader(package, package_path=""),
-        autoescape=False,  # noqa: S701 - SQL, YAML, text; what needs quotes goes through a filter of the template
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        **options,
-    )
+    # SQL, YAML, text; what needs quotes goes through a filter of the template.
+    return _made(package, autoescape=False, **options)
+
+
+def _made(*packages: str, **options: Any) -> Environment:  # noqa: ANN401 - of Jinja
+    loader = ChoiceLoader([PackageLoader(package, package_path="") for package in packages])
+    return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, **options)  # noqa: S701 - likewise
 
 
 def style(templates: Environment, own: str) -> str:
