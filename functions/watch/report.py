@@ -21,7 +21,10 @@ def line(found: Found, *, stack: str, now: datetime) -> str:
     directive = {
         "Namespace": namespace(stack),
         "Dimensions": [["Stack"]],
-        "Metrics": [{"Name": name, "Unit": _unit(name)} for name in found.metrics],
+        "Metrics": [
+            {"Name": name, "Unit": "Seconds" if name.endswith("Seconds") else "Count"}
+            for name in found.metrics
+        ],
     }
     return json.dumps(
         {
@@ -29,12 +32,5 @@ def line(found: Found, *, stack: str, now: datetime) -> str:
             "Stack": stack,
             **found.metrics,
             "ids": {name: shown(ids) for name, ids in found.ids.items()},
-            "not_in_plan": shown(found.others),
         }
     )
-
-
-def _unit(name: str) -> str:
-    if name.endswith("Days"):
-        return "None"
-    return "Seconds" if name.endswith("Seconds") else "Count"

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lockstep.operate.verdict import Kind, Reason, Watched, lost, of_record, ranked, unreadable
-from lockstep.protocol.lock_rule import due_at
 from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import AWS, cloud_of
 
@@ -46,16 +45,13 @@ class Found:
     """What a look at the table has found.
 
     Attributes:
-        metrics: Numbers, by the name of their metric. A name that ends in `Seconds` has that unit, one in `Days` has
-            none that CloudWatch knows, others count.
+        metrics: Numbers, by the name of their metric. A name that ends in `Seconds` has that unit, others count.
         ids: What they count, by the same name: credentials, or databases as `credential: database`.
-        others: Ids that are in the table and not in the plan.
         reasons: What is the matter with each credential with which something is, the gravest first.
     """
 
     metrics: Mapping[str, float]
     ids: Mapping[str, Sequence[str]]
-    others: Sequence[str]
     reasons: Mapping[str, Sequence[Reason]]
 
 
@@ -85,7 +81,6 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
         now: The time.
     """
     found: dict[str, list[Reason]] = {}
-    oldest_due = timedelta()
     is_lost = expected.schedules and _is_lost(table, expected)
     for credential in expected.credentials:
         record = table.record(credential.id)
@@ -97,8 +92,6 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
                 for reason in of_record(record, credential, now)
                 if expected.schedules or reason.kind not in _OF_SCHEDULES
             ]
-            if not record.paused:
-                oldest_due = max(oldest_due, now - (due_at(record) or now))
         if is_lost:
             reasons.append(lost(record, credential, now))
         if reasons:
@@ -112,14 +105,10 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
         metrics={
             "Credentials": len(expected.credentials),
             **{name: len(named) for name, named in ids.items()},
-            "OldestDueSeconds": oldest_due.total_seconds(),
             **_canary(table, expected, now),
         },
         ids={name: named for name, named in ids.items() if named},
         reasons=found,
-        others=sorted(
-            {*table.records, *table.unreadable} - {c.id for c in expected.credentials} - set(expected.others)
-        ),
     )
 
 

@@ -247,10 +247,9 @@ def _starved(stage: Stage, starved: str) -> None:
     loud = watching.look()
     stage.claim(
         "starved",
-        f"the watch counts {loud['StaleCredentials']:.0f} stale, {_named(stage.fleet)}, due for "
-        f"{loud['OldestDueSeconds']:.0f} s; before it was {quiet['StaleCredentials']:.0f}",
+        f"the watch counts {loud['StaleCredentials']:.0f} stale, {_named(stage.fleet)}; "
+        f"before it was {quiet['StaleCredentials']:.0f}",
         holds=(quiet["StaleCredentials"], loud["StaleCredentials"]) == (0, 1)
-        and loud["OldestDueSeconds"] >= stale_after.total_seconds()
         and _named(stage.fleet) == starved,
     )
     execution = stage.fleet.stack.start(starved)
