@@ -36,7 +36,6 @@ from lockstep.operate.state import (
     lines,
     looked_at,
     state_of,
-    state_of_unreadable,
     table_of,
 )
 from lockstep.operate.verdict import Kind, Reason, Verdict, verdict_of
@@ -277,12 +276,8 @@ def history(
         if not found and not problems:
             say("no runs")
         for credential, (runs, unread) in zip(wanted, read, strict=True):
-            if problem := table.unreadable.get(credential.id):
-                state = state_of_unreadable(credential, problem)
-            else:
-                record = table.record(credential.id)
-                standby = plan.runners.oci is not None
-                state = state_of(record, credential, {}, now, has_standby=standby, runs=runs, unread=unread)
+            standby = plan.runners.oci is not None
+            state = state_of(table, credential, now, has_standby=standby, runs=runs, unread=unread)
             say_reasons(state.reasons, of=f"{credential.id}: ")
     for problem in problems:
         complain(problem)

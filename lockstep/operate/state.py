@@ -288,32 +288,41 @@ def looked_at(
         newest: So many runs are read.
         read_values: Whether values are read, and not the names of their versions.
     """
-    if problem := table.unreadable.get(credential.id):
-        return state_of_unreadable(credential, problem)
-    record = table.record(credential.id)
+    has_standby = plan.runners.oci is not None
+    if credential.id in table.unreadable:
+        return state_of(table, credential, now, has_standby=has_standby)
     reads: list[Callable[[], StoredNames | StoredValue]] = (
         [store.read_current for store in clouds.stores(credential)]
         if read_values
         else [store.read for store in named_stores(plan, clouds, credential)]
     )
     answers = {store.name: asked(read) for store, read in zip(plan.stores, reads, strict=True)}
-    runs, unread = last_runs(plan, clouds, credential, record.heads, newest)
-    has_standby = plan.runners.oci is not None
-    state = state_of(record, credential, answers, now, has_standby=has_standby, runs=runs, unread=unread)
+    runs, unread = last_runs(plan, clouds, credential, table.record(credential.id).heads, newest)
+    state = state_of(
+        table, credential, now, has_standby=has_standby, answers=answers, runs=runs, unread=unread
+    )
     return replace(state, read_at=now)
 
 
 def state_of(
-    record: LockRecord,
+    table: Table,
     credential: Credential,
-    answers: Mapping[str, Answer],
     now: datetime,
     *,
     has_standby: bool,
-    runs: Sequence[Run],
-    unread: Mapping[str, LockstepError],
+    answers: Mapping[str, Answer] = {},
+    runs: Sequence[Run] = (),
+    unread: Mapping[str, LockstepError] = {},
 ) -> CredentialState:
-    """The state of a credential, by what was read. Without answers nothing is said of the stores."""
+    """The state of a credential, by what was read. Without answers nothing is said of the stores.
+
+    Where its record cannot be read, nothing is known.
+    """
+    record = table.record(credential.id)
+    if problem := table.unreadable.get(credential.id):
+        return CredentialState(
+            record=record, credential=credential, reasons=[unreadable(credential, problem)]
+        )
     answers = _plausible(record, answers)
     told = {name: a for name, a in answers.items() if not isinstance(a, LockstepError)}
     wrong = [n for n, a in answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
@@ -487,12 +496,3 @@ def table_of(clouds: Clouds, wanted: Sequence[Credential]) -> Table:
         else:
             raise answer
     return Table(records=records, unreadable=refused)
-
-
-def state_of_unreadable(credential: Credential, problem: str) -> CredentialState:
-    """The state of a credential whose record cannot be read: nothing is known, and no store was asked."""
-    return CredentialState(
-        record=LockRecord(credential_id=credential.id),
-        credential=credential,
-        reasons=[unreadable(credential, problem)],
-    )

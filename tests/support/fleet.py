@@ -19,6 +19,7 @@ from lockstep.operate.page.snapshot import FleetSnapshot, Poller
 from lockstep.operate.state import Answer, CredentialState, state_of
 from lockstep.protocol.errors import StoreUnreachableError, advice_of
 from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord
+from lockstep.protocol.ports import Table
 from lockstep.stores.readers import StoredNames
 from tests.support.memory import make_plan
 
@@ -150,7 +151,8 @@ def state_by(
     record: LockRecord, credential: Credential, answers: Mapping[str, Answer], runs: Sequence[Run]
 ) -> CredentialState:
     """What is known of a credential, by what was read of it."""
-    state = state_of(record, credential, answers, NOW, has_standby=True, runs=runs, unread={})
+    table = Table(records={credential.id: record}, unreadable={})
+    state = state_of(table, credential, NOW, has_standby=True, answers=answers, runs=runs)
     return replace(state, read_at=NOW - timedelta(seconds=4) if answers else None)
 
 

@@ -12,21 +12,26 @@ from lockstep.operate.documents import Run
 from lockstep.operate.state import Answer, state_of
 from lockstep.protocol.errors import SecretMalformedError, StoreUnreachableError
 from lockstep.protocol.model import LockRecord
+from lockstep.protocol.ports import Table
 from tests.unit.test_cli import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
 
 NAMED = names_of(stored())
 EDITED = names_of(stored(0, blob=7))
 
 
+def table(lock_record: LockRecord) -> Table:
+    return Table(records={PLANNED.id: lock_record}, unreadable={})
+
+
 def shown(capsys: pytest.CaptureFixture[str], lock_record: LockRecord, **answers: Answer) -> list[str]:
     """What is shown."""
-    status._show(state_of(lock_record, PLANNED, answers, NOW, has_standby=True, runs=[], unread={}), NOW)
+    status._show(state_of(table(lock_record), PLANNED, NOW, has_standby=True, answers=answers), NOW)
     return capsys.readouterr().out.splitlines()
 
 
 def told(lock_record: LockRecord, last_run: Run | None = None, *, has_standby: bool = True) -> list[str]:
     runs = [last_run] if last_run else []
-    found = state_of(lock_record, PLANNED, {}, NOW, has_standby=has_standby, runs=runs, unread={})
+    found = state_of(table(lock_record), PLANNED, NOW, has_standby=has_standby, runs=runs)
     return list(state.lines(found, NOW))
 
 

@@ -204,7 +204,8 @@ RECORDS = st.builds(
 def state(row: Incident, *, unread: Mapping[str, errors.LockstepError] | None = None) -> CredentialState:
     lock_record, answers, error, _ = row
     runs = [failed(error)] if error else []
-    return state_of(lock_record, PLANNED, answers, NOW, has_standby=True, runs=runs, unread=unread or {})
+    table = Table(records={OF: lock_record}, unreadable={})
+    return state_of(table, PLANNED, NOW, has_standby=True, answers=answers, runs=runs, unread=unread or {})
 
 
 @pytest.mark.parametrize("row", INCIDENTS.values(), ids=INCIDENTS)

@@ -18,7 +18,6 @@ from lockstep.operate.state import (
     evidence_reasons,
     looked_at,
     state_of,
-    state_of_unreadable,
     table_of,
 )
 from lockstep.operate.verdict import Reason
@@ -118,15 +117,13 @@ class Looker:
         return (credential for _, credential in due if credential.id not in table.unreadable)
 
     def _seen(self, credential: Credential, table: Table, now: datetime) -> CredentialState:
-        if problem := table.unreadable.get(credential.id):
-            return state_of_unreadable(credential, problem)
-        record, kept = table.record(credential.id), self._kept.get(credential.id)
-        served = kept if kept and _is_as(kept.record, record) else None
+        kept = self._kept.get(credential.id)
+        served = kept if kept and _is_as(kept.record, table.record(credential.id)) else None
         state = state_of(
-            record,
+            table,
             credential,
-            served.answers if served else {},
             now,
+            answers=served.answers if served else {},
             has_standby=self._plan.runners.oci is not None,
             runs=kept.runs if kept else (),
             unread=kept.unread if kept else {},
