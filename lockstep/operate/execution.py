@@ -9,11 +9,7 @@ from lockstep.aws.clients import aws_client, translated
 from lockstep.operate.documents import Rotated, StateOfMachine
 from lockstep.operate.formatting import to_second
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import (
-    Environment,
-    EnvironmentalError,
-    ErrorKind,
-)
+from lockstep.protocol.errors import Environment, EnvironmentalError, ErrorKind
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.names import LIVE, state_machine_name
 from lockstep.protocol.ports import Clock

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
-from typing import Literal
 
 from lockstep.audit.chain import Entry, newest_numbers, parse
 from lockstep.audit.verify import NOT_RESTORED, read_archived
@@ -80,14 +79,13 @@ def _entry_at(log: AuditLog, credential: Credential, seq: int) -> Entry | None:
 
 
 def _run(credential: Credential, entry: Entry) -> Run | None:
-    cloud: Literal["aws", "oci"] = "oci" if entry.stream == "oci" else "aws"
     match read_entry(entry):
         case entries.Run() as run:
             return message(
                 Run,
                 run,
                 credential=credential.id,
-                cloud=cloud,
+                cloud=run.stream,
                 ended_at=to_second(run.at),
                 seconds=(run.at - run.started).total_seconds(),
                 meaning=error_text(run.error) if run.error else None,
@@ -96,7 +94,7 @@ def _run(credential: Credential, entry: Entry) -> Run | None:
         case entries.Other(outcome=entries.ARCHIVED_RUN, at=datetime() as at):
             return Run(
                 credential=credential.id,
-                cloud=cloud,
+                cloud="oci" if entry.stream == "oci" else "aws",
                 seq=entry.seq,
                 rotation_id=entry.rotation_id,
                 ended_at=to_second(at),

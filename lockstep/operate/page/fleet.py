@@ -33,10 +33,6 @@ class Bar(NamedTuple):
     late: bool
 
 
-def _gravity(one: CredentialState) -> int:
-    return GRAVITY[one.reasons[0].kind] if one.reasons else len(GRAVITY)
-
-
 def mark(seen: CredentialState) -> tuple[str, str]:
     """The look and the word of the verdict. Nothing is called healthy before its stores were read."""
     verdict = seen.verdict
@@ -103,7 +99,8 @@ def shared(look: FleetSnapshot) -> list[tuple[Reason, list[str]]]:
 
 def rows(look: FleetSnapshot, asked: str) -> list[CredentialState]:
     """The credentials that have a text in their id, a database, the verdict or a reason; the gravest first."""
-    return sorted((one for one in look.seen.values() if _has(one, asked.lower())), key=_gravity)
+    found = (one for one in look.seen.values() if _has(one, asked.lower()))
+    return sorted(found, key=lambda one: GRAVITY[one.reasons[0].kind] if one.reasons else len(GRAVITY))
 
 
 def _has(one: CredentialState, text: str) -> bool:

@@ -13,13 +13,7 @@ from itertools import islice
 from operator import itemgetter
 
 from lockstep.operate.documents import FEW
-from lockstep.operate.state import (
-    CredentialState,
-    evidence_reasons,
-    looked_at,
-    state_of,
-    table_of,
-)
+from lockstep.operate.state import CredentialState, evidence_reasons, looked_at, state_of, table_of
 from lockstep.operate.verdict import Reason
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError, line_of

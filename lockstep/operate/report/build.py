@@ -13,7 +13,7 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
 from typing import Literal
@@ -40,7 +40,7 @@ from lockstep.operate.report.entries import (
 from lockstep.plan.compiled import message
 from lockstep.protocol.deadlines import START_LATENESS
 from lockstep.protocol.messages import RevocationResult
-from lockstep.protocol.model import Credential, Schedule
+from lockstep.protocol.model import Credential
 
 VALID = 2
 """The newest generations with a password of their own, which may log in: the current one and the one before it."""
@@ -50,6 +50,9 @@ LONGEST_PROBLEM = 400
 """Characters of what verification says."""
 ABOUT_ANOTHER = "began from generation"
 """How a problem begins that names the entry after one that is missing."""
+
+Revocation = Literal["refused", "unreadable", "revoked"]
+"""How a generation was shown to be revoked; the last: by an emergency."""
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -95,7 +98,7 @@ class Generation(Struct, kw_only=True):
     superseded: Time | None = None
     age_seconds: float = 0.0
     revoked: Time | None = None
-    revocation: Literal["refused", "unreadable", "revoked"] | None = None
+    revocation: Revocation | None = None
     overlap_seconds: float | None = None
 
 
@@ -253,11 +256,6 @@ def _check(
     )
 
 
-def between_limit(schedule: Schedule) -> timedelta:
-    """The longest time between two rotations that a fault of one cloud explains (protocol R8)."""
-    return 2 * schedule.interval + START_LATENESS
-
-
 def report_on(
     credential: Credential, found: Sequence[Verification], *, since: datetime, now: datetime
 ) -> CredentialReport:
@@ -296,6 +294,7 @@ class _Evidence:
 
     Attributes:
         all_runs: Those before the period too, as of `all_orders`.
+        between_limit: The longest time between two rotations that a fault of one cloud explains (protocol R8).
         unread: When runs ended whose entries were not read.
     """
 
@@ -304,7 +303,8 @@ class _Evidence:
     ) -> None:
         records = [record for v in found for record in _records(v)]
         records.sort(key=lambda record: (record.at or now, record.stream, record.seq))
-        self.since, self.now, self.schedule = since, now, credential.schedule
+        self.since, self.now = since, now
+        self.between_limit = 2 * credential.schedule.interval + START_LATENESS
         self.streams = [v.stream for v in found]
         self.all_runs = [record for record in records if isinstance(record, Run)]
         self.all_orders = [record for record in records if isinstance(record, Order)]
@@ -327,7 +327,7 @@ class _Evidence:
             longest_between_seconds=max(
                 (g.between_seconds for g in promoted if g.between_seconds is not None), default=None
             ),
-            between_limit_seconds=between_limit(self.schedule).total_seconds(),
+            between_limit_seconds=self.between_limit.total_seconds(),
             longest_age_seconds=max((g.age_seconds for g in in_use), default=None),
             shortest_overlap_seconds=min(
                 (g.overlap_seconds for g in revoked if g.overlap_seconds is not None), default=None
@@ -342,7 +342,7 @@ class _Evidence:
         failed = [run for run in self.all_runs if not run.succeeded]
         switches = [o for o in self.all_orders if o.outcome in {*PAUSES, "resume"} or o.lifts_pause]
         for before, after in pairwise([*(g.promoted for g in self.generations), self.now]):
-            if after - before > between_limit(self.schedule) and after > self.since:
+            if after - before > self.between_limit and after > self.since:
                 known = [o for o in switches if o.at <= before][-1:]
                 known += [o for o in switches if before < o.at < after]
                 why = _explained(
@@ -398,12 +398,7 @@ def _generations(runs: Iterable[Run], now: datetime) -> list[Generation]:
     return list(found.values())
 
 
-def _end(
-    one: Generation | None,
-    run: Run,
-    revocation: Literal["refused", "unreadable", "revoked"],
-    successors: Mapping[int, Run],
-) -> None:
+def _end(one: Generation | None, run: Run, revocation: Revocation, successors: Mapping[int, Run]) -> None:
     if one is None or one.revoked:
         return
     one.revoked, one.revocation = run.at, revocation
