@@ -28,7 +28,6 @@ from lockstep.protocol.errors import (
     SecretMalformedError,
     SecretNotFoundError,
     StoresDivergedError,
-    described,
     family,
     line_of,
 )
@@ -338,7 +337,7 @@ def _of_error(name: str, error: LockstepError, credential: Credential, *, is_rot
         step = lockstep("secrets", "create")
     elif isinstance(error, SecretMalformedError) and (is_forged or kind is not Kind.OUT_OF_SYNC):
         step = lockstep("import", credential.id, "--replace")
-    return Reason(kind=kind, text=f"Store {name}: {line_of(described(error))}", next=step, place=name)
+    return Reason(kind=kind, text=f"Store {name}: {line_of(error)}", next=step, place=name)
 
 
 def of_last_run(
