@@ -77,7 +77,7 @@ def running_agent(
         RuntimeError: It did not start, or did not end well.
     """
     log, token_file = folder / "agent.log", folder / "token"
-    whole = {"version": 1, "listen": {"port": 0}, "token_file": str(token_file), **document}
+    whole = {"version": 1, "port": 0, "token_file": str(token_file), **document}
     with (
         log.open("w") as stderr,
         subprocess.Popen(

@@ -43,16 +43,10 @@ class Dialect:
     Args:
         values: What is served.
         matches: Whether this is the token that a request must bring.
-        names: What the header Host may say; None: anything, on a socket that no browser can ask.
+        names: What the header Host may say.
     """
 
-    def __init__(
-        self,
-        values: Values,
-        *,
-        matches: Callable[[str], bool],
-        names: frozenset[str] | None,
-    ) -> None:
+    def __init__(self, values: Values, *, matches: Callable[[str], bool], names: frozenset[str]) -> None:
         self._values = values
         self._matches = matches
         self._names = names
@@ -62,9 +56,8 @@ class Dialect:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
-        foreign = refusal_of(request.headers, self._names) if self._names else None
         try:
-            response = foreign or await self._answer(request)
+            response = refusal_of(request.headers, self._names) or await self._answer(request)
         except HTTPException as refused:
             response = Response(refused.detail, refused.status_code, refused.headers, "text/plain")
         await response(scope, receive, send)

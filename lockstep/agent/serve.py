@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lockstep.agent import files
 from lockstep.agent.http import Dialect
-from lockstep.agent.server import ENDS, listener_of, names_of, run_until_signal
+from lockstep.agent.server import ENDS, HOST, listener_of, names_of, run_until_signal
 from lockstep.agent.settings import File, Settings
 from lockstep.agent.values import Secret, Values, describe, reader_of
 from lockstep.plan.compiled import AwsStore
@@ -266,17 +266,15 @@ def serve(settings: Settings) -> int:
     forbid_core_dumps()
     _end_by_an_exception(0)
     token = TokenFile(settings.token_file)
-    listen = settings.listen
-    listener = listener_of("127.0.0.1", listen.port, listen.socket)
+    listener = listener_of(settings.port)
+    port = listener.getsockname()[1]
     agent = Agent(settings)
     # Before reads that may take long: it would end the process.
     signal.signal(signal.SIGHUP, lambda *_received: agent.hurry())
     agent.prepare()
-    names = None if listen.socket else names_of(*listener.getsockname()[:2])
-    dialect = Dialect(agent.values, matches=token.matches, names=names)
+    dialect = Dialect(agent.values, matches=token.matches, names=names_of(port))
     with agent.refreshing(), listener:
-        where = listen.socket or "{}:{}".format(*listener.getsockname()[:2])
-        logger.info("the agent answers", extra={"at": str(where)})
+        logger.info("the agent answers", extra={"at": f"{HOST}:{port}"})
         run_until_signal(dialect, listener, graceful_seconds=5)
     return 0
 

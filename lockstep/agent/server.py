@@ -6,11 +6,9 @@ bounded, with the figures of the AWS agent where it has one (`max_conn`, MAX_REQ
 """
 
 import asyncio
-import os
 import resource
 import signal
 import socket
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -22,6 +20,8 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from lockstep.agent.files import refused_as
 from lockstep.protocol.errors import Environment
 
+HOST = "127.0.0.1"
+"""Nothing else is listened on: the requests of the agent have its token, those of the page have none."""
 ENDS = (signal.SIGTERM, signal.SIGINT)
 MOST_CONNECTIONS = 800
 KEPT_FOR_PROBES = 2
@@ -158,9 +158,9 @@ _OWN_SITES = frozenset({"same-origin", "none"})
 _HTTP = 80
 
 
-def names_of(host: str, port: int) -> frozenset[str]:
+def names_of(port: int) -> frozenset[str]:
     """What a client on this machine may call the server that listens there, as the header Host has it."""
-    hosts = (host, "localhost")
+    hosts = (HOST, "localhost")
     with_port = frozenset(f"{name}:{port}" for name in hosts)
     return with_port.union(hosts if port == _HTTP else ())
 
@@ -181,47 +181,22 @@ def refusal_of(headers: Headers, names: frozenset[str]) -> Response | None:
     return None
 
 
-# Where the agent listens: a port, or a Unix socket.
-
 _WAITING = 1024
 
 
-def listener_of(host: str, port: int, path: Path | None = None) -> socket.socket:
-    """A socket that listens: from now on requests wait instead of being refused. One that was left over is replaced.
+def listener_of(port: int) -> socket.socket:
+    """A socket that listens on loopback: from now on requests wait instead of being refused.
 
     Args:
-        host: An address of this machine.
         port: 0: a free one.
-        path: Of a Unix socket, instead of both.
 
     Raises:
         EnvironmentalError: Another program listens there, or this one may not.
     """
-    with refused_as(Environment.ADDRESS_UNUSABLE, path=str(path or f"{host}:{port}")):
-        listener = _port(host, port) if path is None else _unix_socket(path)
-        listener.listen(_WAITING)
-    return listener
-
-
-def _port(host: str, port: int) -> socket.socket:
     # Named as TCP, or asyncio would not send small answers at once, and each would wait 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    return listener
-
-
-def _unix_socket(path: Path) -> socket.socket:
-    with socket.socket(socket.AF_UNIX) as other:
-        if other.connect_ex(str(path)) == 0:
-            raise FileExistsError(None, "another program listens there")
-    if path.is_symlink() or (path.exists() and not path.is_socket()):
-        raise FileExistsError(None, "something else is there")
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o117)  # Owner and group may connect.
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
+    with refused_as(Environment.ADDRESS_UNUSABLE, path=f"{HOST}:{port}"):
+        listener.bind((HOST, port))
+        listener.listen(_WAITING)
     return listener

@@ -94,13 +94,6 @@ class File(Section):
         return self
 
 
-class Listen(Section):
-    """Where requests come in: on loopback alone, since the token is in them. With a socket there is no port."""
-
-    port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
-    socket: Path | None = None
-
-
 def _plan(value: object, info: ValidationInfo) -> Plan:
     """The plan in the file that the settings name; a relative path begins at the folder of the settings."""
     if not isinstance(value, str):
@@ -116,6 +109,7 @@ class Settings(Section):
         credentials: Which credentials of the plan; none: all.
         nearest: The store that is asked first; none: the first of the plan.
         refresh: How often the stores are asked; none: a quarter of the shortest overlap, a minute at most.
+        port: Of loopback, where requests come in.
         token_file: Has the token that requests must bring; made with mode 0640 if it is not there.
     """
 
@@ -124,7 +118,7 @@ class Settings(Section):
     credentials: tuple[CredentialId, ...] = ()
     nearest: Name | None = None
     refresh: Duration | None = None
-    listen: Listen = Listen()
+    port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
     token_file: Path = Path("/run/lockstep/agent-token")
     files: tuple[File, ...] = ()
 

@@ -335,11 +335,11 @@ def serve(
     Exit code: 0 after Ctrl-C, 2 wrong use or the port is taken, 3 the lock table is unreachable at the start.
     """
     plan = plan_or_exit()
-    from lockstep.agent.server import listener_of  # noqa: PLC0415 - no other command needs it
-    from lockstep.operate.page.server import HOST, serve_until_signal  # noqa: PLC0415 - likewise
+    from lockstep.agent.server import HOST, listener_of  # noqa: PLC0415 - no other command needs it
+    from lockstep.operate.page.server import serve_until_signal  # noqa: PLC0415 - likewise
 
     try:
-        listener = listener_of(HOST, port)
+        listener = listener_of(port)
     except EnvironmentalError as error:
         raise wrong_use(
             f"--port: {error.where['path']}: {error.where['code']}. Take a free one: lockstep serve --port 0"

@@ -605,7 +605,7 @@ class Environment(Enum):
         TOKEN_FILE_UNUSABLE: The file with the agent's token cannot be read or made. Make its folder for the agent's
             user, `sudo install -d -m 0750 -o USER -g GROUP FOLDER`, or name another file: `token_file` in the settings.
             It must not be empty, nor readable by everybody: `chmod 0640 FILE`.
-        ADDRESS_UNUSABLE: Nothing can listen there. Name another port or socket, or end what listens there: `ss -lntp`.
+        ADDRESS_UNUSABLE: Nothing can listen there. Name another port, or end what listens there: `ss -lntp`.
         HOOK_FAILED: What follows a change of a file has failed; it is tried again at the next refresh. Run the file's
             `command` by itself, as the agent's user.
         CLOCK_SKEW: This machine's clock is wrong, so the cloud refuses its signatures. Set it: `timedatectl set-ntp

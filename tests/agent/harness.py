@@ -123,8 +123,8 @@ class Address:
 @contextmanager
 def answering(values: Values) -> Iterator[Address]:
     """The agent's answers on a free port of loopback."""
-    listener = listener_of("127.0.0.1", 0)
-    dialect = Dialect(values, matches=TOKEN.__eq__, names=names_of(*listener.getsockname()[:2]))
+    listener = listener_of(0)
+    dialect = Dialect(values, matches=TOKEN.__eq__, names=names_of(listener.getsockname()[1]))
     server = server_of(dialect, graceful_seconds=5)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

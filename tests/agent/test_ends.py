@@ -45,7 +45,7 @@ def _ended(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, *more: st
     (folder / "kept").mkdir()
     (folder / "kept" / "login.json").write_text("old\n")
     files = [{"path": f"{folder}/kept/login.json", "format": "json"}]
-    own = {"token_file": f"{folder}/token", "listen": {"port": 0}, "refresh": "1s", "files": files}
+    own = {"token_file": f"{folder}/token", "port": 0, "refresh": "1s", "files": files}
     file = settings_file(folder, {**SERVED, **own})
     return in_child(lambda: main(["--config", str(file), *more]))
 

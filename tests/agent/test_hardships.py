@@ -1,4 +1,4 @@
-"""What happens to a machine: hooks that hang, templates that raise, a sleep, a socket that was left over."""
+"""What happens to a machine: hooks that hang, templates that raise, a sleep."""
 
 import os
 import signal
@@ -15,7 +15,6 @@ import pytest
 from lockstep.agent import serve
 from lockstep.agent.files import run_command
 from lockstep.agent.serve import Agent
-from lockstep.agent.server import listener_of
 from lockstep.agent.settings import load_settings
 from lockstep.protocol.errors import EnvironmentalError
 from lockstep.protocol.federation import stamps_of
@@ -216,27 +215,10 @@ def test_a_template_that_is_wrong_ends_nothing_else(
         until(lambda: "-2" in good.read_text())
 
 
-def test_a_socket_that_was_left_over_is_replaced_and_what_is_of_others_is_left_alone(tmp_path: Path) -> None:
-    at, file, link = (tmp_path / name for name in ("agent.sock", "file", "link"))
-    listener_of("127.0.0.1", 0, at).close()
-    assert at.is_socket()
-    with listener_of("127.0.0.1", 0, at), socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(at))
-        with pytest.raises(EnvironmentalError, match="another program listens there"):
-            listener_of("127.0.0.1", 0, at)
-        assert at.is_socket()
-    file.write_text("of somebody")
-    link.symlink_to(file)
-    for other in (file, link, tmp_path):
-        with pytest.raises(EnvironmentalError, match="something else is there"):
-            listener_of("127.0.0.1", 0, other)
-    assert (file.read_text(), link.is_symlink()) == ("of somebody", True)
-
-
 def test_a_port_that_is_taken_is_told_in_a_line_and_status_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        document = {**SERVED, "listen": {"port": port}, "token_file": f"{tmp_path}/token"}
+        document = {**SERVED, "port": port, "token_file": f"{tmp_path}/token"}
         done = ran(
             command(settings_file(tmp_path, document)),
             env={**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},

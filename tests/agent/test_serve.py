@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import stat
-import subprocess
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -153,20 +152,6 @@ def test_once_writes_the_files_and_ends_or_says_what_it_could_not_read(
         assert written.returncode == 0, written.stderr
         assert (tmp_path / "pgpass").exists()
     assert not (tmp_path / "token").exists()
-
-
-def test_a_socket_is_for_owner_and_group(estate: Estate, tmp_path: Path) -> None:
-    at = tmp_path / "agent.sock"
-    document = {"version": 1, "plan": str(estate.plan_file), "listen": {"socket": str(at)}}
-    file = settings_file(tmp_path, {**document, "token_file": f"{tmp_path}/token"})
-    with subprocess.Popen(command(file), stderr=subprocess.DEVNULL) as process:  # noqa: S603 - our own module
-        try:
-            until(at.exists)
-            assert stat.S_IMODE(at.stat().st_mode) == 0o660
-            asked = ["/usr/bin/curl", "-s", "--unix-socket", str(at), "http://localhost/ping"]
-            assert ran(asked).stdout == "healthy"
-        finally:
-            process.terminate()
 
 
 def test_files_follow_when_a_caller_asks_for_a_fresh_value_and_after_a_hangup(

@@ -10,11 +10,11 @@ from functools import cache
 import uvicorn
 from msgspec import structs
 
-from lockstep.agent.server import listener_of
+from lockstep.agent.server import HOST, listener_of
 from lockstep.operate.documents import Run
 from lockstep.operate.formatting import error_text
 from lockstep.operate.page import snapshot as polling
-from lockstep.operate.page.server import HOST, Site, app_of
+from lockstep.operate.page.server import Site, app_of
 from lockstep.operate.page.snapshot import FleetSnapshot, Poller
 from lockstep.operate.state import Answer, CredentialState, state_of
 from lockstep.protocol.errors import StoreUnreachableError, advice_of
@@ -197,7 +197,7 @@ def shown(made_up: MadeUp, *, is_live: bool = False) -> Iterator[str]:
     """
     clock = _RunningClock() if is_live else StillClock()
     poller = Poller(made_up, clock)  # type: ignore[arg-type]  # it has what the poller uses
-    listener = listener_of(HOST, 0)
+    listener = listener_of(0)
     port = listener.getsockname()[1]
     app = app_of(Site(poller, "lockstep, eu-central-1", clock), port)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False))

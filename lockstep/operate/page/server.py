@@ -35,7 +35,6 @@ from lockstep.protocol.errors import line_of
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.system import SystemClock
 
-HOST = "127.0.0.1"
 LONGEST_QUESTION = 100
 """Characters of `q`."""
 HEADERS = {
@@ -133,7 +132,7 @@ class Site:
 
 def app_of(site: Site, port: int) -> ASGIApp:
     """The ASGI application, for a port of loopback."""
-    guarded = Middleware(BaseHTTPMiddleware, dispatch=partial(guard, names_of(HOST, port)))
+    guarded = Middleware(BaseHTTPMiddleware, dispatch=partial(guard, names_of(port)))
     return Starlette(routes=site.routes(), middleware=[guarded])
 
 
@@ -146,7 +145,7 @@ def serve_until_signal(plan: Plan, listener: socket.socket, *, ready: Callable[[
 
     Args:
         plan: The plan.
-        listener: Of `HOST`.
+        listener: Of loopback.
         ready: Called once it answers.
 
     Raises:
