@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,24 +100,14 @@ class Login:
 
     Attributes:
         text: The whole `app_user` secret.
+        fields: What a program needs to connect: username, password, engine, host, port, dbname and generation.
     """
 
-    username: str
-    password: SecretStr
-    engine: str
-    host: str
-    port: int
-    dbname: str
-    generation: int
-    text: SecretStr = field(repr=False)
-
-    def strings(self) -> dict[str, str]:
-        """The fields that a program needs to connect."""
-        names = ("username", "password", "engine", "host", "port", "dbname", "generation")
-        return {n: self.password.reveal() if n == "password" else str(getattr(self, n)) for n in names}
+    text: SecretStr
+    fields: Mapping[str, str] = field(repr=False)
 
 
-def login_of(app_user: str, connection_blob: str | None, database: str | None) -> Login:
+def login_of(app_user: SecretStr, connection_blob: SecretStr | None, database: str | None) -> Login:
     """The login to a database, from the texts of the two secrets.
 
     Args:
@@ -129,75 +119,62 @@ def login_of(app_user: str, connection_blob: str | None, database: str | None) -
         LoginFormError: They do not say what is needed, with the code NO_DATABASE where only that database is missing.
     """
     try:
-        found, where = decode(app_user, store="", secret=""), None
+        found, where = decode(app_user.reveal(), store="", secret=""), None
         if not database:
             where = found.connection
         elif connection_blob:
-            where = decode_databases(connection_blob, store="", secret="").get(database)
+            where = decode_databases(connection_blob.reveal(), store="", secret="").get(database)
         if where is None:
             raise LoginFormError(database=database or "", code=NO_DATABASE)
-        return Login(
-            username=found.username,
-            password=found.password,
-            engine=str(where["engine"]),
-            host=str(where["host"]),
-            port=int(where["port"]),
-            dbname=str(where["dbname"]),
-            generation=found.generation,
-            text=SecretStr(app_user),
-        )
+        fields = {
+            "username": found.username,
+            "password": found.password.reveal(),
+            "engine": where["engine"],
+            "host": where["host"],
+            "port": int(where["port"]),
+            "dbname": where["dbname"],
+            "generation": found.generation,
+        }
+        return Login(text=app_user, fields={name: str(value) for name, value in fields.items()})
     except SecretMalformedError as error:
         raise LoginFormError(code=error.where["code"]) from None
     except (ValueError, KeyError, TypeError):
         raise LoginFormError(database=database or "", code="no-address") from None
 
 
+# https://www.postgresql.org/docs/current/libpq-pgpass.html
+_PGPASS = "{host}:{port}:*:{username}:{password}\n"
+# https://dev.mysql.com/doc/refman/8.4/en/option-files.html: quotes keep a `#`. A quote in a value is escaped: before
+# they take quotes away, the clients look for a `#` outside of pairs of them. Without the protocol they would take the
+# host `localhost` for a socket, and leave the port aside.
+_MY_CNF = """\
+[client]
+user="{username}"
+password="{password}"
+host="{host}"
+port="{port}"
+protocol="tcp"
+
+[mysql]
+database="{dbname}"
+"""
+FORMATS: Mapping[str, tuple[str, str]] = {"pgpass": (_PGPASS, ":"), "my-cnf": (_MY_CNF, '"')}
+"""Formats of lines: the text, and the character that a backslash escapes in a field, besides the backslash itself."""
+
+
 def formatted(login: Login, form: str) -> str:
-    """The text of a login in one of the `FORMATS`.
+    """The text of a login: `json`, the text of the secret; or one of the `FORMATS`.
 
     Raises:
         LoginFormError: A field has a control character, which in a format of lines could begin another line.
     """
-    if form != "json" and not all(field.isprintable() for field in login.strings().values()):
+    if form == "json":
+        return login.text.reveal() + "\n"
+    if not all(value.isprintable() for value in login.fields.values()):
         raise LoginFormError(code="control-character")
-    return FORMATS[form](login)
-
-
-def _json(login: Login) -> str:
-    return login.text.reveal() + "\n"
-
-
-def _pgpass(login: Login) -> str:
-    """https://www.postgresql.org/docs/current/libpq-pgpass.html: a colon or backslash in a field is escaped."""
-    fields = (login.host, str(login.port), "*", login.username, login.password.reveal())
-    return ":".join(f.replace("\\", "\\\\").replace(":", "\\:") if f != "*" else f for f in fields) + "\n"
-
-
-def _my_cnf(login: Login) -> str:
-    """https://dev.mysql.com/doc/refman/8.4/en/option-files.html: backslash escapes, and quotes keep a `#`.
-
-    A quote in the value is escaped: before they take quotes away, the clients look for a `#` outside of pairs of them.
-
-    Without the protocol the clients would take the host `localhost` for a socket, and leave the port aside.
-    """
-    values = {
-        "user": login.username,
-        "password": login.password.reveal(),
-        "host": login.host,
-        "port": str(login.port),
-        "protocol": "tcp",
-        "database": login.dbname,
-    }
-    escaped = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in values.items()}
-    lines = [f'{name}="{value}"' for name, value in escaped.items()]
-    return "\n".join(["[client]", *lines[:-1], "", "[mysql]", lines[-1]]) + "\n"
-
-
-FORMATS: Mapping[str, Callable[[Login], str]] = {
-    "json": _json,
-    "pgpass": _pgpass,
-    "my-cnf": _my_cnf,
-}
+    text, special = FORMATS[form]
+    escaped = {n: v.replace("\\", "\\\\").replace(special, f"\\{special}") for n, v in login.fields.items()}
+    return text.format(**escaped)
 
 
 def rendered(login: Login, template: str) -> str:
@@ -212,7 +189,7 @@ def rendered(login: Login, template: str) -> str:
 
     environment = Jinja(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - no HTML
     try:
-        return environment.from_string(template).render(login.strings())
+        return environment.from_string(template).render(login.fields)
     except TemplateError as error:
         line = getattr(error, "lineno", None)
         raise LoginFormError(code=f"template-line-{line}" if line else type(error).__name__) from None

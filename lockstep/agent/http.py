@@ -113,17 +113,16 @@ class Dialect:
         database = parameters.pop("database", None)
         value, kept = await self._served(secret_id, parameters)
         blob = self._values.beside(value)
-        where = blob.kept if blob else None
-        if database and blob and not where:
+        if database and blob and not blob.kept:
             raise _refusal(503, "ServiceUnavailable", f"No addresses of databases: {_state(blob)}")
         try:
-            login = login_of(kept.value.text.reveal(), where.value.text.reveal() if where else None, database)
+            login = login_of(kept.value.text, blob and blob.text, database)
         except LoginFormError as error:
             is_unknown = error.where["code"] == NO_DATABASE
             status, code = (404, "ResourceNotFoundException") if is_unknown else (503, "ServiceUnavailable")
             raise _refusal(status, code, f"That secret has no such login. {error}") from None
         value.note(HTTP, kept)
-        return JSONResponse(login.strings(), headers=_describe(value, kept))
+        return JSONResponse(login.fields, headers=_describe(value, kept))
 
     async def _value(self, secret_id: str, parameters: dict[str, str]) -> Response:
         value, kept = await self._served(secret_id, parameters)
@@ -131,9 +130,16 @@ class Dialect:
         if any(parameters.get(name, wanted) != wanted for name, wanted in current.items()):
             raise _refusal(404, "ResourceNotFoundException", "This agent serves the current version only.")
         value.note(HTTP, kept)
-        return Response(
-            _body(value, kept, secret_id), media_type="application/json", headers=_describe(value, kept)
-        )
+        created = kept.value.created_at
+        body = {
+            "ARN": kept.value.arn or secret_id,
+            "Name": value.secret.name,
+            "VersionId": kept.value.version,
+            "SecretString": kept.value.text.reveal(),
+            "VersionStages": [CURRENT],
+            "CreatedDate": str(created.timestamp() if created else 0.0),
+        }
+        return JSONResponse(body, headers=_describe(value, kept))
 
 
 def _metrics(values: Values) -> Response:
@@ -153,20 +159,6 @@ def _metrics(values: Values) -> Response:
         for way, last in tuple(value.given.items()):
             given.labels(value.secret.credential_id, way).set(last)
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-def _body(value: Value, kept: Kept, asked: str) -> str:
-    created = kept.value.created_at
-    return json.dumps(
-        {
-            "ARN": kept.value.arn or asked,
-            "Name": value.secret.name,
-            "VersionId": kept.value.version,
-            "SecretString": kept.value.text.reveal(),
-            "VersionStages": [CURRENT],
-            "CreatedDate": str(created.timestamp() if created else 0.0),
-        }
-    )
 
 
 def _state(value: Value) -> str:

@@ -5,6 +5,7 @@ import hmac
 import logging
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,14 +72,12 @@ class TokenFile:
 
     def __init__(self, file: Path) -> None:
         self._file, self._token = file, token_of(file)
-        self._seen: Stamps = ()
 
     def matches(self, brought: str) -> bool:
         """Whether this is the token. Where a new file cannot be read, the token before it counts."""
         with suppress(OSError, EnvironmentalError):
-            seen = stamps_of(str(self._file))
-            if seen != self._seen and self._file.exists():
-                self._token, self._seen = token_of(self._file), seen
+            if self._file.exists():
+                self._token = token_of(self._file)
         return hmac.compare_digest(brought.encode(), self._token.reveal().encode())
 
 
@@ -207,17 +206,14 @@ class Agent:
         if value is None or kept is None:
             return False
         blob = self.values.beside(value)
-        where = blob.kept if blob else None
-        login = files.login_of(
-            kept.value.text.reveal(), where.value.text.reveal() if where else None, file.database
-        )
+        login = files.login_of(kept.value.text, blob and blob.text, file.database)
         text = _text(login, file)
         if self._written.get(file.path) != (text, stamps_of(str(file.path))):
             with files.refused_as(Environment.FILE_REFUSED, path=str(file.path)):
                 files.replace_file(
                     file.path, text.reveal().encode(), mode=file.mode, uid=file.owner, gid=file.group
                 )
-            logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
+            logger.info("file written", extra={"path": str(file.path), "generation": kept.value.generation})
             self._written[file.path] = text, stamps_of(str(file.path))
             self._owed.add(file.path)
         value.note(str(file.path), kept)
@@ -258,7 +254,7 @@ def check(settings: Settings, *, is_once: bool) -> None:
         files.require_place(file.path)
 
 
-_EXAMPLE = '{"username":"a","password":"a","engine":"mysql","host":"a","port":1,"dbname":"a"}'
+_EXAMPLE = SecretStr('{"username":"a","password":"a","engine":"mysql","host":"a","port":1,"dbname":"a"}')
 
 
 def serve(settings: Settings) -> int:
@@ -305,12 +301,8 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
 
 def _end_by_an_exception(status: int) -> None:
     """Until there is something to end in order: a signal in the middle of a write must leave no half file behind."""
-
-    def end(*_received: object) -> None:
-        raise SystemExit(status)
-
     for number in ENDS:
-        signal.signal(number, end)
+        signal.signal(number, lambda *_received: sys.exit(status))
 
 
 def forbid_core_dumps() -> None:

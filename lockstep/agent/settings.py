@@ -86,7 +86,7 @@ class File(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.format is None) == (self.template is None):
-            raise ValueError(f"give it a format ({', '.join(FORMATS)}) or a template, not both")
+            raise ValueError(f"give it a format (json, {', '.join(FORMATS)}) or a template, not both")
         if not self.path.is_absolute():
             raise ValueError("path: must be absolute")
         if self.mode & 0o007:

@@ -17,6 +17,7 @@ from lockstep.client.cache import CredentialCache, StoreSource
 from lockstep.client.sources import ReadText, StoredText, aws_texts, vault_texts
 from lockstep.plan.compiled import AwsStore, Store
 from lockstep.protocol.errors import Environment, LockstepError, StoreUnreachableError
+from lockstep.protocol.model import SecretStr
 from lockstep.stores.readers import Snapshot
 
 _ARN = re.compile(r"(?P<place>arn:[^:]+:secretsmanager:(?P<region>[^:]+):\d+:secret:)(?P<name>.+)", re.ASCII)
@@ -81,6 +82,11 @@ class Value(CredentialCache[StoredText]):
     def served(self) -> Kept | None:
         """What is kept, if it may be served."""
         return None if self.is_over else self.kept
+
+    @property
+    def text(self) -> SecretStr | None:
+        """What is kept, however old."""
+        return self.kept.value.text if self.kept else None
 
     @property
     def problem(self) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.agent.files import FORMATS, login_of
+from lockstep.agent.files import formatted, login_of
+from lockstep.protocol.model import SecretStr
 from sandbox.emulators.databases import (
     CertificateAuthority,
     DatabaseServer,
@@ -59,9 +60,10 @@ def misnamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, 
         name: {"dbname": DBNAME, "engine": engines[name], "host": s.host, "port": s.port, "tls": True}
         for name, s in servers.items()
     }
-    user, blob = app_user(1), json.dumps({"databases": databases})
-    (folder / "pgpass").write_text(FORMATS["pgpass"](login_of(user, blob, "ledger")))
-    (folder / "my.cnf").write_text(FORMATS["my-cnf"](login_of(user, blob, "orders")))
+    user, blob = app_user(1), SecretStr(json.dumps({"databases": databases}))
+    of_user = SecretStr(user)
+    (folder / "pgpass").write_text(formatted(login_of(of_user, blob, "ledger"), "pgpass"))
+    (folder / "my.cnf").write_text(formatted(login_of(of_user, blob, "orders"), "my-cnf"))
     files = {"LOCKSTEP_PGPASS": str(folder / "pgpass"), "LOCKSTEP_MY_CNF": str(folder / "my.cnf")}
     with running(*servers.values()), served(databases, FakeStore(text=user), folder) as environment:
         yield {**environment, **files, "LOCKSTEP_CA": str(authority.ca_file)}
