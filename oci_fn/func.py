@@ -23,12 +23,12 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lockstep.plan.published import Index
 from lockstep.protocol.deadlines import BATCH, LOCK_POLICY, STEP
-from lockstep.protocol.errors import InvalidRequestError, LockstepError
+from lockstep.protocol.errors import InvalidRequestError
 from lockstep.protocol.lock_rule import select_due
 from lockstep.protocol.messages import Id, RunInput
 from lockstep.protocol.strict_json import Message, MessageError, read
@@ -108,7 +108,10 @@ class Function(Face):
         given = _read(call.document)
         with self.scope(call):
             work = self._work(given, call)
-        publisher = cache(partial(self._publisher, call))
+        from oci_fn.publish import EventPublisher  # noqa: PLC0415 - only a call that rotates needs it
+
+        scope = partial(self.scope, call)
+        publisher = EventPublisher(self.runner, self.clock, call.ends_at - MARGIN_SECONDS, scope)
         results: list[Body] = []
         for number, run in enumerate(work.runs, start=1):
             if number > 1 and self.clock.monotonic() >= call.ends_at - LAST_BEGIN_SECONDS:
@@ -118,27 +121,7 @@ class Function(Face):
         is_whole = not left and "error" not in work.told and all(r["outcome"] != "failed" for r in results)
         return {"results": results, **work.told, **({"left": left} if left else {})}, is_whole
 
-    def _publisher(self, call: Call) -> "EventPublisher | None":
-        """Who tells other programs what has happened; None where the plan names no topic. Then nothing is loaded.
-
-        It is asked for after a run, whose document says the same of that as the index. No run waits for it, and none
-        fails where neither can be read (protocol E18).
-        """
-        try:
-            with self.scope(call):
-                plan = self.runner().plan
-        except LockstepError as error:
-            logger.warning(json.dumps({"events_not_sent": "all of this call", "error": error.name}))
-            return None
-        if plan.event_topic is None:
-            return None
-        from oci_fn.publish import EventPublisher  # noqa: PLC0415 - only who sends events loads it
-
-        return EventPublisher(plan, self.clock, call.ends_at - MARGIN_SECONDS, partial(self.scope, call))
-
-    def _run(
-        self, run: RunInput, rotation_id: str, publisher: "Callable[[], EventPublisher | None]", call: Call
-    ) -> Body:
+    def _run(self, run: RunInput, rotation_id: str, publisher: "EventPublisher", call: Call) -> Body:
         began, retries, promoted = self.clock.monotonic(), self.retries(call), None
         try:
             # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F9).
@@ -156,8 +139,8 @@ class Function(Face):
         result = {"credential_id": run.credential_id, "rotation_id": rotation_id, **result}
         took_ms = round((self.clock.monotonic() - began) * 1000)
         logger.info(json.dumps({**result, "milliseconds": took_ms, "states_ms": retries.states_ms}))
-        if found := publisher():  # When the lock is free again: no rotation waits for it.
-            found.publish(run, rotation_id, promoted, error=str(result.get("error", "")))
+        # When the lock is free again: no rotation waits for it.
+        publisher.publish(run, rotation_id, promoted, error=str(result.get("error", "")))
         return result
 
     def _work(self, given: Given, call: Call) -> Work:

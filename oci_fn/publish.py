@@ -1,6 +1,6 @@
 """Tells other programs what a run has done, after its lock is free again (protocol E18).
 
-Loaded only where the plan names a topic. An event is tried once, and for seconds at the most. After the first that is
+An event is tried once, and for seconds at the most. After the first that is
 not sent, or takes long, no other is tried in this call, so that credentials that come later do not wait for a topic.
 """
 
@@ -11,14 +11,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 
-from lockstep.plan.compiled import CompiledPlan
 from lockstep.protocol.deadlines import check_scope
 from lockstep.protocol.errors import DeadlineExceededError, LockstepError
 from lockstep.protocol.events import EventData, Sink, event_of, of_failure, of_promotion, source_of
 from lockstep.protocol.messages import Promoted, RunInput
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.identity import OCI_RUNNER
-from lockstep.runtime.wiring import event_sink
+from lockstep.runtime.wiring import Runner, event_sink
 
 SLOW_SECONDS = 2.0
 """A topic that takes longer for the events of a run is left alone for the rest of the call."""
@@ -31,13 +30,14 @@ class EventPublisher:
     """Sends the events of the runs of one call.
 
     Attributes:
-        plan: The plan.
+        runner: Returns the runner, whose plan may name a topic. It is asked after a run, whose document says the same
+            of that as the index. No run waits for it, and none fails where neither can be read.
         clock: The function's.
         last_call_at: In the clock's monotonic seconds; after it none is sent.
         scope: Opens a scope for what is sent.
     """
 
-    plan: CompiledPlan
+    runner: Callable[[], Runner]
     clock: Clock
     last_call_at: float
     scope: Callable[[], AbstractContextManager[None]]
@@ -70,19 +70,21 @@ class EventPublisher:
             logger.warning(json.dumps({**told, "events_not_sent": len(event_data), "error": problem}))
 
     def _send(self, event_data: tuple[EventData, ...], rotation_id: str, promoted: Promoted | None) -> None:
-        if self.clock.monotonic() >= self.last_call_at:
-            raise DeadlineExceededError
-        time = promoted.promoted_at if promoted else self.clock.now().replace(microsecond=0)
-        source = source_of(region=self.plan.lock.region, table=self.plan.lock.table)
-        events = [event_of(h, source=source, cause=rotation_id, time=time) for h in event_data]
         with self.scope():
-            sink = self._sink
+            if self._sink is None:
+                return
             began = self.clock.monotonic()
-            if sink:
-                sink.send(events)
+            if began >= self.last_call_at:
+                raise DeadlineExceededError
+            time = promoted.promoted_at if promoted else self.clock.now().replace(microsecond=0)
+            lock = self.runner().plan.lock
+            source = source_of(region=lock.region, table=lock.table)
+            self._sink.send([event_of(h, source=source, cause=rotation_id, time=time) for h in event_data])
         if self.clock.monotonic() - began > SLOW_SECONDS:
             self._gave_up = "slow"
 
     @cached_property
     def _sink(self) -> Sink | None:
-        return event_sink(self.plan, "oci", OCI_RUNNER, clock=self.clock, deadline_guard=check_scope)
+        return event_sink(
+            self.runner().plan, "oci", OCI_RUNNER, clock=self.clock, deadline_guard=check_scope
+        )

@@ -40,7 +40,6 @@ from lockstep.protocol.messages import (
     Runner,
     Staged,
     UpdateRequest,
-    UpdateResult,
 )
 from lockstep.protocol.model import Claim, Release
 from lockstep.protocol.schedule import STANDBY, standby_due_by
@@ -70,15 +69,6 @@ def rotate(
             is free again (protocol M1).
     """
     now = ports.clock.now().replace(microsecond=0)
-    rotation = Rotation(
-        credential_id=run.credential_id,
-        rotation_id=rotation_id,
-        runner=runner,
-        trigger=run.trigger,
-        started_at=now,
-        fence=0,
-        force=run.force,
-    )
     lease = retries.call(
         "AcquireLock",
         lambda: ports.lock.acquire(
@@ -92,8 +82,16 @@ def rotate(
     )
     if lease is None:
         return None
-    held = structs.replace(rotation, fence=lease.fence)
-    return _HeldRun(held, ports, retries).finish()
+    rotation = Rotation(
+        credential_id=run.credential_id,
+        rotation_id=rotation_id,
+        runner=runner,
+        trigger=run.trigger,
+        started_at=now,
+        fence=lease.fence,
+        force=run.force,
+    )
+    return _HeldRun(rotation, ports, retries).finish()
 
 
 class _HeldRun:
@@ -156,7 +154,14 @@ class _HeldRun:
         return applied
 
     def _commit(self, prepared: Staged, applied: ApplyResult) -> RotatedRun:
-        updated = self._promote(prepared, applied)
+        request = UpdateRequest(
+            rotation=self._rotation,
+            claim=prepared.claim,
+            proven=tuple(d.database for d in applied.databases),
+            seen=prepared.seen,
+        )
+        updated = self._retries.call("UpdateSecrets", lambda: update_secrets.run(request, self._ports))
+        self._notes["stores"] = updated.stores
         revoked = self._revoke(prepared.claim) if updated.revoke else ()  # After the promotion (protocol M2).
         return RotatedRun(
             rotation=self._rotation,
@@ -167,17 +172,6 @@ class _HeldRun:
             promoted_at=updated.promoted_at,
             revoked=revoked,
         )
-
-    def _promote(self, prepared: Staged, applied: ApplyResult) -> UpdateResult:
-        request = UpdateRequest(
-            rotation=self._rotation,
-            claim=prepared.claim,
-            proven=tuple(d.database for d in applied.databases),
-            seen=prepared.seen,
-        )
-        updated = self._retries.call("UpdateSecrets", lambda: update_secrets.run(request, self._ports))
-        self._notes["stores"] = updated.stores
-        return updated
 
     def _revoke(self, claim: Claim) -> tuple[Revoked, ...]:
         request = RevokeRequest(rotation=self._rotation, claim=claim)

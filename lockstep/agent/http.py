@@ -116,7 +116,7 @@ class Dialect:
         if database and blob and not blob.kept:
             raise _refusal(503, "ServiceUnavailable", f"No addresses of databases: {_state(blob)}")
         try:
-            login = login_of(kept.value.text, blob and blob.text, database)
+            login = login_of(kept.value.text, blob.text if blob else None, database)
         except LoginFormError as error:
             is_unknown = error.where["code"] == NO_DATABASE
             status, code = (404, "ResourceNotFoundException") if is_unknown else (503, "ServiceUnavailable")

@@ -206,7 +206,7 @@ class Agent:
         if value is None or kept is None:
             return False
         blob = self.values.beside(value)
-        login = files.login_of(kept.value.text, blob and blob.text, file.database)
+        login = files.login_of(kept.value.text, blob.text if blob else None, file.database)
         text = _text(login, file)
         if self._written.get(file.path) != (text, stamps_of(str(file.path))):
             with files.refused_as(Environment.FILE_REFUSED, path=str(file.path)):

@@ -148,8 +148,14 @@ def _opener(
     plaintext: bool = False,
     **options: Any,
 ) -> Opener:
-    told = options if plaintext else verifying(options)
+    verified = options if plaintext else verifying(options)
     dbname = "dbname" if verifying is verifying_libpq else "database"
+
+    def told(credential: ClientCredential) -> dict[str, Any]:
+        found = {**address(credential, database, engines, verified), **verified}
+        if "dbname" in found:
+            found[dbname] = found.pop("dbname")
+        return {**found, "user": credential.username, "password": credential.password.reveal()}
 
     def checked(connection: Any) -> Any:
         # Over a Unix socket libpq passes sslmode over.
@@ -160,10 +166,10 @@ def _opener(
         return connection
 
     def connect(credential: ClientCredential) -> Any:
-        return checked(make(**_told(credential, database, engines, told, dbname)))
+        return checked(make(**told(credential)))
 
     async def connect_async(credential: ClientCredential) -> Any:
-        return checked(await make(**_told(credential, database, engines, told, dbname)))
+        return checked(await make(**told(credential)))
 
     is_refusal = is_mysql_refusal if engines is MYSQL else is_refused_by_postgresql
     return Opener(connect_async if is_async else connect, is_refusal)
@@ -177,20 +183,6 @@ def is_refused_by_postgresql(error: Exception) -> bool:
     """
     asked = getattr(getattr(error, "pgconn", None), "used_password", False)
     return asked or getattr(error, "sqlstate", None) in {"08P01", "XX000"} or is_postgresql_refusal(error)
-
-
-def _told(
-    credential: ClientCredential,
-    database: str | None,
-    engines: frozenset[str],
-    options: Mapping[str, Any],
-    dbname: str,
-) -> dict[str, Any]:
-    """What a driver is told; `dbname` is its name for the database."""
-    told = {**address(credential, database, engines, options), **options}
-    if "dbname" in told:
-        told[dbname] = told.pop("dbname")
-    return {**told, "user": credential.username, "password": credential.password.reveal()}
 
 
 def address(
