@@ -85,6 +85,4 @@ class EventPublisher:
 
     @cached_property
     def _sink(self) -> Sink | None:
-        return event_sink(
-            self.runner().plan, "oci", OCI_RUNNER, clock=self.clock, deadline_guard=check_scope
-        )
+        return event_sink(self.runner().plan, "oci", OCI_RUNNER, clock=self.clock, deadline_guard=check_scope)

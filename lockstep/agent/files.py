@@ -39,16 +39,15 @@ def refused_as(problem: Environment, **where: str) -> Iterator[None]:
 _FOLDER_MODE = 0o750
 
 
-def replace_file(path: Path, content: bytes, *, mode: int, uid: int = -1, gid: int = -1) -> None:
-    """Give a file this content. It has its mode and owner before it has its name.
+def replace_file(path: Path, content: bytes, *, mode: int, gid: int = -1) -> None:
+    """Give a file this content. It has its mode and group before it has its name.
 
     Args:
         path: Its place, in a folder that is made for its owner and group where there is none. A link there is replaced,
             not followed.
         content: All of it.
         mode: Its permissions.
-        uid: Its owner; -1 leaves it to the process.
-        gid: Its group; likewise.
+        gid: Its group; -1 leaves it to the process.
 
     Raises:
         OSError: It was not written; the one that was there before is whole.
@@ -59,7 +58,7 @@ def replace_file(path: Path, content: bytes, *, mode: int, uid: int = -1, gid: i
         with os.fdopen(descriptor, "wb") as file:
             # In this order: who has given a file away may not change its mode any more.
             os.fchmod(descriptor, mode)
-            os.fchown(descriptor, uid, gid)
+            os.fchown(descriptor, -1, gid)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
@@ -202,12 +201,12 @@ HOOK_SECONDS = 30.0
 _LOOK_SECONDS = 0.25
 
 
-def run_command(command: Sequence[str], cut: threading.Event, *, seconds: float = HOOK_SECONDS) -> None:
+def run_command(command: Sequence[str], over: threading.Event, *, seconds: float = HOOK_SECONDS) -> None:
     """Run a command; it and what it has started end after so many seconds at the latest.
 
     Args:
         command: A program and its arguments.
-        cut: Ends it earlier, since nobody will wait for it.
+        over: Ends it earlier, since nobody will wait for it.
         seconds: For so long it may run.
 
     Raises:
@@ -219,7 +218,7 @@ def run_command(command: Sequence[str], cut: threading.Event, *, seconds: float 
         )
     ends_at, status = time.monotonic() + seconds, None
     try:
-        while status is None and time.monotonic() < ends_at and not cut.is_set():
+        while status is None and time.monotonic() < ends_at and not over.is_set():
             with suppress(subprocess.TimeoutExpired):
                 status = process.wait(_LOOK_SECONDS)
     finally:  # Also where a signal ends this process.
@@ -228,7 +227,7 @@ def run_command(command: Sequence[str], cut: threading.Event, *, seconds: float 
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if status is None:
-        why = "ended with the agent" if cut.is_set() else f"not done in {seconds:g} s"
+        why = "ended with the agent" if over.is_set() else f"not done in {seconds:g} s"
         raise EnvironmentalError(Environment.HOOK_FAILED, code=why)
     if status:
         raise EnvironmentalError(Environment.HOOK_FAILED, code=f"status {status}")

@@ -18,6 +18,7 @@ from lockstep.agent.http import Dialect
 from lockstep.agent.server import ENDS, HOST, listener_of, names_of, run_until_signal
 from lockstep.agent.settings import File, Settings
 from lockstep.agent.values import Secret, Values, describe, reader_of
+from lockstep.client.cache import StoreSource
 from lockstep.plan.compiled import AwsStore
 from lockstep.protocol.errors import Environment, EnvironmentalError
 from lockstep.protocol.federation import Stamps, stamps_of
@@ -84,7 +85,6 @@ class TokenFile:
 logger = logging.getLogger("lockstep.agent")
 
 _END_SECONDS = 5.0
-_CUT_SECONDS = 1.0
 _PR_SET_DUMPABLE = 4
 
 
@@ -107,7 +107,6 @@ class Agent:
         self._read_at = float("-inf")
         self._hooks_due = threading.Event()
         self._over = threading.Event()
-        self._cut = threading.Event()
 
     def refresh(self) -> bool:
         """Read every secret, write what has changed and run what follows it; whether all of it succeeded."""
@@ -123,8 +122,8 @@ class Agent:
     def refreshing(self) -> Iterator[None]:
         """Refresh in threads until the end of the block: a hook that hangs lets no value and no file grow old.
 
-        It begins with the hooks that are owed. What they do at the end is waited for, but not for long: then a hook is
-        ended.
+        It begins with the hooks that are owed. What the other threads do at the end is waited for, but not for long; a
+        hook is ended, and owed at the next start.
         """
         threads = [
             threading.Thread(target=work, name=f"lockstep-{name}", daemon=True)
@@ -145,8 +144,6 @@ class Agent:
             ends_at = time.monotonic() + _END_SECONDS
             for thread in threads:
                 thread.join(max(0.0, ends_at - time.monotonic()))
-            self._cut.set()
-            threads[-1].join(_CUT_SECONDS)
 
     def hurry(self) -> None:
         """Read within a second. For a signal handler: it takes no lock."""
@@ -210,9 +207,7 @@ class Agent:
         text = _text(login, file)
         if self._written.get(file.path) != (text, stamps_of(str(file.path))):
             with files.refused_as(Environment.FILE_REFUSED, path=str(file.path)):
-                files.replace_file(
-                    file.path, text.reveal().encode(), mode=file.mode, uid=file.owner, gid=file.group
-                )
+                files.replace_file(file.path, text.reveal().encode(), mode=file.mode, gid=file.group)
             logger.info("file written", extra={"path": str(file.path), "generation": kept.value.generation})
             self._written[file.path] = text, stamps_of(str(file.path))
             self._owed.add(file.path)
@@ -221,7 +216,7 @@ class Agent:
 
     def _run_hook(self, file: File) -> bool:
         if file.command:
-            files.run_command(file.command, self._cut)
+            files.run_command(file.command, self._over)
             # What the command itself has done to the file is no change that calls for it again.
             self._written[file.path] = self._written[file.path][0], stamps_of(str(file.path))
         return True
@@ -293,7 +288,7 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
                 name=name,
                 credential_id=credential.id,
                 overlap=credential.schedule.overlap,
-                sources={store: partial(read, names) for store, read in readers.items()},
+                sources=[StoreSource(store, partial(read, names)) for store, read in readers.items()],
                 region=region,
                 has_login=name == app_user,
             )

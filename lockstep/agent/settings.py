@@ -10,12 +10,10 @@ files:
 """
 
 import grp
-import pwd
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -38,7 +36,7 @@ DEFAULT_PORT = 2773
 REFRESHES_IN_AN_OVERLAP = 4
 """Several reads may fail before a value has to be refused."""
 AS_THE_PROCESS = -1
-"""An owner or group of a file that is not named."""
+"""A group of a file that is not named."""
 
 
 def _mode(value: object) -> object:
@@ -49,16 +47,14 @@ def _mode(value: object) -> object:
     return int(text, 8)
 
 
-def _id(what: str, of_name: Callable[[str], tuple[Any, ...]], value: object) -> int:
-    """The id of a user or a group of this machine, by its name."""
-    if value is None:
-        return AS_THE_PROCESS
+def _group_id(value: object) -> int:
+    """The id of a group of this machine, by its name."""
     if not isinstance(value, str):
         raise ValueError("must be a name")  # noqa: TRY004 - pydantic tells of a ValueError
     try:
-        return int(of_name(value)[2])
+        return grp.getgrnam(value).gr_gid
     except KeyError:
-        raise ValueError(f"this machine has no {what} {value}") from None
+        raise ValueError(f"this machine has no group {value}") from None
 
 
 class File(Section):
@@ -68,8 +64,7 @@ class File(Section):
         credential: Needed where the agent has several.
         database: Whose address it gets; none: the credential's first.
         template: A jinja2 template instead of a format.
-        owner: Named in the file, an id here.
-        group: Likewise.
+        group: Named in the settings, an id here.
         command: Runs after a change; its first word is a program.
     """
 
@@ -79,8 +74,7 @@ class File(Section):
     format: Literal["json", "pgpass", "my-cnf"] | None = None
     template: Path | None = None
     mode: Annotated[int, BeforeValidator(_mode)] = 0o600
-    owner: Annotated[int, BeforeValidator(partial(_id, "owner", pwd.getpwnam))] = AS_THE_PROCESS
-    group: Annotated[int, BeforeValidator(partial(_id, "group", grp.getgrnam))] = AS_THE_PROCESS
+    group: Annotated[int, BeforeValidator(_group_id)] = AS_THE_PROCESS
     command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ if a newer one was promoted right after that look (protocol I1).
 
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
@@ -24,10 +24,6 @@ _ARN = re.compile(r"(?P<place>arn:[^:]+:secretsmanager:(?P<region>[^:]+):\d+:sec
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")
 _OF_ONE_SECRET = (None, Environment.AWS_ACTION_DENIED, Environment.OCI_ACTION_DENIED)
 
-Read = Callable[[], StoredText]
-"""Reads a secret from one store."""
-
-
 Kept: TypeAlias = Snapshot[StoredText]
 """A value that is kept, with the store that showed it last, and when."""
 
@@ -41,14 +37,14 @@ class Secret:
         credential_id: The credential that it belongs to.
         overlap: How long a value logs in after a newer one was promoted.
         region: Of the AWS store; None: there is none, so that the secret has no ARN.
-        sources: By the store's name, the nearest first.
+        sources: What reads it from each store, the nearest first.
         has_login: Whether it is the one with the password.
     """
 
     name: str
     credential_id: str
     overlap: timedelta
-    sources: Mapping[str, Read]
+    sources: Sequence[StoreSource[StoredText]]
     region: str | None = None
     has_login: bool = True
 
@@ -67,8 +63,7 @@ class Value(CredentialCache[StoredText]):
 
     def __init__(self, secret: Secret, clock: Callable[[], float], news: threading.Event) -> None:
         overlap = secret.overlap.total_seconds()
-        sources = [StoreSource(name, read) for name, read in secret.sources.items()]
-        super().__init__(sources, max_age_seconds=overlap, refuse_after_seconds=overlap, clock=clock)
+        super().__init__(secret.sources, max_age_seconds=overlap, refuse_after_seconds=overlap, clock=clock)
         self.secret = secret
         self.given: dict[str, int] = {}
         self._news = news

@@ -3,14 +3,15 @@
 import http.client
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from lockstep.agent.http import Dialect
 from lockstep.agent.server import listener_of, names_of, server_of
-from lockstep.agent.values import Read, Secret, Values
+from lockstep.agent.values import Secret, Values
+from lockstep.client.cache import StoreSource
 from lockstep.client.sources import StoredText
 from lockstep.protocol.errors import LockstepError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
@@ -69,8 +70,9 @@ class FakeStore:
         )
 
 
-def secret_of(name: str = NAME, *, region: str | None = None, **sources: Read) -> Secret:
+def secret_of(name: str = NAME, *, region: str | None = None, **reads: Callable[[], StoredText]) -> Secret:
     """A secret of the credential."""
+    sources = [StoreSource(store, read) for store, read in reads.items()]
     return Secret(name=name, credential_id=NAME, overlap=OVERLAP, sources=sources, region=region)
 
 

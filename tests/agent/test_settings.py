@@ -1,7 +1,7 @@
 """The settings: every mistake is told, with its place and without what the file says."""
 
+import grp
 import os
-import pwd
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
@@ -36,14 +36,14 @@ def test_a_plan_says_stores_names_and_overlaps(tmp_path: Path) -> None:
     assert found.port == 2773
 
 
-def test_a_file_has_the_login_of_its_credential_and_the_owner_that_is_named(tmp_path: Path) -> None:
+def test_a_file_has_the_login_of_its_credential_and_the_group_that_is_named(tmp_path: Path) -> None:
     one, other = "multi-cloud/ledger_user", "multi-cloud/app_user"
-    own = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "credential": one}
+    own = {"group": grp.getgrgid(os.getegid()).gr_name, "credential": one}
     files = [{**FILE, **own}, {"path": "/run/b", "template": "/t", "credential": other}]
     found = _load(tmp_path, {**PLAN, "credentials": [], "files": files})
     first, second = found.files
     assert (found.credential_of(first).id, found.credential_of(second).id) == (one, other)
-    assert (first.owner, first.group, first.mode) == (os.geteuid(), -1, 0o600)
+    assert (first.group, second.group, first.mode) == (os.getegid(), -1, 0o600)
     assert second.template == Path("/t")
     for mode in ("0640", "640", 640, "0o640"):
         assert _load(tmp_path, {**PLAN, "files": [{**FILE, "mode": mode}]}).files[0].mode == 0o640
@@ -79,7 +79,7 @@ FILE = {"path": "/run/a", "format": "pgpass"}
         ({"files": [{**FILE, "path": "a"}]}, "files[0]: path: must be absolute"),
         ({"files": [{**FILE, "mode": "0644"}]}, "everybody could read the password"),
         ({"files": [{**FILE, "mode": "rw"}]}, "files[0].mode: write a mode as four octal digits"),
-        ({"files": [{**FILE, "owner": "no-such-user"}]}, "files[0].owner: this machine has no owner no-such"),
+        ({"files": [{**FILE, "group": "no-such"}]}, "files[0].group: this machine has no group no-such"),
         ({"files": [{**FILE, "group": {"a": "pa55word"}}]}, "files[0].group: must be a name"),
         ({"files": [{**FILE, "command": []}]}, "files[0].command"),
         ({"files": [{**FILE, "credential": "x"}]}, "files[0].credential: there is no x"),
