@@ -17,13 +17,12 @@ from lockstep.protocol.federation import (
     CACHE_SECONDS,
     CONFIGURATION,
     KEYS,
-    Origin,
+    Jwk,
     Place,
-    PublicKey,
     configuration,
+    is_of_issuer,
     key_set,
     management_endpoint,
-    origin_of_configuration,
     place_of,
     published_keys,
     region_of,
@@ -130,7 +129,7 @@ def _issuer(plan: Plan) -> tuple[IssuerFederation, Place, str]:
     return federation, place, region
 
 
-def _trusted(key: "IssuerKeyVersions", federation: IssuerFederation) -> Mapping[str, PublicKey]:
+def _trusted(key: "IssuerKeyVersions", federation: IssuerFederation) -> Mapping[str, Jwk]:
     """The enabled versions of the key, the newest first; exit code 1 where that of the plan is none."""
     enabled = [version.id for version in key.listed() if version.is_enabled][::-1]
     if (named := federation.key.version) not in enabled:
@@ -149,7 +148,7 @@ def _trusted(key: "IssuerKeyVersions", federation: IssuerFederation) -> Mapping[
 
 def _require_ours(
     key: "IssuerKeyVersions",
-    trusted: Mapping[str, PublicKey],
+    trusted: Mapping[str, Jwk],
     stored: Mapping[str, "Stored | None"],
     issuer: str,
 ) -> None:
@@ -161,9 +160,8 @@ def _require_ours(
         with suppress(MessageError):
             known[kid] = key.public_key(kid)
     foreign = [f"{KEYS} holds {kid}" for kid in (strangers(keys.content, known) if keys else ())]
-    origin = origin_of_configuration(found.content if found else None, issuer)
-    if origin is Origin.FOREIGN:
-        foreign.append(f"{CONFIGURATION} is {origin.value}")
+    if found and not is_of_issuer(found.content, issuer):
+        foreign.append(f"{CONFIGURATION} is not of this issuer")
     if foreign:
         raise _no(
             "the bucket has what is not of this issuer and its key: "

@@ -19,7 +19,7 @@ from lockstep.protocol.errors import (
     LockstepError,
     SessionFailure,
 )
-from lockstep.protocol.federation import IssuerKey, PublicKey, management_endpoint, public_key
+from lockstep.protocol.federation import IssuerKey, Jwk, management_endpoint, public_key
 
 _ENABLED = "ENABLED"
 
@@ -62,7 +62,7 @@ class IssuerKeyVersions:
             found = oci.pagination.list_call_get_all_results(self._management.list_key_versions, self._key_id)
             return sorted(map(_version, found.data), key=lambda version: version.made_at)
 
-    def public_key(self, version: str) -> PublicKey:
+    def public_key(self, version: str) -> Jwk:
         """The public half of a version.
 
         Raises:

@@ -17,7 +17,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -60,30 +59,8 @@ class Place:
     prefix: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublicKey:
-    """One version of the key.
-
-    Attributes:
-        kid: The OCID of the version.
-        modulus, exponent: Of the RSA key.
-    """
-
-    kid: str
-    modulus: int
-    exponent: int
-
-    @property
-    def jwk(self) -> Mapping[str, str]:
-        """As a key set has it (RFC 7517, RFC 7518 6.3.1)."""
-        return {
-            "kty": "RSA",
-            "use": "sig",
-            "alg": ALGORITHM,
-            "kid": self.kid,
-            "n": _base64url(self.modulus),
-            "e": _base64url(self.exponent),
-        }
+Jwk = Mapping[str, str]
+"""A version of the key, as a key set has it (RFC 7517, RFC 7518 6.3.1). Its `kid` is the OCID of the version."""
 
 
 def place_of(issuer: str) -> Place | None:
@@ -111,7 +88,7 @@ def management_endpoint(endpoint: str) -> str:
     return endpoint.replace("-crypto.kms.", "-management.kms.", 1)
 
 
-def public_key(kid: str, pem: str) -> PublicKey:
+def public_key(kid: str, pem: str) -> Jwk:
     """A key from what the vault shows of it.
 
     Raises:
@@ -121,7 +98,14 @@ def public_key(kid: str, pem: str) -> PublicKey:
         numbers = rsa_key(pem).public_numbers()
     except ValueError:
         raise MessageError("must be an RSA key of 2,048 bits or more") from None
-    return PublicKey(kid=kid, modulus=numbers.n, exponent=numbers.e)
+    return {
+        "kty": "RSA",
+        "use": "sig",
+        "alg": ALGORITHM,
+        "kid": kid,
+        "n": _base64url(numbers.n),
+        "e": _base64url(numbers.e),
+    }
 
 
 def rsa_key(text: str) -> "RSAPublicKey":
@@ -160,9 +144,9 @@ def configuration(issuer: str) -> bytes:
     )
 
 
-def key_set(keys: Sequence[PublicKey]) -> bytes:
+def key_set(keys: Sequence[Jwk]) -> bytes:
     """The key set, in the order given."""
-    return _text({"keys": [dict(key.jwk) for key in keys]})
+    return _text({"keys": [*keys]})
 
 
 def published_keys(document: bytes) -> Mapping[str, Mapping[str, Any]] | None:
@@ -176,27 +160,13 @@ def published_keys(document: bytes) -> Mapping[str, Mapping[str, Any]] | None:
     return found if len(found) == len(keys) else None
 
 
-class Origin(Enum):
-    """Whose a document is that is in the place of one of the issuer's."""
-
-    ABSENT = "not there"
-    SAME = "as it should be"
-    OLDER = "an older one of this issuer"
-    FOREIGN = "not of this issuer"
-
-
-def origin_of_configuration(document: bytes | None, issuer: str) -> Origin:
-    """Whose document of discovery it is."""
-    if document is None:
-        return Origin.ABSENT
-    if document == configuration(issuer):
-        return Origin.SAME
+def is_of_issuer(document: bytes, issuer: str) -> bool:
+    """Whether a document of discovery is this issuer's, perhaps an older one."""
     found = object_of(document)
-    ours = found.get("issuer") == issuer and found.get("jwks_uri") == f"{issuer}/{KEYS}"
-    return Origin.OLDER if ours else Origin.FOREIGN
+    return found.get("issuer") == issuer and found.get("jwks_uri") == f"{issuer}/{KEYS}"
 
 
-def strangers(document: bytes, known: Mapping[str, PublicKey]) -> Sequence[str]:
+def strangers(document: bytes, known: Mapping[str, Jwk]) -> Sequence[str]:
     """What a key set holds that is not of the issuer's key: tokens of others are taken for the issuer's.
 
     Args:
@@ -211,7 +181,7 @@ def strangers(document: bytes, known: Mapping[str, PublicKey]) -> Sequence[str]:
         for kid, key in found.items()
         if kid not in known
         or _CERTIFICATES & key.keys()
-        or any(key.get(name) != value for name, value in known[kid].jwk.items())
+        or any(key.get(name) != value for name, value in known[kid].items())
     )
 
 
@@ -220,8 +190,7 @@ def _text(document: Mapping[str, Any]) -> bytes:
 
 
 def _base64url(number: int) -> str:
-    data = number.to_bytes((number.bit_length() + 7) // 8)
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return _encoded(number.to_bytes((number.bit_length() + 7) // 8))
 
 
 # JSON Web Tokens that a service signs, whose key nobody can have (RFC 7515, RFC 7519).

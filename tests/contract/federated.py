@@ -12,13 +12,14 @@ from lockstep.aws.clients import AwsKeys
 from lockstep.oci.clients import OciIdentity
 from lockstep.plan.compiled import ClientSecret, FederationToAws, FederationToOci
 from lockstep.protocol.deadlines import Timeouts
-from lockstep.protocol.federation import CONFIGURATION, KEYS, IssuerKey, PublicKey, configuration, key_set
+from lockstep.protocol.federation import CONFIGURATION, KEYS, IssuerKey, configuration, key_set, public_key
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER, Identity
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.resources import create_lock_table
 from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.identity import pem_of
 from sandbox.emulators.oci.keys import KeyVersion
 from sandbox.identities import make_role
 from sandbox.oci_resources import create_issuer_bucket
@@ -137,12 +138,8 @@ class Federated:
 
     def publish(self, *versions: str) -> None:
         """Write the issuer's documents, with these versions of the key; by default all."""
-        shown = {v.ocid: v.public_key.public_numbers() for v in self.key.versions}
-        keys = [
-            PublicKey(kid=kid, modulus=numbers.n, exponent=numbers.e)
-            for kid, numbers in shown.items()
-            if not versions or kid in versions
-        ]
+        shown = {v.ocid: pem_of(v.public_key) for v in self.key.versions}
+        keys = [public_key(kid, pem) for kid, pem in shown.items() if not versions or kid in versions]
         storage: Any = self.oci.client(oci.object_storage.ObjectStorageClient)
         for name, text in ((KEYS, key_set(keys)), (CONFIGURATION, configuration(self.issuer))):
             storage.put_object(self.oci.namespace, "issuer", name, text)
