@@ -119,8 +119,8 @@ def _expressions(order: Order) -> dict[str, Any]:
             found = _update(TAKE_OVER_UPDATE, values=_names(databases))
         case CancelTakeOver(databases=databases):
             found = _update(CANCEL_UPDATE, values=_names(databases))
-        case Unblock(database=database):
-            found = _update(UNBLOCK_UPDATE, values=_names({database}))
+        case Unblock(databases=databases):
+            found = _update(UNBLOCK_UPDATE, values=_names(databases))
         case Activate():
             found = _activation(order)
     return found

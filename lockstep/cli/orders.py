@@ -392,7 +392,7 @@ def unblock(
 def _unblock(at: OrderContext, database: str, credential: Credential) -> Order:
     if database not in at.read(credential).blocked:
         require_databases(credential, frozenset({database}))
-    return Unblock(database=database)
+    return Unblock(databases=frozenset({database}))
 
 
 def _on(plan: Plan, written: str, databases: frozenset[str]) -> list[Credential]:

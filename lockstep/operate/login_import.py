@@ -194,7 +194,7 @@ def _serve(
     for name in missing:
         _wait_until_served(login, name, estate)
     for name in blocked:
-        estate.orders.write(Unblock(database=name))
+        estate.orders.write(Unblock(databases=frozenset({name})))
     return LoginImport(entry=entry, written=tuple(missing), unblocked=blocked)
 
 

@@ -38,6 +38,17 @@ class _Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _OfDatabases(_Order):
+    """An order about some databases, by their names in the plan."""
+
+    databases: frozenset[str]
+
+    def details(self, _record: LockRecord) -> dict[str, Any]:
+        """What the audit entry says besides the name."""
+        return {"databases": sorted(self.databases)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pause(_Order):
     """No scheduled run of either cloud begins (protocol O4)."""
 
@@ -90,51 +101,36 @@ class Revoke(_Order):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakeOver(_Order):
+class TakeOver(_OfDatabases):
     """The accounts on these databases may be taken over without a login that works there (protocol O6)."""
 
-    databases: frozenset[str]
     name: ClassVar[str] = "take_over"
 
     def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         return self.databases <= record.take_over
 
-    def details(self, _record: LockRecord) -> dict[str, Any]:
-        """What the audit entry says besides the name."""
-        return {"databases": sorted(self.databases)}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CancelTakeOver(_Order):
+class CancelTakeOver(_OfDatabases):
     """What `TakeOver` allows for these databases is not allowed any more."""
 
-    databases: frozenset[str]
     name: ClassVar[str] = "cancel_take_over"
 
     def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         return not self.databases & record.take_over
 
-    def details(self, _record: LockRecord) -> dict[str, Any]:
-        """What the audit entry says besides the name."""
-        return {"databases": sorted(self.databases)}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unblock(_Order):
-    """Runs try this database again, which they had blocked after refusals."""
+class Unblock(_OfDatabases):
+    """Runs try these databases again, which they had blocked after refusals."""
 
-    database: str
     name: ClassVar[str] = "unblock"
 
     def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        return self.database not in record.blocked
-
-    def details(self, _record: LockRecord) -> dict[str, Any]:
-        """What the audit entry says besides the name."""
-        return {"databases": [self.database]}
+        return not self.databases & record.blocked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

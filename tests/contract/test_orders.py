@@ -121,8 +121,12 @@ WRITES: dict[str, tuple[dict[str, Any], Order, dict[str, Any]]] = {
         named("take_over", "db-1"),
     ),
     "cancel the last": (named("take_over", "db-1"), CancelTakeOver(databases=each("db-1")), {}),
-    "unblock": (named("blocked", "db-1", "db-2"), Unblock(database="db-1"), named("blocked", "db-2")),
-    "unblock the last": (named("blocked", "db-1"), Unblock(database="db-1"), {}),
+    "unblock": (
+        named("blocked", "db-1", "db-2"),
+        Unblock(databases=frozenset({"db-1"})),
+        named("blocked", "db-2"),
+    ),
+    "unblock the last": (named("blocked", "db-1"), Unblock(databases=frozenset({"db-1"})), {}),
     "first plan": ({}, Activate(digest=NEW, replaces=None), NEW_ORDERED),
     "next plan": (UNDER_OLD, Activate(digest=NEW, replaces=OLD), UNDER_OLD | NEW_ORDERED),
     "withdraw": (UNDER_OLD | NEW_ORDERED, Activate(digest=OLD, replaces=OLD), UNDER_OLD),
@@ -219,7 +223,7 @@ def test_the_entries_of_every_order_name_what_was_asked(world: World) -> None:
     told: dict[Order, dict[str, object]] = {
         Pause(): {"order": "pause"},
         Revoke(lift_pause=True): {"order": "revoke", "revoke_through": 9, "lifts_pause": True},
-        Unblock(database="db-1"): {"order": "unblock", "databases": ["db-1"]},
+        Unblock(databases=frozenset({"db-1"})): {"order": "unblock", "databases": ["db-1"]},
         TakeOver(databases=frozenset({"db-2", "db-1"})): {
             "order": "take_over",
             "databases": ["db-1", "db-2"],

@@ -32,7 +32,7 @@ ORDERS: list[Order] = [
     Revoke(lift_pause=True),
     TakeOver(databases=frozenset({"db-1", "db-2"})),
     CancelTakeOver(databases=frozenset({"db-1"})),
-    Unblock(database="db-1"),
+    Unblock(databases=frozenset({"db-1"})),
     Activate(digest="a" * 64, replaces="b" * 64),
     Activate(digest="a" * 64, replaces=None),
 ]
