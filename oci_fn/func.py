@@ -162,7 +162,8 @@ class Function(Face):
         """Look at all credentials."""
         index = self._index(call)
         table = self.retries(call).call("Look", self.runner().lock_table, policy=LOCK_POLICY)
-        return select_due(index.credentials, table, now=self.clock.now().replace(microsecond=0))
+        schedules = {credential.id: credential.schedule for credential in index.credentials}
+        return select_due(schedules, table, now=self.clock.now().replace(microsecond=0))
 
     def _index(self, call: Call) -> Index:
         """All credentials. One answer that does not come must not cost all of them a turn."""

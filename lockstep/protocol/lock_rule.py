@@ -5,10 +5,9 @@ a run would be given asks here: `lockstep status` and the live page, the standby
 the lock in memory on which the model runs. `tests/contract/test_lock_rule.py` compares both over records of every kind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Protocol
 
 from lockstep.protocol.model import Lease, LockRecord, Schedule
 from lockstep.protocol.ports import Table
@@ -88,35 +87,23 @@ def is_in_time(record: LockRecord, now: datetime) -> bool:
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
-class Known(Protocol):
-    """What must be known of a credential of the plan."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """When it is rotated."""
-
-
-def select_due(credentials: Sequence[Known], table: Table, *, now: datetime) -> tuple[str, ...]:
+def select_due(schedules: Mapping[str, Schedule], table: Table, *, now: datetime) -> tuple[str, ...]:
     """The ids of the credentials that a call of the standby comes to: emergencies, then the longest due first.
 
     Those that were never rotated follow, and those whose records cannot be read, so that their runs say so.
 
     Args:
-        credentials: Of the plan. What else is in the table is left alone.
+        schedules: Of the plan's credentials, by id. What else is in the table is left alone.
         table: What it holds.
         now: In whole seconds, as a run has it.
     """
     found = []
-    for credential in credentials:
-        if credential.id in table.unreadable:
-            found.append(((2, _LAST), credential.id))
+    for credential_id, schedule in schedules.items():
+        if credential_id in table.unreadable:
+            found.append(((2, _LAST), credential_id))
             continue
-        record = table.record(credential.id)
-        if reason_against(record, now=now, due_by=standby_due_by(credential.schedule, now)) is None:
+        record = table.record(credential_id)
+        if reason_against(record, now=now, due_by=standby_due_by(schedule, now)) is None:
             rank = 0 if record.is_revoking else 1
-            found.append(((rank, record.next_due_at or _LAST), credential.id))
+            found.append(((rank, record.next_due_at or _LAST), credential_id))
     return tuple(credential_id for _, credential_id in sorted(found))

@@ -101,26 +101,25 @@ def turn_after(interval: timedelta) -> timedelta:
     return min(period(interval), CALLED_EVERY) / 2
 
 
-def last_turn(schedule: Schedule, now: datetime) -> datetime:
-    """When the standby's turn at a credential with this schedule last came, also by a clock that is behind."""
+def last_turn(schedule: Schedule, before: datetime) -> datetime:
+    """The last turn of the standby at a credential with this schedule, at or before a time."""
     after = turn_after(schedule.interval)
-    return last_trigger(schedule.interval, now + CLOCK_SKEW - after, schedule.phase) + after
+    return last_trigger(schedule.interval, before - after, schedule.phase) + after
 
 
 def standby_due_by(schedule: Schedule, now: datetime) -> datetime:
     """What is due later than this is not the standby's in a call at this time (protocol R8).
 
-    What it rotated late in its last turn is due a little later than this turn begins.
+    What it rotated late in its last turn is due a little later than this turn begins. Its clock may be behind.
     """
-    return min(now, last_turn(schedule, now) + schedule.tolerance)
+    return min(now, last_turn(schedule, now + CLOCK_SKEW) + schedule.tolerance)
 
 
 def next_runner(schedule: Schedule, due: datetime) -> str:
     """The runner that comes first to what is due then, where there is a standby."""
-    after, just_before = turn_after(schedule.interval), due - timedelta(microseconds=1)
+    just_before = due - timedelta(microseconds=1)
     by_aws = last_trigger(schedule.interval, just_before, schedule.phase)
-    by_standby = last_trigger(schedule.interval, just_before - after, schedule.phase) + after
-    return STANDBY if by_standby < by_aws else AWS
+    return STANDBY if last_turn(schedule, just_before) < by_aws else AWS
 
 
 # Which rule starts the rotations of a credential: one shard of the credentials that share an interval (protocol

@@ -59,7 +59,7 @@ def record(credential_id: str, due: float | None, **more: Any) -> LockRecord:  #
 def picked(*records: LockRecord, unreadable: Mapping[str, str] | None = None) -> tuple[str, ...]:
     table = Table(records={r.credential_id: r for r in records}, unreadable=unreadable or {})
     ids = {*table.records, *table.unreadable}
-    return select_due([known(credential_id) for credential_id in sorted(ids)], table, now=TURN)
+    return select_due({i: known(i).schedule for i in sorted(ids)}, table, now=TURN)
 
 
 def test_the_longest_due_comes_first_after_emergencies() -> None:

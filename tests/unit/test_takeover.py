@@ -88,9 +88,8 @@ class Outage:
         self._start(now)
 
     def _due(self, now: datetime) -> tuple[str, ...]:
-        return select_due(
-            list(self.credentials.values()), Table(records=self.records, unreadable={}), now=now
-        )
+        schedules = {key: credential.schedule for key, credential in self.credentials.items()}
+        return select_due(schedules, Table(records=self.records, unreadable={}), now=now)
 
     def _start(self, now: datetime) -> None:
         while self._free and self._waiting:
