@@ -23,7 +23,6 @@ from cdk.deployment import LONGEST_ALARM, Canary, Deployment
 from cdk.settings import NotDeployableError, Settings
 from lockstep.operate.watch import EVERY, namespace
 from lockstep.plan.model import Plan
-from lockstep.protocol.names import alarm_prefix, canary_alarm_name
 
 Severity: TypeAlias = Literal["page", "ticket"]
 SEVERITIES: tuple[Severity, ...] = ("page", "ticket")
@@ -102,7 +101,7 @@ class Alarms(Construct):
         alarm = cloudwatch.Alarm(
             self,
             rule.name,
-            alarm_name=f"{alarm_prefix(self._stack)}{rule.name}",
+            alarm_name=f"{self._stack}-{rule.name}",
             metric=rule.metric,
             threshold=rule.threshold,
             comparison_operator=(
@@ -164,7 +163,7 @@ def canary_alarm(scope: Construct, settings: Settings, canary: Canary) -> cloudw
     return cloudwatch.Alarm(
         scope,
         "Alarm",
-        alarm_name=canary_alarm_name(settings.stack),
+        alarm_name=f"{settings.stack}-Canary",
         metric=watched(settings.stack, "CanarySeconds"),
         threshold=canary.proven_for.total_seconds(),
         comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,

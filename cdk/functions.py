@@ -34,7 +34,7 @@ from functions.announce.ended import STATUSES
 from lockstep.operate.watch import EVERY
 from lockstep.plan.published import place_in_aws
 from lockstep.protocol.deadlines import STEP
-from lockstep.protocol.names import DOCTOR, announce_rule_name, function_names
+from lockstep.protocol.names import DOCTOR, function_names
 from lockstep.runtime.wiring import DIGEST_VARIABLE, PLAN_VARIABLE
 
 
@@ -167,7 +167,7 @@ def announce_ends(scope: Construct, function: lambda_.IFunction, state_machine_a
     events.Rule(
         Construct(scope, "Announce"),
         "Rule",
-        rule_name=announce_rule_name(stack),
+        rule_name=f"{stack}.announce",
         description="Lockstep: tell others how a run has ended",
         event_pattern=events.EventPattern(
             source=["aws.states"],

@@ -107,11 +107,6 @@ def rule_name(stack: str, shard: str) -> str:
     return f"{stack}-{shard}"
 
 
-def announce_rule_name(stack: str) -> str:
-    """The name of the rule that tells others how a run has ended: of no shard, whose rules have a hyphen there."""
-    return f"{stack}.announce"
-
-
 def plan_bucket_name(audit_bucket: str) -> str:
     """The name of the bucket that holds the published plan, in both clouds: that of the audit log, with an ending."""
     return f"{audit_bucket}-plans"
@@ -144,16 +139,6 @@ def function_names(stack: str, step: str) -> tuple[str, str]:
 def oci_runner_name(stack: str) -> str:
     """The name of the policy of the OCI runner, and of the role that it gets by federation."""
     return f"{stack}-oci-runner"
-
-
-def alarm_prefix(stack: str) -> str:
-    """How the names of the stack's alarms begin."""
-    return f"{stack}-"
-
-
-def canary_alarm_name(stack: str) -> str:
-    """The name of the alarm that stops a deployment. It tells nobody."""
-    return f"{alarm_prefix(stack)}Canary"
 
 
 PRINCIPALS_OUTPUT: Final = "OciPrincipals"
