@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 
 from lockstep.protocol.errors import (
     AccountMissingError,
@@ -77,15 +78,10 @@ def prove(
         shown = {g: value for g, value in doomed.items() if value and value.login.username == username}
         return require_revoked(database, shown, live=[value.login for value in of_account if value])
 
-    revoked = {
-        d.generation: d for part in side_by_side([partial(prove_account, u) for u in usernames]) for d in part
-    }
-    revoked |= {
-        g: RevocationCheck(generation=g, revocation=RevocationResult.UNREADABLE)
-        for g, value in doomed.items()
-        if value is None
-    }
-    return tuple(revoked[g] for g in doomed if g in revoked)
+    checked = side_by_side([partial(prove_account, username) for username in usernames])
+    unread = {generation: value for generation, value in doomed.items() if value is None}
+    checks = chain(*checked, require_revoked(database, unread, live=()))
+    return tuple(sorted(checks, key=lambda check: check.generation))
 
 
 def require_accepted(

@@ -52,115 +52,95 @@ class Wait:
         """A wait of PATIENCE_SECONDS, from now on."""
         return cls(clock=clock, deadline=clock.monotonic() + PATIENCE_SECONDS, side_by_side=side_by_side)
 
+    def until_accepted(
+        self, database: Database, *, pending: Login, base: Login | None, doomed: Sequence[Login] = ()
+    ) -> None:
+        """Wait until each of a database's hosts accepts pending and base, and refuses what is doomed.
+
+        To be called after the same was proven on the database itself. Where no password is changed, pending and base
+        are the same login.
+
+        Args:
+            database: Whose hosts.
+            pending: What is to be promoted.
+            base: What applications use at present; None if there is none, or it is not known to work on the hosts.
+            doomed: As for `until_revoked`. The newest one of pending's account is what that account had before.
+
+        Raises:
+            ReplicaLaggingError: A host is not that far at the deadline. The next run may continue.
+            ReplicaRejectedError: A host refuses base.
+        """
+        prove = partial(self._prove, pending, base, doomed)
+        self.side_by_side([partial(prove, replica) for replica in database.replicas])
+
+    def until_revoked(self, database: Database, *, doomed: Sequence[Login], live: Sequence[Login]) -> None:
+        """Wait until each of a database's hosts refuses logins that are revoked on the database.
+
+        Args:
+            database: Whose hosts.
+            doomed: What was revoked, the oldest first. What is of an account without a live login is not tried, nor
+                what is live.
+            live: One login for each account that works on the database, and on a host at the latest when it refuses
+                what is doomed. It proves that the password was refused and not the account, and takes the refusal back.
+
+        Raises:
+            ReplicaLaggingError: At the deadline a host still accepts one that is doomed, or it refuses one that is
+                live.
+        """
+        refuse = partial(self._see_revoked, doomed, live)
+        self.side_by_side([partial(refuse, replica) for replica in database.replicas])
+
+    def _prove(self, pending: Login, base: Login | None, doomed: Sequence[Login], replica: Replica) -> None:
+        live = [pending, base] if base else [pending]
+        if base:
+            _require(replica, base)
+        if base and base.username == pending.username:
+            self._poll_beside(replica, pending, base)
+        elif not (base and any(d.username == pending.username for d in doomed if d not in live)):
+            self._try_once(replica, pending)
+        self._see_revoked(doomed, live, replica)
+
+    def _poll_beside(self, replica: Replica, pending: Login, base: Login) -> None:
+        """Pending, then base, until pending logs in: no two refusals in a row."""
+        while True:
+            is_accepted = _lets_in(replica, pending)
+            _require(replica, base)
+            if is_accepted:
+                return
+            self._before_the_next_try(replica)
+
+    def _try_once(self, replica: Replica, pending: Login) -> None:
+        self.clock.sleep(self._seconds_left / 2)
+        if not _lets_in(replica, pending):
+            raise ReplicaLaggingError(database=replica.name)
+
+    def _see_revoked(self, doomed: Sequence[Login], live: Sequence[Login], replica: Replica) -> None:
+        # The newest first: while the host lags, the account has that one, so it is refused only when the host is in
+        # sync.
+        for login in (d for d in reversed(doomed) if d not in live):
+            keep = next((k for k in live if k.username == login.username), None)
+            if keep is None:
+                continue
+            while _lets_in(replica, login):
+                self._before_the_next_try(replica)
+            if not _lets_in(replica, keep):
+                raise ReplicaLaggingError(database=replica.name)
+
+    def _before_the_next_try(self, replica: Replica) -> None:
+        """Sleep, or raise ReplicaLaggingError after the deadline."""
+        if not self._seconds_left:
+            raise ReplicaLaggingError(database=replica.name)
+        self.clock.sleep(min(_POLL_SECONDS, self._seconds_left))
+
     @property
-    def seconds_left(self) -> float:
+    def _seconds_left(self) -> float:
         """Until the deadline, or 0."""
         return max(0.0, self.deadline - self.clock.monotonic())
-
-    def before_the_next_try(self, replica: Replica) -> None:
-        """Sleep, or raise ReplicaLaggingError after the deadline."""
-        if not self.seconds_left:
-            raise ReplicaLaggingError(database=replica.name)
-        self.clock.sleep(min(_POLL_SECONDS, self.seconds_left))
-
-
-def wait_until_accepted(
-    database: Database,
-    wait: Wait,
-    *,
-    pending: Login,
-    base: Login | None,
-    doomed: Sequence[Login] = (),
-) -> None:
-    """Wait until each of a database's hosts accepts pending and base, and refuses what is doomed.
-
-    To be called after the same was proven on the database itself. Where no password is changed, pending and base are
-    the same login.
-
-    Args:
-        database: Whose hosts.
-        wait: How long, and how.
-        pending: What is to be promoted.
-        base: What applications use at present; None if there is none, or it is not known to work on the hosts.
-        doomed: As for `wait_until_revoked`. The newest one of pending's account is what that account had before.
-
-    Raises:
-        ReplicaLaggingError: A host is not that far at the deadline. The next run may continue.
-        ReplicaRejectedError: A host refuses base.
-    """
-    prove = partial(_prove, wait=wait, pending=pending, base=base, doomed=doomed)
-    wait.side_by_side([partial(prove, replica) for replica in database.replicas])
-
-
-def wait_until_revoked(
-    database: Database, wait: Wait, *, doomed: Sequence[Login], live: Sequence[Login]
-) -> None:
-    """Wait until each of a database's hosts refuses logins that are revoked on the database.
-
-    Args:
-        database: Whose hosts.
-        wait: How long, and how.
-        doomed: What was revoked, the oldest first. What is of an account without a live login is not tried, nor what
-            is live.
-        live: One login for each account that works on the database, and on a host at the latest when it refuses what
-            is doomed. It proves that the password was refused and not the account, and takes the refusal back.
-
-    Raises:
-        ReplicaLaggingError: At the deadline a host still accepts one that is doomed, or it refuses one that is live.
-    """
-    refuse = partial(_see_revoked, wait=wait, doomed=doomed, live=live)
-    wait.side_by_side([partial(refuse, replica) for replica in database.replicas])
-
-
-def _prove(
-    replica: Replica,
-    *,
-    wait: Wait,
-    pending: Login,
-    base: Login | None,
-    doomed: Sequence[Login],
-) -> None:
-    live = [pending, base] if base else [pending]
-    if base:
-        _require(replica, base)
-    if base and base.username == pending.username:
-        _poll_beside(replica, wait, pending, base)
-    elif not (base and any(d.username == pending.username for d in doomed if d not in live)):
-        _try_once(replica, wait, pending)
-    _see_revoked(replica, wait=wait, doomed=doomed, live=live)
 
 
 def _require(replica: Replica, base: Login) -> None:
     if not replica.accepts(base):
         raise ReplicaRejectedError(database=replica.name)
-
-
-def _poll_beside(replica: Replica, wait: Wait, pending: Login, base: Login) -> None:
-    """Pending, then base, until pending logs in: no two refusals in a row."""
-    while True:
-        is_accepted = _lets_in(replica, pending)
-        _require(replica, base)
-        if is_accepted:
-            return
-        wait.before_the_next_try(replica)
-
-
-def _try_once(replica: Replica, wait: Wait, pending: Login) -> None:
-    wait.clock.sleep(wait.seconds_left / 2)
-    if not _lets_in(replica, pending):
-        raise ReplicaLaggingError(database=replica.name)
-
-
-def _see_revoked(replica: Replica, *, wait: Wait, doomed: Sequence[Login], live: Sequence[Login]) -> None:
-    # The newest first: while the host lags, the account has that one, so it is refused only when the host is in sync.
-    for login in (d for d in reversed(doomed) if d not in live):
-        keep = next((k for k in live if k.username == login.username), None)
-        if keep is None:
-            continue
-        while _lets_in(replica, login):
-            wait.before_the_next_try(replica)
-        if not _lets_in(replica, keep):
-            raise ReplicaLaggingError(database=replica.name)
 
 
 def _lets_in(replica: Replica, login: Login) -> bool:

@@ -20,7 +20,7 @@ from lockstep.protocol.errors import (
     NoRoomError,
     StoresDivergedError,
 )
-from lockstep.protocol.messages import Beside, Candidate, CandidateRef, ProbeRequest, ProbeResult
+from lockstep.protocol.messages import Beside, Candidate, CandidateRef, ProbeResult
 from lockstep.protocol.model import CredentialValue, Lease, LockRecord, Login
 from lockstep.protocol.ports import Stager, lets_in
 from lockstep.stores.credential import Ports
@@ -215,16 +215,3 @@ class Search:
         """What logs in somewhere and is not valid on record."""
         working = [set(one.candidate.generations) - {0} for one in self._tried.values() if one.works]
         return tuple(sorted(max(found) for found in working if found and not found & self._record.valid))
-
-
-def search(
-    request: ProbeRequest,
-    ports: Ports,
-    stagers: Mapping[str, Stager],
-    values: Mapping[Candidate, CredentialValue | None],
-) -> ProbeResult:
-    """Search among the candidates whose values the stores still hold."""
-    record = ports.lock.require_lease(request.rotation.lease, now=ports.clock.now())
-    decide.require_left_out(record, request.rotation)
-    candidates = {candidate: value.login for candidate, value in values.items() if value}
-    return Search(ports, record, stagers, request.refused).find(candidates, request.rotation.lease)

@@ -23,8 +23,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from functions.apply_db import logins, replication
-from functions.apply_db.search import search
+from functions.apply_db import logins
+from functions.apply_db.replication import Wait
+from functions.apply_db.search import Search
 from lockstep.protocol import decide
 from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
@@ -168,9 +169,8 @@ def _apply_one(ports: Ports, lease: Lease, change: _Change, name: str, stager: S
     )
     known = base if change.is_new else None if is_changed else pending
     try:
-        replication.wait_until_accepted(
+        Wait.begin(ports.clock, ports.side_by_side).until_accepted(
             database,
-            replication.Wait.begin(ports.clock, ports.side_by_side),
             pending=pending.login,
             base=known.login if known else None,
             doomed=[value.login for value in change.doomed.values() if value],
@@ -198,8 +198,13 @@ def _if_another_account(
 
 
 def _probe(request: ProbeRequest, ports: Ports) -> ProbeResult:
+    """Search among the candidates whose values the stores still hold."""
     with _locked(ports, [candidate.ref for candidate in request.candidates]) as (stagers, values):
-        return search(request, ports, stagers, {c: values[c.ref] for c in request.candidates})
+        record = ports.lock.require_lease(request.rotation.lease, now=ports.clock.now())
+        decide.require_left_out(record, request.rotation)
+        held = {candidate: values[candidate.ref] for candidate in request.candidates}
+        candidates = {candidate: value.login for candidate, value in held.items() if value}
+        return Search(ports, record, stagers, request.refused).find(candidates, request.rotation.lease)
 
 
 def _revoke(request: RevokeRequest, ports: Ports) -> RevokeResult:
@@ -237,9 +242,8 @@ def _revoke_one(
                 raise PendingCredentialRejectedError(database=database.name, generation=pending.generation)
             live.append(retired)
     revoked = logins.require_revoked(database, doomed, live=live)
-    replication.wait_until_revoked(
+    Wait.begin(ports.clock, ports.side_by_side).until_revoked(
         database,
-        replication.Wait.begin(ports.clock, ports.side_by_side),
         doomed=[value.login for value in doomed.values() if value],
         live=live,
     )

@@ -227,14 +227,15 @@ def kept_beside(tried: Sequence[Tried], database: str, winner: Tried, credential
     """
     working = [one for one in tried if database in one.works]
     alternate = credential.strategy is Strategy.ALTERNATING_USERS
-    working.sort(
+    return min(
+        working,
         key=lambda one: (
             alternate and one.login.username == winner.login.username,
             not one.candidate.stores,
             one.is_superseded,
-        )
+        ),
+        default=None,
     )
-    return working[0] if working else None
 
 
 def ended_by(

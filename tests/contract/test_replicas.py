@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from functions.apply_db import replication
 from functions.apply_db.replication import Wait
 from lockstep.databases.findings import Outcome
 from lockstep.databases.sessions import LISTS, SessionList, Sessions
@@ -80,9 +79,8 @@ class Replicated(SqlHarness):
     def wait(
         self, clock: ScriptedClock, pending: int = 3, *, of: Database | None = None, until: float = 20.0
     ) -> None:
-        replication.wait_until_accepted(
+        clock.patience(until).until_accepted(
             of or self.database,
-            clock.patience(until),
             pending=self.login(pending),
             base=self.login(pending - 1),
             doomed=[self.login(pending - 2)],
@@ -214,7 +212,7 @@ def test_a_retired_value_is_waited_for_until_the_replica_refuses_it(world: Repli
 
     def wait(clock: ScriptedClock) -> None:
         doomed = [world.login(1)]
-        replication.wait_until_revoked(world.database, clock.patience(1), doomed=doomed, live=[keep])
+        clock.patience(1).until_revoked(world.database, doomed=doomed, live=[keep])
 
     with fails(ReplicaLaggingError):
         wait(ScriptedClock())

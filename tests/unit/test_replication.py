@@ -60,18 +60,15 @@ class Rotated:
         doomed: Sequence[int] = (1,),
         side_by_side: SideBySide = one_after_the_other,
     ) -> None:
-        replication.wait_until_accepted(
+        self.waiting(side_by_side).until_accepted(
             self.database,
-            self.waiting(side_by_side),
             pending=self.login(3),
             base=None if base is None else self.login(base),
             doomed=[self.login(g) for g in doomed],
         )
 
     def wait_until_revoked(self, *doomed: int, live: Sequence[Login]) -> None:
-        replication.wait_until_revoked(
-            self.database, self.waiting(), doomed=[self.login(g) for g in doomed], live=live
-        )
+        self.waiting().until_revoked(self.database, doomed=[self.login(g) for g in doomed], live=live)
 
     def proven(self) -> list[bool]:
         """For each host: pending and base log in, and what was replaced does not."""
