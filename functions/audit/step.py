@@ -46,18 +46,23 @@ def run(request: Run, ports: Ports) -> Recorded:
         PlanNotActiveError: The run succeeded until now, but began under another plan.
         LostCompareAndSetError: Other runs append at the same time; try again.
     """
-    if isinstance(request, FailedRun):
-        head = _recorded_failure(request, ports)
+    chain = Chain(
+        credential_id=ports.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer
+    )
+    ahead = partial(_head_ahead, chain, request.rotation.head)
+    if isinstance(request, FailedRun):  # Without the lock (protocol E5).
+        record, at = run_all(ports.side_by_side, ports.lock.read, ahead)
+        head = _append(request, ports, chain, record, at)
         return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
     require_same_plan(request.rotation, ports.credential)
-    claim, chain = request.claim, _chain(ports)
+    claim = request.claim
     record, at, _ = run_all(
         ports.side_by_side,
         partial(ports.lock.require, request.rotation.lease, claim, promoting=True, now=ports.clock.now()),
-        partial(_head_ahead, request, chain),
+        ahead,
         ports.signer.prepare,
     )
-    head = _append(request, chain, ports, _reading(record, chain, at))
+    head = _append(request, ports, chain, record, at)
     release = decide.release_after(
         claim,
         record,
@@ -101,39 +106,18 @@ def _revoked_everywhere(databases: Sequence[DatabaseResult] | Sequence[Revoked])
     return set.intersection(*revoked) if revoked else set()
 
 
-def _recorded_failure(request: FailedRun, ports: Ports) -> ChainHead:
-    """Without the lock (protocol E5)."""
-    chain = _chain(ports)
-    record, at = run_all(ports.side_by_side, ports.lock.read, partial(_head_ahead, request, chain))
-    return _append(request, chain, ports, _reading(record, chain, at))
-
-
-def _head_ahead(request: Run, chain: Chain) -> Stored | None:
+def _head_ahead(chain: Chain, number: int | None) -> Stored | None:
     """The object that the head named when the run began: as a rule the record names it still (protocol E6)."""
-    number = request.rotation.head
     return None if number is None else chain.ends.look(number)
 
 
-def _chain(ports: Ports) -> Chain:
-    return Chain(
-        credential_id=ports.credential.id,
-        lock=ports.lock,
-        log=ports.audit_log,
-        signer=ports.signer,
-    )
-
-
-def _reading(record: LockRecord, chain: Chain, at: Stored | None) -> Reading:
-    return Reading(record=record, end=chain.ends.find(record.heads.get(chain.log.stream), seen=at))
-
-
-def _append(request: Run, chain: Chain, ports: Ports, reading: Reading) -> ChainHead:
+def _append(request: Run, ports: Ports, chain: Chain, record: LockRecord, at: Stored | None) -> ChainHead:
     failed = isinstance(request, FailedRun)
     return chain.append(
         event_of(request, usernames=ports.credential.usernames, now=ports.clock.now()),
         entry_id=request.rotation.rotation_id,
         look_back=LOST_LOCK_LOOK_BACK if failed else 1,
-        reading=reading,
+        reading=Reading(record=record, end=chain.ends.find(record.heads.get(chain.log.stream), seen=at)),
         began_at=request.rotation.head,
         under=None if failed else request.rotation.lease,
     )
