@@ -90,7 +90,7 @@ class LambdaFace(Generic[RequestT]):
         began = time.monotonic()
         outcome, request = "ok", None
         try:
-            request = _validated(self.request_type, event)
+            request = validated(self.request_type, event)
             with scope.open():
                 result = self.step(request, ports(request.rotation.credential_id))
             return write(result)
@@ -105,7 +105,8 @@ class LambdaFace(Generic[RequestT]):
             _log(request, self.step.__module__, outcome, time.monotonic() - began)
 
 
-def _validated(request_type: Any, event: object) -> Any:  # noqa: ANN401 - see request_type
+def validated(request_type: object, event: object) -> Any:  # noqa: ANN401 - of that type
+    """The request in an event, or InvalidRequestError, which quotes nothing of it."""
     try:
         return read(request_type, event)
     except MessageError:

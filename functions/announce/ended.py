@@ -13,7 +13,7 @@ import msgspec
 
 from lockstep.protocol.events import ErrorName, EventData, of_failure, of_promotion
 from lockstep.protocol.messages import Id, Promoted, RunInput
-from lockstep.protocol.strict_json import MessageError, object_of, parse, read
+from lockstep.protocol.strict_json import MessageError, object_of, read
 
 Status = Literal["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -67,7 +67,13 @@ class Ended:
             promoted = _promoted(execution.output)
             return of_promotion(promoted) if promoted else ()
         status: Any = execution.status.lower()
-        return of_failure(self.run, runner="aws", rotation=execution.name, error=_name(error), status=status)
+        return of_failure(
+            self.run,
+            runner="aws",
+            rotation=execution.name,
+            error=_if_fitting(ErrorName, error),
+            status=status,
+        )
 
 
 def ended(event: object, is_known: Callable[[str], bool]) -> Ended | None:
@@ -81,11 +87,9 @@ def ended(event: object, is_known: Callable[[str], bool]) -> Ended | None:
         MessageError: The event is another one.
     """
     execution: Execution = read(_Event, event).detail
-    try:
-        run: RunInput = read(RunInput, parse(execution.input or "null"))
-    except MessageError:
-        return None  # The state machine refused it, too.
-    return Ended(execution=execution, run=run) if is_known(run.credential_id) else None
+    run: RunInput | None = _if_fitting(RunInput, object_of(execution.input or ""))
+    # What is no input the state machine refused, too.
+    return Ended(execution=execution, run=run) if run and is_known(run.credential_id) else None
 
 
 def _promoted(output: str | None) -> Promoted | None:
@@ -95,16 +99,13 @@ def _promoted(output: str | None) -> Promoted | None:
     """
     told = object_of(output or "").get("promoted")
     known = {k: told[k] for k in Promoted.__struct_fields__ if k in told} if isinstance(told, dict) else None
-    try:
-        return read(Promoted, known)
-    except MessageError:
-        return None
+    found: Promoted | None = _if_fitting(Promoted, known)
+    return found
 
 
-def _name(error: str | None) -> str | None:
-    """The name of an error, if it is one."""
+def _if_fitting(kind: object, value: object) -> Any:  # noqa: ANN401 - of that kind
+    """The value, read as this kind; None where it does not fit."""
     try:
-        name: str = read(ErrorName, error)
+        return read(kind, value)
     except MessageError:
         return None
-    return name

@@ -7,14 +7,13 @@ import sys
 from functools import cache
 from typing import Any
 
-from functions.face import LambdaContext, is_of_doctor, look, scope_of
+from functions.face import LambdaContext, is_of_doctor, look, scope_of, validated
 from functions.watch.report import line
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_lock import read_table
 from lockstep.operate.watch import Expected, watch
 from lockstep.protocol.deadlines import check_scope
-from lockstep.protocol.errors import InvalidRequestError
-from lockstep.protocol.strict_json import Message, MessageError, read
+from lockstep.protocol.strict_json import Message
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import hosted_source
 
@@ -49,10 +48,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     scope = scope_of(context)
     if is_of_doctor(context):
         return look(event, "aws/watch", scope)
-    try:
-        request: Request = read(Request, event)
-    except MessageError:
-        raise InvalidRequestError from None
+    request: Request = validated(Request, event)
     with scope.open():
         index = hosted_source().index
         table = read_table(_client("dynamodb", index.plan.lock.region), index.plan.lock.table)
