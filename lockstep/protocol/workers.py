@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
 from lockstep.protocol.errors import RetryableError
@@ -17,7 +17,6 @@ T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
-D = TypeVar("D")
 E = TypeVar("E", bound=BaseException)
 
 
@@ -47,7 +46,7 @@ class Workers:
     """
 
     def __init__(self, threads: int) -> None:
-        self._most = threads
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="lockstep")
 
     def __call__(self, calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
         """As `SideBySide`."""
@@ -60,10 +59,6 @@ class Workers:
             raise _gravest(errors)
         return tuple(future.result() for future in ended)
 
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max_workers=self._most, thread_name_prefix="lockstep")
-
 
 def _gravest(errors: Sequence[E]) -> E:
     return next((error for error in errors if not isinstance(error, RetryableError)), errors[0])
@@ -73,11 +68,9 @@ def _made(call: Callable[[], T]) -> "Future[T]":
     """Make a call in this thread; what became of it."""
     future: Future[T] = Future()
     try:
-        result = call()
+        future.set_result(call())
     except BaseException as error:  # noqa: BLE001 - raised by the future, after the other calls
         future.set_exception(error)
-        return future
-    future.set_result(result)
     return future
 
 
@@ -105,15 +98,6 @@ def run_all(side_by_side: SideBySide, a: Callable[[], A], b: Callable[[], B], /)
 def run_all(
     side_by_side: SideBySide, a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], /
 ) -> tuple[A, B, C]: ...
-@overload
-def run_all(
-    side_by_side: SideBySide,
-    a: Callable[[], A],
-    b: Callable[[], B],
-    c: Callable[[], C],
-    d: Callable[[], D],
-    /,
-) -> tuple[A, B, C, D]: ...
 def run_all(side_by_side: SideBySide, /, *calls: Callable[[], object]) -> object:
     """Run calls side by side whose results have different types."""
     return side_by_side(calls)
