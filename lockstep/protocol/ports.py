@@ -22,7 +22,6 @@ from lockstep.protocol.model import (
     PasswordPolicy,
     Release,
     SecretStr,
-    StoredValue,
     StoreVersions,
 )
 
@@ -61,65 +60,6 @@ class Pending:
 
     value: CredentialValue
     seen: StoreVersions
-
-
-class Store(Protocol):
-    """A credential's two secrets in one secrets manager: what steps need of a `CredentialStore`.
-
-    Errors of every method: as `VersionedSecret`.
-    """
-
-    @property
-    def name(self) -> str:
-        """The store's name in the plan."""
-
-    def read_current(self) -> StoredValue:
-        """The value that applications read now."""
-
-    def read_version(self, version: str) -> CredentialValue | None:
-        """The value in a version that `read_current` has named; None if it is gone or a placeholder."""
-
-    def read_generation(self, generation: int) -> CredentialValue | None:
-        """The value of a generation, whether current or not; None if the store does not hold it."""
-
-    def lacks_keys(self, generation: int) -> bool:
-        """Whether it holds a generation without keys of others that it serves, as `read_current` has last seen them."""
-
-    def prepare(self, generation: int, *, is_new: bool = False) -> Callable[[CredentialValue], Pending]:
-        """Look at what staging a generation needs. Changes nothing.
-
-        Args:
-            generation: The generation.
-            is_new: This run has just named it, after `read_current`.
-
-        Returns:
-            Makes a value of that generation pending in both secrets, unless the store already holds one.
-        """
-
-    def prepare_promotion(
-        self, generation: int, *, seen: StoreVersions | None = None
-    ) -> Callable[[StillOurs], StoreVersions]:
-        """Look at what promoting a generation needs, where it is known what was seen before it was staged.
-
-        Returns:
-            Makes the generation current in both secrets, by compare-and-set, and returns the versions that are current
-            then. To be called after the fence was read. Where somebody has changed what was seen, or nothing was seen,
-            it looks at what is current, asks whether the lock is still ours, and compares and sets once more.
-
-        Raises:
-            FenceLostError: A higher generation is current, or the lock is not ours.
-            LostCompareAndSetError: The current version changed in between.
-            EditedMeanwhileError: It would replace keys of others that are not in what was staged.
-        """
-
-    def shows(self, promoted: StoreVersions) -> bool:
-        """Whether the read side has these versions as current."""
-
-    def version_of(self, generation: int) -> str:
-        """The store's own id of the version that holds a generation, for the audit entry."""
-
-    def prune(self) -> int:
-        """Remove superseded versions if the store does not do so by itself; return how many."""
 
 
 class Stager(Protocol):
@@ -168,13 +108,16 @@ class Replica(Protocol):
 
     @property
     def name(self) -> str:
-        """The database's name in the plan, with the host."""
+        """The database's name in the plan; for another host with that host."""
 
     def accepts(self, login: Login) -> bool:
-        """As `Database.accepts`."""
+        """Log in for real, on a new connection: True, or False for a wrong password or unknown user.
+
+        Anything else is an error: an outage never looks like a wrong password.
+        """
 
 
-class Database(Protocol):
+class Database(Replica, Protocol):
     """A server on which every live generation must log in.
 
     Errors: DatabaseUnreachableError, DatabaseBusyError, AdvisoryLockBusyError, TlsVerificationError,
@@ -184,22 +127,12 @@ class Database(Protocol):
     """
 
     @property
-    def name(self) -> str:
-        """The database's name in the plan."""
-
-    @property
     def plaintext(self) -> bool:
         """Whether the plan allows connections without TLS."""
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
         """The hosts that must accept a value too, before it is promoted."""
-
-    def accepts(self, login: Login) -> bool:
-        """Log in for real, on a new connection: True, or False for a wrong password or unknown user.
-
-        Anything else is an error: an outage never looks like a wrong password.
-        """
 
     @property
     def admin(self) -> Hashable:
@@ -371,9 +304,7 @@ class Signer(Protocol):
 
 # The port of a secrets manager: one secret with its versions, which is what an adapter of a store implements.
 #
-# The steps do not see it: they use `lockstep.protocol.ports.Store`, which
-# `lockstep.stores.credential.CredentialStore` makes of two
-# secrets. What `lockstep.protocol.ports` says of ports holds for this one, too.
+# The steps do not see it: they use `lockstep.stores.credential.CredentialStore`, which is made of two secrets.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -611,19 +542,8 @@ def moment(value: object) -> datetime | None:
 NOT_AN_OBJECT, NO_LOGIN, BINARY, FORGED = "not-a-json-object", "no-login", "binary", "forged"
 
 
-class EditableSecret(Protocol):
-    """A versioned secret as a person edits it. Errors: as `lockstep.protocol.ports.VersionedSecret`."""
-
-    @property
-    def max_bytes(self) -> int:
-        """As `lockstep.protocol.ports.VersionedSecret`."""
-
-    @property
-    def only_strings(self) -> bool:
-        """As `lockstep.protocol.ports.VersionedSecret`."""
-
-    def served(self) -> Sequence[SecretVersion]:
-        """As `lockstep.protocol.ports.VersionedSecret`."""
+class EditableSecret(VersionedSecret, Protocol):
+    """A versioned secret as a person edits it."""
 
     def serves(self, matches: Callable[[str], bool]) -> bool:
         """Whether every place from which applications read the secret holds a text that matches, by the read side."""

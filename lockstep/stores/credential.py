@@ -39,7 +39,6 @@ from lockstep.protocol.ports import (
     Signer,
     Staged,
     StillOurs,
-    Store,
     VersionedSecret,
     serving,
 )
@@ -229,7 +228,7 @@ POLL_SECONDS = 0.5
 
 
 class CredentialStore:
-    """The port `Store` on two versioned secrets.
+    """A credential's two secrets in one secrets manager. Errors of every method: as `VersionedSecret`.
 
     Args:
         name: The store's name in the plan.
@@ -308,7 +307,15 @@ class CredentialStore:
     # ---- Staging
 
     def prepare(self, generation: int, *, is_new: bool = False) -> Callable[[CredentialValue], Pending]:
-        """Look at what staging needs in both secrets; what is returned makes a value pending in both."""
+        """Look at what staging a generation needs in both secrets. Changes nothing.
+
+        Args:
+            generation: The generation.
+            is_new: This run has just named it, after `read_current`.
+
+        Returns:
+            Makes a value of that generation pending in both secrets, unless the store already holds one.
+        """
         user, blob = self._side_by_side([partial(s.prepare, generation, is_new=is_new) for s in self._both])
         return partial(self._stage, user, blob)
 
@@ -359,7 +366,19 @@ class CredentialStore:
     def prepare_promotion(
         self, generation: int, *, seen: StoreVersions | None = None
     ) -> Callable[[StillOurs], StoreVersions]:
-        """Look at what a compare-and-set from what was seen needs; what is returned promotes (protocol V10)."""
+        """Look at what promoting a generation needs, where it is known what was seen before it was staged.
+
+        Returns:
+            Makes the generation current in both secrets, by compare-and-set, and returns the versions that are current
+            then. To be called after the fence was read. Where somebody has changed what was seen, or nothing was seen,
+            it looks at what is current, asks whether the lock is still ours, and compares and sets once more (protocol
+            V10).
+
+        Raises:
+            FenceLostError: A higher generation is current, or the lock is not ours.
+            LostCompareAndSetError: The current version changed in between.
+            EditedMeanwhileError: It would replace keys of others that are not in what was staged.
+        """
         ids = (seen.app_user, seen.connection_blob) if seen else ("", "")
         found = self._side_by_side(
             [partial(s.from_seen, generation, id_) for s, id_ in zip(self._both, ids, strict=True)]
@@ -437,15 +456,17 @@ class Stores:
         side_by_side: Asks all of them at the same time.
     """
 
-    def __init__(self, stores: Sequence[Store], *, side_by_side: SideBySide = one_after_the_other) -> None:
+    def __init__(
+        self, stores: Sequence[CredentialStore], *, side_by_side: SideBySide = one_after_the_other
+    ) -> None:
         self._stores = tuple(stores)
         self._side_by_side = side_by_side
 
-    def __iter__(self) -> Iterator[Store]:
+    def __iter__(self) -> Iterator[CredentialStore]:
         return iter(self._stores)
 
     @property
-    def first(self) -> Store:
+    def first(self) -> CredentialStore:
         """The store that decides what a generation's value is."""
         return self._stores[0]
 
@@ -455,7 +476,7 @@ class Stores:
         """What each store serves as current, by the store's name.
 
         Raises:
-            StoreUnreachableError: A store cannot be read; likewise the other errors of `Store`.
+            StoreUnreachableError: A store cannot be read; likewise the other errors of `VersionedSecret`.
         """
         values = self._side_by_side([store.read_current for store in self._stores])
         return {store.name: value for store, value in zip(self._stores, values, strict=True)}
@@ -535,7 +556,7 @@ class Stores:
     def prepare_promotion(
         self, generation: int, seen: Sequence[StoreVersions]
     ) -> Callable[[StillOurs], tuple[StoreVersions, ...]]:
-        """As of `Store`, in every store.
+        """As of `CredentialStore`, in every store.
 
         Args:
             generation: The generation to promote.

@@ -708,7 +708,7 @@ def blind_promote() -> Patches:
         store.ask("promote", generation)
         return _promoted(store, generation)
 
-    return [put(MemoryStore, "_promote", promote), put(ModelStore, "_promote", set_current)]
+    return [put(MemoryStore, "_promote", promote), put(ModelStore, "_promote_as", set_current)]
 
 
 @bug("V10", over=(MemoryStore, "_promote"), races=Races(("I1", "I5"), seed=43))

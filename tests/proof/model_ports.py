@@ -32,7 +32,7 @@ from lockstep.protocol.model import (
 from lockstep.protocol.model import Login as RealLogin
 from lockstep.protocol.ports import Pending, Stager, StillOurs
 from lockstep.protocol.workers import one_after_the_other
-from lockstep.stores.credential import Ports, Stores
+from lockstep.stores.credential import CredentialStore, Ports, Stores
 from sandbox.wire import the_last_first
 from tests.proof.model_world import (
     DATABASES,
@@ -202,17 +202,13 @@ def claim_id(run: int) -> str | None:
     return str(run) if run else None
 
 
-class ModelStore:
-    """A `lockstep.protocol.ports.Store` of the model."""
+class ModelStore(CredentialStore):
+    """A store of the model, which keeps no secret."""
 
     def __init__(self, replay: Replay, name: str) -> None:
         self._replay = replay
         self._name = name
         self.ask = partial(replay.ask, name)
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     def read_current(self) -> StoredValue:
         slots = self._replay.looked_at[self.name] = self.ask("read_current")
@@ -234,7 +230,7 @@ class ModelStore:
             return None
         is_new = step == "Generate" and generation > self._replay.highest
         found = self.ask("read_generation", generation) if is_new else self._replay.staged(generation)
-        return self._value(generation, *found) if found else None
+        return self._known(generation, *found) if found else None
 
     def lacks_keys(self, _generation: int) -> bool:
         return False
@@ -245,7 +241,7 @@ class ModelStore:
         found = self._replay.staged(generation) if is_named else None
         return _version(Value(generation, found[0])) if found else "v"
 
-    def _value(self, generation: int, login: Login, claimed_by: int) -> CredentialValue:
+    def _known(self, generation: int, login: Login, claimed_by: int) -> CredentialValue:
         return CredentialValue(generation, self._replay.real(login), claim_id(claimed_by))
 
     def prepare(self, _generation: int, *, is_new: bool = False) -> Callable[[CredentialValue], Pending]:
@@ -258,16 +254,16 @@ class ModelStore:
         if looked_at and slot is not None and is_new:
             seen = f"{slot}:{_version(looked_at[slot])}"
         return Pending(
-            value=self._value(value.generation, login, by),
+            value=self._known(value.generation, login, by),
             seen=StoreVersions(store=self.name, app_user=seen, connection_blob=""),
         )
 
     def prepare_promotion(
         self, generation: int, *, seen: StoreVersions | None = None
     ) -> Callable[[StillOurs], StoreVersions]:
-        return partial(self._promote, generation, seen.app_user if seen else "")
+        return partial(self._promote_as, generation, seen.app_user if seen else "")
 
-    def _promote(self, generation: int, seen: str, still_ours: StillOurs) -> StoreVersions:
+    def _promote_as(self, generation: int, seen: str, still_ours: StillOurs) -> StoreVersions:
         if not (seen and self._promoted_from(generation, seen)):
             found = self.ask("describe", generation)
             still_ours()
