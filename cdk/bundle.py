@@ -62,7 +62,6 @@ _FOR_PEOPLE = (
     "operate/documents.py",
     "operate/doctor/[!_ins]*",
     "operate/doctor/in_*",
-    "stores/readers.py",
 )
 _OF_PLANS = ("plan/[!_cp]*", "plan/checks.py", "plan/credentials.py", "protocol/durations.py")
 _NOT_SHIPPED = (*_FOR_PEOPLE, *_OF_PLANS)

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
-from lockstep.client.cache import CredentialCache, StoreSource
+from lockstep.client.cache import CredentialCache, Snapshot, StoreSource
 from lockstep.client.sources import ReadText, StoredText, aws_texts, vault_texts
 from lockstep.plan.compiled import AwsStore, Store
 from lockstep.protocol.errors import Environment, LockstepError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
-from lockstep.stores.readers import Snapshot
 
 _ARN = re.compile(r"(?P<place>arn:[^:]+:secretsmanager:(?P<region>[^:]+):\d+:secret:)(?P<name>.+)", re.ASCII)
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")

@@ -60,7 +60,7 @@ def read_secret(client: "SecretsManagerClient", store: str, secret: str) -> str:
 
 
 class SecretsManagerSecret:
-    """The ports `VersionedSecret` and `NamedSecret` on one secret of one region.
+    """The port `VersionedSecret` on one secret of one region.
 
     Args:
         client: The client of the region.

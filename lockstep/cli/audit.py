@@ -28,7 +28,7 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.operate import documents
-from lockstep.operate.access import evidence_of, named_stores, operator, streams
+from lockstep.operate.access import evidence_of, operator, streams
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import absolute, at_milliseconds, wants_json
 from lockstep.operate.report.build import Report, as_json, build, page, report_on
@@ -129,8 +129,8 @@ def served_without_entry(
     if not (recorded and credential):
         found[0].notes.append("what its stores serve was not compared: no run was read that tells")
         return
-    for store in named_stores(plan, clouds, credential):
-        if (generation := store.read().generation) > max(recorded):
+    for store in clouds.each_store(credential):
+        if (generation := store.read_names().generation) > max(recorded):
             told = f"{store.name} serves generation {generation}, which no entry records"
             found[0].problems.append(Problem(f"{told}: verify again in ten minutes"))
 

@@ -17,13 +17,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from lockstep.protocol.errors import SecretMalformedError, StoreUnreachableError
+from lockstep.protocol.errors import ReadSideLaggingError, SecretMalformedError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.system import boot_seconds
 from lockstep.stores.contents import PLACEHOLDER, decode_app_user, decode_connection
-from lockstep.stores.readers import Generated, Snapshot, is_older, read_newest
 
 # No password in what a crash reporter sends: the local variables of frames that have ended are dropped.
 #
@@ -116,6 +115,50 @@ def decode(text: str, *, store: str, secret: str) -> ClientCredential:
     )
 
 
+# Which value a reader keeps of those that stores show: the rules of the client and of the agent.
+#
+# 1. The nearest store is asked first; the next one where it fails, or shows an older value than the one that is kept,
+# or, for a caller who wants another value, the same. Who reads many values at once asks a store that was silent
+# last.
+# 2. Generations only grow, so a lower one is older, whichever store shows it: that store lags. Generation 0 was put
+# there by a person (ADR 3) and says nothing about its age: it replaces any value, and any value replaces it.
+# 3. A value logs in for an overlap after a store was last seen to serve it (protocol I1), counted from before that
+# look.
+# 4. A value that was refused, or that is kept for longer than that, gives way to the newest of what stores show, also
+# to a lower generation: a store that was made anew counts from 1.
+# 5. A value that was refused does not come back while the one that is kept counts.
+
+
+class Generated(Protocol):
+    """A value of a generation. Two are equal if they are the same value, wherever it was read."""
+
+    @property
+    def generation(self) -> int:
+        """0 if Lockstep did not write it."""
+
+
+Value = TypeVar("Value", bound=Generated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot(Generic[Value]):
+    """A value that a store has shown.
+
+    Attributes:
+        source: The store's name.
+        at: When the look began, in seconds of the reader's clock.
+    """
+
+    value: Value
+    source: str
+    at: float
+
+
+def is_older(one: Generated, other: Generated) -> bool:
+    """Whether a value is older than another (rule 2)."""
+    return 0 < one.generation < other.generation
+
+
 DEFAULT_MAX_AGE_SECONDS = 300.0
 RETRY_SECONDS = 10.0
 """After a read that failed, until a store is asked again for a newer value: asking may take as long."""
@@ -125,13 +168,12 @@ ANOTHER_SECONDS = 1.0
 """After a read for a caller who wants another value, until the next one: a loop of logins becomes none of reads."""
 
 Connection = TypeVar("Connection")
-Value = TypeVar("Value", bound=Generated)
 Reading: TypeAlias = Future[Value]
 """A read that is under way, or what there is without one."""
 
 
 class CredentialCache(Generic[Value]):
-    """Keeps the newest value (`lockstep.stores.readers`). Safe to share between threads, and across a fork.
+    """Keeps the newest value, by rules 1 to 5. Safe to share between threads, and across a fork.
 
     Args:
         sources: The nearest store first. The next is asked when one does not answer, or not with a value.
@@ -337,17 +379,37 @@ class CredentialCache(Generic[Value]):
         return seen.value
 
     def _ask(self, refused: Value | None, unwanted: Value | None, last: Collection[str]) -> Snapshot[Value]:
-        found = read_newest(
-            dict(sorted(self._sources.items(), key=lambda source: source[0] in last)),
-            self._clock,
-            kept=refused or (self.kept.value if self.kept else None),
-            is_over=refused is not None or self.is_over,
-            unwanted=unwanted,
-        )
-        self.passed_over = found.failed
-        if found.chosen is None:
-            raise list(found.failed.values())[-1]
-        return found.chosen
+        """Ask the stores, one after the other, until one shows a value to keep.
+
+        Args:
+            refused: A value that does not count any more (rule 4).
+            unwanted: A value of which another one is wanted, if there is one: what is kept, or was refused before it.
+            last: Stores that are asked after the others.
+        """
+        kept = refused or (self.kept.value if self.kept else None)
+        is_over = refused is not None or self.is_over
+        shown: list[Snapshot[Value]] = []
+        failed: dict[str, Exception] = {}
+        for name, read in sorted(self._sources.items(), key=lambda source: source[0] in last):
+            at = self._clock()
+            try:
+                seen = Snapshot(value=read(), source=name, at=at)
+            except Exception as error:  # noqa: BLE001 - a defect in reading one store must not hide the next
+                failed[name] = error
+                continue
+            shown.append(seen)
+            if kept is not None and is_older(seen.value, kept):
+                failed[name] = ReadSideLaggingError(store=name)
+            elif seen.value != unwanted:
+                self.passed_over = failed
+                return seen
+            elif seen.value != kept:
+                failed[name] = ReadSideLaggingError(store=name, code="refused-login")
+        self.passed_over = failed
+        left = [s for s in shown if is_over or s.source not in failed]
+        if not left:
+            raise list(failed.values())[-1]
+        return max(left, key=lambda s: (s.value != unwanted, s.value.generation))
 
 
 def _done(value: Value) -> Reading[Value]:

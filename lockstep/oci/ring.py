@@ -197,7 +197,7 @@ logger = logging.getLogger("lockstep")
 
 
 class VaultRing:
-    """The ports `VersionedSecret` and `NamedSecret` on one ring of one vault.
+    """The port `VersionedSecret` on one ring of one vault.
 
     The store's own id of a version is `<slot>:<version number>`.
 

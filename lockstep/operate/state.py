@@ -13,7 +13,7 @@ from lockstep.audit.confirmed import Verdict as AuditVerdict
 from lockstep.audit.confirmed import recent_digests
 from lockstep.audit.digest import UNSEEN
 from lockstep.operate import documents
-from lockstep.operate.access import evidence_of, named_stores
+from lockstep.operate.access import evidence_of
 from lockstep.operate.documents import FEW, Action, ClaimInFlight, NextRun, Record, Run, WaitsFor
 from lockstep.operate.formatting import clock_time, to_second
 from lockstep.operate.history import last_runs
@@ -62,7 +62,7 @@ from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import AWS, STANDBY, cloud_of, next_runner
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud
-from lockstep.stores.readers import StoredNames
+from lockstep.stores.credential import StoredNames
 
 
 def promoted_at(record: LockRecord, credential: Credential) -> datetime | None:
@@ -291,11 +291,9 @@ def looked_at(
     has_standby = plan.runners.oci is not None
     if credential.id in table.unreadable:
         return state_of(table, credential, now, has_standby=has_standby)
-    reads: list[Callable[[], StoredNames | StoredValue]] = (
-        [store.read_current for store in clouds.stores(credential)]
-        if read_values
-        else [store.read for store in named_stores(plan, clouds, credential)]
-    )
+    reads: list[Callable[[], StoredNames | StoredValue]] = [
+        store.read_current if read_values else store.read_names for store in clouds.each_store(credential)
+    ]
     answers = {store.name: asked(read) for store, read in zip(plan.stores, reads, strict=True)}
     runs, unread = last_runs(plan, clouds, credential, table.record(credential.id).heads, newest)
     state = state_of(

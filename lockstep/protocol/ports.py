@@ -397,6 +397,13 @@ class VersionedSecret(Protocol):
     def served(self) -> Sequence[SecretVersion]:
         """Every version that some reader may read as current: one for each slot of a ring (protocol V20)."""
 
+    def named(self) -> VersionName:
+        """The version that is current, by its name: of a ring, in the slot whose value is the ring's.
+
+        Reads no content, so whoever may list versions and read no password can ask. A name does not say what a version
+        holds that Lockstep did not write, nor whether a text is what its name says.
+        """
+
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by the store's own id; None if there is none."""
 

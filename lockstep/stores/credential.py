@@ -174,27 +174,21 @@ class CredentialSecret:
         found = self.versions.observe(generation, seen=seen)
         if found.generation > generation:
             raise FenceLostError(**self._where, generation=generation)
-        if found.replaces and self._would_lose(found.replaces, generation):
+        edit = self.versions.read_version(found.replaces) if found.replaces else None
+        theirs = extras_in(edit.text or "") if edit else None
+        if theirs is not None and self._has_other_keys(generation, theirs):
             raise EditedMeanwhileError(**self._where, generation=generation)
         return found if found.generation < generation else replace(found, commit=None)
 
     def lacks_keys(self, generation: int, written: int = 0) -> bool:
         """Whether the generation is held without keys of others that `extras` would give it now."""
+        return self._has_other_keys(generation, self.extras(written=written))
+
+    def _has_other_keys(self, generation: int, theirs: Extras) -> bool:
+        """Whether the generation is held, and with other keys of others than these."""
         staged = self.versions.read_generation(generation)
-        ours = extras_in(staged.text or "") or NO_EXTRAS if staged else None
-        return ours is not None and self._rewritten(self.extras(written=written)) != self._rewritten(ours)
-
-    def _would_lose(self, replaced: str, generation: int) -> bool:
-        theirs, ours = self._extras_of(replaced, generation)
+        ours = extras_in(staged.text or "") or NO_EXTRAS if staged else theirs
         return self._rewritten(theirs) != self._rewritten(ours)
-
-    def _extras_of(self, replaced: str, generation: int) -> tuple[Extras, Extras]:
-        """The keys of what is to be replaced, and of what replaces it; none of both where the first says nothing."""
-        edit, staged = self.versions.read_version(replaced), self.versions.read_generation(generation)
-        theirs = extras_in(edit.text or "") if edit else None
-        if theirs is None or staged is None:
-            return NO_EXTRAS, NO_EXTRAS
-        return theirs, extras_in(staged.text or "") or NO_EXTRAS
 
     def _text(self, version: SecretVersion) -> str:
         if version.text is None:
@@ -225,6 +219,15 @@ def committed(found: Observed | None) -> str:
 READ_SIDE_TIMEOUT_SECONDS = 20.0
 """How long a promotion waits for each store's read side."""
 POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredNames:
+    """What a store has as current, by names. Attributes as those of `lockstep.protocol.model.StoredValue`."""
+
+    generation: int
+    blob_generation: int
+    version: str
 
 
 class CredentialStore:
@@ -275,6 +278,11 @@ class CredentialStore:
             blob_generation=self._blob.blob_generation(blob),
             version=user.id,
         )
+
+    def read_names(self) -> StoredNames:
+        """Which generation is current in both secrets, by the names of versions alone."""
+        user, blob = self._side_by_side([s.versions.named for s in self._both])
+        return StoredNames(generation=user.generation, blob_generation=blob.generation, version=user.id)
 
     def read_login(self) -> Login | None:
         """The login that readers of `app_user` get now; None for a placeholder."""

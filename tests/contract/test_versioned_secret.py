@@ -18,7 +18,6 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import VersionedSecret
 from lockstep.runtime.system import SystemClock
-from lockstep.stores.readers import NamedSecret
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import SecretsManagerHarness
@@ -260,7 +259,7 @@ OPERATIONS: Mapping[str, Callable[[StoreHarness], object]] = {
     "read_generation 9": lambda w: w.secret.read_generation(9),
     "stage": lambda w: w.secret.prepare(2)(text(2)).read_back(),
     "observe": lambda w: cast("Callable[[], None]", w.secret.observe(2).commit)(),
-    "named": lambda w: cast("NamedSecret", w.rival_secret()).named(),
+    "named": lambda w: w.rival_secret().named(),
 }
 
 
@@ -273,19 +272,14 @@ def test_a_missing_secret_is_an_error_of_its_own(world: StoreHarness, operation:
         OPERATIONS[operation](world)
 
 
-# The port NamedSecret: which version is current, without any content
+# Which version is current, without any content
 
 SLOTS = 4
 
 
-def named(world: StoreHarness) -> NamedSecret:
-    """The adapter, which has both ports."""
-    return cast("NamedSecret", world.secret)
-
-
 def test_names_tell_the_version_that_is_read(world: StoreHarness) -> None:
     def told() -> int:
-        current, read = named(world).named(), world.secret.read_current()
+        current, read = world.secret.named(), world.secret.read_current()
         assert (current.id, current.generation) == (read.id, read.generation)
         return current.generation
 
@@ -306,7 +300,7 @@ def test_aws_is_asked_for_names_and_never_for_a_value(world: SecretsManagerHarne
     stage_and_promote(world.secret, 1)
     seen: list[str] = []
     world.sandbox.on_request = lambda _service, operation: seen.append(operation)
-    named(world).named()
+    world.secret.named()
     assert seen == ["DescribeSecret"]
     world.sandbox.on_request = None
     world.console.create_secret(Name="without-a-value")
@@ -326,6 +320,6 @@ def test_oci_is_asked_for_lists_with_the_two_permissions_and_never_for_a_bundle(
         vault = sandbox_vault(sandbox, sandbox_clients(sandbox, key))
         theirs = VaultRing(vault, APP_USER_VERSIONS, slots=SLOTS, clock=SystemClock())
         sandbox.calls.clear()
-        assert theirs.named() == named(world).named()
+        assert theirs.named() == world.secret.named()
         asked = {record.operation for record in sandbox.calls.records}
         assert asked == {"list_secret_versions", "list_secrets"}

@@ -30,7 +30,6 @@ from lockstep.protocol.names import VersionNames
 from lockstep.protocol.orders import Account, Activate, Pause
 from lockstep.protocol.ports import Mac
 from lockstep.stores.credential import CredentialStore
-from lockstep.stores.readers import NamedStore
 from sandbox.emulators.oci import OciSandbox
 from tests.fuzz.garbage_server import GarbageServer, garbage_server
 from tests.fuzz.harness import CANARY, inputs, judged
@@ -111,7 +110,6 @@ def in_aws(endpoint: str) -> dict[str, Kind]:
     client = partial(aws_client, region="eu-central-1", keys=keys, endpoint=endpoint)
     secrets, dynamodb, kms, s3 = map(client, ("secretsmanager", "dynamodb", "kms", "s3"))
     store = CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, secrets, "aws"))
-    named = NamedStore("aws", CREDENTIAL, partial(SecretsManagerSecret, secrets, "aws"))
     lock = DynamoDbLock(dynamodb, "lockstep", CREDENTIAL.id)
     orders = DynamoDbOrders(dynamodb, "lockstep", CREDENTIAL.id)
     signer, digests = KmsSigner(kms, "alias/lockstep"), KmsDigestKey(kms, "alias/lockstep-digests")
@@ -161,7 +159,7 @@ def in_aws(endpoint: str) -> dict[str, Kind]:
             [
                 *(partial(store.promote, generation, fence_held) for generation in (7, 8)),
                 lambda: store.prepare_promotion(7, seen=seen)(fence_held),
-                named.read,
+                store.read_names,
             ],
             gives=False,
         ),
@@ -228,7 +226,7 @@ def in_oci(clients: OciClients) -> dict[str, Kind]:
         clients, compartment_id="ocid1.compartment.oc1..a", vault_id="ocid1.vault.oc1..a", store="oci"
     )
     ring = partial(VaultRing, vault, slots=1, clock=FakeClock())
-    store, named = CredentialStore("oci", CREDENTIAL, ring), NamedStore("oci", CREDENTIAL, ring)
+    store = CredentialStore("oci", CREDENTIAL, ring)
     sign = partial(VaultSigner(vault, "lockstep.mac").sign, b"x" * 32)
     log = ObjectStorageAuditLog(
         clients, namespace="tenant", bucket="lockstep-audit", stream="oci", credential_id=CREDENTIAL.id
@@ -247,7 +245,7 @@ def in_oci(clients: OciClients) -> dict[str, Kind]:
         *promotions,
         partial(store.version_of, 7),
         store.prune,
-        named.read,
+        store.read_names,
     ]
     bundles: list[Operation] = [
         partial(store.read_version, "0:2"),
@@ -260,7 +258,7 @@ def in_oci(clients: OciClients) -> dict[str, Kind]:
     put = partial(log.put, 4, b"{}", {"chain": "{}"})
     kinds = [
         Kind(VERSIONS, versions, ("GET", "/versions")),
-        Kind(LISTED, [sign, named.read, store.read_current, serves], ("GET", "/secrets")),
+        Kind(LISTED, [sign, store.read_names, store.read_current, serves], ("GET", "/secrets")),
         Kind(STATE, promotions, ("GET", OF_SECRET), gives=False),
         Kind(STATE, [*promotions, stage], ("PUT", OF_SECRET), gives=False),
         Kind({**BUNDLE, "secretBundleContent": CONTENT}, bundles, ("GET", f"/secretbundles/{SECRET_ID}")),

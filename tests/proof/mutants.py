@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 CORE: Mapping[str, tuple[str, ...]] = {
     "decide": tuple(f"lockstep/protocol/{n}.py" for n in ("decide", "orders", "schedule")),
     "lock rule": ("lockstep/protocol/lock_rule.py", "lockstep/aws/dynamodb_lock.py"),
-    "stores": tuple(f"lockstep/stores/{n}.py" for n in ("credential", "contents", "readers")),
+    "stores": tuple(f"lockstep/stores/{n}.py" for n in ("credential", "contents")),
     "ring": ("lockstep/oci/ring.py", "lockstep/protocol/ring.py"),
     "steps": (
         *("functions/generate/step.py", "functions/update_secrets/step.py", "functions/audit/step.py"),

@@ -20,7 +20,7 @@ from lockstep.operate.state import Answer, CredentialState, state_of
 from lockstep.protocol.errors import StoreUnreachableError, advice_of
 from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord
 from lockstep.protocol.ports import Table
-from lockstep.stores.readers import StoredNames
+from lockstep.stores.credential import StoredNames
 from tests.support.memory import make_plan
 
 NOW = datetime(2026, 11, 27, 9, 30, tzinfo=UTC)

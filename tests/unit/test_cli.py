@@ -20,7 +20,7 @@ from lockstep.operate.state import forecast, in_sync, possible
 from lockstep.plan.file import load_plan
 from lockstep.protocol import errors
 from lockstep.protocol.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
-from lockstep.stores.readers import StoredNames
+from lockstep.stores.credential import StoredNames
 from sandbox import plans
 from tests.support.cli_paths import paths
 from tests.support.memory import make_plan
