@@ -114,6 +114,5 @@ def run_ending(run: Run) -> str:
         return f"a run, whose entry {run.seq} is archived and was not read"
     which = f"generation {run.generation}" if run.generation is not None else "no generation"
     took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
-    outcome = f"failed{took}" if run.error else f"rotated{took}"
     why = f", with {run.error}: {error_text(run.error)}" if run.error else ""
-    return f"{which}, {outcome}, trigger {run.trigger}{why}"
+    return f"{which}, {run.outcome}{took}, trigger {run.trigger}{why}"

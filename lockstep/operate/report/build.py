@@ -317,21 +317,19 @@ class _Evidence:
         """The figures."""
         rotated = Counter(run.stream for run in self.runs if run.succeeded)
         promoted = [g for g in self.generations if g.promoted >= self.since]
-        in_use = [g for g in self.generations if (g.superseded or self.now) >= self.since]
+        between = [g.between_seconds for g in promoted if g.between_seconds is not None]
+        ages = [g.age_seconds for g in self.generations if (g.superseded or self.now) >= self.since]
         revoked = [g for g in self.generations if g.revoked and g.revoked >= self.since]
+        overlaps = [g.overlap_seconds for g in revoked if g.overlap_seconds is not None]
         return Figures(
             rotations=rotated.total(),
             rotated={stream: rotated[stream] for stream in self.streams},
             failed=len(self.runs) - rotated.total(),
             reconciled=sum(run.succeeded and run.kind == "reconcile" for run in self.runs),
-            longest_between_seconds=max(
-                (g.between_seconds for g in promoted if g.between_seconds is not None), default=None
-            ),
+            longest_between_seconds=max(between, default=None),
             between_limit_seconds=self.between_limit.total_seconds(),
-            longest_age_seconds=max((g.age_seconds for g in in_use), default=None),
-            shortest_overlap_seconds=min(
-                (g.overlap_seconds for g in revoked if g.overlap_seconds is not None), default=None
-            ),
+            longest_age_seconds=max(ages, default=None),
+            shortest_overlap_seconds=min(overlaps, default=None),
             proven_revoked=sum(g.revocation == "refused" for g in revoked),
             archived=len(self.unread),
             unproven=_unproven(self.generations, self.since),
