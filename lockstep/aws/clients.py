@@ -416,9 +416,13 @@ def own_region() -> str | None:
 _THROTTLED = re.compile(
     r"Throttl|SlowDown|TooManyRequests|(Bandwidth|Request)LimitExceeded|ThroughputExceeded"
 )
-_OUTAGES = {"RequestTimeout", "RequestTimeoutException", "SessionDurationEscalationException"}
-"""They come with a status below 500; whatever has a higher one is an outage, too. The last is of STS: the caller's own
-session ends before the token would, and Lambda renews it."""
+_OUTAGES = {
+    *("RequestTimeout", "RequestTimeoutException", "SessionDurationEscalationException"),
+    "ConditionalRequestConflict",
+}
+"""They come with a status below 500; whatever has a higher one is an outage, too. The third is of STS: the caller's own
+session ends before the token would, and Lambda renews it. The last is of S3, where another write of the same name was
+under way, and one of the two has won (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html)."""
 _SERVER_ERRORS = range(500, 600)
 _UNREACHABLE = (
     BotoConnectionError,

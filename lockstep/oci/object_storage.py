@@ -1,65 +1,38 @@
-"""OCI Object Storage: the OCI audit stream, folders of digests and published plans, and the issuer's documents.
+"""OCI Object Storage: folders of the OCI audit log, of its digests and of published plans; the issuer's documents.
 
-The OCI audit stream: one Object Storage object for each entry, in a bucket of the Archive tier with a retention rule or
-with versions.
+An object is written only if its name is free (`lockstep.protocol.ports`). Every method makes one call, except `listed`,
+`folders` and `history`, which make one for each page. The audit log is in a bucket of the Archive tier with a retention
+rule or with versions.
 
-An entry is written only if its name is free (`lockstep.protocol.ports`). Every method makes one call, except
-`numbers` and `history`, which make one for each page.
-
-The writer needs OBJECT_CREATE, and OBJECT_INSPECT for HEAD and list: with a HEAD a retry recognises its own entry. It
-needs neither OBJECT_OVERWRITE nor OBJECT_READ.
+The log's writer needs OBJECT_CREATE, and OBJECT_INSPECT for HEAD and list: with a HEAD a retry recognises its own
+entry. It needs neither OBJECT_OVERWRITE nor OBJECT_READ.
 """
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
+from typing import TypeVar
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.oci.clients import OciClients, Untyped
 from lockstep.oci.reads import explained
-from lockstep.protocol.errors import (
-    AUDIT_ERRORS,
-    PLAN_ERRORS,
-    AuditLogUnreachableError,
-    ErrorKind,
-    Errors,
-)
+from lockstep.protocol.errors import AUDIT_ERRORS, PLAN_ERRORS, AuditLogUnreachableError, ErrorKind
 from lockstep.protocol.federation import CACHE_CONTROL, CONTENT_TYPE, Place
-from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, ObjectVersion
+from lockstep.protocol.ports import NO_METADATA, Listed, ObjectVersion
+
+T = TypeVar("T")
 
 # OCI sometimes answers 404 BucketNotFound for buckets that exist, so it is retried; the error keeps the code in case
 # the bucket or the permission is really missing. OCI answers 409 for an object that is not restored, and to a write
 # that collides with another one: both are transient.
-LOG_ERRORS = {**AUDIT_ERRORS, ErrorKind.NOT_FOUND: AuditLogUnreachableError}
+_LOG_ERRORS = {**AUDIT_ERRORS, ErrorKind.NOT_FOUND: AuditLogUnreachableError}
 _METADATA = "opc-meta-"
 _NOT_FOUND, _PRECONDITION_FAILED = 404, 412
 _STUCK = "a page that does not advance would loop forever"
-_RETAINED = "RetentionRuleViolation"
-
-
-def _put_new(
-    clients: OciClients, bucket: tuple[str, str], name: str, content: bytes, **more: Untyped
-) -> bool:
-    """Write an object; False where its name is taken: in a bucket with a retention rule OCI may say that first."""
-    try:
-        clients.objects.put_object(
-            *bucket,
-            name,
-            content,
-            if_none_match="*",
-            content_md5=_md5(content),
-            content_type="application/json",
-            **more,
-        )
-    except oci.exceptions.ServiceError as error:
-        if error.status == _PRECONDITION_FAILED or error.code == _RETAINED:
-            return False
-        raise
-    return True
+_NO_OBJECT, _RETAINED = "ObjectNotFound", "RetentionRuleViolation"
 
 
 def _md5(content: bytes) -> str:
@@ -67,16 +40,33 @@ def _md5(content: bytes) -> str:
     return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
-class ObjectStorageAuditLog(EntryObjects):
-    """The port `AuditLog` on one prefix of a bucket.
+def _read(
+    clients: OciClients, bucket: tuple[str, str], name: str, limit: int
+) -> tuple[bytes, Mapping[str, str]] | None:
+    """An object, of which no more than `limit` bytes are read, and its headers; None where there is none."""
+    try:
+        reply = clients.objects.get_object(*bucket, name)
+    except oci.exceptions.ServiceError as error:
+        if error.code == _NO_OBJECT:
+            return None
+        raise
+    try:
+        content: bytes = reply.data.raw.read(limit, decode_content=True)
+    finally:
+        reply.data.close()
+    return content, reply.headers
+
+
+class ObjectStorageFolder:
+    """The ports `Folder` and `EntryFolder`; the counterpart of `lockstep.aws.s3`.
 
     Args:
         clients: The clients of the bucket's region.
         namespace: The tenancy's Object Storage namespace.
         bucket: The bucket's name.
-        stream: The stream's name.
-        credential_id: The credential whose chain it is.
-        page_size: Entries in one list; the service returns at most 1,000.
+        folder: The folder's.
+        stream: Of the audit log, whose errors are raised; empty: it is of a published plan.
+        page_size: Objects in one list; the service returns at most 1,000.
     """
 
     def __init__(
@@ -85,26 +75,43 @@ class ObjectStorageAuditLog(EntryObjects):
         *,
         namespace: str,
         bucket: str,
-        stream: str,
-        credential_id: str,
+        folder: str,
+        stream: str = "",
         page_size: int = 1000,
     ) -> None:
-        super().__init__(stream, credential_id)
+        self.stream = stream
         self._clients = clients
         self._bucket = (namespace, bucket)
-        self._translated = partial(clients.translated, LOG_ERRORS, stream=stream)
+        self._folder = f"{folder}/"
+        self._errors = _LOG_ERRORS if stream else PLAN_ERRORS
+        self._where = {"stream": stream} if stream else {}
+        self._translated = partial(clients.translated, self._errors, **self._where)
         self._page_size = page_size
 
-    def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
-        """Write an object if its number is free; False if it is taken."""
-        with self._translated(seq=number):
-            return _put_new(self._clients, self._bucket, self.key(number), body, opc_meta=dict(metadata))
-
-    def look(self, number: int) -> Mapping[str, str] | None:
-        """The metadata of an object, by a HEAD; None if there is none."""
-        with self._translated(seq=number):
+    def create(self, name: str, file: bytes, metadata: Mapping[str, str] = NO_METADATA) -> bool:
+        """Write an object; False where its name is taken: under a retention rule OCI may say that first."""
+        with self._translated(path=name):
             try:
-                headers = self._clients.objects.head_object(*self._bucket, self.key(number)).headers
+                self._clients.objects.put_object(
+                    *self._bucket,
+                    self._folder + name,
+                    file,
+                    if_none_match="*",
+                    content_md5=_md5(file),
+                    content_type="application/json",
+                    opc_meta=dict(metadata),
+                )
+            except oci.exceptions.ServiceError as error:
+                if error.status == _PRECONDITION_FAILED or error.code == _RETAINED:
+                    return False
+                raise
+        return True
+
+    def look(self, name: str) -> Mapping[str, str] | None:
+        """The metadata of an object, by a HEAD; None if there is none."""
+        with self._translated(path=name):
+            try:
+                headers = self._clients.objects.head_object(*self._bucket, self._folder + name).headers
             except oci.exceptions.ServiceError as error:
                 # A reply to a HEAD has no body, so a missing bucket looks like a missing object here.
                 if error.status == _NOT_FOUND:
@@ -116,163 +123,46 @@ class ObjectStorageAuditLog(EntryObjects):
                 if name.lower().startswith(_METADATA)
             }
 
-    def read(self, number: int) -> bytes | None:
-        """The body of an object, as far as an entry can be long; None if there is none.
+    def read(self, name: str, limit: int) -> bytes | None:
+        """The content of an object, and no more than `limit` bytes and one; None where there is none.
 
         Raises:
             AuditLogUnreachableError: With code `NotRestored` if the object is archived. Restoring it takes up to an
                 hour.
         """
-        with self._translated(seq=number):
-            try:
-                reply = self._clients.objects.get_object(*self._bucket, self.key(number))
-            except oci.exceptions.ServiceError as error:
-                if error.code == "ObjectNotFound":
-                    return None
-                raise
-            body: bytes = reply.data.raw.read(MAX_ENTRY_BYTES + 1, decode_content=True)
-            reply.data.close()
-        return body
-
-    def numbers(self, *, after: int = 0) -> Iterator[int]:
-        """The numbers above one, ascending, by a list for each page."""
-        return (number for number, _ in self.dated(after=after))
-
-    def dated(self, *, after: int = 0) -> Iterator[tuple[int, datetime]]:
-        """The numbers above one, ascending, each with the time of its object, by a list for each page."""
-        start = self.key(after + 1)
-        while start:
-            with self._translated(seq=after):
-                listed = self._clients.objects.list_objects(
-                    *self._bucket,
-                    prefix=self.prefix,
-                    start=start,
-                    limit=self._page_size,
-                    fields="name,timeCreated",
-                ).data
-                found = sorted(
-                    (s, o.time_created) for o in listed.objects if (s := self.seq_of(o.name)) > after
-                )
-                following = listed.next_start_with or ""
-                if following and following <= start:
-                    raise ValueError(_STUCK)
-            yield from found
-            after = max([after, *(number for number, _ in found)])
-            start = following
-
-    def history(self) -> Iterator[ObjectVersion]:
-        """Every version and delete marker, page by page; needs OBJECT_INSPECT, as every list of objects does."""
-        page, name = None, ""
-        while True:
-            # Who lists versions has read the log before, so 404 is OCI's answer to a missing permission.
-            with self._clients.translated(AUDIT_ERRORS, stream=self.stream, seq=0):
-                reply = self._clients.objects.list_object_versions(
-                    *self._bucket,
-                    prefix=self.prefix,
-                    limit=self._page_size,
-                    fields="name,size,timeCreated,timeModified",
-                    **({"page": page} if page else {}),
-                )
-                found, following = [], reply.headers.get("opc-next-page")
-                for item in reply.data.items:
-                    # The service names no latest version: it is the first of its name.
-                    found.append(self._version(item, is_latest=item.name != name))
-                    name = item.name
-                if following and following == page:
-                    raise ValueError(_STUCK)
-            yield from found
-            if not following:
-                return
-            page = following
-
-    def _version(self, item: Untyped, *, is_latest: bool) -> ObjectVersion:
-        return ObjectVersion(
-            key=item.name,
-            seq=self.seq_of(item.name),
-            version_id=item.version_id,
-            is_delete_marker=bool(item.is_delete_marker),
-            is_latest=is_latest,
-            at=item.time_created or item.time_modified,
-            size=item.size or 0,
-        )
-
-
-# A folder of a bucket: published plans, digests of the audit log; the counterpart of `lockstep.aws.s3`.
-#
-# Every method makes one call, except `listed` and `folders`, which make one for each page.
-
-_NO_OBJECT = "ObjectNotFound"
-
-
-class ObjectStorageFolder:
-    """The port `Folder`.
-
-    Args:
-        clients: The clients of the bucket's region.
-        namespace: The tenancy's Object Storage namespace.
-        bucket: The bucket's name.
-        folder: The folder's.
-        errors: What is raised; by default for a published plan.
-        page_size: Objects in one list; the service returns at most 1,000.
-    """
-
-    def __init__(
-        self,
-        clients: OciClients,
-        *,
-        namespace: str,
-        bucket: str,
-        folder: str,
-        errors: Errors = PLAN_ERRORS,
-        page_size: int = 1000,
-    ) -> None:
-        self._clients = clients
-        self._bucket = (namespace, bucket)
-        self._folder = f"{folder}/"
-        self._errors = errors
-        self._translated = partial(clients.translated, errors)
-        self._page_size = page_size
-
-    def read(self, name: str, limit: int) -> bytes | None:
-        """The file of a document, and no more than `limit` bytes and one; None where there is none."""
         with self._translated(path=name):
-            try:
-                reply = self._clients.objects.get_object(*self._bucket, self._folder + name)
-            except oci.exceptions.ServiceError as error:
-                if error.code == _NO_OBJECT:
-                    return None
-                raise
-            try:
-                body: bytes = reply.data.raw.read(limit + 1, decode_content=True)
-            finally:
-                reply.data.close()
-            if len(body) < min(int(reply.headers["content-length"]), limit + 1):
-                raise self._errors[ErrorKind.UNREACHABLE](path=name, code="cut")
-            return body
-
-    def create(self, name: str, file: bytes) -> bool:
-        """Write a document; False where the name is taken."""
-        with self._translated(path=name):
-            return _put_new(self._clients, self._bucket, self._folder + name, file)
+            found = _read(self._clients, self._bucket, self._folder + name, limit + 1)
+            if found is None:
+                return None
+            content, headers = found
+            if len(content) < min(int(headers["content-length"]), limit + 1):
+                raise self._errors[ErrorKind.UNREACHABLE](**self._where, path=name, code="cut")
+            return content
 
     def listed(self, *, after: str = "") -> Iterator[Listed]:
         """The objects by their names, those of folders in it too; those after a text alone."""
-        for listed in self._pages(after):
-            for item in listed.objects:
-                yield Listed(
-                    name=item.name.removeprefix(self._folder),
-                    size=item.size or 0,
-                    tag=item.md5 or "",
-                    at=item.time_created,
-                )
+        return self._pages(self._objects_in, after)
 
     def folders(self) -> Iterator[str]:
         """The names of the folders in this one."""
-        for listed in self._pages(delimiter="/"):
-            for prefix in listed.prefixes or []:
-                yield prefix.removeprefix(self._folder).removesuffix("/")
+        return self._pages(self._folders_in, delimiter="/")
 
-    def _pages(self, after: str = "", **options: str) -> Iterator[Untyped]:
+    def _objects_in(self, listed: Untyped) -> list[Listed]:
+        return [
+            Listed(
+                name=item.name.removeprefix(self._folder),
+                size=item.size or 0,
+                tag=item.md5 or "",
+                at=item.time_created,
+            )
+            for item in listed.objects
+        ]
+
+    def _folders_in(self, listed: Untyped) -> list[str]:
+        return [p.removeprefix(self._folder).removesuffix("/") for p in listed.prefixes or []]
+
+    def _pages(self, read: Callable[[Untyped], list[T]], after: str = "", **options: str) -> Iterator[T]:
+        """What a list of objects has, page by page."""
         start = f"{self._folder}{after}"
         while start:
             with self._translated(path=self._folder):
@@ -284,16 +174,52 @@ class ObjectStorageFolder:
                     fields="name,size,md5,timeCreated",
                     **options,
                 ).data
-                following = listed.next_start_with or ""
+                page, following = read(listed), listed.next_start_with or ""
                 if following and following <= start:
                     raise ValueError(_STUCK)
-            yield listed
+            yield from page
             start = following
+
+    def history(self) -> Iterator[ObjectVersion]:
+        """Every version and delete marker, page by page; needs OBJECT_INSPECT, as every list of objects does."""
+        page, name = None, ""
+        while True:
+            # Who lists versions has read the log before, so 404 is OCI's answer to a missing permission.
+            with self._clients.translated(AUDIT_ERRORS, stream=self.stream, path=self._folder):
+                reply = self._clients.objects.list_object_versions(
+                    *self._bucket,
+                    prefix=self._folder,
+                    limit=self._page_size,
+                    fields="name,size,timeCreated,timeModified",
+                    **({"page": page} if page else {}),
+                )
+                found, following = [], reply.headers.get("opc-next-page")
+                for item in reply.data.items:
+                    # The service names no latest version: it is the first of its name.
+                    found.append(_version(item, is_latest=item.name != name))
+                    name = item.name
+                if following and following == page:
+                    raise ValueError(_STUCK)
+            yield from found
+            if not following:
+                return
+            page = following
 
     @staticmethod
     def tag(file: bytes) -> str:
         """The tag that the list gives for this content: its MD5."""
         return _md5(file)
+
+
+def _version(item: Untyped, *, is_latest: bool) -> ObjectVersion:
+    return ObjectVersion(
+        key=item.name,
+        version_id=item.version_id,
+        is_delete_marker=bool(item.is_delete_marker),
+        is_latest=is_latest,
+        at=item.time_created or item.time_modified,
+        size=item.size or 0,
+    )
 
 
 # The issuer's documents in OCI Object Storage. Each method makes one call.
@@ -333,20 +259,14 @@ class IssuerBucket:
     def read(self, name: str) -> Stored | None:
         """A document, of which no more than 100,000 bytes are read; None where there is none."""
         with explained("GetObject"):
-            try:
-                reply = self._clients.objects.get_object(*self._bucket, self._prefix + name)
-            except oci.exceptions.ServiceError as error:
-                if error.code == "ObjectNotFound":
-                    return None
-                raise
-            try:
-                content: bytes = reply.data.raw.read(_MOST_BYTES, decode_content=True)
-            finally:
-                reply.data.close()
-            served = (reply.headers.get("content-type"), reply.headers.get("cache-control"))
+            found = _read(self._clients, self._bucket, self._prefix + name, _MOST_BYTES)
+            if found is None:
+                return None
+            content, headers = found
+            served = (headers.get("content-type"), headers.get("cache-control"))
             return Stored(
                 content=content,
-                etag=reply.headers["etag"],
+                etag=headers["etag"],
                 is_served_well=served == (CONTENT_TYPE, CACHE_CONTROL),
             )
 

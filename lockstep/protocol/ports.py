@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 from lockstep.protocol.messages import Recorded
@@ -222,20 +223,24 @@ class ObjectVersion:
     """A version of an object below a chain's prefix, or the marker that hides the older ones.
 
     Attributes:
-        key: The object's name.
-        seq: The number of the entry; 0 if the name is not an entry's.
+        key: The object's name in the bucket.
         is_delete_marker: Whether it says that the object was deleted. It has no content.
         is_latest: Whether it is what a read without a version id meets.
         at: When it was written, by the service's clock.
     """
 
     key: str
-    seq: int
     version_id: str
     is_delete_marker: bool
     is_latest: bool
     at: datetime
     size: int
+
+    @property
+    def seq(self) -> int:
+        """The number of the entry; 0 if the name is not an entry's."""
+        folder, _, name = self.key.rpartition("/")
+        return number_of(name) if folder.count("/") == 1 else 0
 
 
 class AuditLog(Protocol):
@@ -462,6 +467,7 @@ class VersionedSecret(Protocol):
 # A slash in the credential's id is a dot.
 
 MAX_ENTRY_BYTES = 262_144
+NO_METADATA: Mapping[str, str] = MappingProxyType({})
 _NAME = re.compile(r"([0-9]{12})\.json")
 
 
@@ -470,21 +476,15 @@ def chain_folder(credential_id: str) -> str:
     return credential_id.replace("/", ".")
 
 
-class EntryObjects:
-    """The objects of one credential's chain in one stream; the credential is named by its id, or by its folder."""
+def entry_name(number: int) -> str:
+    """The name of an entry's object in the folder of its chain."""
+    return f"{number:012d}.json"
 
-    def __init__(self, stream: str, credential_id: str) -> None:
-        self.stream = stream
-        self.prefix = f"{stream}/{chain_folder(credential_id)}/"
 
-    def key(self, seq: int) -> str:
-        """The name of the object."""
-        return f"{self.prefix}{seq:012d}.json"
-
-    def seq_of(self, key: str) -> int:
-        """The seq in a name; 0 for an object that is not an entry of this chain."""
-        match = _NAME.fullmatch(key.removeprefix(self.prefix)) if key.startswith(self.prefix) else None
-        return int(match[1]) if match else 0
+def number_of(name: str) -> int:
+    """The number in such a name; 0 for an object that is not an entry."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -535,6 +535,57 @@ class Folder(Protocol):
 
     def folders(self) -> Iterator[str]:
         """The names of the folders in this one, page by page."""
+
+
+class EntryFolder(Folder, Protocol):
+    """The folder of a chain, whose objects have metadata, and are kept in every version. Errors: AuditLog*."""
+
+    @property
+    def stream(self) -> str:
+        """`aws` or `oci`."""
+
+    def create(self, name: str, file: bytes, metadata: Mapping[str, str] = NO_METADATA) -> bool:
+        """As `Folder`, with metadata."""
+
+    def look(self, name: str) -> Mapping[str, str] | None:
+        """The metadata of an object; None if there is none."""
+
+    def history(self) -> Iterator[ObjectVersion]:
+        """As `AuditLog`."""
+
+
+class EntryLog:
+    """The port `AuditLog` on the folder of a chain, in either cloud."""
+
+    def __init__(self, folder: EntryFolder) -> None:
+        self._folder = folder
+        self.stream = folder.stream
+
+    def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
+        """As `AuditLog`."""
+        return self._folder.create(entry_name(number), body, metadata)
+
+    def look(self, number: int) -> Mapping[str, str] | None:
+        """As `AuditLog`."""
+        return self._folder.look(entry_name(number))
+
+    def read(self, number: int) -> bytes | None:
+        """As `AuditLog`; of a longer object no more than shows that it is longer than an entry can be."""
+        return self._folder.read(entry_name(number), MAX_ENTRY_BYTES)
+
+    def numbers(self, *, after: int = 0) -> Iterator[int]:
+        """As `AuditLog`."""
+        return (number for number, _ in self.dated(after=after))
+
+    def dated(self, *, after: int = 0) -> Iterator[tuple[int, datetime]]:
+        """As `AuditLog`."""
+        for item in self._folder.listed(after=entry_name(after)):
+            if (number := number_of(item.name)) > after:
+                yield number, item.at
+
+    def history(self) -> Iterator[ObjectVersion]:
+        """As `AuditLog`."""
+        return self._folder.history()
 
 
 MAX_TEXT_BYTES = 65_536

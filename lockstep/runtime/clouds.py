@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 from lockstep.plan.compiled import AnyPlan, AwsStore, CompiledPlan, OciStream, Store, VaultStore
 from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
 from lockstep.protocol.errors import (
-    AUDIT_ERRORS,
     AdminCredentialRejectedError,
     InvalidPlanError,
     TlsVerificationError,
 )
 from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
 from lockstep.protocol.names import VersionNames, digest_bucket_name, oci_name
-from lockstep.protocol.ports import AuditLog, Clock, Database, Folder, Lock, Signer
+from lockstep.protocol.ports import (
+    AuditLog,
+    Clock,
+    Database,
+    EntryFolder,
+    EntryLog,
+    Lock,
+    Signer,
+    chain_folder,
+)
 from lockstep.protocol.workers import SideBySide, at_the_same_time
 from lockstep.runtime.identity import Cloud, Identity, oci_endpoint
 from lockstep.runtime.system import SystemClock
@@ -342,38 +350,24 @@ class Clouds:
             retention=self.plan.aws_stream.retention,
         )
 
-    def _folder(self, cloud: Cloud, folder: str) -> Folder:
+    def _folder(self, cloud: Cloud, folder: str) -> EntryFolder:
         """A folder of the audit log."""
         if cloud == "aws":
             from lockstep.aws.s3 import S3Folder
 
             aws = self.plan.aws_stream
-            return S3Folder(self.aws("s3", aws.region), aws.bucket, folder, errors=AUDIT_ERRORS)
-        from lockstep.oci.object_storage import LOG_ERRORS, ObjectStorageFolder
+            return S3Folder(self.aws("s3", aws.region), aws.bucket, folder, stream=cloud)
+        from lockstep.oci.object_storage import ObjectStorageFolder
 
         oci = self._oci_audit()
         bucket = digest_bucket_name(oci.bucket) if folder == "digests" else oci.bucket
         return ObjectStorageFolder(
-            self.oci(oci.region), namespace=oci.namespace, bucket=bucket, folder=folder, errors=LOG_ERRORS
+            self.oci(oci.region), namespace=oci.namespace, bucket=bucket, folder=folder, stream=cloud
         )
 
     def log(self, cloud: Cloud, credential_id: str) -> AuditLog:
         """A credential's audit log in a cloud."""
-        if cloud == "aws":
-            from lockstep.aws.s3 import S3AuditLog
-
-            aws = self.plan.aws_stream
-            return S3AuditLog(self.aws("s3", aws.region), aws.bucket, "aws", credential_id)
-        from lockstep.oci.object_storage import ObjectStorageAuditLog
-
-        oci = self._oci_audit()
-        return ObjectStorageAuditLog(
-            self.oci(oci.region),
-            namespace=oci.namespace,
-            bucket=oci.bucket,
-            stream="oci",
-            credential_id=credential_id,
-        )
+        return EntryLog(self._folder(cloud, f"{cloud}/{chain_folder(credential_id)}"))
 
     def signer(self, cloud: Cloud) -> Signer:
         """The key of the audit streams in a cloud."""

@@ -11,11 +11,10 @@ from botocore.exceptions import ConnectionClosedError
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.kms import KmsSigner
-from lockstep.aws.s3 import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.protocol.model import Credential, SecretStr
 from lockstep.protocol.names import VersionNames
-from lockstep.protocol.ports import EntryObjects, VersionedSecret
+from lockstep.protocol.ports import VersionedSecret
 from lockstep.stores.credential import CredentialStore
 from sandbox.emulators.aws.resources import (
     create_audit_bucket,
@@ -33,6 +32,8 @@ from tests.contract.harness import (
     SecretKind,
     Signers,
 )
+from tests.support.logs import s3_log
+from tests.support.memory import EntryObjects
 
 KEYS = AwsKeys(access_key_id="sandbox", secret_access_key=SecretStr("sandbox"))
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
@@ -150,7 +151,7 @@ def _typed(value: object) -> dict[str, object]:
 
 
 class S3Harness(Renewed, _OfClient):
-    """The adapter `S3AuditLog`."""
+    """The adapter `S3Folder`."""
 
     def __init__(self, sandbox: AwsSandbox) -> None:
         super().__init__(sandbox, "s3")
@@ -158,7 +159,7 @@ class S3Harness(Renewed, _OfClient):
         self._make(CREDENTIAL)
 
     def _make(self, credential: Credential) -> None:
-        self.log = S3AuditLog(self.client, BUCKET, "aws", credential.id, page_size=2)
+        self.log = s3_log(self.client, BUCKET, credential.id, page_size=2)
         self.objects = EntryObjects("aws", credential.id)
 
     def overwrite(self, seq: int, body: bytes) -> None:

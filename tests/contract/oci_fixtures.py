@@ -11,14 +11,13 @@ from unittest.mock import patch
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.object_storage import ObjectStorageAuditLog
 from lockstep.oci.ring import VaultRing
 from lockstep.oci.vault import Vault, VaultSigner
 from lockstep.protocol import names as oci_names
 from lockstep.protocol.deadlines import CloudTimeouts
 from lockstep.protocol.model import Credential
 from lockstep.protocol.names import VersionNames
-from lockstep.protocol.ports import Clock, EntryObjects, VersionedSecret
+from lockstep.protocol.ports import Clock, VersionedSecret
 from lockstep.protocol.workers import SideBySide, one_after_the_other
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
@@ -33,6 +32,8 @@ from tests.contract.harness import (
     SecretKind,
     Signers,
 )
+from tests.support.logs import object_storage_log
+from tests.support.memory import EntryObjects
 
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
 BUCKET = "lockstep-audit"
@@ -202,7 +203,7 @@ class VaultRingHarness(Renewed, _OfClients):
 
 
 class ObjectStorageHarness(Renewed, _OfClients):
-    """The adapter `ObjectStorageAuditLog`."""
+    """The adapter `ObjectStorageFolder`."""
 
     def __init__(self, sandbox: OciSandbox) -> None:
         console = OciConsole(sandbox)
@@ -214,14 +215,7 @@ class ObjectStorageHarness(Renewed, _OfClients):
 
     def _make(self, credential: Credential) -> None:
         namespace, bucket = self._place
-        self.log = ObjectStorageAuditLog(
-            self._clients,
-            namespace=namespace,
-            bucket=bucket,
-            stream="oci",
-            credential_id=credential.id,
-            page_size=2,
-        )
+        self.log = object_storage_log(self._clients, namespace, bucket, credential.id, page_size=2)
         self._objects = EntryObjects("oci", credential.id)
 
     def overwrite(self, seq: int, body: bytes) -> None:

@@ -22,7 +22,6 @@ from urllib3 import HTTPResponse
 from lockstep.audit.entry import is_signed
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.kms import KmsDigestKey, KmsSigner
-from lockstep.aws.s3 import S3AuditLog
 from lockstep.plan.stores import AwsAudit
 from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError, SecretMalformedError
 from lockstep.protocol.federation import rsa_key
@@ -32,6 +31,7 @@ from sandbox.emulators.aws.resources import create_mac_key
 from sandbox.emulators.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import BUCKET, S3Harness, SecretsManagerHarness, sandbox_client
 from tests.support.fence import fence_held
+from tests.support.logs import s3_log
 from tests.support.seals import sealed
 
 METADATA = {"chain": "{}", "mac": "{}"}
@@ -230,7 +230,7 @@ def test_what_a_role_sees_of_an_object(sandbox: AwsSandbox, log: S3Harness, name
     sandbox.guard.know(f"key-of-{role}", role)
     keys = AwsKeys(access_key_id=f"key-of-{role}", secret_access_key=SecretStr("sandbox"))
     client = aws_client("s3", sandbox.region, keys=keys, endpoint=sandbox.url)
-    own = S3AuditLog(client, BUCKET, "aws", log.objects.prefix.split("/")[1])
+    own = s3_log(client, BUCKET, log.objects.prefix.split("/")[1])
     if isinstance(expected, type):
         for refused in (own.look, own.read):
             with pytest.raises(AuditLogAccessDeniedError):

@@ -13,7 +13,7 @@ from lockstep.aws.s3 import S3Folder
 from lockstep.aws.secrets_manager import read_secret
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.kms import sign
-from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFolder
+from lockstep.oci.object_storage import ObjectStorageFolder
 from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import DeadlineExceededError
 from lockstep.protocol.federation import IssuerKey
@@ -21,6 +21,7 @@ from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import KEYS
 from tests.contract.database_harness import SqlHarness, every_server
 from tests.contract.oci_fixtures import sandbox_vault
+from tests.support.logs import object_storage_log
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -91,7 +92,7 @@ def oci_sandbox() -> Iterator[OciSandbox]:
 def test_a_request_to_oci(scheme: str, oci_sandbox: OciSandbox, listener: socket.socket) -> None:
     endpoint = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     clients = _oci(oci_sandbox.config(), endpoint, _refuse)
-    log = ObjectStorageAuditLog(clients, namespace="n", bucket="b", stream="oci", credential_id="id")
+    log = object_storage_log(clients, "n", "b", "id")
     folder = ObjectStorageFolder(clients, namespace="n", bucket="b", folder="plans/digest")
     key = IssuerKey(id="ocid1.key.oc1..one", version="ocid1.keyversion.oc1..one", endpoint=endpoint)
     calls: list[Callable[[], object]] = [

@@ -13,9 +13,9 @@ import pytest
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
 from lockstep.aws.clients import aws_client
-from lockstep.aws.s3 import S3AuditLog, S3Folder
+from lockstep.aws.s3 import S3Folder
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.object_storage import LOG_ERRORS, ObjectStorageAuditLog, ObjectStorageFolder
+from lockstep.oci.object_storage import ObjectStorageFolder
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.published import (
@@ -32,7 +32,6 @@ from lockstep.plan.published import (
     write_plan,
 )
 from lockstep.protocol.errors import (
-    AUDIT_ERRORS,
     AuditLogUnreachableError,
     PlanDocumentMissingError,
     PlanDocumentRefusedError,
@@ -48,6 +47,7 @@ from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.clock import SandboxClock, real_time
 from tests.contract.aws_fixtures import KEYS, sandbox_client
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients
+from tests.support.logs import object_storage_log, s3_log
 
 PLAN_FILE = Path(__file__).parents[1] / "infrastructure/plan/lockstep.yaml"
 BUCKET = "lockstep-audit"
@@ -114,8 +114,7 @@ def _aws(sandbox: AwsSandbox, clock: SandboxClock) -> World:
     names = {"create": "PutObject", "read": "GetObject", "list": "ListObjectsV2"}
 
     def opened(folder: str, *, bucket: str = BUCKET, page: int = 2, of_the_log: bool = False) -> S3Folder:
-        more = {"errors": AUDIT_ERRORS} if of_the_log else {}
-        return S3Folder(client, bucket, folder, page_size=page, **more)
+        return S3Folder(client, bucket, folder, page_size=page, stream="aws" if of_the_log else "")
 
     def failing(event: str, times: int, error: Exception) -> None:
         counting, left = Lock(), [times]
@@ -133,7 +132,7 @@ def _aws(sandbox: AwsSandbox, clock: SandboxClock) -> World:
         clock=clock,
         put=lambda name, body: console.put_object(Bucket=BUCKET, Key=name, Body=body),
         open=opened,
-        log=S3AuditLog(client, BUCKET, "aws", CREDENTIAL, page_size=2),
+        log=s3_log(client, BUCKET, CREDENTIAL, page_size=2),
         stick=lambda: client.meta.events.register(
             "after-call.s3.ListObjectsV2", lambda parsed, **_: parsed.update(stuck)
         ),
@@ -153,9 +152,14 @@ def _oci(sandbox: OciSandbox, clock: SandboxClock) -> World:
     def opened(
         folder: str, *, bucket: str = BUCKET, page: int = 2, of_the_log: bool = False
     ) -> ObjectStorageFolder:
-        more = {"errors": LOG_ERRORS} if of_the_log else {}
-        where = {"namespace": sandbox.namespace, "bucket": bucket, "folder": folder}
-        return ObjectStorageFolder(clients, **where, page_size=page, **more)  # type: ignore[arg-type]  # as in AWS
+        return ObjectStorageFolder(
+            clients,
+            namespace=sandbox.namespace,
+            bucket=bucket,
+            folder=folder,
+            page_size=page,
+            stream="oci" if of_the_log else "",
+        )
 
     def stick() -> None:
         objects = clients.objects
@@ -176,14 +180,7 @@ def _oci(sandbox: OciSandbox, clock: SandboxClock) -> World:
         clock=clock,
         put=lambda name, body: console.storage.put_object(*place, name, body),
         open=opened,
-        log=ObjectStorageAuditLog(
-            clients,
-            namespace=sandbox.namespace,
-            bucket=BUCKET,
-            stream="oci",
-            credential_id=CREDENTIAL,
-            page_size=2,
-        ),
+        log=object_storage_log(clients, sandbox.namespace, BUCKET, CREDENTIAL, page_size=2),
         stick=stick,
         throttle=lambda operation, times: sandbox.faults.refuse(
             names[operation], status=429, code="TooManyRequests", times=times

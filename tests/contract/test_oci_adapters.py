@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from lockstep.oci.clients import OciClients, OciIdentity, diagnose
 from lockstep.oci.kms import VaultDigestKey
-from lockstep.oci.object_storage import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault, VaultSigner
 from lockstep.protocol.deadlines import CloudTimeouts
 from lockstep.protocol.errors import (
@@ -37,12 +36,13 @@ from lockstep.protocol.errors import (
     StoreUnreachableError,
 )
 from lockstep.protocol.federation import rsa_key
-from lockstep.protocol.ports import Mac
+from lockstep.protocol.ports import EntryLog, Mac
 from lockstep.runtime.identity import aws_access_key, oci_api_key
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.wire import Reply
 from sandbox.oci_resources import create_audit_bucket, create_signing_key
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
+from tests.support.logs import object_storage_log
 
 NUMBERS = count(1)
 
@@ -238,20 +238,15 @@ OBJECT = "oci/multi-cloud.app_user/000000000001.json"
 
 def audit_log(
     sandbox: OciSandbox, bucket: str, config: dict[str, str] | None = None, clients: OciClients | None = None
-) -> ObjectStorageAuditLog:
-    return ObjectStorageAuditLog(
-        clients or sandbox_clients(sandbox, config),
-        namespace=sandbox.namespace,
-        bucket=bucket,
-        stream="oci",
-        credential_id="multi-cloud/app_user",
-    )
+) -> EntryLog:
+    clients = clients or sandbox_clients(sandbox, config)
+    return object_storage_log(clients, sandbox.namespace, bucket, "multi-cloud/app_user")
 
 
 def test_who_writes_and_who_reads_may_no_more(sandbox: OciSandbox, console: OciConsole, name: str) -> None:
     """With BucketNotFound OCI answers a missing permission, and that a bucket is not there."""
 
-    def may(*permissions: str) -> ObjectStorageAuditLog:
+    def may(*permissions: str) -> EntryLog:
         key = sandbox.new_api_key(f"person-{next(NUMBERS)}", *permissions, resource=name)
         return audit_log(sandbox, name, key)
 
@@ -290,7 +285,7 @@ def test_an_archived_entry_is_in_the_history_and_must_be_restored_before_it_is_r
         assert log.look(1) == ENTRY
         with pytest.raises(AuditLogUnreachableError) as error:
             log.read(1)
-        assert error.value.where == {"stream": "oci", "seq": "1", "code": "NotRestored"}
+        assert error.value.where == {"stream": "oci", "path": "000000000001.json", "code": "NotRestored"}
         details = oci.object_storage.models.RestoreObjectsDetails(object_name=OBJECT)
         console.storage.restore_objects(sandbox.namespace, "archive", details)
         sandbox.clock.advance(timedelta(hours=1))

@@ -18,10 +18,8 @@ from lockstep.aws.clients import AwsKeys, aws_client, caller_arn
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.kms import KmsDigestKey, KmsSigner
-from lockstep.aws.s3 import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret, read_secret
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.object_storage import ObjectStorageAuditLog
 from lockstep.oci.ring import VaultRing
 from lockstep.oci.vault import Vault, VaultSigner
 from lockstep.protocol import model, names
@@ -35,6 +33,7 @@ from tests.fuzz.garbage_server import GarbageServer, garbage_server
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies, whole
 from tests.support.fence import fence_held
+from tests.support.logs import object_storage_log, s3_log
 from tests.support.memory import EPOCH, FakeClock, make_plan
 
 Operation = Callable[[], object]
@@ -93,7 +92,7 @@ def entry(number: int) -> bytes:
 
 
 BUCKET = b"<Name>b</Name><Prefix>aws/</Prefix><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>"
-LISTING = BUCKET + b"<Contents>" + entry(4) + b"<Size>7</Size></Contents>"
+LISTING = BUCKET + b"<Contents>" + entry(4) + b"<ETag>e</ETag><Size>7</Size></Contents>"
 LATEST = b"<VersionId>v1</VersionId><IsLatest>true</IsLatest>"
 HISTORY = (
     BUCKET
@@ -113,7 +112,7 @@ def in_aws(endpoint: str) -> dict[str, Kind]:
     lock = DynamoDbLock(dynamodb, "lockstep", CREDENTIAL.id)
     orders = DynamoDbOrders(dynamodb, "lockstep", CREDENTIAL.id)
     signer, digests = KmsSigner(kms, "alias/lockstep"), KmsDigestKey(kms, "alias/lockstep-digests")
-    log = S3AuditLog(s3, "lockstep-audit", "aws", CREDENTIAL.id)
+    log = s3_log(s3, "lockstep-audit", CREDENTIAL.id)
     lease = model.Lease(credential_id=CREDENTIAL.id, holder="run-1", fence=7)
     claim = model.Claim(kind=model.ClaimKind.NEW, generation=7, base_generation=6, rotation_id="run-1")
     done = model.Release(
@@ -228,9 +227,7 @@ def in_oci(clients: OciClients) -> dict[str, Kind]:
     ring = partial(VaultRing, vault, slots=1, clock=FakeClock())
     store = CredentialStore("oci", CREDENTIAL, ring)
     sign = partial(VaultSigner(vault, "lockstep.mac").sign, b"x" * 32)
-    log = ObjectStorageAuditLog(
-        clients, namespace="tenant", bucket="lockstep-audit", stream="oci", credential_id=CREDENTIAL.id
-    )
+    log = object_storage_log(clients, "tenant", "lockstep-audit", CREDENTIAL.id)
     seen = model.StoreVersions(store="oci", app_user="0:1", connection_blob="0:1")
     stage, serves, promote = (
         partial(store.stage, VALUE),

@@ -10,7 +10,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lockstep.audit.verify import findings
-from lockstep.aws.s3 import S3AuditLog
 from lockstep.protocol.errors import AuditLogAccessDeniedError
 from lockstep.protocol.model import Login, SecretStr
 from sandbox.deploy_local import (
@@ -29,6 +28,7 @@ from sandbox.emulators.aws.policies import as_list
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from sandbox.servers import set_password
 from sandbox.watching import Subscriber, Watching
+from tests.support.logs import s3_log
 
 ROUNDS = 3
 UNSEEN_SERVICES = {"logs", "xray"}
@@ -113,11 +113,11 @@ def test_a_named_operator_writes_an_entry_and_the_break_glass_role_hides_one_whi
     rotated: DeployedWorld,
 ) -> None:
     entry = {"chain": "{}", "mac": "{}"}
-    stranger = S3AuditLog(_administrator(rotated, "s3"), AUDIT_BUCKET, "aws", "by-an-operator")
+    stranger = s3_log(_administrator(rotated, "s3"), AUDIT_BUCKET, "by-an-operator")
     with pytest.raises(AuditLogAccessDeniedError):
         stranger.put(1, b"{}", entry)
     operator = _administrator(rotated, "s3", role="on-duty", path="/operators/")
-    log = S3AuditLog(operator, AUDIT_BUCKET, "aws", "by-an-operator")
+    log = s3_log(operator, AUDIT_BUCKET, "by-an-operator")
     assert log.put(1, b"{}", entry)
     assert [str(finding) for finding in findings(log.history())] == []
     key = "aws/by-an-operator/000000000001.json"

@@ -21,9 +21,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lockstep.audit.entry import NO_PREVIOUS, stored
-from lockstep.aws.s3 import S3AuditLog
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.object_storage import ObjectStorageAuditLog
 from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog
 from sandbox.outside import StoreName, Value, lets_in, value_of
@@ -33,6 +31,7 @@ from tests.proof import invariants
 from tests.proof.estate import WiredEstate
 from tests.proof.invariants import InFlight, Snapshot, ViolationError, Watch
 from tests.proof.runners import Outcome
+from tests.support.logs import object_storage_log, s3_log
 
 STORES: tuple[StoreName, ...] = ("aws", "oci")
 STORE_OF: Mapping[str, StoreName] = {"secretsmanager": "aws", "vault": "oci"}
@@ -237,8 +236,6 @@ class Observer:
         identity = OciIdentity(config=sandbox.config())
         clients = OciClients(lambda: identity, OCI_REGION, endpoint=sandbox.endpoint)
         return {
-            "aws": S3AuditLog(self._estate.running.aws.client("s3"), AUDIT_BUCKET, "aws", of),
-            "oci": ObjectStorageAuditLog(
-                clients, namespace=sandbox.namespace, bucket=AUDIT_BUCKET, stream="oci", credential_id=of
-            ),
+            "aws": s3_log(self._estate.running.aws.client("s3"), AUDIT_BUCKET, of),
+            "oci": object_storage_log(clients, sandbox.namespace, AUDIT_BUCKET, of),
         }

@@ -7,15 +7,14 @@ from itertools import count
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from lockstep.audit.entry import look
-from lockstep.aws.s3 import S3AuditLog
-from lockstep.oci.object_storage import ObjectStorageAuditLog
-from lockstep.protocol.ports import AuditLog, EntryObjects
+from lockstep.protocol.ports import AuditLog
 from sandbox.emulators.aws.resources import create_audit_bucket
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import sandbox_client
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients
-from tests.support.memory import MemoryAuditLog
+from tests.support.logs import object_storage_log, s3_log
+from tests.support.memory import EntryObjects, MemoryAuditLog
 
 Object: TypeAlias = tuple[bytes, Mapping[str, str]]
 
@@ -160,7 +159,7 @@ def _s3() -> Iterator[Backend]:
                 lambda key: client.delete_object(**of, Key=key),
                 erase,
             )
-            return RawLog(S3AuditLog(client, of["Bucket"], "aws", credential_id), credential_id, bucket)
+            return RawLog(s3_log(client, of["Bucket"], credential_id), credential_id, bucket)
 
         yield made
 
@@ -178,13 +177,7 @@ def _object_storage() -> Iterator[Backend]:
                 return in_memory(stream, credential_id)
             place = (sandbox.namespace, f"audit-{next(numbers)}")
             console.create_bucket(place[1])
-            log = ObjectStorageAuditLog(
-                sandbox_clients(sandbox),
-                namespace=place[0],
-                bucket=place[1],
-                stream="oci",
-                credential_id=credential_id,
-            )
+            log = object_storage_log(sandbox_clients(sandbox), *place, credential_id)
 
             def erase(key: str) -> None:
                 for item in storage.list_object_versions(*place, prefix=key).data.items:

@@ -19,12 +19,12 @@ from lockstep.audit.verify import Verification, Verifier
 from lockstep.protocol.errors import DatabaseUnreachableError, LockstepError
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.orders import Pause, Resume
-from lockstep.protocol.ports import AuditLog, EntryObjects, chain_folder
+from lockstep.protocol.ports import AuditLog, chain_folder
 from lockstep.protocol.workers import one_after_the_other
 from tests.proof.raw_logs import Backend, Object, RawLog
 from tests.support.audit_story import AuditStory
 from tests.support.evidence import MemoryDigestKey, MemoryFolder
-from tests.support.memory import MemorySigner, MemoryWorld
+from tests.support.memory import EntryObjects, MemorySigner, MemoryWorld
 from tests.support.world import INTERVAL_SECONDS, make_world, rotate, rotate_again, undisturbed
 
 STREAMS = ("aws", "oci")

@@ -22,7 +22,7 @@ from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import AuditLogAccessDeniedError
 from lockstep.protocol.model import Credential, Engine, Login, PasswordPolicy, SecretStr, Strategy
-from lockstep.protocol.ports import EntryObjects, Mac, ObjectVersion
+from lockstep.protocol.ports import Mac, ObjectVersion, chain_folder, entry_name, number_of
 from lockstep.protocol.workers import SideBySide, one_after_the_other
 from lockstep.stores.credential import Ports, Stores
 from sandbox import plans
@@ -85,6 +85,21 @@ class CountingPasswords:
         return SecretStr("".join(obligatory + free))
 
 
+class EntryObjects:
+    """The objects of one credential's chain in one stream; the credential is named by its id, or by its folder."""
+
+    def __init__(self, stream: str, credential_id: str) -> None:
+        self.prefix = f"{stream}/{chain_folder(credential_id)}/"
+
+    def key(self, number: int) -> str:
+        """The name of the object."""
+        return f"{self.prefix}{entry_name(number)}"
+
+    def seq_of(self, key: str) -> int:
+        """The number in a name; 0 for an object that is not an entry of this chain."""
+        return number_of(key.removeprefix(self.prefix))
+
+
 class MemoryAuditLog:
     """An append-only stream of objects: bodies and metadata."""
 
@@ -143,7 +158,6 @@ class MemoryAuditLog:
                     size = versions[number - 1]
                     yield ObjectVersion(
                         key=key,
-                        seq=self.objects.seq_of(key),
                         version_id=str(number),
                         is_delete_marker=size is None,
                         is_latest=number == len(versions),

@@ -16,7 +16,6 @@ def versions(seq: int, shape: str, *, name: str = "") -> list[ObjectVersion]:
     return [
         ObjectVersion(
             key=name or f"{PREFIX}{seq:012d}.json",
-            seq=seq,
             version_id=str(len(shape) - n),
             is_delete_marker=kind == "m",
             is_latest=n == 0,

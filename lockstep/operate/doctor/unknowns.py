@@ -24,7 +24,7 @@ from lockstep.operate.doctor.checks import Check, Context
 from lockstep.operate.formatting import moment
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
-from lockstep.protocol.ports import EntryObjects
+from lockstep.protocol.ports import chain_folder, entry_name
 from lockstep.protocol.strict_json import Message, parse, read
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, Cloud
 
@@ -181,7 +181,7 @@ def names_of(context: Context) -> dict[str, str]:
         "table": plan.lock.table,
         "credential": first,
         "bucket": plan.audit.aws.bucket,
-        "entry": EntryObjects("aws", first).key(1),
+        "entry": f"aws/{chain_folder(first)}/{entry_name(1)}",
         "start": moment(now - timedelta(hours=12)),
         "end": moment(now),
     }
