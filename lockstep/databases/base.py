@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import sha256
-from typing import ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from lockstep.databases.tls import ssl_context
 from lockstep.databases.verifiers import RandomBytes
@@ -35,6 +35,9 @@ class LoginRefusedError(Exception):
 
 class Session(Protocol):
     """A connection of the rotation user."""
+
+    def require_version(self) -> None:
+        """Raise UnsupportedServerError if the server is too old, or another engine's."""
 
     def lock(self, key: bytes) -> None:
         """Take the advisory lock named by 32 bytes, for as long as the session lives, or AdvisoryLockBusyError."""
@@ -152,17 +155,19 @@ class ServerDatabase(ABC, Generic[SessionT]):
         """See `lockstep.protocol.ports.Database`."""
         with self.as_admin(admin) as session:
             session.lock(self.lock_key)
-            second_look = partial(self._accepts_after_all, session)
-            yield KnownUsernames(
-                self.credential,
-                self.name,
-                self._stager(session),
-                second_look,
-                takes_refusals_back=self.takes_refusals_back,
-            )
+            yield KnownUsernames(self, self._stager(session), partial(self._accepts_after_all, session))
+
+    def _open(self, login: Login) -> SessionT:
+        session = self._log_in_as_admin(login)
+        try:
+            session.require_version()
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     def _admin_session(self, login: Login) -> SessionT:
-        """Log in as the rotation user; raises as `_open` does.
+        """Log in as the rotation user; raises as `_log_in` does, and UnsupportedServerError.
 
         What keeps its login may rotate it meanwhile. So after a refusal the login is fetched again, and shown if it has
         changed; one that was refused is not shown twice (protocol D22).
@@ -189,8 +194,8 @@ class ServerDatabase(ABC, Generic[SessionT]):
         """
 
     @abstractmethod
-    def _open(self, admin: Login) -> SessionT:
-        """Log in as the rotation user; raises as `_log_in` does, and UnsupportedServerError."""
+    def _log_in_as_admin(self, admin: Login) -> SessionT:
+        """Log in as the rotation user; raises as `_log_in` does."""
 
     @abstractmethod
     def _stager(self, session: SessionT) -> "StagingStrategy":
@@ -219,15 +224,11 @@ class KnownUsernames:
 
     def __init__(
         self,
-        credential: Credential,
-        database: str,
+        database: ServerDatabase[Any],
         staging_strategy: StagingStrategy,
         second_look: Callable[[Login], bool],
-        *,
-        takes_refusals_back: bool,
     ) -> None:
-        self.takes_refusals_back = takes_refusals_back
-        self._credential = credential
+        self.takes_refusals_back = database.takes_refusals_back
         self._database = database
         self._staging_strategy = staging_strategy
         self._second_look = second_look
@@ -252,8 +253,9 @@ class KnownUsernames:
         return self._second_look(login)
 
     def _require(self, *logins: Login) -> None:
-        if not {login.username for login in logins} <= set(self._credential.usernames):
-            raise UnknownUsernameError(credential=self._credential.id, database=self._database)
+        credential = self._database.credential
+        if not {login.username for login in logins} <= set(credential.usernames):
+            raise UnknownUsernameError(credential=credential.id, database=self._database.name)
 
 
 class AlternatingUsers:

@@ -11,8 +11,6 @@ from pymysql.connections import Connection
 
 from lockstep.databases.base import LoginRefusedError, ServerDatabase, StagingStrategy
 from lockstep.databases.tls import is_tls_failure
-from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
-from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import (
     AccountDeniedError,
     AccountExpiredError,
@@ -104,18 +102,20 @@ class _Connection(Connection):
 class MySqlSession:
     """The rotation user's connection, or an application's login."""
 
-    def __init__(
-        self, connection: "Connection[Any]", database: str, timeouts: Timeouts, deadline_guard: DeadlineGuard
-    ) -> None:
+    def __init__(self, connection: "Connection[Any]", database: "MySqlFamilyDatabase") -> None:
         self._connection = connection
-        self._deadline_guard = deadline_guard
         self._database = database
-        self._timeouts = timeouts
 
-    @property
-    def server_version(self) -> str:
-        """As the server spells it."""
-        return str(self._connection.get_server_info())  # type: ignore[no-untyped-call]  # the stubs' gap
+    def require_version(self) -> None:
+        """See `Session`.
+
+        A server says `8.4.3`, `11.8.9-MariaDB-1~deb13`, or for old clients' sake `5.5.5-10.6.1-MariaDB`.
+        """
+        text = str(self._connection.get_server_info())  # type: ignore[no-untyped-call]  # the stubs' gap
+        version = tuple(map(int, re.findall(r"\d+", text.removeprefix("5.5.5-"))[:3]))
+        database = self._database
+        if ("mariadb" in text.lower()) != database.is_mariadb or version < database.minimum_version:
+            raise UnsupportedServerError(database=database.name, code=".".join(map(str, version)))
 
     def run(self, sql: str, *arguments: Argument) -> tuple[Any, ...] | None:
         """Run a statement; the first row of its result, if it has one."""
@@ -132,7 +132,7 @@ class MySqlSession:
             raise self._meaning(_number(e)) from None
 
     def _rows(self, sql: str, *arguments: Argument) -> tuple[tuple[Any, ...], ...]:
-        self._deadline_guard()
+        self._database.deadline_guard()
         with self._connection.cursor() as cursor:
             cursor.execute(sql, arguments)
             rows: tuple[tuple[Any, ...], ...] = cursor.fetchall()
@@ -142,7 +142,7 @@ class MySqlSession:
         if number == _ACCOUNT_STATEMENT_FAILED:
             reasons = (n for n in self._error_numbers() if n in _ERRORS and n != number)
             number = next(reasons, number)
-        return _ERRORS.get(number, DatabaseRejectedError)(database=self._database, code=number)
+        return error_of(self._database.name, number)
 
     def _error_numbers(self) -> list[int]:
         """The numbers of the last statement's errors, the causes first."""
@@ -157,7 +157,7 @@ class MySqlSession:
         Before that: the character set in which PyMySQL escapes, since a server can be told to ignore what the handshake
         says; and the server gives up before we do, and ends the session when it stays silent.
         """
-        timeouts = self._timeouts
+        timeouts = self._database.timeouts
         self.run(
             f"SET NAMES {_CHARACTER_SET}, SESSION wait_timeout = %s, SESSION lock_wait_timeout = %s",
             timeouts.idle_seconds,
@@ -165,7 +165,7 @@ class MySqlSession:
         )
         row = self.run("SELECT GET_LOCK(%s, %s)", f"lockstep:{key.hex()[:32]}", timeouts.lock_seconds)
         if row != (1,):
-            raise AdvisoryLockBusyError(database=self._database)
+            raise AdvisoryLockBusyError(database=self._database.name)
 
     def close(self) -> None:
         """See `Session`."""
@@ -254,21 +254,10 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
     def _staging_strategy(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> StagingStrategy:
         """The strategy of the credential on this engine."""
 
-    def _open(self, admin: Login) -> MySqlSession:
-        # Into no database: the rotation user has rights on none.
-        session = self._session(admin, None)
-        try:
-            self._require_version(session.server_version)
-        except BaseException:
-            session.close()
-            raise
-        return session
+    def _log_in_as_admin(self, admin: Login) -> MySqlSession:
+        return self._session(admin, None)
 
     def _session(self, login: Login, database: str | None) -> MySqlSession:
-        connection = self._connect(login, database)
-        return MySqlSession(connection, self.name, self.timeouts, self.deadline_guard)
-
-    def _connect(self, login: Login, database: str | None) -> "Connection[Any]":
         self.deadline_guard()
         connection = _Connection(
             host=self.server.host,
@@ -293,7 +282,7 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
         except RuntimeError:
             # PyMySQL's wording for a plugin of which it lacks the cryptography (MariaDB's ed25519).
             raise UnsupportedServerError(database=self.name) from None
-        return connection
+        return MySqlSession(connection, self)
 
     def _login_error(self, error: pymysql.err.Error, *, over_tls: bool) -> Exception:
         number = _number(error)
@@ -310,15 +299,9 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
             kind = AccountDeniedError
         return kind(database=self.name, code=number)
 
-    def _require_version(self, text: str) -> None:
-        """Text: `8.4.3`, `11.8.9-MariaDB-1~deb13`, `5.5.5-10.6.1-MariaDB` for old clients' sake."""
-        version = tuple(map(int, re.findall(r"\d+", text.removeprefix("5.5.5-"))[:3]))
-        if ("mariadb" in text.lower()) != self.is_mariadb or version < self.minimum_version:
-            raise UnsupportedServerError(database=self.name, code=".".join(map(str, version)))
-
 
 def error_of(database: str, number: int) -> LockstepError:
-    """What the number of an error means that a server sends before a login."""
+    """What the number of a server's error means."""
     return _ERRORS.get(number, DatabaseRejectedError)(database=database, code=number)
 
 

@@ -19,8 +19,6 @@ from lockstep.databases.base import (
 )
 from lockstep.databases.tls import is_tls_failure
 from lockstep.databases.verifiers import scram_sha_256
-from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
-from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import (
     AccountDeniedError,
     AccountExpiredError,
@@ -114,16 +112,10 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
                 raise AccountDeniedError(database=self.name, code="role")
 
     def _log_in(self, login: Login) -> "PostgreSqlSession":
-        return PostgreSqlSession(*self._connect(login), self.name, self.timeouts, self.deadline_guard)
+        return PostgreSqlSession(*self._connect(login), self)
 
-    def _open(self, admin: Login) -> "PostgreSqlSession":
-        session = self._log_in(admin)
-        try:
-            session.require_version()
-        except BaseException:
-            session.close()
-            raise
-        return session
+    def _log_in_as_admin(self, admin: Login) -> "PostgreSqlSession":
+        return self._log_in(admin)
 
     def _accepts_after_all(self, session: "PostgreSqlSession", login: Login) -> bool:
         name = literal(login.username)
@@ -220,32 +212,25 @@ class PostgreSqlSession:
     """The rotation user's connection."""
 
     def __init__(
-        self,
-        connection: Connection,
-        connected: socket.socket,
-        database: str,
-        timeouts: Timeouts,
-        deadline_guard: DeadlineGuard,
+        self, connection: Connection, connected: socket.socket, database: PostgreSqlDatabase
     ) -> None:
         self._connection = connection
         self._connected = connected
-        self._deadline_guard = deadline_guard
         self._database = database
-        self._timeouts = timeouts
 
     @property
     def _major_version(self) -> int:
         return int(self._connection.parameter_statuses["server_version"].partition(".")[0])
 
     def require_version(self) -> None:
-        """Raise UnsupportedServerError if the server is too old."""
+        """See `Session`."""
         if self._major_version < _MINIMUM_MAJOR_VERSION:
-            raise UnsupportedServerError(database=self._database, code=self._major_version)
+            raise UnsupportedServerError(database=self._database.name, code=self._major_version)
 
     def run(self, *statements: str) -> list[list[Any]]:
         """Run statements, in one transaction of their own and one round trip; the rows of the last that has any."""
-        self._deadline_guard()
-        with _translated(self._database):
+        self._database.deadline_guard()
+        with _translated(self._database.name):
             return list(self._connection.run("; ".join(statements)) or ())
 
     def lock(self, key: bytes) -> None:
@@ -254,14 +239,15 @@ class PostgreSqlSession:
         Before that: the server gives up before we do, and ends the session when it stays silent.
         """
         number = int.from_bytes(key[:8], "big", signed=True)
-        bounds = [f"SET lock_timeout = '{self._timeouts.lock_seconds}s'"]
+        timeouts = self._database.timeouts
+        bounds = [f"SET lock_timeout = '{timeouts.lock_seconds}s'"]
         if self._major_version >= _IDLE_SESSION_TIMEOUT_SINCE:
-            bounds.append(f"SET idle_session_timeout = '{self._timeouts.idle_seconds}s'")
+            bounds.append(f"SET idle_session_timeout = '{timeouts.idle_seconds}s'")
         try:
             self.run(*bounds, f"SELECT pg_advisory_lock({number})")
         except DatabaseUnreachableError as e:
             if e.where.get("code") == _LOCK_TIMEOUT:
-                raise AdvisoryLockBusyError(database=self._database) from None
+                raise AdvisoryLockBusyError(database=self._database.name) from None
             raise
 
     def close(self) -> None:
