@@ -29,10 +29,16 @@ In AWS the state machine acquires and releases the lock itself, with the same ex
 operators order is written by others, without the lock; a run only removes what it has fulfilled.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import ValidationError
 
 from lockstep.aws.clients import translated
 from lockstep.protocol import model
@@ -47,9 +53,7 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.lock_rule import has_lease, is_in_time
 from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import (
-    ChainHead,
     Claim,
-    ClaimKind,
     Lease,
     LockRecord,
     Release,
@@ -147,9 +151,16 @@ Item = Mapping[str, Any]
 """An item, or a map inside an item: names to typed values."""
 HEAD = "head_"
 """How the attributes of the audit chains' heads begin; a stream's name follows."""
+NO_VALUES: Mapping[str, object] = MappingProxyType({})
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 LOCK_TABLE_ERRORS = errors_of(LockTableUnreachableError, LockTableAccessDeniedError)
 """What a call of the lock table that failed is, for runs and operators."""
+
+
+_TIMES = ("expires_at", "next_due_at", "not_before", "rotated_at")
+_AS_NAMED = {f.name for f in fields(LockRecord)} - {"credential_id", "claim", "heads", "without"}
+"""The attributes that have the names of the record's fields."""
 
 
 def record_of(credential_id: str, item: Item) -> LockRecord:
@@ -160,83 +171,66 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
         NewerFormatError: A newer build has claimed in it.
     """
     try:
-        model.require_known(_int(item, "format"), credential=credential_id)
-        return LockRecord(
-            credential_id=credential_id,
-            holder=_text(item["holder"]) if "holder" in item else None,
-            fence=_int(item, "fence") or 0,
-            expires_at=_datetime(item, "expires_at"),
-            plan=_text(item["plan"]) if "plan" in item else None,
-            claim=_claim(item),
-            promoting=_flag(item, "promoting"),
-            current_generation=_int(item, "current_generation"),
-            valid=_generations(item, "valid"),
-            highest_generation=_int(item, "highest_generation") or 0,
-            next_due_at=_datetime(item, "next_due_at"),
-            not_before=_datetime(item, "not_before"),
-            paused=_flag(item, "paused"),
-            activate=_text(item["activate"]) if "activate" in item else None,
-            revoke_through=_int(item, "revoke_through"),
-            take_over=_names(item, "take_over"),
-            without=_names(item, "left_out"),
-            blocked=_names(item, "blocked"),
-            rotated_by=_text(item["rotated_by"]) if "rotated_by" in item else None,
-            rotated_at=_datetime(item, "rotated_at"),
-            heads={
-                name.removeprefix(HEAD): _chain_head(value["M"])
-                for name, value in item.items()
-                if name.startswith(HEAD)
+        model.require_known(_plain(item, "format"), credential=credential_id)
+        found = {name: value for name in _AS_NAMED if (value := _plain(item, name)) is not None}
+        found |= {n: datetime.fromtimestamp(found[n], UTC) for n in _TIMES if n in found}
+        claim = {
+            "kind": _plain(item, "claim_kind"),
+            "generation": _plain(item, "pending_generation"),
+            "base_generation": _plain(item, "base_generation"),
+            "rotation_id": _plain(item, "claim_rotation_id"),
+        }
+        return msgspec.convert(
+            {
+                **found,
+                "credential_id": credential_id,
+                "claim": claim if "pending_generation" in item else None,
+                "without": _plain(item, "left_out") or frozenset(),
+                "heads": {n.removeprefix(HEAD): _plain(item, n) for n in item if n.startswith(HEAD)},
             },
+            LockRecord,
         )
-    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError):
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError, ValidationError):
         raise LockTableAccessDeniedError(credential=credential_id, code=MALFORMED_ITEM) from None
 
 
-def _claim(item: Item) -> Claim | None:
-    if "pending_generation" not in item:
+def _plain(item: Item, name: str) -> Any:  # noqa: ANN401 - what it is, the record checks
+    """An attribute without its type; None where there is none."""
+    if name not in item:
         return None
-    return Claim(
-        kind=ClaimKind(_text(item["claim_kind"])),
-        generation=int(item["pending_generation"]["N"]),
-        base_generation=int(item["base_generation"]["N"]),
-        rotation_id=_text(item["claim_rotation_id"]),
-    )
+    ((kind, value),) = item[name].items()
+    match kind:
+        case "S" | "BOOL":
+            return value
+        case "N":
+            return int(value)
+        case "NS":
+            return frozenset(map(int, value))
+        case "SS":
+            return frozenset(value)
+        case "M":
+            return {inner: _plain(value, inner) for inner in value}
+    raise ValueError(kind)
 
 
-def _chain_head(head: Item) -> ChainHead:
-    return ChainHead(seq=int(head["seq"]["N"]), hash=_text(head["hash"]))
-
-
-def _text(value: Item) -> str:
-    text: object = value["S"]
-    if not isinstance(text, str):
-        raise TypeError
-    return text
-
-
-def _flag(item: Item, name: str) -> bool:
-    flag: object = item.get(name, {"BOOL": False})["BOOL"]
-    if not isinstance(flag, bool):
-        raise TypeError
-    return flag
-
-
-def _names(item: Item, name: str) -> frozenset[str]:
-    return frozenset(_text({"S": value}) for value in item.get(name, {"SS": []})["SS"])
-
-
-def _generations(item: Item, name: str) -> frozenset[int]:
-    return frozenset(int(value) for value in item.get(name, {"NS": []})["NS"])
-
-
-def _int(item: Item, name: str) -> int | None:
-    value = item.get(name, {"NULL": True})
-    return None if "NULL" in value else int(value["N"])
-
-
-def _datetime(item: Item, name: str) -> datetime | None:
-    seconds = _int(item, name)
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+def _typed(value: object) -> "AttributeValueTypeDef":
+    """A value with its type: a text, a number, a truth, a time in seconds, a map, or a set of texts or of numbers."""
+    match value:
+        case bool():
+            return {"BOOL": value}
+        case int():
+            return {"N": str(value)}
+        case str():
+            return {"S": value}
+        case datetime():
+            return {"N": str(int(value.timestamp()))}
+        case Mapping():
+            return {"M": {name: _typed(inner) for name, inner in value.items()}}
+        case Collection():
+            members = sorted(value)
+            is_texts = all(isinstance(member, str) for member in members)
+            return {"SS": members} if is_texts else {"NS": [str(member) for member in members]}
+    raise TypeError(type(value).__name__)
 
 
 class LockItem:
@@ -246,48 +240,58 @@ class LockItem:
         self._client = client
         self._table = table
         self._credential_id = credential_id
-        self._key: dict[str, AttributeValueTypeDef] = {"credential_id": {"S": credential_id}}
         self._translated = partial(translated, LOCK_TABLE_ERRORS, credential=credential_id)
 
-    def _update(self, **call: Any) -> tuple[bool, Item]:  # noqa: ANN401 - arguments of boto3
+    def _update(
+        self,
+        update: str,
+        condition: str = "",
+        values: Mapping[str, object] = NO_VALUES,
+        *,
+        names: Mapping[str, str] = NO_NAMES,
+        key: str = "",
+        returns: str = "",
+    ) -> tuple[bool, Item]:
         """Make one write.
 
         Args:
-            call: Of UpdateItem, without the table, and without the key of this item.
+            update: What it sets.
+            condition: Under which; empty: under none.
+            values: Those that both name, without their colons.
+            names: What placeholders of both stand for; `#plan` for `plan`, unless it is among these.
+            key: Another item's than this one's.
+            returns: Which attributes are asked for.
 
         Returns:
             Whether its condition held; and the attributes that it asked for, those from before where it did not hold.
         """
+        named = {found: found[1:] for found in re.findall(r"#\w+", f"{update} {condition}")}
+        call: dict[str, Any] = {
+            "UpdateExpression": update,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": {**named, **names},
+            "ExpressionAttributeValues": {f":{name}": _typed(value) for name, value in values.items()},
+            "ReturnValues": returns,
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD" if condition else "",
+        }
         with self._translated():
             try:
-                reply = self._client.update_item(TableName=self._table, **{"Key": self._key, **call})
+                reply = self._client.update_item(
+                    TableName=self._table,
+                    Key={"credential_id": {"S": key or self._credential_id}},
+                    **{name: value for name, value in call.items() if value},
+                )
             except self._client.exceptions.ConditionalCheckFailedException as error:
                 response: Item = error.response  # The stubs lack the item in this response.
                 return False, response.get("Item", {})
-            return True, reply["Attributes"] if "ReturnValues" in call else {}
+            return True, reply["Attributes"] if returns else {}
 
     def _take(
-        self,
-        condition: str,
-        *,
-        holder: str,
-        now: datetime,
-        expires_at: datetime,
-        **more: "AttributeValueTypeDef",
+        self, condition: str, *, holder: str, now: datetime, expires_at: datetime, **more: object
     ) -> Lease | None:
         """Take the lock under a new fence; None where the condition, which has `more` values, does not hold."""
-        is_taken, found = self._update(
-            UpdateExpression=ACQUIRE_UPDATE,
-            ConditionExpression=condition,
-            ExpressionAttributeValues={
-                ":holder": {"S": holder},
-                ":expires_at": _time(expires_at),
-                ":now": _time(now),
-                ":one": _number(1),
-                **{f":{name}": value for name, value in more.items()},
-            },
-            ReturnValues="UPDATED_NEW",
-        )
+        values = {"holder": holder, "expires_at": expires_at, "now": now, "one": 1, **more}
+        is_taken, found = self._update(ACQUIRE_UPDATE, condition, values, returns="UPDATED_NEW")
         if not is_taken:
             return None
         with self._translated():
@@ -301,7 +305,8 @@ class DynamoDbLock(LockItem):
     def read(self) -> LockRecord:
         """The record, by a consistent read; an empty record where there is no item yet."""
         with self._translated():
-            reply = self._client.get_item(TableName=self._table, Key=self._key, ConsistentRead=True)
+            key: dict[str, AttributeValueTypeDef] = {"credential_id": {"S": self._credential_id}}
+            reply = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
         return record_of(self._credential_id, reply.get("Item", {}))
 
     def acquire(
@@ -319,8 +324,8 @@ class DynamoDbLock(LockItem):
             holder=holder,
             now=now,
             expires_at=expires_at,
-            due_by=_number(FAR_FUTURE) if force else _time(due_by or now),
-            heeded={"BOOL": PAUSE_WAIVED if force else PAUSE_HEEDED},
+            due_by=FAR_FUTURE if force else due_by or now,
+            heeded=PAUSE_WAIVED if force else PAUSE_HEEDED,
         )
 
     def claim(
@@ -332,42 +337,35 @@ class DynamoDbLock(LockItem):
             FenceLostError: The condition of CLAIM does not hold, and the record has another claim.
         """
         activates = over.activate == plan
-        values: dict[str, AttributeValueTypeDef] = {
+        values: dict[str, object] = {
             **_lease(lease),
-            ":kind": {"S": claim.kind.value},
-            ":generation": _number(claim.generation),
-            ":base": _number(claim.base_generation),
-            ":rotation_id": {"S": claim.rotation_id},
-            ":plan": {"S": plan},
-            ":format": _number(model.FORMAT),
+            "kind": claim.kind.value,
+            "generation": claim.generation,
+            "base": claim.base_generation,
+            "rotation_id": claim.rotation_id,
+            "plan": plan,
+            "format": model.FORMAT,
         }
         in_flight = NOTHING_IN_FLIGHT
         if over.claim:
             values |= {
-                ":replaced": _number(over.claim.generation),
-                ":replaced_kind": {"S": over.claim.kind.value},
-                ":replaced_base": _number(over.claim.base_generation),
-                ":replaced_run": {"S": over.claim.rotation_id},
+                "replaced": over.claim.generation,
+                "replaced_kind": over.claim.kind.value,
+                "replaced_base": over.claim.base_generation,
+                "replaced_run": over.claim.rotation_id,
             }
             in_flight = PROMOTING if over.promoting else OPEN
         valid = over.valid.union(served)
         if valid:
-            values[":valid"] = _numbers(valid)
-            values[":valid_from"] = _number(min(valid))
+            values |= {"valid": valid, "valid_from": min(valid)}
         is_made, before = self._update(
-            UpdateExpression=(
-                f"{CLAIM_UPDATE}{SET_VALID_FROM if valid else ''}"
-                f"{RAISE_ORDER if over.raises_order(claim) else ''}"
-                f"{REMOVE_PHASE}{REMOVE_ACTIVATION if activates else ''}"
-                f"{ADD_VALID if valid else ''}"
-            ),
-            ConditionExpression=(
-                f"{HELD} AND {in_flight} AND {NEWEST} "
-                f"AND {UNDER_ORDERED_PLAN if activates else UNDER_ACTIVE_PLAN}"
-            ),
-            ExpressionAttributeNames={"#plan": "plan", "#format": "format"},
-            ExpressionAttributeValues=values,
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            f"{CLAIM_UPDATE}{SET_VALID_FROM if valid else ''}"
+            f"{RAISE_ORDER if over.raises_order(claim) else ''}"
+            f"{REMOVE_PHASE}{REMOVE_ACTIVATION if activates else ''}"
+            f"{ADD_VALID if valid else ''}",
+            f"{HELD} AND {in_flight} AND {NEWEST} "
+            f"AND {UNDER_ORDERED_PLAN if activates else UNDER_ACTIVE_PLAN}",
+            values,
         )
         if not is_made:
             found = record_of(self._credential_id, before)
@@ -380,22 +378,16 @@ class DynamoDbLock(LockItem):
         Raises:
             FenceLostError: PROMOTE_CONDITION does not hold.
         """
-        is_done, found = self._update(
-            UpdateExpression=PROMOTE_UPDATE,
-            ConditionExpression=PROMOTE_CONDITION,
-            ExpressionAttributeNames={"#format": "format"},
-            ExpressionAttributeValues={
-                ":format": _number(model.FORMAT),
-                **_lease(lease),
-                ":now": _time(now),
-                ":true": {"BOOL": True},
-                ":generation": _number(claim.generation),
-                ":generations": _numbers([claim.generation]),
-                ":rotation_id": {"S": claim.rotation_id},
-            },
-            ReturnValues="ALL_NEW",
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-        )
+        values = {
+            **_lease(lease),
+            "format": model.FORMAT,
+            "now": now,
+            "true": True,
+            "generation": claim.generation,
+            "generations": {claim.generation},
+            "rotation_id": claim.rotation_id,
+        }
+        is_done, found = self._update(PROMOTE_UPDATE, PROMOTE_CONDITION, values, returns="ALL_NEW")
         record = record_of(self._credential_id, found)
         if not is_done:
             raise self._lost(claim)
@@ -430,11 +422,8 @@ class DynamoDbLock(LockItem):
         Raises:
             FenceLostError: BLOCK_CONDITION does not hold.
         """
-        is_done, _ = self._update(
-            UpdateExpression=BLOCK_UPDATE,
-            ConditionExpression=BLOCK_CONDITION,
-            ExpressionAttributeValues={**_lease(lease), ":databases": {"SS": sorted(databases)}},
-        )
+        values = {**_lease(lease), "databases": set(databases)}
+        is_done, _ = self._update(BLOCK_UPDATE, BLOCK_CONDITION, values)
         if not is_done:
             raise FenceLostError(credential=self._credential_id)
 
@@ -449,20 +438,25 @@ class DynamoDbLock(LockItem):
         Raises:
             FenceLostError: Another run has acquired the lock since.
         """
-        values = {
-            **_lease(lease),
-            **(_done(done) if done else {}),
-            **({":head": _head(entry)} if entry else {}),
-        }
-        names: dict[str, Any] = (
-            {"ExpressionAttributeNames": {"#head": f"{HEAD}{entry.stream}"}} if entry else {}
-        )
+        values, names = _lease(lease), {}
+        if entry:
+            values["head"], names["#head"] = {"seq": entry.seq, "hash": entry.hash}, f"{HEAD}{entry.stream}"
+        if done:
+            values |= {
+                "current": done.current_generation,
+                "valid": done.valid,
+                "valid_from": min(done.valid),
+                "proven": set(done.proven),
+                "next_due_at": done.next_due_at,
+                "not_before": done.not_before,
+                "rotated_at": done.rotated_at,
+            }
         update = RELEASE_FAILED_UPDATE if entry else RELEASE_UPDATE
         is_done, _ = self._update(
-            UpdateExpression=RELEASE_DONE_UPDATE if done else update,
-            ConditionExpression=RELEASE_DONE_CONDITION if done else RELEASE_CONDITION,
-            ExpressionAttributeValues=values,
-            **names,
+            RELEASE_DONE_UPDATE if done else update,
+            RELEASE_DONE_CONDITION if done else RELEASE_CONDITION,
+            values,
+            names=names,
         )
         if not is_done:
             raise FenceLostError(credential=self._credential_id)
@@ -471,36 +465,8 @@ class DynamoDbLock(LockItem):
         return FenceLostError(credential=self._credential_id, generation=claim.generation)
 
 
-def _number(value: int) -> "AttributeValueTypeDef":
-    return {"N": str(value)}
-
-
-def _numbers(values: Collection[int]) -> "AttributeValueTypeDef":
-    return {"NS": [str(value) for value in sorted(values)]}
-
-
-def _lease(lease: Lease) -> "dict[str, AttributeValueTypeDef]":
-    return {":holder": {"S": lease.holder}, ":fence": _number(lease.fence)}
-
-
-def _time(value: datetime) -> "AttributeValueTypeDef":
-    return _number(int(value.timestamp()))
-
-
-def _done(done: Release) -> "dict[str, AttributeValueTypeDef]":
-    return {
-        ":current": _number(done.current_generation),
-        ":valid": _numbers(done.valid),
-        ":valid_from": _number(min(done.valid)),
-        ":proven": {"SS": list(done.proven)},
-        ":next_due_at": _time(done.next_due_at),
-        ":not_before": _time(done.not_before),
-        ":rotated_at": _time(done.rotated_at),
-    }
-
-
-def _head(entry: Recorded) -> "AttributeValueTypeDef":
-    return {"M": {"seq": _number(entry.seq), "hash": {"S": entry.hash}}}
+def _lease(lease: Lease) -> dict[str, object]:
+    return {"holder": lease.holder, "fence": lease.fence}
 
 
 # The whole lock table, for `lockstep.operate.watch` and for the page of many credentials (`lockstep.operate.page`).

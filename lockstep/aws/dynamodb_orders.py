@@ -6,7 +6,6 @@ Every write names the attributes of its order and no others, so it can meet any 
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from lockstep.aws.dynamodb_lock import FREE_CONDITION, LockItem, record_of
 from lockstep.protocol.errors import OrderRefusedError
@@ -60,7 +59,7 @@ class DynamoDbOrders(LockItem):
         Raises:
             OrderRefusedError: Its condition does not hold, and the order is not in the record already.
         """
-        is_written, item = self._update(ReturnValues="ALL_NEW", **_expressions(order))
+        is_written, item = self._update(*_expressions(order), returns="ALL_NEW")
         found = record_of(self._credential_id, item)
         if not is_written and not order.is_applied(found):
             raise OrderRefusedError(credential=self._credential_id, code=order.name)
@@ -92,11 +91,7 @@ class DynamoDbOrders(LockItem):
     def _change_owner(self, account: Account, update: str) -> str | None:
         """The other owner, where there is one; then nothing was changed."""
         is_done, before = self._update(
-            Key={"credential_id": {"S": account.key}},
-            UpdateExpression=update,
-            ConditionExpression=OWNER_CONDITION,
-            ExpressionAttributeValues={":credential": {"S": self._credential_id}},
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            update, OWNER_CONDITION, {"credential": self._credential_id}, key=account.key
         )
         if is_done:
             return None
@@ -104,54 +99,28 @@ class DynamoDbOrders(LockItem):
             return str(before["owned_by"]["S"])
 
 
-def _expressions(order: Order) -> dict[str, Any]:
-    """The update of an order, with its condition where it has one."""
+def _expressions(order: Order) -> tuple[str, str, Mapping[str, object]]:
+    """The update of an order, the condition where it has one, and the values of both."""
+    found: tuple[str, str, Mapping[str, object]]
     match order:
         case Pause():
-            found = _update(PAUSE_UPDATE, values={":true": {"BOOL": True}})
+            found = PAUSE_UPDATE, "", {"true": True}
         case Resume():
-            found = _update(RESUME_UPDATE)
+            found = RESUME_UPDATE, "", {}
         case Revoke(lift_pause=lift_pause, without=without):
             update = f"{REVOKE_UPDATE}{AND_RESUME if lift_pause else ''}{AND_WITHOUT if without else ''}"
-            values = {":zero": {"N": "0"}, **(_names(without) if without else {})}
-            found = _update(update, None if lift_pause else REVOKE_CONDITION, values=values)
+            values = {"zero": 0, **({"databases": without} if without else {})}
+            found = update, "" if lift_pause else REVOKE_CONDITION, values
         case TakeOver(databases=databases):
-            found = _update(TAKE_OVER_UPDATE, values=_names(databases))
+            found = TAKE_OVER_UPDATE, "", {"databases": databases}
         case CancelTakeOver(databases=databases):
-            found = _update(CANCEL_UPDATE, values=_names(databases))
+            found = CANCEL_UPDATE, "", {"databases": databases}
         case Unblock(databases=databases):
-            found = _update(UNBLOCK_UPDATE, values=_names(databases))
-        case Activate():
-            found = _activation(order)
+            found = UNBLOCK_UPDATE, "", {"databases": databases}
+        case Activate(replaces=None, digest=digest):
+            found = ACTIVATE_UPDATE, FIRST_PLAN_CONDITION, {"digest": digest}
+        case Activate(replaces=replaces, digest=digest) if replaces == digest:
+            found = WITHDRAW_UPDATE, PLAN_CONDITION, {"replaces": replaces}
+        case Activate(replaces=replaces, digest=digest):
+            found = ACTIVATE_UPDATE, PLAN_CONDITION, {"digest": digest, "replaces": replaces}
     return found
-
-
-def _activation(order: Activate) -> dict[str, Any]:
-    names, digest = {"#plan": "plan"}, {":digest": {"S": order.digest}}
-    if order.replaces is None:
-        return _update(ACTIVATE_UPDATE, FIRST_PLAN_CONDITION, values=digest, names=names)
-    replaces = {":replaces": {"S": order.replaces}}
-    if order.replaces == order.digest:
-        return _update(WITHDRAW_UPDATE, PLAN_CONDITION, values=replaces, names=names)
-    return _update(ACTIVATE_UPDATE, PLAN_CONDITION, values={**digest, **replaces}, names=names)
-
-
-def _update(
-    update: str,
-    condition: str | None = None,
-    *,
-    values: Mapping[str, Any] | None = None,
-    names: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"UpdateExpression": update}
-    if condition:
-        found |= {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-    if values:
-        found["ExpressionAttributeValues"] = dict(values)
-    if names:
-        found["ExpressionAttributeNames"] = dict(names)
-    return found
-
-
-def _names(databases: frozenset[str] | set[str]) -> dict[str, Any]:
-    return {":databases": {"SS": sorted(databases)}}
