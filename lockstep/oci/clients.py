@@ -8,7 +8,7 @@ the foreign error, which may quote the request.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,13 +82,17 @@ def _refusal(error: Any) -> EnvironmentalError | None:  # noqa: ANN401 - of the 
 
 
 def _of_requests(error: Exception) -> EnvironmentalError:
-    # The exception of `requests` is an argument of the SDK's own exception.
-    cause: Any = next((a for a in error.args if isinstance(a, BaseRequestException)), error)
+    cause = _cause_of(error)
     name = type(cause).__name__
     problem = _OF_REQUESTS.get(name, Environment.ENDPOINT_UNREACHABLE)
     url = getattr(getattr(cause, "request", None), "url", None)
     host = urlsplit(url).hostname if isinstance(url, str) else None
     return EnvironmentalError(problem, **({"host": host} if host else {}), code=name)
+
+
+def _cause_of(error: Exception) -> Exception:
+    """The exception of `requests`, which is an argument of the SDK's own exception."""
+    return next((a for a in error.args if isinstance(a, BaseRequestException)), error)
 
 
 def _field_of(error: Exception) -> str:
@@ -145,7 +149,7 @@ class OciClients:
         region: As in the plan.
         endpoint: By default OCI's own for the region.
         timeouts: Limits of every wait.
-        deadline_guard: Called before each request.
+        deadline_guard: Called before each request (protocol F11).
     """
 
     def __init__(
@@ -163,50 +167,74 @@ class OciClients:
         self._timeouts = timeouts
         self._deadline_guard = deadline_guard
         self._making = RLock()
-        self._made: dict[str, Untyped] = {}
+        self._made: dict[object, Untyped] = {}
         self._signed_in: OciIdentity | None = None
         self._has_worked = False
 
     @property
     def vaults(self) -> Untyped:
         """Management of secrets."""
-        return self._client("vaults", lambda: oci.vault.VaultsClient)
+        return self.of(oci.vault.VaultsClient)
 
     @property
     def secrets(self) -> Untyped:
         """The read side of secrets."""
-        return self._client("secrets", lambda: oci.secrets.SecretsClient)
+        return self.of(oci.secrets.SecretsClient)
 
     @property
     def objects(self) -> Untyped:
         """Object Storage."""
-        return self._client("objects", lambda: oci.object_storage.ObjectStorageClient)
+        return self.of(oci.object_storage.ObjectStorageClient)
 
-    def of(self, kind: Callable[..., Untyped], *, endpoint: str | None = None) -> Untyped:
-        """A client of another service.
+    def of(
+        self, kind: Callable[..., Untyped], *, endpoint: str | None = None, read_seconds: float | None = None
+    ) -> Untyped:
+        """A client of a service, which tries once and answers within seconds.
+
+        Threads may share it: it keeps a connection for each call that can be under way at once, also from one
+        invocation of the function to the next. A signer that renews its token does so under a lock; a request that was
+        signed in between with the old key is refused and made again, as after any exchange of a key.
 
         Args:
             kind: Its class in the SDK.
             endpoint: Of a service that has one for each resource, such as the keys of a vault.
+            read_seconds: For each wait for a part of the answer, if not as long as for other calls.
         """
-        return self._client(f"{kind.__name__} {endpoint or ''}", lambda: kind, endpoint)
-
-    def at(self, kind: Callable[..., Untyped], endpoint: str, *, read_seconds: float) -> Untyped:
-        """A client of what has an address of its own, made for one call.
-
-        Args:
-            kind: Its class in the SDK.
-            endpoint: The address.
-            read_seconds: For each wait for a part of the answer.
-        """
+        key = (kind, endpoint, read_seconds)
         with self._making:
-            return self._made_of(kind, endpoint, replace(self._timeouts, read_seconds=read_seconds))
+            if key not in self._made:
+                self._made[key] = self._new(
+                    kind, endpoint or self._endpoint, read_seconds or self._timeouts.read_seconds
+                )
+            return self._made[key]
+
+    def _new(self, kind: Callable[..., Untyped], endpoint: str | None, read_seconds: float) -> Untyped:
+        identity = self._who()
+        client = kind(
+            # The region in the identity's config is not used.
+            {**identity.config, "region": self._region},
+            **({"signer": identity.signer} if identity.signer else {}),
+            service_endpoint=endpoint,
+            timeout=(self._timeouts.connect_seconds, read_seconds),
+            retry_strategy=oci.retry.NoneRetryStrategy(),
+            circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),
+        )
+        # The SDK sends through a session of `requests`, and this through an adapter for each scheme.
+        session = client.base_client.session
+        for scheme, adapter in tuple(session.adapters.items()):
+            roomy = type(adapter)(pool_maxsize=CONNECTIONS)
+            session.mount(scheme, _CheckedAdapter(roomy, self._deadline_guard))
+        return client
+
+    def _who(self) -> OciIdentity:
+        self._signed_in = self._signed_in or self._identity()
+        return self._signed_in
 
     @property
     def config(self) -> Mapping[str, Untyped]:
         """What the identity says of itself: `tenancy`, `user`; it has no key."""
         with self._making:
-            identity = self._signed_in = self._signed_in or self._identity()
+            identity = self._who()
         known = {name: identity.config.get(name) for name in ("tenancy", "user")}
         known["tenancy"] = known["tenancy"] or getattr(identity.signer, "tenancy_id", None)
         return {name: value for name, value in known.items() if value}
@@ -245,66 +273,6 @@ class OciClients:
                 self._signed_in = None
                 self._has_worked = False
 
-    def _client(
-        self, name: str, kind: Callable[[], Callable[..., Untyped]], endpoint: str | None = None
-    ) -> Untyped:
-        with self._making:
-            if name not in self._made:
-                self._made[name] = self._made_of(kind(), endpoint or self._endpoint, self._timeouts)
-            return self._made[name]
-
-    def _made_of(
-        self, kind: Callable[..., Untyped], endpoint: str | None, timeouts: CloudTimeouts
-    ) -> Untyped:
-        identity = self._signed_in = self._signed_in or self._identity()
-        return make_client(
-            kind,
-            identity,
-            region=self._region,
-            endpoint=endpoint,
-            timeouts=timeouts,
-            deadline_guard=self._deadline_guard,
-        )
-
-
-def make_client(
-    kind: Callable[..., Untyped],
-    identity: OciIdentity,
-    *,
-    region: str,
-    endpoint: str | None = None,
-    timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
-    deadline_guard: DeadlineGuard = always,
-) -> Untyped:
-    """A client that tries once and answers within seconds.
-
-    Threads may share it: it keeps a connection for each call that can be under way at once, also from one invocation
-    of the function to the next. A signer that renews its token does so under a lock; a request that was signed in
-    between with the old key is refused and made again, as after any exchange of a key (`OciClients`).
-
-    Args:
-        kind: A client class of the SDK.
-        identity: The identity that signs.
-        region: As in the plan; the region in the identity's config is not used.
-        endpoint: By default OCI's own for the region.
-        timeouts: Limits of every wait.
-        deadline_guard: Called before each request (protocol F11).
-    """
-    client = kind(
-        {**identity.config, "region": region},
-        **({"signer": identity.signer} if identity.signer else {}),
-        service_endpoint=endpoint,
-        timeout=(timeouts.connect_seconds, timeouts.read_seconds),
-        retry_strategy=oci.retry.NoneRetryStrategy(),
-        circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),
-    )
-    # The SDK sends through a session of `requests`, and this through an adapter for each scheme.
-    session = client.base_client.session
-    for scheme, adapter in tuple(session.adapters.items()):
-        roomy = type(adapter)(pool_maxsize=CONNECTIONS)
-        session.mount(scheme, _CheckedAdapter(roomy, deadline_guard))
-    return client
-
 
 class _CheckedAdapter:
     """An adapter of `requests` that asks before it sends."""
@@ -330,10 +298,8 @@ def diagnose(error: Exception) -> tuple[ErrorKind, str]:
     if isinstance(error, ClientError):
         return ErrorKind.DENIED, type(error).__name__
     if isinstance(error, BaseRequestException):
-        # The exception of `requests` is an argument of the SDK's own exception.
-        cause = next((a for a in error.args if isinstance(a, BaseRequestException)), error)
-        is_certificate = type(cause).__name__ == "SSLError"
-        return ErrorKind.REJECTED if is_certificate else ErrorKind.UNREACHABLE, type(cause).__name__
+        name = type(_cause_of(error)).__name__
+        return ErrorKind.REJECTED if name == "SSLError" else ErrorKind.UNREACHABLE, name
     return ErrorKind.UNREACHABLE, type(error).__name__
 
 

@@ -30,8 +30,10 @@ def call(clients: OciClients, function: Untyped, event: Mapping[str, Any]) -> by
         EnvironmentalError: OCI did not answer, refused the call, or the function has failed.
     """
     with explained("InvokeFunction"):
-        client = clients.at(
-            oci.functions.FunctionsInvokeClient, function.invoke_endpoint, read_seconds=ANSWER_SECONDS
+        client = clients.of(
+            oci.functions.FunctionsInvokeClient,
+            endpoint=function.invoke_endpoint,
+            read_seconds=ANSWER_SECONDS,
         )
         reply = client.invoke_function(
             function.id, invoke_function_body=json.dumps(event).encode(), fn_invoke_type="sync"

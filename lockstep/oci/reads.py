@@ -6,7 +6,7 @@ from threading import Lock
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.oci.clients import OciClients, OciIdentity, Untyped, environment_problem, make_client
+from lockstep.oci.clients import OciClients, OciIdentity, Untyped, environment_problem
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,
@@ -117,7 +117,5 @@ def namespace_of(identity: OciIdentity, region: str, *, endpoint: str | None = N
         EnvironmentalError: It cannot be had.
     """
     with explained("GetNamespace"):
-        client = make_client(
-            oci.object_storage.ObjectStorageClient, identity, region=region, endpoint=endpoint
-        )
-        return str(client.get_namespace().data)
+        clients = OciClients(lambda: identity, region, endpoint=endpoint)
+        return str(clients.objects.get_namespace().data)

@@ -221,14 +221,9 @@ class Vault:
         No entity tag is sent: a name is unique within a secret, so the version that was staged first stays, and a
         PENDING version changes nothing for readers.
         """
-        content = oci.vault.models.Base64SecretContentDetails(
-            content=base64.b64encode(text.encode()).decode("ascii"), name=name, stage="PENDING"
-        )
         with self._translated(secret, secret_id):
             try:
-                self._clients.vaults.update_secret(
-                    secret_id, oci.vault.models.UpdateSecretDetails(secret_content=content)
-                )
+                self._update(secret_id, secret_content=_content_of(text, name=name, stage="PENDING"))
             except ServiceError as error:
                 # Vault uses the same error code for a name that is taken and for any other invalid parameter.
                 if (error.status, error.code) == (_BAD_REQUEST, "InvalidParameter"):
@@ -238,20 +233,20 @@ class Vault:
 
     def put_current(self, secret: str, secret_id: str, text: str, *, etag: str) -> None:
         """Add a version without a name and make it current, if the secret still has this entity tag."""
-        content = oci.vault.models.Base64SecretContentDetails(
-            content=base64.b64encode(text.encode()).decode("ascii"), stage="CURRENT"
-        )
         with self._translated(secret, secret_id):
-            self._clients.vaults.update_secret(
-                secret_id, oci.vault.models.UpdateSecretDetails(secret_content=content), if_match=etag
-            )
+            self._update(secret_id, secret_content=_content_of(text, stage="CURRENT"), etag=etag)
 
     def promote(self, secret: str, secret_id: str, number: int, *, etag: str) -> None:
         """Make a version current if the secret still has this entity tag."""
         with self._translated(secret, secret_id):
-            self._clients.vaults.update_secret(
-                secret_id, oci.vault.models.UpdateSecretDetails(current_version_number=number), if_match=etag
-            )
+            self._update(secret_id, current_version_number=number, etag=etag)
+
+    def _update(self, secret_id: str, *, etag: str | None = None, **details: Untyped) -> None:
+        self._clients.vaults.update_secret(
+            secret_id,
+            oci.vault.models.UpdateSecretDetails(**details),
+            **({} if etag is None else {"if_match": etag}),
+        )
 
     def schedule_deletion(self, secret: str, secret_id: str, number: int, *, at: datetime) -> None:
         """Schedule the deletion of a DEPRECATED version, at least a day ahead."""
@@ -300,6 +295,13 @@ class Vault:
         is_gone = found is Absence.UNLISTED
         error = SecretNotFoundError if is_gone else LostCompareAndSetError
         return error(store=self.store, secret=secret, code=_NOT_FOUND_CODE)
+
+
+def _content_of(text: str, **version: str) -> Untyped:
+    """A text as the content of a new version."""
+    return oci.vault.models.Base64SecretContentDetails(
+        content=base64.b64encode(text.encode()).decode("ascii"), **version
+    )
 
 
 def _is_version(name: object, number: object, stages: object) -> bool:
@@ -372,11 +374,11 @@ class VaultSigner:
 
     def _key(self, key_id: str) -> bytes | None:
         """The key of an id; None if the id names none of these secrets' versions."""
-        named = _KEY_ID.fullmatch(key_id)
-        if named is None or named["secret"] not in self._secrets:
+        place, version = self.rank(key_id)
+        if version < 0:
             return None
         try:
-            data = self._read(named["secret"], version_number=int(named["version"])).data
+            data = self._read(self._secrets[place], version_number=version).data
         except SecretNotFoundError:
             return None
         return data if len(data) >= MIN_KEY_BYTES else None  # A placeholder has signed nothing.
