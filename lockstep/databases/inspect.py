@@ -6,21 +6,21 @@ Nothing here shows a login to a server that should not work.
 
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lockstep.databases.base import LoginRefusedError
+from lockstep.databases.base import LoginRefusedError, ServerDatabase
 from lockstep.databases.findings import Finding, Outcome, not_asked, passed, warning
 from lockstep.databases.tls import TlsProbe, shake_hands
 from lockstep.protocol.errors import PrivilegeMissingError
 from lockstep.protocol.model import DatabaseServer, Login
 
 if TYPE_CHECKING:
-    from lockstep.databases.base import ServerDatabase
     from lockstep.databases.rules import Rule
+
+DatabaseT = TypeVar("DatabaseT", bound=ServerDatabase[Any])
 
 SERVER, RIGHTS, ACCOUNTS = "database.server", "database.rights", "database.accounts"
 _ABOUT = {"server": SERVER, "rights": RIGHTS}
@@ -28,137 +28,93 @@ _ABOUT = {"server": SERVER, "rights": RIGHTS}
 AGAIN = "run the statements of `lockstep plan sql` for the rotation user again"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedIn:
-    """A login that was accepted.
+class Inspector(ABC, Generic[DatabaseT]):
+    """A server, for one credential; each engine has its own.
 
-    Attributes:
-        findings: What its session showed.
-        proves_nothing: Whether what has answered is a pooler that lets in by connections that it had.
+    Args:
+        database: How it is reached.
     """
 
-    findings: list[Finding] = field(default_factory=list)
-    proves_nothing: bool = False
+    def __init__(self, database: DatabaseT) -> None:
+        self.database = database
 
+    # ---- The questions of an engine: sessions are the driver's own; raises what its statements raise
 
-class AccountChecks(Protocol):
-    """The questions of an engine. Sessions and databases are the driver's own; raises what its statements raise."""
-
-    def connect(self, database: Any, tls: ssl.SSLContext | None) -> socket.socket:  # noqa: ANN401 - the driver's
+    @abstractmethod
+    def connect(self, tls: ssl.SSLContext) -> socket.socket:
         """See `lockstep.databases.tls.Open`."""
 
-    def rules(self, database: Any) -> "Sequence[Rule]":  # noqa: ANN401 - the driver's
+    @abstractmethod
+    def rules(self) -> "Sequence[Rule]":
         """Those that are asked as the rotation user."""
 
+    @abstractmethod
     def ask(self, session: Any, sql: str) -> Sequence[Sequence[Any]]:  # noqa: ANN401 - the driver's
         """The rows of a rule."""
 
-    def as_admin(self, session: Any, database: Any) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
+    @abstractmethod
+    def beside_rules(self, session: Any) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
         """What else the rotation user sees."""
 
-    def as_user(self, session: Any, database: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
+    @abstractmethod
+    def of_account(self, session: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
         """What the session of an account shows of that account."""
 
-    def keeps_connections(self, session: Any) -> bool:  # noqa: ANN401 - the driver's
-        """Whether a pooler has answered that compares a password with the one of a connection that it has kept."""
-        del session
-        return False
+    # ---- What is asked on each engine in the same way
 
+    def shake_hands(self) -> TlsProbe:
+        """One TLS handshake.
 
-class AdminInspection:
-    """The session of the rotation user.
+        Raises:
+            ValueError: The plan wants none.
+            LockstepError: The server did not answer, or takes no connections.
+        """
+        if self.database.tls is None:
+            raise ValueError("the plan wants no TLS")
+        return shake_hands(self.database.server, self.database.tls, self.connect)
 
-    Attributes:
-        refused: Usernames that would be refused whatever the password, as far as is seen from here; an empty one: all.
-    """
+    def as_admin(self, session: Any) -> tuple[list[Finding], set[str]]:  # noqa: ANN401 - the driver's
+        """What the rotation user sees.
 
-    def __init__(self, database: "ServerDatabase[Any]", checks: AccountChecks, session: Any) -> None:  # noqa: ANN401 - the driver's
-        self._database = database
-        self._checks = checks
-        self._session = session
-        self.refused: set[str] = set()
-
-    def findings(self) -> list[Finding]:
-        """What it sees."""
-        database = self._database
-        found = [*self._asked(), *self._checks.as_admin(self._session, database)]
+        Returns:
+            Findings; and the usernames that would be refused whatever the password, as far as is seen from here: an
+            empty one means all.
+        """
+        database, found, refused = self.database, list[Finding](), set[str]()
+        for rule in self.rules():
+            try:
+                rows = self.ask(session, rule.sql)
+            except PrivilegeMissingError:
+                found.append(
+                    not_asked(RIGHTS, database.name, "it may not see everything that is asked", AGAIN)
+                )
+                continue
+            found += [of_rule(rule, database.name, row) for row in rows]
+            if rule.kind == "refused":
+                refused |= {str(row[0]) for row in rows}
+        found += self.beside_rules(session)
         wrong = {finding.check for finding in found}
         as_said = {
             SERVER: f"the strategy {database.credential.strategy} works there",
             RIGHTS: "the rotation user may change the accounts",
             ACCOUNTS: f"{listing(database.credential.usernames)} can be rotated",
         }
-        return [*found, *(passed(c, database.name, says) for c, says in as_said.items() if c not in wrong)]
+        found += [passed(check, database.name, says) for check, says in as_said.items() if check not in wrong]
+        return found, refused
 
-    def _asked(self) -> Iterator[Finding]:
-        for rule in self._checks.rules(self._database):
-            try:
-                rows = self._checks.ask(self._session, rule.sql)
-            except PrivilegeMissingError:
-                yield not_asked(RIGHTS, self._database.name, "it may not see everything that is asked", AGAIN)
-                continue
-            for row in rows:
-                if rule.kind == "refused":
-                    self.refused.add(str(row[0]))
-                yield of_rule(rule, self._database.name, row)
-
-    def lock(self) -> None:
-        """Hold the advisory lock of the credential's accounts until the session ends; else AdvisoryLockBusyError."""
-        self._session.lock(self._database.lock_key)
-
-
-class Inspector:
-    """A server, for one credential.
-
-    Args:
-        database: How it is reached.
-        checks: What its engine can be asked.
-    """
-
-    def __init__(self, database: "ServerDatabase[Any]", checks: AccountChecks) -> None:
-        self._database = database
-        self._checks = checks
-
-    def shake_hands(self) -> TlsProbe:
-        """One TLS handshake.
-
-        Raises:
-            TlsVerificationError: The plan wants none.
-            LockstepError: The server did not answer, or takes no connections.
-        """
-        database = self._database
-        if database.tls is None:
-            raise ValueError("the plan wants no TLS")
-        tls = database.server.tls
-        ca_file = str(tls.ca_file) if tls and tls.ca_file else None
-        return shake_hands(database.name, database.tls, ca_file, partial(self._checks.connect, database))
-
-    def admin_login(self) -> Login:
-        """The rotation user's login, as it is now; raises the errors of a store too."""
-        return self._database.admin_login()
-
-    @contextmanager
-    def as_admin(self, admin: Login) -> Iterator[AdminInspection]:
-        """A session of the rotation user; raises AdminCredentialRejectedError."""
-        with self._database.as_admin(admin) as session:
-            yield AdminInspection(self._database, self._checks, session)
-
-    def log_in(self, login: Login, *, is_copy: bool = False) -> LoggedIn | None:
-        """Show a login, once; None where it is refused.
+    def log_in(self, login: Login, *, is_copy: bool = False) -> list[Finding] | None:
+        """Show a login, once; what its session shows, or None where it is refused.
 
         Args:
             login: A login that should work. The advisory lock must be held.
-            is_copy: Whether it is a verify host, of whose accounts nothing else is asked.
+            is_copy: Whether it is a verify host, of whose accounts nothing is asked.
 
         Raises:
             LockstepError: The account may not log in whatever its password, or the server did not answer.
         """
         try:
-            with self._database.as_user(login) as session:
-                if is_copy:
-                    return LoggedIn(proves_nothing=self._checks.keeps_connections(session))
-                found = self._checks.as_user(session, self._database, login.username)
-                return LoggedIn(findings=list(found))
+            with self.database.as_user(login) as session:
+                return [] if is_copy else list(self.of_account(session, login.username))
         except LoginRefusedError:
             return None
 

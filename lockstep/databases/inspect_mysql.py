@@ -12,7 +12,7 @@ from pymysql.constants import CLIENT
 
 from lockstep.databases.base import quoted
 from lockstep.databases.findings import Finding, Outcome, failed
-from lockstep.databases.inspect import ACCOUNTS, AGAIN, RIGHTS, AccountChecks, of_replicas, of_rule
+from lockstep.databases.inspect import ACCOUNTS, AGAIN, RIGHTS, Inspector, of_replicas, of_rule
 from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession, error_of
 from lockstep.databases.rules import Rule, rules
 from lockstep.protocol.errors import AccountSetupError, TlsVerificationError
@@ -28,7 +28,7 @@ _CREATE_USER = r"CREATE USER|ALL PRIVILEGES|SUPER"
 _NO_CREATE_USER = "it lacks CREATE USER, so it can change no password"
 
 
-class FamilyChecks(AccountChecks):
+class FamilyInspector(Inspector[MySqlFamilyDatabase]):
     """What both engines are asked in the same way.
 
     Attributes:
@@ -43,17 +43,14 @@ class FamilyChecks(AccountChecks):
 
     # ---- Before a login
 
-    def connect(self, database: MySqlFamilyDatabase, tls: ssl.SSLContext | None) -> socket.socket:
-        """See `AccountChecks`: the server's greeting, the request for TLS, the handshake."""
-        server, timeouts = database.server, database.timeouts
-        database.deadline_guard()
+    def connect(self, tls: ssl.SSLContext) -> socket.socket:
+        """See `Inspector`: the server's greeting, the request for TLS, the handshake."""
+        server, timeouts = self.database.server, self.database.timeouts
+        self.database.deadline_guard()
         connected = socket.create_connection((server.host, server.port), timeouts.connect_seconds)
         try:
             connected.settimeout(timeouts.io_seconds)
-            offers_tls = _offers_tls(_packet(connected), database.name)
-            if tls is None:
-                return connected
-            _require_tls(offers_tls, database.name)
+            _require_tls(_greeting(connected), self.database.name)
             request = struct.pack("<IIB23x", _CAPABILITIES, _LARGEST_PACKET, _UTF8MB4)
             connected.sendall(len(request).to_bytes(3, "little") + b"\x01" + request)
             return tls.wrap_socket(connected, server_hostname=server.host)
@@ -63,18 +60,19 @@ class FamilyChecks(AccountChecks):
 
     # ---- As the rotation user
 
-    def rules(self, database: MySqlFamilyDatabase) -> list[Rule]:
-        """See `AccountChecks`."""
-        known = rules(database.server.engine, database.credential, hosts=self.hosts)
+    def rules(self) -> list[Rule]:
+        """See `Inspector`."""
+        known = rules(self.database.server.engine, self.database.credential, hosts=self.hosts)
         return [rule for rule in known if not rule.is_of_account]
 
     def ask(self, session: MySqlSession, sql: str) -> Sequence[Sequence[Any]]:
-        """See `AccountChecks`."""
+        """See `Inspector`."""
         return session.rows(sql.replace("%", "%%"))
 
-    def as_admin(self, session: MySqlSession, database: MySqlFamilyDatabase) -> Iterator[Finding]:
-        """See `AccountChecks`: rights, and replicas."""
-        held = "\n".join(str(row[0]).replace("`", "") for row in self._grants(session))
+    def beside_rules(self, session: MySqlSession) -> Iterator[Finding]:
+        """See `Inspector`: rights, its roles' included, and replicas."""
+        database = self.database
+        held = "\n".join(str(row[0]).replace("`", "") for row in session.rows("SHOW GRANTS"))
         lacking = [
             right
             for right in self.rights
@@ -86,16 +84,11 @@ class FamilyChecks(AccountChecks):
             rows = session.rows(self.replicas, "Binlog Dump%")
             yield from of_replicas(database.server, [str(host) for (host,) in rows])
 
-    def _grants(self, session: MySqlSession) -> Sequence[Sequence[Any]]:
-        """What the rotation user may do, its roles included."""
-        raise NotImplementedError
-
     # ---- As the account
 
-    def as_user(
-        self, session: MySqlSession, database: MySqlFamilyDatabase, username: str
-    ) -> Iterator[Finding]:
-        """See `AccountChecks`: which account has let it in, and its row, which every account may see of itself."""
+    def of_account(self, session: MySqlSession, username: str) -> Iterator[Finding]:
+        """See `Inspector`: which account has let it in, and its row, which every account may see of itself."""
+        database = self.database
         account = database.matched(session).account
         expected = f"{username}@{database.credential.account_host}"
         if account != expected:
@@ -117,31 +110,21 @@ class FamilyChecks(AccountChecks):
         raise NotImplementedError
 
 
-def _packet(connected: socket.socket) -> bytes:
-    header = _exactly(connected, 4)
-    return _exactly(connected, int.from_bytes(header[:3], "little"))
+def _greeting(connected: socket.socket) -> bytes:
+    with connected.makefile("rb") as stream:
+        length = int.from_bytes(stream.read(4)[:3], "little")
+        greeting = stream.read(length)
+    if len(greeting) < max(length, 1):
+        raise ConnectionResetError
+    return greeting
 
 
-def _exactly(connected: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        more = connected.recv(count - len(data))
-        if not more:
-            raise ConnectionResetError
-        data += more
-    return data
-
-
-def _offers_tls(greeting: bytes, database: str) -> bool:
+def _require_tls(greeting: bytes, database: str) -> None:
     if greeting[:1] == bytes([_ERROR]):
         raise error_of(database, int.from_bytes(greeting[1:3], "little"))
     after_version = greeting[1:].partition(b"\0")[2]
     capabilities = after_version[_BEFORE_CAPABILITIES : _BEFORE_CAPABILITIES + 2]
-    return bool(int.from_bytes(capabilities, "little") & CLIENT.SSL)
-
-
-def _require_tls(offered: bool, database: str) -> None:  # noqa: FBT001 - the only question
-    if not offered:
+    if not int.from_bytes(capabilities, "little") & CLIENT.SSL:
         raise TlsVerificationError(database=database)
 
 
@@ -161,8 +144,8 @@ def _literal(value: int | None) -> str:
     return "NULL" if value is None else str(value)
 
 
-class MySqlChecks(FamilyChecks):
-    """See `lockstep.databases.inspect.AccountChecks`."""
+class MySqlInspector(FamilyInspector):
+    """See `lockstep.databases.inspect.Inspector`."""
 
     replicas = "SELECT PROCESSLIST_HOST FROM performance_schema.threads WHERE PROCESSLIST_COMMAND LIKE %s"
     rights = (
@@ -176,12 +159,6 @@ class MySqlChecks(FamilyChecks):
     )
     # Without CREATE USER an account sees itself alone, and no error.
     hosts = "(SELECT USER AS User, HOST AS Host FROM information_schema.user_attributes) AS u"
-
-    def _grants(self, session: MySqlSession) -> Sequence[Sequence[Any]]:
-        (roles,) = session.run("SELECT CURRENT_ROLE()") or ("NONE",)
-        # As the server itself quotes them.
-        using = "" if roles == "NONE" else f" USING {roles}".replace("%", "%%")
-        return session.rows(f"SHOW GRANTS FOR CURRENT_USER(){using}")
 
     def _row(self, clauses: str, row: str) -> str:
         plugin = re.search(r"IDENTIFIED WITH '?(\w+)", clauses)
@@ -209,8 +186,8 @@ class MySqlChecks(FamilyChecks):
         return f"(SELECT {row}, {', '.join(f'{value} AS {name}' for name, value in more.items())}) AS u"
 
 
-class MariaDbChecks(FamilyChecks):
-    """See `lockstep.databases.inspect.AccountChecks`."""
+class MariaDbInspector(FamilyInspector):
+    """See `lockstep.databases.inspect.Inspector`."""
 
     replicas = "SELECT REGEXP_REPLACE(host, ':[0-9]+$', '') FROM information_schema.processlist WHERE command LIKE %s"
     rights = (
@@ -222,13 +199,6 @@ class MariaDbChecks(FamilyChecks):
             "it may not list sessions, so `lockstep sessions` counts nothing, and replicas are not seen",
         ),
     )
-
-    def _grants(self, session: MySqlSession) -> Sequence[Sequence[Any]]:
-        rows = list(session.rows("SHOW GRANTS FOR CURRENT_USER()"))
-        (role,) = session.run("SELECT CURRENT_ROLE()") or (None,)
-        if role and role != "NONE":
-            rows += session.rows("SHOW GRANTS FOR CURRENT_ROLE()")
-        return rows
 
     def _row(self, clauses: str, row: str) -> str:
         via = re.search(r"IDENTIFIED VIA (.*?)(?: REQUIRE | PASSWORD | ACCOUNT | WITH |$)", clauses)

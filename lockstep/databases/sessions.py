@@ -14,9 +14,9 @@ https://www.postgresql.org/docs/current/monitoring-stats.html, https://mariadb.c
 https://dev.mysql.com/doc/refman/8.4/en/performance-schema-threads-table.html
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lockstep.databases.base import listed, quoted
 from lockstep.protocol.errors import PrivilegeMissingError
@@ -106,35 +106,6 @@ WHERE t.PROCESSLIST_USER IN %s AND t.PROCESSLIST_ID <> CONNECTION_ID()
 """
 
 
-class Lists(Protocol):
-    """How an engine lists sessions."""
-
-    def __call__(self, session: Any, credential: Credential, /) -> SessionList | NotCountable:  # noqa: ANN401 - the engine's own session
-        """The sessions of the credential's usernames, as a session of the rotation user sees them."""
-
-
-class Sessions:
-    """The open sessions of a server. It only reads, and takes no lock.
-
-    Args:
-        database: How the server is reached.
-        lists: Of its engine.
-    """
-
-    def __init__(self, database: "ServerDatabase[Any]", lists: Lists) -> None:
-        self._database = database
-        self._lists = lists
-
-    def list_sessions(self) -> SessionList | NotCountable:
-        """The sessions of the credential's usernames, without the rotation user's own.
-
-        Errors: DatabaseUnreachableError, DatabaseBusyError, TlsVerificationError, AdminCredentialRejectedError,
-        UnsupportedServerError, DatabaseRejectedError; those of a store, where the rotation user's login is read.
-        """
-        with self._database.as_admin() as session:
-            return self._lists(session, self._database.credential)
-
-
 def postgresql(session: "PostgreSqlSession", credential: Credential) -> SessionList:
     """Every role sees usernames and applications. A role that does not inherit must act as pg_read_all_stats."""
     [[server, admin, sees_all, may_see_all]] = session.run(
@@ -205,8 +176,18 @@ def _not_countable(session: "MySqlSession", *grants: str) -> NotCountable:
     return NotCountable(grants=tuple(grant.format(account=named) for grant in grants))
 
 
-LISTS: Mapping[Engine, Lists] = {
+_LISTS: Mapping[Engine, Callable[[Any, Credential], SessionList | NotCountable]] = {
     Engine.MYSQL: mysql,
     Engine.MARIADB: mariadb,
     Engine.POSTGRESQL: postgresql,
 }
+
+
+def open_sessions(database: "ServerDatabase[Any]") -> SessionList | NotCountable:
+    """The sessions of the credential's usernames, without the rotation user's own. It only reads, and takes no lock.
+
+    Errors: DatabaseUnreachableError, DatabaseBusyError, TlsVerificationError, AdminCredentialRejectedError,
+    UnsupportedServerError, DatabaseRejectedError; those of a store, where the rotation user's login is read.
+    """
+    with database.as_admin() as session:
+        return _LISTS[database.server.engine](session, database.credential)

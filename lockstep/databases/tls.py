@@ -51,7 +51,7 @@ def is_tls_failure(error: BaseException | None) -> bool:
 # MySQL and MariaDB count a handshake without a login as an error of the client's host, until a login from there
 # succeeds (`max_connect_errors`, 100 by default).
 
-Open = Callable[[ssl.SSLContext | None], socket.socket]
+Open = Callable[[ssl.SSLContext], socket.socket]
 """Connects, up to the TLS handshake: raises OSError, and TlsVerificationError where the server offers no TLS."""
 
 
@@ -87,13 +87,12 @@ class TlsProbe:
     expires_at: datetime | None = None
 
 
-def shake_hands(database: str, tls: ssl.SSLContext, ca_file: str | None, connect: Open) -> TlsProbe:
+def shake_hands(server: DatabaseServer, tls: ssl.SSLContext, connect: Open) -> TlsProbe:
     """One handshake; a second one, without a look at the name, where the certificate is for another.
 
     Args:
-        database: For the error.
-        tls: How the certificate is verified.
-        ca_file: What `tls` was made of; None: the system's CAs.
+        server: The server.
+        tls: How its certificate is verified.
         connect: Of the engine.
 
     Raises:
@@ -110,8 +109,8 @@ def shake_hands(database: str, tls: ssl.SSLContext, ca_file: str | None, connect
     except OSError as error:
         if is_tls_failure(error):
             return TlsProbe(flaw=TlsProblem.PROTOCOL)
-        raise DatabaseUnreachableError(database=database, code=type(error).__name__) from None
-    nameless = ssl.create_default_context(cafile=ca_file)
+        raise DatabaseUnreachableError(database=server.name, code=type(error).__name__) from None
+    nameless = ssl.create_default_context(cafile=server.tls.ca_file if server.tls else None)
     nameless.check_hostname = False
     with suppress(OSError, TlsVerificationError):
         shown = _shown(connect(nameless))

@@ -82,7 +82,7 @@ def _username_of(clouds: Clouds, credential: Credential, generation: int) -> str
 
 def _asked(clouds: Clouds, credential: Credential, server: DatabaseServer) -> Answer:
     try:
-        return clouds.sessions(server, credential).list_sessions()
+        return clouds.open_sessions(server, credential)
     except LockstepError as e:
         return e
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from lockstep.aws.secrets_manager import SecretsManagerSecret
     from lockstep.databases.base import ServerDatabase
     from lockstep.databases.inspect import Inspector
-    from lockstep.databases.sessions import Sessions as OpenSessions
+    from lockstep.databases.sessions import NotCountable, SessionList
     from lockstep.oci.clients import OciClients
     from lockstep.oci.ring import VaultRing
     from lockstep.oci.vault import Vault
@@ -304,18 +304,17 @@ class Clouds:
             deadline_guard=self.deadline_guard,
         )
 
-    def sessions(self, server: DatabaseServer, credential: Credential) -> "OpenSessions":
+    def open_sessions(self, server: DatabaseServer, credential: Credential) -> "SessionList | NotCountable":
         """The open sessions of a credential on a server, or on one of its `copies`."""
-        from lockstep.databases.sessions import LISTS, Sessions
+        from lockstep.databases.sessions import open_sessions
 
-        return Sessions(self._reached(server, credential), LISTS[server.engine])
+        return open_sessions(self._reached(server, credential))
 
-    def inspector(self, server: DatabaseServer, credential: Credential) -> "Inspector":
+    def inspector(self, server: DatabaseServer, credential: Credential) -> "Inspector[Any]":
         """A server, or one of its `copies`, to be looked at and not changed."""
-        from lockstep.databases.inspect import Inspector
-        from lockstep.runtime.databases import account_checks_of
+        from lockstep.runtime.databases import inspector_of
 
-        return Inspector(self._reached(server, credential), account_checks_of(server.engine))
+        return inspector_of(server.engine)(self._reached(server, credential))
 
     def _reached(self, server: DatabaseServer, credential: Credential) -> "ServerDatabase[Any]":
         """A server, or one of its `copies`, for one credential."""

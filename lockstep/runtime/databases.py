@@ -13,7 +13,7 @@ from lockstep.protocol.ports import Database, Replica
 
 if TYPE_CHECKING:
     from lockstep.databases.base import ServerDatabase
-    from lockstep.databases.inspect import AccountChecks
+    from lockstep.databases.inspect import Inspector
 
 __all__ = ["Timeouts", "open_database", "open_server"]
 
@@ -90,12 +90,12 @@ def driver_of(engine: Engine) -> "type[ServerDatabase[Any]]":
             return PostgreSqlDatabase
 
 
-def account_checks_of(engine: Engine) -> "AccountChecks":
-    """What a server of an engine can be asked."""
+def inspector_of(engine: Engine) -> "type[Inspector[Any]]":
+    """How a server of an engine is looked at."""
     if engine is Engine.POSTGRESQL:
-        from lockstep.databases.inspect_postgresql import PostgreSqlChecks
+        from lockstep.databases.inspect_postgresql import PostgreSqlInspector
 
-        return PostgreSqlChecks()
-    from lockstep.databases.inspect_mysql import MariaDbChecks, MySqlChecks
+        return PostgreSqlInspector
+    from lockstep.databases.inspect_mysql import MariaDbInspector, MySqlInspector
 
-    return MySqlChecks() if engine is Engine.MYSQL else MariaDbChecks()
+    return MySqlInspector if engine is Engine.MYSQL else MariaDbInspector

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from functions.apply_db.replication import Wait
 from lockstep.databases.findings import Outcome
-from lockstep.databases.sessions import LISTS, SessionList, Sessions
+from lockstep.databases.sessions import SessionList, open_sessions
 from lockstep.operate.doctor.servers import LOGIN, VERIFY_HOSTS
 from lockstep.protocol.errors import (
     AccountLockedError,
@@ -249,8 +249,7 @@ def test_a_replica_lists_its_own_sessions_and_an_alias_of_the_primary_its(
     replica, alias = primary.copies
 
     def sessions_on(server: PlannedServer) -> SessionList:
-        reached = open_server(server, world.credential, lambda: ADMIN)
-        found = Sessions(reached, LISTS[server.engine]).list_sessions()
+        found = open_sessions(open_server(server, world.credential, lambda: ADMIN))
         assert isinstance(found, SessionList)
         return found
 

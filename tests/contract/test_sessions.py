@@ -8,7 +8,7 @@ import pymysql
 import pytest
 from msgspec import structs
 
-from lockstep.databases.sessions import LISTS, NotCountable, OpenSession, SessionList, Sessions
+from lockstep.databases.sessions import NotCountable, OpenSession, SessionList, open_sessions
 from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
 from lockstep.protocol.model import ROTATION_USER, Engine, Login, SecretStr, Strategy
 from lockstep.runtime.databases import Timeouts, open_server
@@ -62,7 +62,7 @@ every_server = worlds(*WORLDS)
 
 def listed(world: SqlHarness, *, admin: Login = ADMIN, timeouts: Timeouts = Timeouts()) -> Any:  # noqa: ANN401, B008 - one of two; immutable
     server = open_server(world.server, world.credential, lambda: admin, timeouts=timeouts)
-    return Sessions(server, LISTS[world.engine]).list_sessions()
+    return open_sessions(server)
 
 
 def seen(world: SqlHarness) -> SessionList:
@@ -120,9 +120,7 @@ def test_neither_other_accounts_nor_the_rotation_user_are_listed(world: SqlHarne
         itself = structs.replace(world.credential, usernames=(ROTATION_USER,))
         with world.database.exclusive():
             assert seen(world).sessions == [], "a rotation that is under way is not waited for"
-            server = open_server(world.server, itself, lambda: ADMIN)
-            found = Sessions(server, LISTS[world.engine]).list_sessions()
-        assert isinstance(found, SessionList)
+            found: Any = open_sessions(open_server(world.server, itself, lambda: ADMIN))
         assert len(found.sessions) == 1, "the session of a run, and not the one that asks"
 
 

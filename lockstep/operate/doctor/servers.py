@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 from msgspec import structs
 
 from lockstep.databases import inspect
 from lockstep.databases.findings import HERE, Finding, Outcome, failed, not_asked, passed, warning
-from lockstep.databases.inspect import AdminInspection, Inspector
+from lockstep.databases.inspect import Inspector
 from lockstep.databases.tls import TlsProbe, TlsProblem
 from lockstep.operate.verdict import next_step
 from lockstep.protocol.errors import (
@@ -275,13 +276,14 @@ class _Look:
         check, subject = ADMIN, server.name
         try:
             inspector = self.clouds.inspector(server, credential)
-            login = inspector.admin_login()
-            with inspector.as_admin(login) as admin:
+            login = inspector.database.admin_login()
+            with inspector.database.as_admin(login) as session:
                 logs_in = passed(ADMIN, subject, f"{login.username} logs in{self._by}")
-                self._add(logs_in, *admin.findings())
+                found, refused = inspector.as_admin(session)
+                self._add(logs_in, *found)
                 check, subject = LOGIN, f"{server.name} {credential.id}"
-                admin.lock()
-                self._show(admin, inspector, credential, copies)
+                session.lock(inspector.database.lock_key)
+                self._show(refused, inspector, credential, copies)
         except AdminCredentialRejectedError:
             self._add(self._admin_refused())
         except UnsupportedServerError as error:
@@ -310,8 +312,8 @@ class _Look:
 
     def _show(
         self,
-        admin: AdminInspection,
-        inspector: Inspector,
+        refused: set[str],
+        inspector: Inspector[Any],
         credential: Credential,
         copies: Sequence[DatabaseServer],
     ) -> None:
@@ -326,18 +328,26 @@ class _Look:
             tell = warning if is_ordered else failed
             self._add(tell(LOGIN, f"{server.name} {credential.id}", f"{says}, so no login is shown", fix))
             return
-        refused = admin.refused
         for served in self._served(credential):
             username = served.login.username
+            subject = f"{server.name} {username}"
             if refused & {"", username}:
                 says = "no login is shown: its account would refuse it, or has refused another one"
-                self._add(not_asked(LOGIN, f"{server.name} {username}", says))
-            elif self._logs_in(inspector, credential, served):
-                for copy in copies:
-                    self._on_copy(copy, credential, served)
-            else:
+                self._add(not_asked(LOGIN, subject, says))
+                continue
+            says = f"the server refuses {served}; the doctor has shown it once, and shows no other"
+            fix = (
+                f"lockstep import {credential.id}, with the login that works; or lockstep take-over {credential.id} "
+                f"{server.name}; see docs/recover.md#current-value-rejected"
+            )
+            if not self._logs_in(inspector, served, failed(LOGIN, subject, says, fix)):
                 # The next refusal could be one too many.
                 refused.add(username)
+                continue
+            for copy in copies:
+                says = f"the verify host refuses {served}, which its database accepts"
+                refusal = failed(VERIFY_HOSTS, f"{copy.name} {username}", says, ReplicaRejectedError.advice)
+                self._logs_in(self.clouds.inspector(copy, credential), served, refusal, is_copy=True)
 
     def _served(self, credential: Credential) -> list[_Served]:
         """Each login that a store serves, once; why a store serves none is kept."""
@@ -363,40 +373,19 @@ class _Look:
                 found.append(_Served(login, [store.name]))
         return found
 
-    def _logs_in(self, inspector: Inspector, credential: Credential, served: _Served) -> bool:
-        subject = f"{self.server.name} {served.login.username}"
+    def _logs_in(
+        self, inspector: Inspector[Any], served: _Served, refusal: Finding, *, is_copy: bool = False
+    ) -> bool:
+        """Show a login once, of the check and the subject of what is said where it is refused."""
+        check, subject = refusal.check, refusal.subject
         try:
-            logged_in = inspector.log_in(served.login)
+            found = inspector.log_in(served.login, is_copy=is_copy)
         except LockstepError as error:
-            self._met(LOGIN, subject, error)
+            self._met(check, subject, error)
             return False
-        if logged_in is None:
+        if found is None:
             self.was_refused = True
-            says = f"the server refuses {served}; the doctor has shown it once, and shows no other"
-            fix = (
-                f"lockstep import {credential.id}, with the login that works; or lockstep take-over {credential.id} "
-                f"{self.server.name}; see docs/recover.md#current-value-rejected"
-            )
-            self._add(failed(LOGIN, subject, says, fix))
+            self._add(refusal)
             return False
-        self._add(passed(LOGIN, subject, f"{served} logs in"), *logged_in.findings)
+        self._add(passed(check, subject, f"{served} logs in"), *found)
         return True
-
-    def _on_copy(self, copy: DatabaseServer, credential: Credential, served: _Served) -> None:
-        """The same login on a verify host."""
-        subject = f"{copy.name} {served.login.username}"
-        try:
-            logged_in = self.clouds.inspector(copy, credential).log_in(served.login, is_copy=True)
-        except LockstepError as error:
-            self._met(VERIFY_HOSTS, subject, error)
-            return
-        if logged_in is None:
-            self.was_refused = True
-            says = f"the verify host refuses {served}, which its database accepts"
-            self._add(failed(VERIFY_HOSTS, subject, says, ReplicaRejectedError.advice))
-        elif logged_in.proves_nothing:
-            says = "it is Pgpool-II with connection_cache, which takes a password that a kept connection had"
-            fix = "connection_cache = off in pgpool.conf; see docs/deploy.md#verify-hosts"
-            self._add(failed(VERIFY_HOSTS, subject, says, fix))
-        else:
-            self._add(passed(VERIFY_HOSTS, subject, f"{served} logs in"))

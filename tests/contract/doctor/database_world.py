@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from msgspec import structs
 
@@ -13,7 +14,7 @@ from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, LockRecord, Login
 from lockstep.protocol.workers import one_after_the_other
-from lockstep.runtime.databases import Timeouts, account_checks_of, open_server
+from lockstep.runtime.databases import Timeouts, inspector_of, open_server
 from tests.contract.database_harness import ADMIN, SqlHarness
 from tests.support.memory import FakeClock
 
@@ -66,9 +67,9 @@ class DoctorWorld:
 
     # What the doctor asks of `Clouds`.
 
-    def inspector(self, server: DatabaseServer, credential: Credential) -> Inspector:
+    def inspector(self, server: DatabaseServer, credential: Credential) -> Inspector[Any]:
         reached = open_server(server, credential, self._admin, timeouts=self.timeouts)
-        return Inspector(reached, account_checks_of(server.engine))
+        return inspector_of(server.engine)(reached)
 
     def _admin(self) -> Login:
         if isinstance(self.admin, LockstepError):
