@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -110,37 +109,16 @@ ANSWER_SECONDS = STEP.total_seconds() + 10
 """The longest time that a function may run, and some more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Called:
-    """What a function has answered.
-
-    Attributes:
-        name: The function.
-        payload: JSON: what it returned, or its error.
-        has_failed: Whether it raised an error, or ran out of time.
-    """
-
-    name: str
-    payload: bytes
-    has_failed: bool
-
-    @property
-    def error(self) -> str:
-        """The name of its error; empty where it is not told."""
-        try:
-            document = json.loads(self.payload)
-        except ValueError:
-            return ""
-        return str(document.get("errorType", "")) if isinstance(document, dict) else ""
-
-
-def call(region: str, names: Sequence[str], event: Mapping[str, Any]) -> Called | None:
-    """Invoke the first of these functions that there is, by its alias `doctor`; None where there is none.
+def call(region: str, names: Sequence[str], event: Mapping[str, Any]) -> tuple[str, bytes] | None:
+    """Invoke the first of these functions that there is, by its alias `doctor`.
 
     Args:
         region: The functions' region.
         names: In the order in which they are looked for.
         event: Their input.
+
+    Returns:
+        Its name, and JSON: what it returned, or its error. None where there is none.
 
     Raises:
         EnvironmentalError: AWS did not answer, or refused the call.
@@ -156,5 +134,5 @@ def call(region: str, names: Sequence[str], event: Mapping[str, Any]) -> Called 
             if error.problem is not Environment.AWS_RESOURCE_MISSING:
                 raise
             continue
-        return Called(name=name, payload=payload, has_failed="FunctionError" in reply)
+        return name, payload
     return None

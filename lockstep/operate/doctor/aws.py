@@ -7,9 +7,9 @@ from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Context
 from lockstep.operate.secrets import ROTATED, Action, StackTerms, Wanted, in_aws, wanted
-from lockstep.operate.verdict import Kind, lockstep, of_record, ranked
+from lockstep.operate.verdict import lockstep
 
-IDENTITY, RECORDS, SECRETS = "aws.identity", "aws.records", "aws.secrets"
+IDENTITY, SECRETS = "aws.identity", "aws.secrets"
 _ACCOUNT = 4
 """The place of the account in an ARN."""
 
@@ -26,23 +26,6 @@ def identity(context: Context) -> Iterator[Finding]:
     says = f"the plan's signing key is in account {named}, but these credentials belong to {account}"
     fix = "export AWS_PROFILE=…  # one of that account: aws configure list-profiles"
     yield failed(IDENTITY, f"account {account}", says, fix)
-
-
-_WAITING = frozenset({Kind.NEW, Kind.PAUSED, Kind.UNFINISHED})
-"""What a run or a person ends in its time."""
-
-
-def records(context: Context) -> Iterator[Finding]:
-    """What the record of each credential says, as every surface tells it."""
-    now = context.clouds.clock.now()
-    for credential in context.plan.credentials:
-        reasons = ranked(of_record(context.clouds.lock(credential).read(), credential, now))
-        for reason in reasons:
-            tell = warning if reason.kind in _WAITING else failed
-            yield tell(RECORDS, credential.id, reason.text.removesuffix("."), reason.next)
-        if not reasons:
-            says = "the plan of this file is the active one, and runs may rotate"
-            yield passed(RECORDS, credential.id, says)
 
 
 def secrets(context: Context) -> Iterator[Finding]:

@@ -10,7 +10,6 @@ from lockstep.operate.doctor.checks import Check
 
 _ASKS = {
     aws.IDENTITY: aws.identity,
-    aws.RECORDS: aws.records,
     aws.SECRETS: aws.secrets,
     oci.IDENTITY: oci.identity,
     oci.SECRETS: oci.secrets,

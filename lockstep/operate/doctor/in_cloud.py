@@ -65,8 +65,7 @@ def _asked(context: Context, where: str, silent: frozenset[str]) -> Answered:
     names = function_names(context.stack, step) if cloud == "aws" else (f"{context.name}/{DOCTOR}",)
     try:
         if cloud == "aws":
-            called = aws.call(context.plan.lock.region, names, request)
-            answer = called and (called.name, called.payload)
+            answer = aws.call(context.plan.lock.region, names, request)
         else:
             answer = _called_in_oci(context, names[0], request)
     except LockstepError as error:

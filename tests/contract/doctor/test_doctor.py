@@ -97,22 +97,8 @@ def _another_credential(world: World) -> None:
     world.replan(credentials=[one, other])
 
 
-_OTHER = "0" * 64
 BREAKS = (
     Break("aws.identity", _other_account, "999988887777", "AWS_PROFILE"),
-    Break(
-        "aws.records",
-        lambda world: world.record(CREDENTIAL, plan={"S": _OTHER}),
-        f"the active one is {_OTHER}",
-        f"lockstep apply {CREDENTIAL} --from {_OTHER}",
-    ),
-    Break(
-        "aws.records",
-        lambda world: world.record(CREDENTIAL, paused={"BOOL": True}),
-        "It is paused",
-        "lockstep resume",
-        Outcome.WARNING,
-    ),
     Break("aws.secrets", _another_credential, "it is yet to be made", "lockstep secrets create"),
     Break(
         "aws.secrets",
