@@ -74,12 +74,9 @@ def rules(
         with_iam: Whether they have no password.
         seen_as: Names of the rules whose meaning is another one than that of an administrator.
     """
-    names = _of_family if ENGINES[engine].accounts_have_hosts else _of_postgresql
-    known = {"dead": DEAD.get(engine, ""), **_OF_ENGINE.get(engine, {})}
-    known |= names(credential, rotation_users, rotation_host, with_iam=with_iam)
+    names = _names(engine, credential, rotation_users, rotation_host, with_iam=with_iam) | seen_as
     return [
-        Rule(kind, about, "{accounts}" in text, text.format(**known | seen_as))
-        for kind, about, text in _texts(engine)
+        Rule(kind, about, "{accounts}" in text, text.format(**names)) for kind, about, text in _texts(engine)
     ]
 
 
@@ -89,26 +86,29 @@ def _texts(engine: Engine) -> list[tuple[Kind, str, str]]:
     return _RULE.findall(text)
 
 
-def _of_postgresql(
-    credential: Credential, rotation_users: Sequence[str], _host: str, *, with_iam: bool
+def _names(
+    engine: Engine,
+    credential: Credential,
+    rotation_users: Sequence[str],
+    rotation_host: str,
+    *,
+    with_iam: bool,
 ) -> dict[str, str]:
-    del with_iam
-    users = listed(rotation_users) or "session_user"
-    return {
-        "logins": f"ARRAY[{listed(credential.usernames)}]::name[]",
-        "owner": f"{quoted(credential.owner)}::name",
-        "rotation_users": f"ARRAY[{users}]::name[]",
-    }
-
-
-def _of_family(
-    credential: Credential, rotation_users: Sequence[str], rotation_host: str, *, with_iam: bool
-) -> dict[str, str]:
-    host, usernames = quoted(credential.account_host), listed(credential.usernames)
+    """What the names in the rules stand for."""
+    usernames = listed(credential.usernames)
+    if not ENGINES[engine].accounts_have_hosts:
+        return {
+            "logins": f"ARRAY[{usernames}]::name[]",
+            "owner": f"{quoted(credential.owner)}::name",
+            "rotation_users": f"ARRAY[{listed(rotation_users) or 'session_user'}]::name[]",
+        }
+    host = quoted(credential.account_host)
     named = f"(u.Host = {host} AND u.User IN ({usernames}))"
     others = f"(u.Host = {quoted(rotation_host)} AND u.User IN ({listed(rotation_users)}))"
     ours = f"({named} OR {others})" if rotation_users else named
     return {
+        **_OF_ENGINE[engine],
+        "dead": DEAD[engine],
         "hosts": "mysql.user AS u",
         "users": listed([*credential.usernames, *rotation_users]),
         "each_user": " UNION ALL ".join(f"SELECT {quoted(name)} AS User" for name in credential.usernames),
