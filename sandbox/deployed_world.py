@@ -16,7 +16,7 @@ from cdk.bundle import Bundle, build
 from cdk.deployment import Deployment, Publication, digest_alias
 from cdk.settings import Settings
 from lockstep.aws.kms import KmsDigestKey
-from lockstep.operate.secrets import ROTATED, tag, wanted
+from lockstep.operate.secrets import ROTATED, wanted
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import ROTATION_USER, Login, SecretStr
@@ -275,7 +275,8 @@ def make_accounts(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSan
         )
     for secret in wanted(plan):
         if secret.kind not in ROTATED:
-            tag(client, secret.name, secret.tags(STACK))
+            tags = [{"Key": key, "Value": value} for key, value in secret.tags(STACK).items()]
+            client.tag_resource(SecretId=secret.name, Tags=tags)
     for credential in plan.credentials:
         provision(plan, credential, servers, rotation_users)
     return rotation_users

@@ -28,6 +28,7 @@ from lockstep.stores.contents import PLACEHOLDER
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_secretsmanager.type_defs import TagTypeDef
 
 FIRST_TEXT: Final = json.dumps({PLACEHOLDER: "the first rotation replaces this"}, separators=(",", ":"))
 """The first content, in both clouds. It is no secret."""
@@ -363,16 +364,6 @@ def looked_at(place: Place, name: str, sleep: Callable[[float], None]) -> Decisi
     return replace(POLICY, errors=(StoreThrottledError,)).call(partial(place.decide, name), sleep)
 
 
-def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> None:
-    """Add tags; others stay.
-
-    Raises:
-        StoreAccessDeniedError: The identity may not tag it; likewise the other Store* errors.
-    """
-    with translated(STORE_ERRORS, store="aws", secret=name):
-        client.tag_resource(SecretId=name, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
-
-
 # AWS Secrets Manager: the secrets of credentials, as a place where secrets are made.
 #
 #     decide    DescribeSecret
@@ -415,17 +406,18 @@ class StackSecrets:
     def carry_out(self, decision: Decision) -> bool:
         """As `Place`; errors as `decide`."""
         client = self._at(decision.name)
-        if decision.action is Action.TAG:
-            tag(client, decision.name, decision.tags)
-            return True
+        tags: list[TagTypeDef] = [{"Key": key, "Value": value} for key, value in decision.tags.items()]
         with translated(STORE_ERRORS, store="aws", secret=decision.name):
+            if decision.action is Action.TAG:
+                client.tag_resource(SecretId=decision.name, Tags=tags)
+                return True
             try:
                 client.create_secret(
                     Name=decision.name,
                     Description="Lockstep rotates this secret",
                     KmsKeyId=self.terms.key or "",
                     SecretString=FIRST_TEXT,
-                    Tags=[{"Key": key, "Value": value} for key, value in decision.tags.items()],
+                    Tags=tags,
                 )
             except client.exceptions.ResourceExistsException:
                 return False

@@ -1,7 +1,6 @@
-"""What becomes of each secret of a fleet, how the work goes on after trouble, and the SQL of `lockstep plan sql`."""
+"""What becomes of each secret of a fleet, and the SQL of `lockstep plan sql`."""
 
 import re
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,18 +9,14 @@ import pytest
 from lockstep.operate.plan_sql.scripts import LiveRoleError, Provisioning, provisioning
 from lockstep.operate.secrets import (
     FIRST_TEXT,
-    POLICY,
     Action,
-    Decision,
     StackTerms,
     Wanted,
     in_aws,
     ring_terms,
-    settled,
     stack_terms,
     wanted,
 )
-from lockstep.protocol.errors import StoreThrottledError
 from lockstep.protocol.model import Engine, Strategy
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from lockstep.stores.contents import decode_app_user, extras_in
@@ -65,49 +60,6 @@ def test_another_file_is_refused() -> None:
             ring_terms(output, region="eu-frankfurt-1")
     found = ring_terms({**OUTPUT, "defined_tags": None}, region="eu-frankfurt-1")
     assert (found.region, found.vault_id, found.defined_tags) == ("eu-frankfurt-1", OUTPUT["vault_id"], None)
-
-
-# How a service that throttles is met
-
-
-@dataclass
-class Place:
-    """Secrets in memory, of a service that throttles so many calls before it takes one."""
-
-    throttles: int = 0
-    there: set[str] = field(default_factory=set)
-
-    def decide(self, name: str) -> Decision:
-        return Decision(name=name, action=Action.NOTHING if name in self.there else Action.MAKE)
-
-    def carry_out(self, decision: Decision) -> bool:
-        if self.throttles:
-            self.throttles -= 1
-            raise StoreThrottledError
-        is_new = decision.name not in self.there
-        self.there.add(decision.name)
-        return is_new
-
-    def search(self, name: str) -> None:
-        assert name not in self.there
-
-
-def test_a_call_that_is_throttled_is_made_again_and_again() -> None:
-    slept = list[float]()
-    place = Place(throttles=POLICY.attempts)
-    assert settled(place, place.decide("a"), slept.append).is_done
-    assert slept == [1, 2, 4, 8, 16]
-    place.throttles = POLICY.attempts + 1
-    with pytest.raises(StoreThrottledError):
-        settled(place, place.decide("b"), slept.append)
-
-
-def test_one_that_another_has_made_meanwhile_is_there() -> None:
-    place = Place()
-    decided = place.decide("a")
-    place.there.add("a")
-    found = settled(place, decided, lambda _: None)
-    assert (found.action, found.is_done) == (Action.NOTHING, False)
 
 
 # Secrets that are there
