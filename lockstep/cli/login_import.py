@@ -1,14 +1,17 @@
 """`lockstep import`: bring the login that works now under Lockstep's management."""
 
+import dataclasses
 import json
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from lockstep.cli.orders import OrderContext, entry_text, order_context
 from lockstep.cli.output import CredentialArgument, DryRun, complain, one, plan_or_exit, say, wrong_use
-from lockstep.operate.login_import import Estate, import_login, prove, texts_to_write
+from lockstep.cli.secrets import make_missing
+from lockstep.operate.login_import import Estate, import_login, lacking, prove, texts_to_write
 from lockstep.operate.verdict import next_step
 from lockstep.protocol.errors import OrderRefusedError, SecretMalformedError
 from lockstep.protocol.events import Adopted
@@ -24,6 +27,8 @@ _NEXT = {
     BINARY: "store {store} has a binary value in {secret}; keep it elsewhere, then repeat this with --replace",
     NOT_AN_OBJECT: "store {store} has no JSON object in {secret}, for example a bare password; keep it "
     "elsewhere, then repeat this with --replace",
+    "not-made": "store {store} lacks a secret that is not made from here; who deploys makes it: lockstep secrets "
+    "create {id}",
     "lock-held": "a run is under way; wait until it has ended: lockstep lock show {id}",
 }
 
@@ -45,7 +50,8 @@ def command(
     The login comes from standard input or from a secret, never from the command line. It is a JSON object with
     `username` and `password`. It must log in on every database of the credential. Then
     every store, and every slot of a ring, serves it, beside the other keys that the secret has there; no database is
-    changed, and one that runs had blocked is unblocked. It can be run again at any time, and finishes what was left.
+    changed, and one that runs had blocked is unblocked. A secret that a store lacks is made first, as `lockstep secrets
+    create` makes it. It can be run again at any time, and finishes what was left.
     With `--dry-run` it only logs in.
 
     Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
@@ -85,6 +91,8 @@ def _import_login(
         credential=credential,
         databases=[clouds.database(server, credential, imported=login) for server in credential.servers],
         secrets=clouds.app_users(credential),
+        stores=clouds.each_store(credential),
+        make=partial(make_missing, at.plan, clouds, credential.id),
         orders=clouds.orders(credential),
         chain=clouds.chain(at.stream, credential),
         clock=clouds.clock,
@@ -93,10 +101,16 @@ def _import_login(
     if dry_run:
         prove(login, estate)
         say(f"{credential.id}: it logs in on {', '.join(credential.databases)}")
-        missing = texts_to_write(login, estate, replace=replace)
-        say(f"would write it into: {', '.join(missing) or 'no store, all serve it'}")
+        without = lacking(estate)
+        for store in without:
+            say(f"would make what is missing in store {store}")
+        there = {store: secret for store, secret in estate.secrets.items() if store not in without}
+        missing = texts_to_write(login, dataclasses.replace(estate, secrets=there), replace=replace)
+        say(f"would write it into: {', '.join([*without, *missing]) or 'no store, all serve it'}")
         return
     done = import_login(login, estate, replace=replace)
+    for store, name in done.made:
+        say(f"made {name} in store {store}")
     if done.entry:
         adopted = Adopted(
             credential=credential.id,

@@ -1,5 +1,6 @@
 """`lockstep secrets`: make the secrets of credentials in both clouds, and tag what people made."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,7 @@ from lockstep.operate.secrets import (
     StackSecrets,
     StackTerms,
     looked_at,
+    made,
     ring_terms,
     rotated_in_aws,
     settled,
@@ -51,12 +53,15 @@ from lockstep.operate.secrets import (
 from lockstep.plan.checks import awaited_values
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
+from lockstep.protocol.errors import StoreAccessDeniedError
 from lockstep.protocol.names import KEY_OUTPUT
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, Cloud
 from lockstep.runtime.system import SystemClock
 
 CDK_JSON = Path("cdk.json")
+SECRETS_OCI = Path("build/secrets-oci.json")
+"""Where `make deploy-oci` leaves what Terraform gives each slot."""
 _OUTPUT = "terraform -chdir=oci_fn/terraform output -json secrets"
 
 Stack = Annotated[
@@ -269,6 +274,25 @@ def oci_room(
         store=vault.compile().name,
     )
     return Room(cloud="oci", place=place, names=slots_in_oci(plan, ids), rate=rate)
+
+
+def make_missing(plan: Plan, clouds: Clouds, credential_id: str, store: str) -> list[str]:
+    """Make what a store lacks of a credential's secrets, by what `cdk.json` and Terraform say in this folder.
+
+    Raises:
+        StoreAccessDeniedError: This identity may not, or Terraform's output is not here.
+        LockstepError: Another error that does not pass.
+    """
+    ids = (credential_id,)
+    in_oci = plan.store(OciVault)
+    if in_oci is None or in_oci.compile().name != store:
+        terms = _with_key(plan, clouds, _terms(os.environ.get("LOCKSTEP_STACK")))
+        room = aws_room(plan, clouds.aws, terms, ids)
+    elif SECRETS_OCI.exists() and (ring := terms_of(plan, SECRETS_OCI)):
+        room = oci_room(plan, clouds, ring, ids)
+    else:
+        raise StoreAccessDeniedError(store=store, code="no-terms")
+    return made(room.place, room.names, SystemClock().sleep)
 
 
 def carried_out(room: Room, *, is_dry: bool = False) -> Room:

@@ -2,29 +2,38 @@
 
     1. take the lock                    no run begins; none has left a promotion half done
     2. log in on every database         with each database's advisory lock held, as every probe
-    3. append the audit entry           who, which username, where, which blocks it lifts
-    4. write it into every store        into each slot of a ring, the slot that is served last
-    5. wait for the read sides
-    6. lift the blocks                  of databases that have just let it in
-    7. give the lock back
+    3. make what a store lacks          as `lockstep secrets create` does
+    4. append the audit entry           who, which username, where, which blocks it lifts
+    5. write it into every store        into each slot of a ring, the slot that is served last
+    6. wait for the read sides
+    7. lift the blocks                  of databases that have just let it in
+    8. give the lock back
 
 Every step can be repeated: a place that serves the login already is not written again. The login is generation 0, as is
 everything that Lockstep did not make; the next run gives it a generation.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from lockstep.audit.append import Chain, Operator, record_order
 from lockstep.audit.entry import ORDER
 from lockstep.protocol.deadlines import IMPORT_LEASE
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
+    Environment,
+    EnvironmentalError,
     FenceLostError,
     OrderRefusedError,
     ReadSideLaggingError,
     SecretMalformedError,
+    SecretNotFoundError,
+    StoreAccessDeniedError,
+    StoreBusyError,
     UnknownUsernameError,
 )
 from lockstep.protocol.model import ChainHead, Credential, CredentialValue, Login, SecretStr
@@ -46,7 +55,7 @@ from lockstep.stores.contents import (
     object_in,
     require_known_format,
 )
-from lockstep.stores.credential import POLL_SECONDS, READ_SIDE_TIMEOUT_SECONDS
+from lockstep.stores.credential import POLL_SECONDS, READ_SIDE_TIMEOUT_SECONDS, CredentialStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +65,16 @@ class Estate:
     Attributes:
         databases: All of the credential.
         secrets: `app_user` in each store, by the store's name.
+        stores: Both secrets in each store.
+        make: Makes those of its secrets that a store lacks; their names.
         by: Who hands over.
     """
 
     credential: Credential
     databases: Sequence[Database]
     secrets: Mapping[str, EditableSecret]
+    stores: Sequence[CredentialStore]
+    make: Callable[[str], Sequence[str]]
     orders: Orders
     chain: Chain
     clock: Clock
@@ -74,11 +87,13 @@ class LoginImport:
 
     Attributes:
         entry: Its audit entry; None where every store served the login already, and no database was blocked.
+        made: The secrets that were made, each after its store.
         written: The stores that did not serve it before.
         unblocked: The databases that had refused what stores served, and let it in.
     """
 
     entry: ChainHead | None = None
+    made: tuple[tuple[str, str], ...] = ()
     written: tuple[str, ...] = ()
     unblocked: tuple[str, ...] = ()
 
@@ -94,8 +109,8 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
     Raises:
         UnknownUsernameError: As of `prove`.
         OrderRefusedError: Another credential has one of the accounts.
-        OrderRefusedError: A database refuses it, a promotion is half done, the lock is held, or a secret has
-            something that is no JSON object.
+        OrderRefusedError: A database refuses it, a promotion is half done, the lock is held, a secret is missing and
+            is not made from here, or has something that is no JSON object.
         SecretTooLargeError: A store does not keep that much.
         ReadSideLaggingError: It was written, but a store does not serve it yet. Repeat it.
         FenceLostError: The lock was lost on the way. Repeat it.
@@ -116,7 +131,9 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
         for account in accounts_of(credential):
             estate.orders.register(account)
         blocked = tuple(sorted(record.blocked.intersection(credential.databases)))
-        return _serve(login, estate, blocked, until, replace=replace)
+        made = [(store, name) for store in lacking(estate) for name in _made(store, estate)]
+        done = _serve(login, estate, blocked, until, replace=replace)
+        return dataclasses.replace(done, made=tuple(made))
     finally:
         estate.chain.lock.release(lease, None)
 
@@ -148,6 +165,38 @@ def prove(login: Login, estate: Estate) -> None:
             place, code = database.name, "admin-refused"
         if place:
             raise OrderRefusedError(credential=credential.id, database=place, code=code)
+
+
+def lacking(estate: Estate) -> list[str]:
+    """The stores that do not have both secrets."""
+    found = []
+    for store in estate.stores:
+        # A secret without a current version is there.
+        with suppress(SecretMalformedError):
+            try:
+                store.read_names()
+            except SecretNotFoundError:
+                found.append(store.name)
+    return found
+
+
+def _made(store: str, estate: Estate) -> Sequence[str]:
+    refusal = OrderRefusedError(credential=estate.credential.id, store=store, code="not-made")
+    try:
+        names = estate.make(store)
+    except StoreAccessDeniedError:
+        raise refusal from None
+    except EnvironmentalError as error:
+        raise (refusal if error.problem is Environment.AWS_ACTION_DENIED else error) from None
+    _wait_until(partial(_is_there, estate.secrets[store]), store, estate.clock)
+    return names
+
+
+def _is_there(secret: EditableSecret) -> bool:
+    try:
+        return bool(secret.served())
+    except (SecretNotFoundError, StoreBusyError):
+        return False
 
 
 def texts_to_write(login: Login, estate: Estate, *, replace: bool) -> dict[str, SecretStr]:
@@ -192,16 +241,16 @@ def _serve(
             raise FenceLostError(credential=credential.id, store=name)
         estate.secrets[name].edit(text.reveal(), unless=_is(login, name))
     for name in missing:
-        _wait_until_served(login, name, estate)
+        serves = partial(estate.secrets[name].serves, _is(login, name))
+        _wait_until(serves, name, estate.clock)
     for name in blocked:
         estate.orders.write(Unblock(databases=frozenset({name})))
     return LoginImport(entry=entry, written=tuple(missing), unblocked=blocked)
 
 
-def _wait_until_served(login: Login, store: str, estate: Estate) -> None:
-    clock = estate.clock
+def _wait_until(holds: Callable[[], bool], store: str, clock: Clock) -> None:
     deadline = clock.monotonic() + READ_SIDE_TIMEOUT_SECONDS
-    while not estate.secrets[store].serves(_is(login, store)):
+    while not holds():
         if clock.monotonic() >= deadline:
             raise ReadSideLaggingError(store=store)
         clock.sleep(POLL_SECONDS)

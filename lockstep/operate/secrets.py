@@ -4,7 +4,7 @@ What a secret holds and says of itself before its first rotation.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -362,6 +362,16 @@ def looked_at(place: Place, name: str, sleep: Callable[[float], None]) -> Decisi
         LockstepError: An error that does not pass.
     """
     return replace(POLICY, errors=(StoreThrottledError,)).call(partial(place.decide, name), sleep)
+
+
+def made(place: Place, names: Sequence[str], sleep: Callable[[float], None]) -> list[str]:
+    """Make those of these secrets that are missing; their names.
+
+    Raises:
+        LockstepError: An error that does not pass.
+    """
+    missing = [d for d in (looked_at(place, name, sleep) for name in names) if d.action is Action.MAKE]
+    return [decision.name for decision in missing if settled(place, decision, sleep).is_done]
 
 
 # AWS Secrets Manager: the secrets of credentials, as a place where secrets are made.

@@ -1,7 +1,7 @@
 """Import: the login that works is proven, put on record, and served everywhere (protocol O9)."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
 from dataclasses import replace
@@ -14,6 +14,8 @@ from lockstep.audit.append import Chain, Operator
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.operate.login_import import Estate, LoginImport, import_login
+from lockstep.operate.secrets import ROTATED, RingTerms, StackSecrets, StackTerms, Wanted, made
+from lockstep.operate.secrets_oci import RingSlots
 from lockstep.protocol.errors import (
     AccountExpiredError,
     DatabaseUnreachableError,
@@ -22,15 +24,17 @@ from lockstep.protocol.errors import (
     SecretTooLargeError,
     StoreUnreachableError,
     UnknownUsernameError,
+    described,
 )
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.names import slot_name
 from lockstep.protocol.orders import accounts_of
 from lockstep.protocol.ports import EditableSecret
 from lockstep.stores.contents import encode_app_user
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import TABLE, DynamoDbHarness, SecretsManagerHarness
-from tests.contract.harness import CREDENTIAL
+from tests.contract.harness import CREDENTIAL, SecretKind
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.memory import FakeClock, MemoryAuditLog, MemoryDatabase, MemorySigner
 
@@ -156,12 +160,46 @@ class World:
             credential=self.credential,
             databases=self.databases,
             secrets={"aws": self.secrets.secret, "oci": self.ring.secret},
+            stores=[self.secrets.store, self.ring.store],
+            make=self._make_secrets,
             orders=DynamoDbOrders(self.table.client, TABLE, self.credential.id),
             chain=Chain(credential_id=self.credential.id, lock=self.lock, log=self.log, signer=self.signer),
             clock=clock,
             by=Operator(who="ops", now=clock.now, new_id=lambda: f"{next(self._ids)}"),
         )
         return import_login(login, estate, replace=replace)
+
+    def _make_secrets(self, store: str) -> list[str]:
+        """As the command does it with what the stack and Terraform say."""
+        if store == "aws":
+            kinds = zip(self.secrets.names.values(), ROTATED, strict=True)
+            wanted = {name: Wanted(name, kind, self.secrets.sandbox.region) for name, kind in kinds}
+            terms, client = StackTerms(key="alias/aws/secretsmanager"), self.secrets.client
+            place = StackSecrets(client=lambda *_: client, terms=terms, wanted=wanted)
+            return made(place, [*wanted], FakeClock().sleep)
+        cloud = self.ring.sandbox
+        terms_of_ring = RingTerms(
+            compartment_id=cloud.compartment_id,
+            vault_id=cloud.vault_id,
+            key_id=cloud.key_id,
+            freeform_tags={},
+        )
+        own = cloud.own_compartment_id
+        rings = RingSlots(self.ring.clients, terms_of_ring, own_compartment_id=own, store="oci")
+        slots = [slot for secret in self.ring.names.values() for slot in self._slots(secret)]
+        return made(rings, slots, FakeClock().sleep)
+
+    def _slots(self, secret: str) -> list[str]:
+        return [slot_name(secret, i) for i in range(self.ring.slots)]
+
+    def forget(self, store: str, kind: SecretKind) -> set[str]:
+        """Take a secret away as if it had never been made; what is to be made then."""
+        if store == "aws":
+            self.secrets.remove(kind)
+            return {self.secrets.names[kind]}
+        for slot in self.ring.ids[kind]:
+            del self.ring.sandbox.vault._secrets[slot]
+        return {*self._slots(self.ring.names[kind])}
 
     def served(self) -> list[Login | None]:
         return [store.read_current().login for store in (self.secrets.store, self.ring.store)]
@@ -203,8 +241,43 @@ def test_a_login_that_works_everywhere_is_served_everywhere_once(world: World) -
     assert len(world.log.entries) == 1
 
 
+@pytest.mark.parametrize("kinds", [("app_user", "connection_blob"), ("connection_blob",)])
+@pytest.mark.parametrize("store", ["aws", "oci"])
+def test_what_a_store_lacks_is_made_first(world: World, store: str, kinds: Sequence[SecretKind]) -> None:
+    lacking = set().union(*(world.forget(store, kind) for kind in kinds))
+    done = world.import_login()
+    assert set(done.made) == {(store, name) for name in lacking}
+    assert (done.written, world.served()) == (("aws", "oci"), [LOGIN, LOGIN])
+    assert world.import_login() == LoginImport()
+
+
+DENY: dict[str, Callable[[World], object]] = {
+    "aws": lambda world: world.secrets.sandbox.guard.denied.add("secretsmanager:CreateSecret"),
+    "oci": lambda world: world.ring.sandbox.faults.refuse(
+        "create_secret", status=404, code="NotAuthorizedOrNotFound", times=None
+    ),
+}
+
+
+@pytest.mark.parametrize("store", DENY)
+def test_who_may_not_make_what_is_missing_is_told_who_does(world: World, store: str) -> None:
+    """Nothing of the credential is changed before."""
+    world.forget(store, "connection_blob")
+    DENY[store](world)
+    try:
+        with pytest.raises(OrderRefusedError, match=f"store={store}, code=not-made") as refused:
+            world.import_login()
+    finally:
+        world.secrets.sandbox.guard.denied.clear()
+        world.ring.sandbox.faults.clear()
+    assert "lockstep secrets create CREDENTIAL" in described(refused.value).advice
+    assert (world.log.entries, world.lock.read().holder) == ({}, None)
+    other = world.ring if store == "aws" else world.secrets
+    assert other.store.read_current().login is None
+
+
 def test_an_import_that_died_half_way_is_finished_by_the_next(world: World) -> None:
-    with pytest.raises(StoreUnreachableError), world.ring.before_call(6, die):
+    with pytest.raises(StoreUnreachableError), world.ring.before_call(14, die):
         world.import_login()
     assert world.served() == [LOGIN, None]
     assert world.lock.read().holder is None

@@ -18,7 +18,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
+from lockstep.cli.secrets import SECRETS_OCI, make_missing
+from lockstep.operate.access import operator
 from lockstep.operate.secrets import Decision, StackSecrets
+from lockstep.plan.file import load_plan
+from lockstep.protocol.errors import StoreAccessDeniedError
 from lockstep.protocol.model import Engine
 from lockstep.protocol.names import KEY_OUTPUT, SECRET_TAG, STACK_TAG
 from lockstep.protocol.ring import SLOTS
@@ -205,6 +209,15 @@ def test_the_key_is_that_of_the_stack(account: Account) -> None:
     assert account.tags("a") == {STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
 
 
+def test_import_makes_what_a_store_lacks_of_a_credential(account: Account) -> None:
+    plan = load_plan(account.file)
+    with environment(account.variables):
+        assert make_missing(plan, operator(plan), "b", "aws") == secrets_of("b")
+        assert make_missing(plan, operator(plan), "b", "aws") == []
+    assert account.tags("b") == {"team": "data", STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
+    assert (account.described("b")["KmsKeyId"], account.names()) == (account.key, secrets_of("b"))
+
+
 def test_a_run_that_is_ended_is_taken_up_by_the_next(account: Account) -> None:
     """Each secret is made in one call, so it is all the same when that is."""
     ids = [f"c{n}" for n in range(10)]
@@ -340,6 +353,20 @@ def test_each_slot_has_key_tags_and_placeholder_and_a_new_credential_its_slots(
     after = rings.slots()
     assert after.keys() == slots_of("a", "b", "c", "d")
     assert before.items() <= {name: slot.id for name, slot in after.items()}.items()
+
+
+def test_import_makes_slots_where_a_deployment_has_left_what_terraform_says(
+    rings: Rings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(rings.folder)
+    plan = load_plan(rings.file)
+    with environment(rings.variables):
+        with pytest.raises(StoreAccessDeniedError, match="no-terms"):
+            make_missing(plan, operator(plan), "a", "oci")
+        SECRETS_OCI.parent.mkdir()
+        (rings.folder / "secrets.json").rename(SECRETS_OCI)
+        assert set(make_missing(plan, operator(plan), "a", "oci")) == slots_of("a")
+    assert {(slot.key_id, slot.freeform_tags["team"]) for slot in rings.slots().values()} == {(KEY, "data")}
 
 
 def test_what_is_to_be_deleted_or_in_another_compartment_is_refused_with_its_command(rings: Rings) -> None:
