@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.cli.secrets import Room, aws_room, carried_out, oci_room
 from lockstep.operate.access import operator
-from lockstep.operate.doctor.oci import vault_of
+from lockstep.operate.doctor.clouds import vault_of
 from lockstep.operate.secrets import RingTerms, StackTerms
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential

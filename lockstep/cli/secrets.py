@@ -28,7 +28,7 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.operate.access import operator
-from lockstep.operate.doctor.oci import vault_of
+from lockstep.operate.doctor.clouds import vault_of
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import wants_json
 from lockstep.operate.secrets import (

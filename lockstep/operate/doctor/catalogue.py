@@ -5,14 +5,14 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from lockstep.operate.doctor import aws, oci
+from lockstep.operate.doctor import clouds
 from lockstep.operate.doctor.checks import Check
 
 _ASKS = {
-    aws.IDENTITY: aws.identity,
-    aws.SECRETS: aws.secrets,
-    oci.IDENTITY: oci.identity,
-    oci.SECRETS: oci.secrets,
+    clouds.IDENTITY_AWS: clouds.identity_in_aws,
+    clouds.SECRETS_AWS: clouds.secrets_in_aws,
+    clouds.IDENTITY_OCI: clouds.identity_in_oci,
+    clouds.SECRETS_OCI: clouds.secrets_in_oci,
 }
 
 

@@ -16,8 +16,8 @@ from lockstep.aws import reads as aws
 from lockstep.databases.findings import Finding, failed, not_asked, passed
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Context
+from lockstep.operate.doctor.clouds import functions_of, vault_of
 from lockstep.operate.doctor.inside import Reply
-from lockstep.operate.doctor.oci import functions_of, vault_of
 from lockstep.operate.doctor.servers import ASK_DATABASES, unanswered
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError

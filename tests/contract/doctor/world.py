@@ -11,7 +11,7 @@ from lockstep.databases.findings import Finding
 from lockstep.operate.access import operator
 from lockstep.operate.doctor.catalogue import catalogue
 from lockstep.operate.doctor.checks import Check, Context, examine
-from lockstep.operate.doctor.oci import own_secrets_of
+from lockstep.operate.doctor.clouds import own_secrets_of
 from lockstep.operate.secrets import wanted
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
