@@ -17,9 +17,7 @@ Each wait is made while the database's advisory lock is held, so that the logins
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 from lockstep.protocol.errors import LockstepError, ReplicaLaggingError, ReplicaRejectedError
 from lockstep.protocol.model import Login
@@ -33,24 +31,19 @@ meanwhile (`DatabaseTimeouts.idle_seconds`)."""
 _POLL_SECONDS = 0.25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """How long, and how, the hosts of a database are waited for.
+    """How long, and how, the hosts of a database are waited for. Each is tried once in any case.
 
-    Attributes:
+    Args:
         clock: To wait by.
-        deadline: By the clock's `monotonic`. Each host is tried once in any case.
         side_by_side: How the hosts are worked on. The logins on one host come one after the other.
+        seconds: How long, from now on.
     """
 
-    clock: Clock
-    deadline: float
-    side_by_side: SideBySide
-
-    @classmethod
-    def begin(cls, clock: Clock, side_by_side: SideBySide) -> Self:
-        """A wait of PATIENCE_SECONDS, from now on."""
-        return cls(clock=clock, deadline=clock.monotonic() + PATIENCE_SECONDS, side_by_side=side_by_side)
+    def __init__(self, clock: Clock, side_by_side: SideBySide, seconds: float = PATIENCE_SECONDS) -> None:
+        self._clock = clock
+        self._side_by_side = side_by_side
+        self._deadline = clock.monotonic() + seconds
 
     def until_accepted(
         self, database: Database, *, pending: Login, base: Login | None, doomed: Sequence[Login] = ()
@@ -71,7 +64,7 @@ class Wait:
             ReplicaRejectedError: A host refuses base.
         """
         prove = partial(self._prove, pending, base, doomed)
-        self.side_by_side([partial(prove, replica) for replica in database.replicas])
+        self._side_by_side([partial(prove, replica) for replica in database.replicas])
 
     def until_revoked(self, database: Database, *, doomed: Sequence[Login], live: Sequence[Login]) -> None:
         """Wait until each of a database's hosts refuses logins that are revoked on the database.
@@ -88,7 +81,7 @@ class Wait:
                 live.
         """
         refuse = partial(self._see_revoked, doomed, live)
-        self.side_by_side([partial(refuse, replica) for replica in database.replicas])
+        self._side_by_side([partial(refuse, replica) for replica in database.replicas])
 
     def _prove(self, pending: Login, base: Login | None, doomed: Sequence[Login], replica: Replica) -> None:
         live = [pending, base] if base else [pending]
@@ -110,7 +103,7 @@ class Wait:
             self._before_the_next_try(replica)
 
     def _try_once(self, replica: Replica, pending: Login) -> None:
-        self.clock.sleep(self._seconds_left / 2)
+        self._clock.sleep(self._seconds_left / 2)
         if not _lets_in(replica, pending):
             raise ReplicaLaggingError(database=replica.name)
 
@@ -130,12 +123,12 @@ class Wait:
         """Sleep, or raise ReplicaLaggingError after the deadline."""
         if not self._seconds_left:
             raise ReplicaLaggingError(database=replica.name)
-        self.clock.sleep(min(_POLL_SECONDS, self._seconds_left))
+        self._clock.sleep(min(_POLL_SECONDS, self._seconds_left))
 
     @property
     def _seconds_left(self) -> float:
         """Until the deadline, or 0."""
-        return max(0.0, self.deadline - self.clock.monotonic())
+        return max(0.0, self._deadline - self._clock.monotonic())
 
 
 def _require(replica: Replica, base: Login) -> None:

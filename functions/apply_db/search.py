@@ -8,7 +8,7 @@ account has, nothing else is shown to it.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import NoReturn
 
 from functions.apply_db.logins import BARRED
@@ -21,7 +21,7 @@ from lockstep.protocol.errors import (
     StoresDivergedError,
 )
 from lockstep.protocol.messages import Beside, Candidate, CandidateRef, ProbeResult
-from lockstep.protocol.model import CredentialValue, Lease, LockRecord, Login
+from lockstep.protocol.model import Lease, LockRecord, Login
 from lockstep.protocol.ports import Stager, lets_in
 from lockstep.stores.credential import Ports
 
@@ -50,7 +50,8 @@ class Search:
         self._refusals = Counter[tuple[str, str]]()
         self._unknown = set[tuple[CandidateRef, str]]()
         self._barred: dict[str, LockstepError] = {}
-        self._versions: dict[int, tuple[CandidateRef, CredentialValue] | None] = {}
+        self._version = cache(ports.stores.find_version)
+        """Where the stores hold a generation, read once in a search: it never changes (protocol V3)."""
         self._recorded = dict(
             zip(stagers, ports.side_by_side([stager.recorded for stager in stagers.values()]), strict=True)
         )
@@ -146,12 +147,6 @@ class Search:
             # It may have been given again under another number since.
             or login in [value.login for _, value in filter(None, map(self._version, recorded))]
         )
-
-    def _version(self, generation: int) -> tuple[CandidateRef, CredentialValue] | None:
-        """Where the stores hold a generation, read once in a search: it never changes (protocol V3)."""
-        if generation not in self._versions:
-            self._versions[generation] = self._ports.stores.find_version(generation)
-        return self._versions[generation]
 
     def _show_superseded(self, candidates: Mapping[Candidate, Login]) -> None:
         """On the databases where nothing works that may be valid: what was, the newest first."""

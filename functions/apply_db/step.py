@@ -169,7 +169,7 @@ def _apply_one(ports: Ports, lease: Lease, change: _Change, name: str, stager: S
     )
     known = base if change.is_new else None if is_changed else pending
     try:
-        Wait.begin(ports.clock, ports.side_by_side).until_accepted(
+        Wait(ports.clock, ports.side_by_side).until_accepted(
             database,
             pending=pending.login,
             base=known.login if known else None,
@@ -242,7 +242,7 @@ def _revoke_one(
                 raise PendingCredentialRejectedError(database=database.name, generation=pending.generation)
             live.append(retired)
     revoked = logins.require_revoked(database, doomed, live=live)
-    Wait.begin(ports.clock, ports.side_by_side).until_revoked(
+    Wait(ports.clock, ports.side_by_side).until_revoked(
         database,
         doomed=[value.login for value in doomed.values() if value],
         live=live,

@@ -61,7 +61,7 @@ class ScriptedClock(FakeClock):
             self._happens()
 
     def patience(self, seconds: float = 20.0) -> Wait:
-        return Wait(clock=self, deadline=self.monotonic() + seconds, side_by_side=at_the_same_time)
+        return Wait(self, at_the_same_time, seconds)
 
 
 class Replicated(SqlHarness):

@@ -51,7 +51,7 @@ class Rotated:
             )
 
     def waiting(self, side_by_side: SideBySide = one_after_the_other) -> Wait:
-        return Wait.begin(self.clock, side_by_side)
+        return Wait(self.clock, side_by_side)
 
     def wait(
         self,
