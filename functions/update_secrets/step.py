@@ -57,6 +57,5 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
 
 def _revokes(record: LockRecord, claim: Claim) -> bool:
     """Whether this generation fulfils an emergency order: a reconcile gives an old login again (protocol O5)."""
-    if record.revoke_through is None or not record.is_revoking:
-        return False
-    return claim.kind is ClaimKind.NEW and claim.generation > record.revoke_through
+    is_newer = claim.generation > (record.revoke_through or 0)
+    return record.is_revoking and claim.kind is ClaimKind.NEW and is_newer
