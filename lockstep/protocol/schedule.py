@@ -23,7 +23,6 @@ _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 _UNITS = {DAY: "d", _HOUR: "h", _MINUTE: "m"}
-_NO_PHASE = timedelta()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHORT = tuple(
     [timedelta(minutes=m) for m in (10, 12, 15, 20, 30)]
@@ -51,12 +50,12 @@ def period(interval: timedelta) -> timedelta:
     return min(interval, DAY)
 
 
-def last_trigger(interval: timedelta, before: datetime, phase: timedelta = _NO_PHASE) -> datetime:
+def last_trigger(interval: timedelta, before: datetime, phase: timedelta) -> datetime:
     """The last trigger of the AWS runner, at or before a time."""
     return before - (before - _EPOCH - phase) % period(interval)
 
 
-def cron(interval: timedelta, phase: timedelta = _NO_PHASE) -> tuple[str, str]:
+def cron(interval: timedelta, phase: timedelta) -> tuple[str, str]:
     """The fields for minute and hour in EventBridge's cron expression of an interval that fits.
 
     Args:
@@ -169,7 +168,8 @@ class Shard:
     @property
     def phase(self) -> timedelta:
         """How long after midnight UTC it is first triggered, in whole minutes."""
-        return phase(self.interval, self.number * SLOTS // self.count)
+        first_slot = self.number * SLOTS // self.count
+        return period(self.interval) * first_slot // SLOTS // _MINUTE * _MINUTE
 
 
 def slot(credential_id: str) -> int:
@@ -180,11 +180,6 @@ def slot(credential_id: str) -> int:
 def run_key(credential_id: str) -> str:
     """What stands for the credential in the names of its executions, which take no slash: 16 hexadecimal digits."""
     return hashlib.sha256(credential_id.encode()).hexdigest()[:16]
-
-
-def phase(interval: timedelta, first_slot: int) -> timedelta:
-    """When the shard that begins with this slot is triggered, after the beginning of the interval."""
-    return period(interval) * first_slot // SLOTS // _MINUTE * _MINUTE
 
 
 def shards(intervals: Mapping[str, timedelta]) -> tuple[Shard, ...]:

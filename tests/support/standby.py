@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from lockstep.protocol.schedule import CALLED_EVERY, SLOTS, Shard, period, phase, turn_after
+from lockstep.protocol.schedule import CALLED_EVERY, Shard, period, turn_after
 
 _MINUTE = timedelta(minutes=1)
 
@@ -20,6 +20,7 @@ def standby_minutes(plan: Iterable[Shard]) -> tuple[int, ...]:
     for interval, count in {(shard.interval, shard.count) for shard in plan}:
         every = min(period(interval), CALLED_EVERY)
         for number in range(count):
-            first = phase(interval, number * SLOTS // count) + turn_after(interval)
+            shard = Shard(interval=interval, number=number, count=count, credential_ids=())
+            first = shard.phase + turn_after(interval)
             found |= {(first + call * every) // _MINUTE % 60 for call in range(CALLED_EVERY // every)}
     return tuple(sorted(found))

@@ -29,7 +29,7 @@ from lockstep.plan.limits import (
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine
 from lockstep.protocol.ring import SLOTS
-from lockstep.protocol.schedule import Shard, cron, last_trigger, phase, shards
+from lockstep.protocol.schedule import COUNTS, Shard, cron, last_trigger, shards
 from sandbox import plans
 from tests.support.scaled import scaled, with_sections
 from tests.unit.plan_case import GONE, Document, edited, parse
@@ -83,7 +83,7 @@ def test_a_phase_is_a_cron_expression_and_a_time(
     interval: int, first: int, expected: tuple[str, str]
 ) -> None:
     every = interval * MINUTE
-    late = phase(every, first)
+    late = Shard(interval=every, number=first, count=COUNTS[-1], credential_ids=()).phase
     assert cron(every, late) == expected
     midnight = datetime(2026, 11, 27, tzinfo=UTC)
     assert last_trigger(every, midnight + late, late) == midnight + late

@@ -196,7 +196,7 @@ def test_a_day_of_the_shipped_runs_with_an_aws_that_hangs() -> None:
     world = make_world()
     world.by_wall_clock()
     interval = world.credential.schedule.interval
-    assert last_trigger(interval, world.clock.now()) == world.clock.now()
+    assert last_trigger(interval, world.clock.now(), timedelta()) == world.clock.now()
     rotate(world, "first")
     rotated = [world.clock.now()]
     for number in range(72):
