@@ -54,7 +54,7 @@ class EventPublisher:
         """
         event_data = of_promotion(promoted) if promoted else ()
         if error:
-            event_data = of_failure(run, runner="oci", rotation=rotation_id, error=error)
+            event_data = (of_failure(run, runner="oci", rotation=rotation_id, error=error),)
         if not event_data:
             return
         problem = self._gave_up

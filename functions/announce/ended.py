@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from lockstep.protocol.events import ErrorName, EventData, of_failure, of_promotion
-from lockstep.protocol.messages import Id, Promoted, RunInput
+from functions.face import validated
+from lockstep.protocol.events import EventData, of_failure, of_promotion
+from lockstep.protocol.messages import ErrorName, Id, Promoted, RunInput
 from lockstep.protocol.strict_json import MessageError, object_of, read
 
 Status = Literal["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
@@ -67,13 +68,8 @@ class Ended:
             promoted = _promoted(execution.output)
             return of_promotion(promoted) if promoted else ()
         status: Any = execution.status.lower()
-        return of_failure(
-            self.run,
-            runner="aws",
-            rotation=execution.name,
-            error=_if_fitting(ErrorName, error),
-            status=status,
-        )
+        name = _if_fitting(ErrorName, error)
+        return (of_failure(self.run, runner="aws", rotation=execution.name, error=name, status=status),)
 
 
 def ended(event: object, is_known: Callable[[str], bool]) -> Ended | None:
@@ -84,9 +80,9 @@ def ended(event: object, is_known: Callable[[str], bool]) -> Ended | None:
         is_known: Whether the plan has a credential, by its id.
 
     Raises:
-        MessageError: The event is another one.
+        InvalidRequestError: The event is another one.
     """
-    execution: Execution = read(_Event, event).detail
+    execution: Execution = validated(_Event, event).detail
     run: RunInput | None = _if_fitting(RunInput, object_of(execution.input or ""))
     # What is no input the state machine refused, too.
     return Ended(execution=execution, run=run) if run and is_known(run.credential_id) else None

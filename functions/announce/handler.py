@@ -22,7 +22,6 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.events import Sink, event_of, source_of
 from lockstep.protocol.messages import Promoted
-from lockstep.protocol.strict_json import MessageError
 from lockstep.runtime.identity import AWS_RUNNER
 from lockstep.runtime.wiring import event_sink, hosted_source
 
@@ -38,14 +37,11 @@ class Announcer:
             EventNotSentError: EventBridge has not taken it, or Step Functions did not answer.
             LockstepError: The published plan cannot be had, or is not the one that was deployed.
         """
-        try:
-            with scope_of(context).open():
-                run = ended(event, _is_known)
-                if run is None:
-                    return
-                sent = self._tell(run)
-        except MessageError:
-            raise InvalidRequestError from None
+        with scope_of(context).open():
+            run = ended(event, _is_known)
+            if run is None:
+                return
+            sent = self._tell(run)
         # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
         sys.stdout.write(json.dumps({"rotation": run.execution.name, "events_sent": sent}) + "\n")
         sys.stdout.flush()

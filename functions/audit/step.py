@@ -53,7 +53,7 @@ def run(request: Run, ports: Ports) -> Recorded:
     if isinstance(request, FailedRun):  # Without the lock (protocol E5).
         record, at = run_all(ports.side_by_side, ports.lock.read, ahead)
         head = _append(request, ports, chain, record, at)
-        return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
+        return Recorded(stream=request.rotation.runner, seq=head.seq, hash=head.hash)
     require_same_plan(request.rotation, ports.credential)
     claim = request.claim
     record, at, _ = run_all(
@@ -73,7 +73,7 @@ def run(request: Run, ports: Ports) -> Recorded:
         promoted=request.promoted_at,
     )
     return RecordedRotation(
-        stream=ports.audit_log.stream,
+        stream=request.rotation.runner,
         seq=head.seq,
         hash=head.hash,
         release=release,

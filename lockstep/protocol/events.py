@@ -9,12 +9,11 @@ field is only added within a major version of Lockstep; a receiver ignores what 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
-from lockstep.protocol.messages import Entry, Id, Promoted, RunInput, Runner
-from lockstep.protocol.strict_json import Instant, Message, matching, write
+from lockstep.protocol.messages import Entry, ErrorName, Id, Promoted, RunInput, Runner
+from lockstep.protocol.strict_json import Instant, Message, write
 
-ErrorName = Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
 Status = Literal["failed", "timed_out", "aborted"]
 
 
@@ -61,58 +60,46 @@ class Failed(Message):
     error: ErrorName | None
 
 
-class Adopted(Message):
+class _ByOperator(Message):
+    """What an operator has done.
+
+    Attributes:
+        credential: Its id in the plan.
+        entry: The audit entry, which says who did it.
+    """
+
+    credential: Id
+    entry: Entry
+
+
+class Adopted(_ByOperator):
     """An operator has handed a login over: every store serves it, and Lockstep rotates it from now on.
 
     Attributes:
-        credential: Its id in the plan.
         stores: Those that did not serve it before, by their names in the plan.
         databases: Those on which it logged in, by their names in the plan.
-        entry: The audit entry, which says who did it.
     """
 
-    credential: Id
     stores: tuple[Id, ...]
     databases: tuple[Id, ...]
-    entry: Entry
 
 
-class Paused(Message):
-    """An operator has switched the scheduled runs of both clouds off.
-
-    Attributes:
-        credential: Its id in the plan.
-        entry: The audit entry, which says who did it.
-    """
-
-    credential: Id
-    entry: Entry
+class Paused(_ByOperator):
+    """An operator has switched the scheduled runs of both clouds off."""
 
 
-class Resumed(Message):
-    """An operator has switched the scheduled runs on again.
-
-    Attributes:
-        credential: Its id in the plan.
-        entry: The audit entry, which says who did it.
-    """
-
-    credential: Id
-    entry: Entry
+class Resumed(_ByOperator):
+    """An operator has switched the scheduled runs on again."""
 
 
-class Retired(Message):
+class Retired(_ByOperator):
     """An operator has ended the rotation of a credential. Applications keep what they have.
 
     Attributes:
-        credential: Its id in the plan.
         left_valid: The generations that may still log in.
-        entry: The audit entry, which says who did it.
     """
 
-    credential: Id
     left_valid: tuple[int, ...]
-    entry: Entry
 
 
 EventData = Promoted | PreviousDies | Failed | Adopted | Paused | Resumed | Retired
@@ -147,9 +134,9 @@ def of_promotion(promoted: Promoted) -> tuple[EventData, ...]:
 
 def of_failure(
     run: RunInput, *, runner: Runner, rotation: str, error: str | None, status: Status = "failed"
-) -> tuple[EventData, ...]:
+) -> Failed:
     """What is told of a run that has failed."""
-    failed = Failed(
+    return Failed(
         credential=run.credential_id,
         runner=runner,
         rotation=rotation,
@@ -157,7 +144,6 @@ def of_failure(
         status=status,
         error=error,
     )
-    return (failed,)
 
 
 # CloudEvents 1.0, in the JSON format, structured mode.
@@ -189,11 +175,6 @@ class CloudEvent(Message, kw_only=True):
     data: Message
 
 
-def type_of(kind: type[EventData]) -> str:
-    """The type of the events of a kind of happening."""
-    return f"{PREFIX}.{NAMES[kind]}"
-
-
 def source_of(*, region: str, table: str) -> str:
     """The source of all events about the credentials of a lock table.
 
@@ -213,11 +194,11 @@ def event_of(data: EventData, *, source: str, cause: str, time: datetime) -> Clo
         cause: The run, or the audit entry, that it belongs to: with the credential and the type it makes the id.
         time: When.
     """
-    kind = type(data)
+    name = NAMES[type(data)]
     return CloudEvent(
-        id=f"{data.credential}/{cause}/{NAMES[kind]}",
+        id=f"{data.credential}/{cause}/{name}",
         source=source,
-        type=type_of(kind),
+        type=f"{PREFIX}.{name}",
         subject=data.credential,
         time=time.astimezone(UTC),
         data=data,

@@ -13,6 +13,7 @@ ID_CHARACTERS = "A-Za-z0-9/_+=.@:-"
 """The characters of an id, as ranges of a regular expression."""
 ID_LENGTH = 200
 Id = Annotated[str, matching(rf"[{ID_CHARACTERS}]{{1,{ID_LENGTH}}}")]
+ErrorName = Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
 Runner = Literal["aws", "oci"]
 
 
@@ -300,19 +301,11 @@ class FailedRun(Message, kw_only=True, tag_field="outcome", tag="failed"):
     databases: tuple[DatabaseResult, ...] = ()
     stores: tuple[StoreResult, ...] = ()
     revoked: tuple[Revoked, ...] = ()
-    error: Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
+    error: ErrorName
 
 
 Run = RotatedRun | FailedRun
 """Input of Audit: what it records of a run that held the lock."""
-
-
-class Recorded(Message):
-    """Output of Audit: the entry's place in the chain, and its hash."""
-
-    stream: str
-    seq: int
-    hash: str
 
 
 class Entry(Message):
@@ -325,6 +318,12 @@ class Entry(Message):
 
     stream: Runner
     seq: int
+
+
+class Recorded(Entry):
+    """Output of Audit: the entry's place in the chain, and its hash."""
+
+    hash: str
 
 
 class Promoted(Message):

@@ -336,9 +336,13 @@ def test_orders_written_during_a_run_are_not_lost(world: LockHarness, lock: Lock
 @pytest.mark.parametrize("is_done", [True, False])
 def test_who_gives_the_lock_back_moves_the_head_of_its_own_stream(lock: Lock, *, is_done: bool) -> None:
     """It is a hint, and may go back; another stream's stays (protocol L8)."""
-    for number, (stream, seq) in enumerate((("oci", 3), ("aws", 7), ("aws", 5))):
+    moves = (
+        structs.replace(ENTRY, stream="oci", seq=3),
+        structs.replace(ENTRY, seq=7),
+        structs.replace(ENTRY, seq=5),
+    )
+    for number, entry in enumerate(moves):
         run = Run(lock, at=NOW + number * INTERVAL)
-        entry = Recorded(stream=stream, seq=seq, hash="a" * 64)
         lock.release(run.lease, run.done() if is_done else None, entry=entry)
     assert {stream: head.seq for stream, head in lock.read().heads.items()} == {"aws": 5, "oci": 3}
 

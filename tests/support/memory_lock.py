@@ -93,8 +93,10 @@ class MemoryLock:
             is_given_back = r.holder is None and (not done or r.rotated_by == lease.holder)
             if r.fence != lease.fence or not (r.holder == lease.holder or is_given_back):
                 raise FenceLostError(credential=lease.credential_id)
-            heads = {entry.stream: ChainHead(seq=entry.seq, hash=entry.hash)} if entry else {}
-            self.record = replace(r, holder=None, expires_at=None, heads={**r.heads, **heads})
+            heads = dict(r.heads)
+            if entry:
+                heads[entry.stream] = ChainHead(seq=entry.seq, hash=entry.hash)
+            self.record = replace(r, holder=None, expires_at=None, heads=heads)
             if done:
                 self.record = replace(
                     self.record,

@@ -15,10 +15,11 @@ from functions.announce.ended import ended
 from lockstep.cli.orders import order_context
 from lockstep.plan.file import PlanProblemsError, load_plan
 from lockstep.plan.model import Plan
-from lockstep.protocol.events import NAMES, Failed, Paused, PreviousDies, of_promotion, type_of
+from lockstep.protocol.errors import InvalidRequestError
+from lockstep.protocol.events import NAMES, PREFIX, Failed, Paused, PreviousDies, of_promotion
 from lockstep.protocol.messages import Entry, Promoted
 from lockstep.protocol.model import ChainHead
-from lockstep.protocol.strict_json import MessageError, write
+from lockstep.protocol.strict_json import write
 from sandbox import plans
 from sandbox.plans import write_plan
 from tests.support.event_examples import PROMOTED, examples
@@ -101,7 +102,7 @@ def test_what_rotates_no_credential_of_the_plan_is_not_told(given: str | None) -
     "event", [{}, [], None, {"detail": 1}, {"detail": {"status": "RUNNING"}}, execution("RUNNING")]
 )
 def test_another_event_is_refused(event: Any) -> None:  # noqa: ANN401 - JSON
-    with pytest.raises(MessageError):
+    with pytest.raises(InvalidRequestError):
         ended(event, _is_known)
 
 
@@ -152,8 +153,8 @@ def test_the_page_shows_one_event_and_tells_of_each_field_of_each_kind() -> None
     found = examples()
     assert found.keys() == NAMES.keys()
     for kind, example in found.items():
-        assert example["type"] == type_of(kind)
-        section = page.partition(f"\n## {type_of(kind)}\n")[2].partition("\n## ")[0]
+        assert example["type"] == f"{PREFIX}.{NAMES[kind]}"
+        section = page.partition(f"\n## {example['type']}\n")[2].partition("\n## ")[0]
         shown = section.partition("```json\n")[2].partition("```")[0]
         assert json.loads(shown) == example if kind is Promoted else not shown
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)[1:] == list(example["data"])
