@@ -5,6 +5,7 @@ instead, which lives long.
 """
 
 import json
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,10 +18,19 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from lockstep.aws.clients import AwsKeys
-from lockstep.protocol.federation import CONFIGURATION, KEYS, configuration, key_set, public_key
+from lockstep.protocol.federation import (
+    CONFIGURATION,
+    KEYS,
+    IssuedSession,
+    Sessions,
+    configuration,
+    key_set,
+    public_key,
+)
 from lockstep.protocol.model import SecretStr
 from lockstep.protocol.names import digest_bucket_name
 from lockstep.runtime.identity import Identity, identity_of
+from lockstep.runtime.system import SystemClock
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.identity import new_private_key, pem_of
@@ -359,9 +369,15 @@ def let_in(aws: AwsSandbox, oci: OciSandbox, *, service_users: Mapping[str, str]
     )
 
 
+def endless(keys: AwsKeys) -> Sessions[AwsKeys]:
+    """An identity in AWS whose keys stay the same."""
+    return Sessions(lambda: IssuedSession(session=keys, seconds=math.inf), SystemClock())
+
+
 def _as(function: str, keys: AwsKeys) -> Identity:
     """A function whose environment would give these keys."""
-    return replace(identity_of(f"aws/{function}"), aws=lambda _reach: keys)
+    sessions = endless(keys)
+    return replace(identity_of(f"aws/{function}"), aws=lambda _reach: sessions)
 
 
 # ---- OCI -> AWS

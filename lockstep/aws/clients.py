@@ -205,15 +205,15 @@ _DEFAULT_TIMEOUTS = CloudTimeouts()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsKeys:
-    """An identity for a runner outside AWS."""
+    """What an identity for a runner outside AWS signs with."""
 
     access_key_id: str
     secret_access_key: SecretStr
     session_token: SecretStr | None = None
 
 
-Keys = AwsKeys | Sessions[AwsKeys]
-"""An identity for a runner outside AWS: keys, or what gives those of the moment."""
+Keys = Sessions[AwsKeys]
+"""An identity for a runner outside AWS: what gives the keys of the moment."""
 
 
 def aws_client(
@@ -252,19 +252,10 @@ def aws_client(
         tcp_keepalive=True,
         **({} if is_signed else {"signature_version": UNSIGNED}),
     )
-    sessions, fixed = _told_apart(keys)
     try:
-        session = botocore_session(sessions, _files())
-        held = sessions or (None if fixed or not is_signed else session.get_credentials())
-        client = session.create_client(
-            service,
-            region_name=region,
-            endpoint_url=endpoint,
-            aws_access_key_id=fixed.access_key if fixed else None,
-            aws_secret_access_key=fixed.secret_key if fixed else None,
-            aws_session_token=fixed.token if fixed else None,
-            config=config,
-        )
+        session = botocore_session(keys, _files())
+        held = keys or (session.get_credentials() if is_signed else None)
+        client = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
     except SETUP_ERRORS as error:
         raise setup_problem(error) from None
     if isinstance(held, Sessions | _OfEnvironment):
@@ -282,36 +273,22 @@ def aws_credentials(keys: Keys | None) -> ReadOnlyCredentials:
     Raises:
         BotoCoreError: There is no identity, or it cannot be had now.
     """
-    sessions, fixed = _told_apart(keys)
-    if fixed:
-        return fixed
-    provider = botocore_session(sessions, _files()).get_component("credential_provider")
+    provider = botocore_session(keys, _files()).get_component("credential_provider")
     found: ReadOnlyCredentials = provider.load_credentials().get_frozen_credentials()
     return found
-
-
-def _told_apart(keys: Keys | None) -> tuple[Sessions[AwsKeys] | None, ReadOnlyCredentials | None]:
-    if isinstance(keys, Sessions):
-        return keys, None
-    return None, _frozen(keys) if keys else None
-
-
-def _frozen(keys: AwsKeys) -> ReadOnlyCredentials:
-    token = keys.session_token
-    return ReadOnlyCredentials(
-        keys.access_key_id, keys.secret_access_key.reveal(), token.reveal() if token else None
-    )
 
 
 class _OfSessions(CredentialProvider, Credentials):
     """Credentials that are those of the moment, for each request; as their provider, themselves."""
 
-    def __init__(self, sessions: Sessions[AwsKeys]) -> None:
+    def __init__(self, sessions: Keys) -> None:
         Credentials.__init__(self, "", "", method="lockstep")
         self._sessions = sessions
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        return _frozen(self._sessions())
+        keys = self._sessions()
+        token = keys.session_token.reveal() if keys.session_token else None
+        return ReadOnlyCredentials(keys.access_key_id, keys.secret_access_key.reveal(), token)
 
     def load(self) -> Credentials:
         return self
@@ -363,7 +340,7 @@ def _files() -> Stamps:
     )
 
 
-def _end_session(held: Sessions[AwsKeys] | _OfEnvironment, parsed: Mapping[str, Any], **_: object) -> None:
+def _end_session(held: Keys | _OfEnvironment, parsed: Mapping[str, Any], **_: object) -> None:
     """An identity that AWS does not know, or has ended, is used no more. A session's call may then be made again.
 
     Raises:
@@ -382,7 +359,7 @@ _UNKNOWN = {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "Unrec
 
 
 @lru_cache(maxsize=4)  # A replaced identity is not kept for good.
-def botocore_session(sessions: Sessions[AwsKeys] | None, _seen: Stamps) -> Session:
+def botocore_session(sessions: Keys | None, _seen: Stamps) -> Session:
     """Whose identity clients have: that of these sessions, or of the environment. It reads files once."""
     # At DEBUG botocore logs every request and reply, including secrets.
     logging.getLogger("botocore").setLevel(logging.INFO)

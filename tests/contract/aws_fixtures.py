@@ -23,6 +23,7 @@ from sandbox.emulators.aws.resources import (
     create_secret,
 )
 from sandbox.emulators.aws.server import AwsSandbox
+from sandbox.identities import endless
 from tests.contract.harness import (
     CREDENTIAL,
     PLACEHOLDER_TEXT,
@@ -36,6 +37,8 @@ from tests.support.logs import s3_log
 from tests.support.memory import EntryObjects
 
 KEYS = AwsKeys(access_key_id="sandbox", secret_access_key=SecretStr("sandbox"))
+SESSIONS = endless(KEYS)
+"""An identity that signs with these."""
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
 TABLE = "lockstep-lock"
 BUCKET = "lockstep-audit"
@@ -43,7 +46,7 @@ BUCKET = "lockstep-audit"
 
 def sandbox_client(sandbox: AwsSandbox, service: str) -> Any:  # noqa: ANN401 - as `aws_client`
     """A client as production makes it."""
-    return aws_client(service, sandbox.region, keys=KEYS, endpoint=sandbox.url)
+    return aws_client(service, sandbox.region, keys=SESSIONS, endpoint=sandbox.url)
 
 
 class _OfClient(Disturbed):

@@ -21,7 +21,7 @@ from sandbox.emulators.aws.resources import create_lock_table
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.identity import pem_of
 from sandbox.emulators.oci.keys import KeyVersion
-from sandbox.identities import make_role
+from sandbox.identities import endless, make_role
 from sandbox.oci_resources import create_issuer_bucket
 from tests.support.memory import make_plan
 
@@ -119,7 +119,8 @@ class Federated:
         """A process of a function in AWS."""
         self.aws.guard.know("ASIAGENERATE", GENERATE)
         keys = AwsKeys(access_key_id="ASIAGENERATE", secret_access_key=SecretStr("sandbox"))
-        return self._clouds(Identity(home="aws", aws=lambda _reach: keys, oci=AWS_RUNNER.oci))
+        sessions = endless(keys)
+        return self._clouds(Identity(home="aws", aws=lambda _reach: sessions, oci=AWS_RUNNER.oci))
 
     def from_oci(self, **plan: object) -> Clouds:
         """A process of the function in OCI."""

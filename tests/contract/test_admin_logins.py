@@ -19,7 +19,7 @@ from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.identities import FUNCTION_MAY
 from sandbox.oci_resources import create_secret, names_in
-from tests.contract.aws_fixtures import KEYS
+from tests.contract.aws_fixtures import KEYS, SESSIONS
 
 
 @pytest.fixture
@@ -53,11 +53,11 @@ def _reader(oci: OciSandbox | None = None, **database: object) -> Any:  # noqa: 
 
 
 def test_in_aws_an_arn_is_read_in_its_own_region_and_what_rds_rotates_anew_each_time(aws: AwsSandbox) -> None:
-    there = aws_client("secretsmanager", "eu-west-1", keys=KEYS, endpoint=aws.url)
+    there = aws_client("secretsmanager", "eu-west-1", keys=SESSIONS, endpoint=aws.url)
     arn = there.create_secret(Name="dba/rotator", SecretString=_text("dba"))["ARN"]
     assert _reader(admin_secret=arn)() == _login("dba")
     name = "rds!cluster-11a9f0c2-8d7b-4a55-9d3e-5f0f6b1c2d3e"
-    here = aws_client("secretsmanager", plans.AWS_REGION, keys=KEYS, endpoint=aws.url)
+    here = aws_client("secretsmanager", plans.AWS_REGION, keys=SESSIONS, endpoint=aws.url)
     here.create_secret(Name=name, SecretString=_text("master"))
     read = _reader(admin_secret=name)
     assert read() == _login("master")

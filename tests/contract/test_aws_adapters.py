@@ -29,6 +29,7 @@ from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.names import VersionNames
 from sandbox.emulators.aws.resources import create_mac_key
 from sandbox.emulators.aws.server import AwsSandbox
+from sandbox.identities import endless
 from tests.contract.aws_fixtures import BUCKET, S3Harness, SecretsManagerHarness, sandbox_client
 from tests.support.fence import fence_held
 from tests.support.logs import s3_log
@@ -229,7 +230,7 @@ def test_what_a_role_sees_of_an_object(sandbox: AwsSandbox, log: S3Harness, name
     iam.put_role_policy(RoleName=role, PolicyName="own", PolicyDocument=policy(*may))
     sandbox.guard.know(f"key-of-{role}", role)
     keys = AwsKeys(access_key_id=f"key-of-{role}", secret_access_key=SecretStr("sandbox"))
-    client = aws_client("s3", sandbox.region, keys=keys, endpoint=sandbox.url)
+    client = aws_client("s3", sandbox.region, keys=endless(keys), endpoint=sandbox.url)
     own = s3_log(client, BUCKET, log.objects.prefix.split("/")[1])
     if isinstance(expected, type):
         for refused in (own.look, own.read):

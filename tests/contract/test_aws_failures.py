@@ -14,7 +14,7 @@ import pytest
 import trustme
 from botocore.stub import Stubber
 
-from lockstep.aws.clients import aws_client, caller_arn, translated
+from lockstep.aws.clients import Keys, aws_client, caller_arn, translated
 from lockstep.aws.dynamodb_lock import DynamoDbLock, read_table
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.kms import KmsSigner
@@ -30,7 +30,7 @@ from lockstep.protocol.ports import EntryLog
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request
-from tests.contract.aws_fixtures import KEYS
+from tests.contract.aws_fixtures import KEYS, SESSIONS
 from tests.contract.harness import CREDENTIAL
 from tests.support.logs import s3_log
 from tests.support.peer import silent
@@ -48,11 +48,11 @@ Call = Callable[..., None]
 """Takes an endpoint and, if wanted, time-outs."""
 
 
-def calling(service: str, act: Callable[[Any], object]) -> Call:
+def calling(service: str, act: Callable[[Any], object], *, keys: Keys | None = SESSIONS) -> Call:
     """A call of an adapter, with a client of its own."""
 
     def call(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
-        act(aws_client(service, REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts))
+        act(aws_client(service, REGION, keys=keys, endpoint=endpoint, timeouts=timeouts))
 
     return call
 
@@ -67,6 +67,9 @@ def plan_of(client: Any) -> S3Folder:  # noqa: ANN401 - as `aws_client`
 
 VALUE = CredentialValue(1, Login("app", SecretStr(LEAK)))
 call_store = calling("secretsmanager", lambda client: read_secret(client, "aws", "lockstep/admin"))
+call_store_as_itself = calling(
+    "secretsmanager", lambda client: read_secret(client, "aws", "lockstep/admin"), keys=None
+)
 call_store_write = calling("secretsmanager", lambda client: open_store(client).stage(VALUE))
 call_lock = calling("dynamodb", lambda client: DynamoDbLock(client, "table", "id").read())
 call_orders = calling("dynamodb", lambda client: DynamoDbOrders(client, "table", "id").write(Pause()))
@@ -146,7 +149,7 @@ def test_no_connection_a_cut_one_and_silence_are_outages(call: Call, expected: t
 
 
 def test_the_shipped_time_outs_are_seconds() -> None:
-    config = aws_client("s3", REGION, keys=KEYS).meta.config
+    config = aws_client("s3", REGION, keys=SESSIONS).meta.config
     assert (config.connect_timeout, config.read_timeout) == (3, 5)
     assert config.retries["total_max_attempts"] == 1
 
@@ -158,7 +161,7 @@ def test_the_shipped_time_outs_are_seconds() -> None:
     ("call", "status", "body", "expected", "code"),
     [
         (call_store, 400, as_json("AccessDeniedException"), errors.StoreAccessDeniedError, None),
-        (call_store, 400, as_json("ExpiredTokenException"), errors.StoreAccessDeniedError, None),
+        (call_store_as_itself, 400, as_json("ExpiredTokenException"), errors.StoreAccessDeniedError, None),
         (call_store, 400, as_json("ThrottlingException"), errors.StoreThrottledError, None),
         (call_store, 500, as_json("Whatever"), errors.StoreUnreachableError, None),
         (call_store, 503, b"<html>busy</html>", errors.StoreUnreachableError, "503"),
@@ -197,8 +200,15 @@ def test_the_shipped_time_outs_are_seconds() -> None:
     ],
 )
 def test_each_refusal_is_its_error_after_one_try(
-    call: Call, status: int, body: bytes, expected: type[LockstepError], code: str | None
+    call: Call,
+    status: int,
+    body: bytes,
+    expected: type[LockstepError],
+    code: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS.secret_access_key.reveal())
     with replying(Reply(status, body=body)) as (endpoint, asked), pytest.raises(expected) as error:
         call(endpoint)
     assert type(error.value) is expected

@@ -18,7 +18,7 @@ from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import DeadlineExceededError
 from lockstep.protocol.federation import IssuerKey
 from sandbox.emulators.oci import OciSandbox
-from tests.contract.aws_fixtures import KEYS
+from tests.contract.aws_fixtures import SESSIONS
 from tests.contract.database_harness import SqlHarness, every_server
 from tests.contract.oci_fixtures import sandbox_vault
 from tests.support.logs import object_storage_log
@@ -63,7 +63,9 @@ def _nothing_came(listener: socket.socket) -> bool:
 def test_a_request_to_aws(listener: socket.socket) -> None:
     """Every service has its client from here."""
     endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    make = partial(aws_client, region="eu-central-1", keys=KEYS, endpoint=endpoint, deadline_guard=_refuse)
+    make = partial(
+        aws_client, region="eu-central-1", keys=SESSIONS, endpoint=endpoint, deadline_guard=_refuse
+    )
     calls: list[Callable[[], object]] = [
         DynamoDbLock(make("dynamodb"), "table", "id").read,
         partial(KmsSigner(make("kms"), "key").sign, bytes(32)),

@@ -23,7 +23,7 @@ from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.plans import EVENT_BUS
-from tests.contract.aws_fixtures import KEYS
+from tests.contract.aws_fixtures import SESSIONS
 
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
 LESS_THAN_SHIPPED = CloudTimeouts().read_seconds
@@ -49,7 +49,7 @@ def clouds() -> Iterator[EventEstate]:
 
 def bus_of(clouds: EventEstate, name: str = EVENT_BUS) -> EventBridgeBus:
     aws = clouds.aws
-    client = aws_client("events", aws.region, keys=KEYS, endpoint=aws.url, timeouts=EVENT_TIMEOUTS)
+    client = aws_client("events", aws.region, keys=SESSIONS, endpoint=aws.url, timeouts=EVENT_TIMEOUTS)
     return EventBridgeBus(client, name)
 
 

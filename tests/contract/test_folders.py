@@ -45,7 +45,7 @@ from sandbox.digests import StoresClock
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.clock import SandboxClock, real_time
-from tests.contract.aws_fixtures import KEYS, sandbox_client
+from tests.contract.aws_fixtures import SESSIONS, sandbox_client
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients
 from tests.support.logs import object_storage_log, s3_log
 
@@ -349,7 +349,7 @@ def test_what_somebody_else_wrote_is_refused_named_and_never_replaced(
 
 
 def _s3(endpoint: str) -> PlanBucket:
-    return S3Folder(aws_client("s3", "eu-central-1", keys=KEYS, endpoint=endpoint), BUCKET, "plans/x")
+    return S3Folder(aws_client("s3", "eu-central-1", keys=SESSIONS, endpoint=endpoint), BUCKET, "plans/x")
 
 
 def _object_storage(endpoint: str) -> PlanBucket:

@@ -21,6 +21,7 @@ from lockstep.protocol.ports import Database
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Identity
 from sandbox.emulators.databases.rds_iam import AccessKey, RdsFront, RdsIam, rds_front
+from sandbox.identities import endless
 from tests.contract.database_harness import ADMIN, NEEDLE, SqlHarness, each_engine, enter, fails, worlds
 from tests.support.memory import make_plan
 from tests.support.mysql_relay import hide_tls, relay
@@ -64,7 +65,7 @@ def behind(world: SqlHarness, port: int) -> DatabaseServer:
 
 def opened(world: SqlHarness, port: int, keys: AwsKeys = KEYS) -> Database:
     server = behind(world, port)
-    return world.open(port=port, admin=partial(token_login, server, ADMIN_IAM, keys))
+    return world.open(port=port, admin=partial(token_login, server, ADMIN_IAM, endless(keys)))
 
 
 def clouds(home: str = "oci") -> Clouds:
@@ -73,7 +74,7 @@ def clouds(home: str = "oci") -> Clouds:
     def asked(*_: object) -> Any:  # noqa: ANN401 - never returns
         raise AssertionError("OCI was asked")
 
-    identity: Any = Identity(home=home, aws=lambda _reach: KEYS, oci=asked)  # type: ignore[arg-type]
+    identity: Any = Identity(home=home, aws=lambda _reach: endless(KEYS), oci=asked)  # type: ignore[arg-type]
     return Clouds(make_plan(), identity)
 
 
@@ -108,7 +109,7 @@ def test_a_token_is_the_one_that_the_sdk_makes(keys: AwsKeys, host: str, port: i
     )
     at = datetime(2026, 11, 25, 13, 0, 1, tzinfo=UTC)
     with patch("botocore.auth.get_current_datetime", return_value=at):
-        ours = token_login(_server(host, port, admin, tls=Tls()), admin, keys)
+        ours = token_login(_server(host, port, admin, tls=Tls()), admin, endless(keys))
         theirs = client.generate_db_auth_token(host, port, admin.username, Region=admin.region)
     assert ours == Login(admin.username, SecretStr(theirs))
 

@@ -29,6 +29,7 @@ from lockstep.protocol.orders import Account, Activate, Pause
 from lockstep.protocol.ports import Mac
 from lockstep.stores.credential import CredentialStore
 from sandbox.emulators.oci import OciSandbox
+from sandbox.identities import endless
 from tests.fuzz.garbage_server import GarbageServer, garbage_server
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies, whole
@@ -106,7 +107,7 @@ ERROR = f"<Error><Code>PreconditionFailed</Code><Message>{CANARY}</Message></Err
 def in_aws(endpoint: str) -> dict[str, Kind]:
     """Every operation of every AWS adapter, by what is answered."""
     keys = AwsKeys(access_key_id="AKIA", secret_access_key=model.SecretStr("a-secret"))
-    client = partial(aws_client, region="eu-central-1", keys=keys, endpoint=endpoint)
+    client = partial(aws_client, region="eu-central-1", keys=endless(keys), endpoint=endpoint)
     secrets, dynamodb, kms, s3 = map(client, ("secretsmanager", "dynamodb", "kms", "s3"))
     store = CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, secrets, "aws"))
     lock = DynamoDbLock(dynamodb, "lockstep", CREDENTIAL.id)

@@ -19,6 +19,7 @@ from lockstep.protocol.model import Claim, ClaimKind, Lease, LockRecord, Release
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox.emulators.aws.item_access import item_context
 from sandbox.emulators.aws.policies import Call, Context, Statement, decide
+from sandbox.identities import endless
 from tests.infrastructure.cdk_case import (
     ACCOUNT,
     ADOPTED_KEY,
@@ -372,7 +373,7 @@ class CapturedError(Exception):
 def request_of(operation: Operation) -> dict[str, Any]:
     """What the adapter sends."""
     keys = AwsKeys(access_key_id="AKIA", secret_access_key=SecretStr("a-secret"))
-    client = aws_client("dynamodb", REGION, keys=keys, endpoint="http://127.0.0.1:9")
+    client = aws_client("dynamodb", REGION, keys=endless(keys), endpoint="http://127.0.0.1:9")
     sent: list[dict[str, Any]] = []
 
     def capture(params: dict[str, Any], **_: object) -> None:

@@ -9,6 +9,7 @@ from lockstep.databases.findings import Finding, Outcome
 from lockstep.operate.doctor import servers
 from lockstep.protocol.errors import AdminCredentialRejectedError
 from lockstep.protocol.model import ROTATION_USER, AdminCredential, Login, SecretStr
+from sandbox.identities import endless
 from tests.contract.database_harness import SqlHarness, each_engine, worlds
 from tests.contract.doctor.database_world import DoctorWorld
 from tests.contract.test_admin_credential import estate
@@ -33,11 +34,11 @@ def test_with_a_token_every_check_passes_and_one_that_is_refused_is_told_without
     doctor.accept_base()
     with rds(world) as front:
         doctor.server = behind(world, front.port)
-        doctor.admin = token_login(doctor.server, ADMIN_IAM, KEYS)
+        doctor.admin = token_login(doctor.server, ADMIN_IAM, endless(KEYS))
         seen = doctor.look()
         assert seen.complaints() == []
         assert BY_TOKEN in seen.of(servers.ADMIN)[0].says
-        doctor.admin = token_login(doctor.server, ADMIN_IAM, STRANGER)
+        doctor.admin = token_login(doctor.server, ADMIN_IAM, endless(STRANGER))
         from_here = of_admin(doctor)
         doctor.where = "aws/apply_db"
         seen = doctor.look()
