@@ -37,7 +37,6 @@ from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.wiring import DIGEST_VARIABLE, DOCTOR_VARIABLE, Runner, hosted_runner
 from oci_fn.dispatching import LATE, MOST_IDS, delegate, overdue, recheck, shares
 from oci_fn.face import MARGIN_SECONDS, Body, Call, Face
-from oci_fn.retries import Retries
 from oci_fn.sequence import rotate
 
 if TYPE_CHECKING:
@@ -167,8 +166,7 @@ class Function(Face):
 
     def _index(self, call: Call) -> Index:
         """All credentials. One answer that does not come must not cost all of them a turn."""
-        runner, retries = self.runner(), Retries(self.clock, deadline=call.ends_at)
-        return retries.call("ReadPlan", lambda: runner.index)
+        return self.retries(call).call("ReadPlan", lambda: self.runner().index)
 
     def _shared(self, trigger: str, call: Call) -> Work:
         """Look at all credentials, hand on what is too much for one call, and keep the rest."""

@@ -5,9 +5,8 @@ order of the states.
 """
 
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
-
-from msgspec import structs
 
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
@@ -25,7 +24,6 @@ from lockstep.protocol.messages import (
     DatabaseRequest,
     FailedRun,
     GenerateRequest,
-    GenerateResult,
     NothingToDo,
     ProbeRequest,
     ProbeResult,
@@ -123,29 +121,25 @@ class _HeldRun:
         return recorded.promoted
 
     def _prepare_apply_commit(self) -> RotatedRun | NothingToDo:
-        request = GenerateRequest(rotation=self._rotation)
+        found: ProbeResult | None = None
+        refused: tuple[str, ...] = ()
         for _ in range(PREPARED_AT_MOST):
-            prepared = self._generate(request)
+            request = GenerateRequest(rotation=self._rotation, found=found, refused=refused)
+            prepared = self._retries.call("Generate", partial(generate.run, request, self._ports))
+            self._rotation = prepared.rotation
             match prepared:
                 case NothingToDo():
                     return prepared
                 case ProbeRequest():
                     found = self._on_databases("ApplyDb", prepared, ProbeResult)
-                    request = structs.replace(request, found=found)
                     continue
             self._notes |= {"claim": prepared.claim, "adopted_from": prepared.adopted_from}
             applied = self._apply(prepared)
             if isinstance(applied, ApplyResult):
                 self._notes["databases"] = applied.databases
                 return self._commit(prepared, applied)
-            request = GenerateRequest(rotation=self._rotation, refused=applied.refused)
+            found, refused = None, applied.refused
         raise StoresDivergedError(credential=self._ports.credential.id)
-
-    def _generate(self, request: GenerateRequest) -> GenerateResult:
-        asked = structs.replace(request, rotation=self._rotation)
-        result = self._retries.call("Generate", lambda: generate.run(asked, self._ports))
-        self._rotation = result.rotation
-        return result
 
     def _apply(self, prepared: Staged) -> ApplyResult | BaseRefused:
         applied = self._retries.call("ApplyDb", lambda: apply_db.run(prepared, self._ports))

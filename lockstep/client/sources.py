@@ -5,8 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, TypeVar
 
 from lockstep.client.cache import ClientCredential, StoreSource, decode
 from lockstep.protocol.errors import EnvironmentalError, SecretMalformedError
@@ -21,29 +21,17 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 
-class PerProcess(Generic[Made]):
+def per_process(make: Callable[[], Made]) -> Callable[[], Made]:
     """What `make` gives, made again in the child of a fork.
 
     An SDK's client has connections and locks: two processes would write to one connection, and a lock that another
     thread of the parent held stays locked in the child.
     """
-
-    def __init__(self, make: Callable[[], Made]) -> None:
-        self._make = make
-        self._made: tuple[int, Made] | None = None
-        # An environment that is wrong is told by the read, and may be right by then.
-        with suppress(EnvironmentalError):
-            self()
-
-    def __call__(self) -> Made:
-        """What was made in this process.
-
-        Raises:
-            EnvironmentalError: Nothing can be made now.
-        """
-        if self._made is None or self._made[0] != os.getpid():
-            self._made = os.getpid(), self._make()
-        return self._made[1]
+    made = lru_cache(maxsize=1)(lambda _process: make())
+    # An environment that is wrong is told by the read, and may be right by then.
+    with suppress(EnvironmentalError):
+        made(os.getpid())
+    return lambda: made(os.getpid())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +64,7 @@ def aws_texts(*, region: str, store: str) -> ReadText:
     from lockstep.aws.clients import aws_client
     from lockstep.aws.secrets_manager import SecretsManagerSecret
 
-    client = PerProcess(lambda: aws_client("secretsmanager", region))
+    client = per_process(lambda: aws_client("secretsmanager", region))
 
     def read(names: VersionNames) -> StoredText:
         found = SecretsManagerSecret(client(), store, names).read_current()
@@ -103,7 +91,7 @@ def vault_texts(*, region: str, compartment_id: str, vault_id: str, store: str) 
         clients = OciClients(own_oci_identity, region, endpoint=oci_endpoint())
         return Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store=store)
 
-    vault = PerProcess(make)
+    vault = per_process(make)
 
     def read(names: VersionNames) -> StoredText:
         slots = RingSlots(vault(), names)

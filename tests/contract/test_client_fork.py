@@ -7,7 +7,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from lockstep.client.sources import PerProcess
+from lockstep.client.sources import per_process
 from tests.unit.client_world import SECONDS, Store, client_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -63,7 +63,7 @@ def test_a_child_makes_its_own_client_of_a_store() -> None:
         made.append(os.getpid())
         return len(made)
 
-    client = PerProcess(make)
+    client = per_process(make)
     assert (client(), client()) == (1, 1)
     assert in_child(lambda: 10 * client() + client()) == 22
     assert (client(), made) == (1, [os.getpid()])
