@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import overload
 
-from lockstep.audit.append import Chain, Reading
+from lockstep.audit.append import Chain
 from lockstep.audit.entry import Stored, event_of
 from lockstep.protocol import decide
 from lockstep.protocol.decide import require_same_plan
@@ -108,7 +108,7 @@ def _revoked_everywhere(databases: Sequence[DatabaseResult] | Sequence[Revoked])
 
 def _head_ahead(chain: Chain, number: int | None) -> Stored | None:
     """The object that the head named when the run began: as a rule the record names it still (protocol E6)."""
-    return None if number is None else chain.ends.look(number)
+    return None if number is None else chain.look(number)
 
 
 def _append(request: Run, ports: Ports, chain: Chain, record: LockRecord, at: Stored | None) -> ChainHead:
@@ -117,7 +117,8 @@ def _append(request: Run, ports: Ports, chain: Chain, record: LockRecord, at: St
         event_of(request, usernames=ports.credential.usernames, now=ports.clock.now()),
         entry_id=request.rotation.rotation_id,
         look_back=LOST_LOCK_LOOK_BACK if failed else 1,
-        reading=Reading(record=record, end=chain.ends.find(record.heads.get(chain.log.stream), seen=at)),
+        record=record,
+        seen=at,
         began_at=request.rotation.head,
         under=None if failed else request.rotation.lease,
     )

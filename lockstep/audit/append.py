@@ -22,7 +22,7 @@ from lockstep.audit.entry import (
 from lockstep.protocol.errors import FenceLostError, LostCompareAndSetError
 from lockstep.protocol.model import ChainHead, Lease, LockRecord
 from lockstep.protocol.orders import Order, Orders
-from lockstep.protocol.ports import AuditLog, Lock, Signer
+from lockstep.protocol.ports import Lock
 
 logger = logging.getLogger("lockstep")
 
@@ -34,26 +34,10 @@ MAX_LOOK_BACK = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What was read before an entry is appended: the record first, and where the chain ends by it."""
-
-    record: LockRecord
-    end: ChainEnd
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
+class Chain(Ends):
     """A credential's chain in one stream, with what it takes to extend it."""
 
-    credential_id: str
     lock: Lock
-    log: AuditLog
-    signer: Signer
-
-    @property
-    def ends(self) -> Ends:
-        """Finds where the chain ends."""
-        return Ends(credential_id=self.credential_id, log=self.log, signer=self.signer)
 
     def append(
         self,
@@ -61,7 +45,8 @@ class Chain:
         *,
         entry_id: str,
         look_back: int,
-        reading: Reading | None = None,
+        record: LockRecord | None = None,
+        seen: Stored | None = None,
         began_at: int | None = None,
         under: Lease | None = None,
     ) -> ChainHead:
@@ -72,7 +57,8 @@ class Chain:
             entry_id: The id of the run or the order: a chain has one entry for each.
             look_back: How many entries of runs, the last one included, may be newer than this one's if it is in the
                 chain already.
-            reading: What was read already; by default this reads. If its number is taken, it is read anew.
+            record: The lock record, if it was read already. If the number after its head is taken, it is read anew.
+            seen: An object that was looked at while the record was read; as of `find`.
             began_at: Where the chain ended, by the record, when the run began. Its entry cannot be there or below, so
                 nothing below is looked at.
             under: The lease that must be held in the very record that shows the head: a later head means a later read.
@@ -83,7 +69,8 @@ class Chain:
         """
         stream, taken = self.log.stream, False
         for _ in range(MAX_TRIES):
-            record, end = self._read(reading, taken=taken)
+            record = record or self.lock.read()
+            end = self.find(record.heads.get(stream), taken=taken, seen=seen)
             if own := self._own(end, entry_id, look_back, began_at):
                 return own.head
             if under and (record.holder, record.fence) != (under.holder, under.fence):
@@ -97,7 +84,7 @@ class Chain:
                 rotation_id=entry_id,
             )
             if not self.log.put(end.seq, sealed.body, sealed.metadata):
-                reading, taken = None, True
+                record, seen, taken = None, None, True
                 continue
             if end.stepped_over or end.differs:
                 # For an alarm: somebody else has touched the log, or the lock record.
@@ -113,12 +100,6 @@ class Chain:
             return sealed.stored.head
         raise LostCompareAndSetError(stream=stream)
 
-    def _read(self, reading: Reading | None, *, taken: bool) -> tuple[LockRecord, ChainEnd]:
-        if reading:
-            return reading.record, reading.end
-        record = self.lock.read()
-        return record, self.ends.find(record.heads.get(self.log.stream), taken=taken)
-
     def _own(self, end: ChainEnd, entry_id: str, look_back: int, began_at: int | None) -> Stored | None:
         """The entry at or below the end: the reply was lost, and others may have appended since (protocol E9)."""
         found, newer = end.after, 0
@@ -126,12 +107,12 @@ class Chain:
             if found is None:
                 return None
             known = found.seal.rotation_id if found.seal else None
-            if known == entry_id and self.ends.is_genuine(found):
+            if known == entry_id and self.is_genuine(found):
                 return found
             newer += 1 if known is None else is_of_a_run(known)
             if found.number <= 1 or newer > look_back or began_at in (found.number, found.number - 1):
                 return None
-            found = self.ends.look(found.number - 1) or Stored(number=found.number - 1)
+            found = self.look(found.number - 1)
         return None
 
 

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 import rfc8785
-from msgspec import field, to_builtins
+from msgspec import convert, field, to_builtins
 from msgspec.structs import asdict
 
 from lockstep.audit.entry import (
@@ -26,6 +26,7 @@ from lockstep.audit.entry import (
     Differs,
     Seal,
     Stored,
+    Whole,
     hash_of,
     is_of_a_run,
     is_signed,
@@ -35,7 +36,6 @@ from lockstep.audit.entry import (
     read_mac,
     read_seal,
     signer_of,
-    whole,
 )
 from lockstep.protocol import model
 from lockstep.protocol.errors import (
@@ -141,7 +141,7 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
     """
     try:
         document = read_json(body[: MAX_ENTRY_BYTES + 1])
-        model.require_known(whole(document["chain"]["format"]), stream=stream, seq=seq)
+        model.require_known(convert(document["chain"]["format"], Whole), stream=stream, seq=seq)
         is_whole = list(document) == _PARTS and body.startswith(_BEGIN) and body.endswith(_END)
         entry = _sealed(document, body) if is_whole else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -225,20 +225,18 @@ class Ends:
         Raises:
             NewerFormatError: A newer build has written the entry.
         """
-        at = self._at(head, seen) if head else None
-        if head and at and at.seal and at.hash == head.hash:
+        if head is None:
+            return self._above(
+                self.newest_genuine(list(self.log.numbers()))
+            )  # The record was lost (protocol E6).
+        is_seen = seen is not None and (seen.number, seen.hash) == (head.seq, head.hash)
+        at = seen if seen and is_seen else self.look(head.seq)
+        if at.seal and at.hash == head.hash:
             return self._beyond(at) if taken else ChainEnd(after=at, seq=at.number + 1)
-        # Without a head the record was lost (protocol E6).
-        last = self.newest_genuine(list(self.log.numbers()))
-        return self._above(last, differs=_differs(head, at) if head else None)
+        return self._above(self.newest_genuine(list(self.log.numbers())), differs=_differs(head, at))
 
-    def _at(self, head: ChainHead, seen: Stored | None) -> Stored | None:
-        if seen and (seen.number, seen.hash) == (head.seq, head.hash):
-            return seen
-        return self.look(head.seq)
-
-    def look(self, number: int) -> Stored | None:
-        """The object under a number, by its metadata; None if there is none."""
+    def look(self, number: int) -> Stored:
+        """The object under a number, by its metadata; where there is none, what is no entry."""
         return look(self.log, number)
 
     def is_genuine(self, found: Stored) -> bool:
@@ -273,7 +271,7 @@ class Ends:
                 above = range(head.number + 1, self._first_free(head.number))
                 return self._above(self.newest_genuine(above) or head)
             found = self.look(number)
-            if found and found.seal and found.seal.previous_hash == last.hash and self.is_genuine(found):
+            if found.seal and found.seal.previous_hash == last.hash and self.is_genuine(found):
                 last, foreign = found, []
             else:
                 foreign.append(number)
@@ -298,7 +296,7 @@ class Ends:
 
     def _genuine(self, number: int) -> Stored | None:
         found = self.look(number)
-        return found if found and self.is_genuine(found) and self._continues_something(found) else None
+        return found if self.is_genuine(found) and self._continues_something(found) else None
 
     def _continues_something(self, found: Stored) -> bool:
         """Whether the entry before it is there: an entry of another log with this key is alone."""
@@ -307,8 +305,7 @@ class Ends:
             return seal is not None or found.is_newer
         if seal.stepped_over or seal.differs or seal.previous_hash == self.after:
             return True
-        before = self.look(seal.seq - 1)
-        return before is not None and before.hash == seal.previous_hash
+        return self.look(seal.seq - 1).hash == seal.previous_hash
 
     def _above(self, last: Stored | None, *, differs: Differs | None = None) -> ChainEnd:
         """The end where numbers above the last entry are taken or vouched for."""
@@ -333,12 +330,12 @@ class Ends:
         return free
 
 
-def _differs(head: ChainHead, at: Stored | None) -> Differs:
+def _differs(head: ChainHead, at: Stored) -> Differs:
     """What the head names, as far as an entry can say it: somebody may have written anything."""
     return Differs(
         seq=min(head.seq, LAST),
         hash=head.hash if _HASH.fullmatch(head.hash) else "",
-        found=at.hash or None if at else None,
+        found=at.hash or None,
     )
 
 

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import asdict
 
 from lockstep.audit.chain import Ends
-from lockstep.audit.entry import Hash, milliseconds, read_json, text
+from lockstep.audit.entry import Hash, milliseconds, read_json
 from lockstep.protocol.errors import AuditLogUnreachableError, LockstepError, line_of
 from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.ports import AuditLog, Clock, Folder, Listed, Mac, Signer
@@ -236,7 +236,7 @@ def hour_at(moment: datetime) -> str:
 
 def _parse(body: bytes, listed: Listed) -> Digest:
     envelope = read_json(body)
-    canonical, signature = rfc8785.dumps(envelope["digest"]), text(envelope["signature"])
+    canonical, signature = rfc8785.dumps(envelope["digest"]), envelope["signature"]
     says: Document = read(Document, envelope["digest"])
     if body != _body(canonical, signature) or hour_at(_moment(says.began)) != says.hour:
         raise ValueError

@@ -12,7 +12,7 @@ verdict, whatever is wrong with another one. An archived entry is verified by it
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from lockstep.audit.chain import Entry, entry_of, parse
 from lockstep.audit.confirmed import UNSAID, Said, Since, Verdict, late, verify_digests, worst
 from lockstep.audit.digest import TOLERANCE, Evidence, require_macs
-from lockstep.audit.entry import ORDER, Stored, is_of_a_run, is_signed, look, milliseconds, signer_of
+from lockstep.audit.entry import ORDER, is_of_a_run, is_signed, look, milliseconds, signer_of
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -135,7 +135,7 @@ def read_object(credential_id: str, log: AuditLog, signer: Signer | None, number
 
 def _of_a_newer_format(log: AuditLog, signer: Signer | None, number: int) -> Object:
     """Nothing can be said of an entry that a newer build wrote; anybody can write that one did."""
-    found = look(log, number) or Stored(number=number)
+    found = look(log, number)
     if signer and is_signed(signer, found):
         raise NewerFormatError(stream=log.stream, seq=number)
     return Object(number, None, "is of an unknown format, without a MAC of this chain's key", found.hash)
@@ -155,13 +155,31 @@ def _unlike_its_event(entry: Entry) -> str:
 
 def read_archived(credential_id: str, log: AuditLog, signer: Signer | None, number: int) -> Object:
     """The same of an archived object, by its metadata."""
-    found = look(log, number) or Stored(number=number)
+    found = look(log, number)
     if not (found.seal and found.mac and found.is_at(credential_id, log.stream)):
         return Object(number, None, "is archived, and its metadata are no seal", archived=True)
     if signer and not is_signed(signer, found):
         return Object(number, None, "has a MAC that does not match", found.hash, archived=True)
     entry = entry_of(found.seal, {}, mac=found.mac, digest=found.digest, entry_hash=found.hash)
     return Object(number, entry, "", found.hash, archived=True)
+
+
+def read_unverified(credential_id: str, log: AuditLog, signer: Signer | None, number: int) -> Entry | None:
+    """An entry that is only shown; None if there is none. Keys are asked for an archived one alone, if they are given.
+
+    Raises:
+        AuditLogUnreachableError, AuditLogAccessDeniedError: The log or a key cannot be asked.
+        NewerFormatError: It is of a newer format, as anybody can write.
+    """
+    try:
+        body = log.read(number)
+        return parse(body, credential_id=credential_id, stream=log.stream, seq=number) if body else None
+    except AuditLogUnreachableError as error:
+        if error.where.get("code") != NOT_RESTORED:
+            raise
+        return read_archived(credential_id, log, signer, number).entry
+    except AuditVerificationError:
+        return None
 
 
 # What the versions of a log's objects show of deletion and overwriting (protocol E13).
@@ -191,19 +209,13 @@ def findings(history: Iterable[ObjectVersion]) -> Iterator[Problem]:
     Args:
         history: As `AuditLog.history` returns it: the versions of an object follow each other, the latest first.
     """
-    pending, foreign, first = Problem("", -1), 0, ""
+    foreign, first = 0, ""
     for name, versions in groupby(history, key=attrgetter("key")):
         seq, trace = _trace(versions)
         if trace is Trace.FOREIGN:
             foreign, first = foreign + 1, first or ascii(name[:MAX_NAME])
-        elif trace and (trace, seq - 1) == (pending.what, pending.end):
-            pending = replace(pending, last=seq)
         elif trace:
-            if pending.what:
-                yield pending
-            pending = Problem(trace, seq)
-    if pending.what:
-        yield pending
+            yield Problem(trace, seq)
     if foreign:
         told = f"{foreign} objects are not entries, the first is {first}"
         yield Problem(told if foreign > 1 else f"{first} is not an entry", 0)

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from rich.status import Status
 
-from lockstep.audit.chain import Entry, newest_numbers, parse
+from lockstep.audit.chain import Entry, newest_numbers
 from lockstep.audit.confirmed import Digests, Since, Verdict
 from lockstep.audit.digest import Evidence
-from lockstep.audit.verify import Problem, Verification, Verifier, read_object
+from lockstep.audit.verify import Problem, Verification, Verifier, read_object, read_unverified
 from lockstep.cli.output import (
     CredentialArguments,
     chosen,
@@ -36,7 +36,7 @@ from lockstep.operate.report.entries import clean, line, part
 from lockstep.plan.compiled import message
 from lockstep.plan.fields import parse_duration
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
+from lockstep.protocol.errors import NewerFormatError
 from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog, Signer, chain_folder
 from lockstep.runtime.clouds import Clouds
@@ -205,7 +205,7 @@ def show(
         heads = clouds.lock(credential).read().heads
         for log, signer in streams(plan, clouds, credential):
             for seq in newest_numbers(log, heads.get(log.stream), newest):
-                entry = read_unverified(log, signer, credential, seq)
+                entry = _entry(log, signer, credential, seq)
                 event = (entry.event or None) if entry else None
                 place = {"credential": credential.id, "stream": log.stream, "seq": seq}
                 found.append({**place, "event": event})
@@ -218,17 +218,12 @@ def show(
         say(text)
 
 
-def read_unverified(log: AuditLog, signer: Signer, credential: Credential, seq: int) -> Entry | None:
+def _entry(log: AuditLog, signer: Signer, credential: Credential, seq: int) -> Entry | None:
     """An entry, to be shown; None if it is none, or not this one."""
     try:
-        body = log.read(seq)
-        return (
-            parse(body, credential_id=credential.id, stream=log.stream, seq=seq) if body is not None else None
-        )
-    except AuditVerificationError:
-        return None
-    except (AuditLogUnreachableError, NewerFormatError):
-        # Archived, or of a newer format if its MAC is valid: anybody can write that it is.
+        return read_unverified(credential.id, log, signer, seq)
+    except NewerFormatError:
+        # If its MAC is valid: anybody can write that it is.
         return read_object(credential.id, log, signer, seq).entry
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 
-from lockstep.audit.chain import Entry, newest_numbers, parse
-from lockstep.audit.verify import NOT_RESTORED, read_archived
+from lockstep.audit.chain import Entry, newest_numbers
+from lockstep.audit.verify import read_unverified
 from lockstep.operate.access import streams
 from lockstep.operate.documents import Run
 from lockstep.operate.formatting import clock_time, error_text, to_second
@@ -14,8 +14,6 @@ from lockstep.operate.report.entries import read_entry
 from lockstep.plan.compiled import message
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
-    AuditLogUnreachableError,
-    AuditVerificationError,
     LockstepError,
     NewerFormatError,
     advice_of,
@@ -57,25 +55,14 @@ def _runs_at(
     """The runs among entries. Anybody can write that an entry is of a newer format: that ends no look at the others."""
     for seq in numbers:
         try:
-            entry = _entry_at(log, credential, seq)
+            entry = read_unverified(
+                credential.id, log, None, seq
+            )  # In OCI a MAC would take a look at the key.
         except NewerFormatError as error:
             unread[log.stream] = error
             continue
         if entry and (run := _run(credential, entry)):
             yield run
-
-
-def _entry_at(log: AuditLog, credential: Credential, seq: int) -> Entry | None:
-    """An entry; None if there is none. No MAC is verified: in OCI that would read the key."""
-    try:
-        body = log.read(seq)
-        return parse(body, credential_id=credential.id, stream=log.stream, seq=seq) if body else None
-    except AuditLogUnreachableError as error:
-        if error.where.get("code") != NOT_RESTORED:
-            raise
-        return read_archived(credential.id, log, None, seq).entry
-    except AuditVerificationError:
-        return None
 
 
 def _run(credential: Credential, entry: Entry) -> Run | None:

@@ -27,9 +27,27 @@ ANY_HOST = "%"
 """The host part of an account that takes logins from every host, on MySQL and MariaDB."""
 
 
+class Unprintable:
+    """What cannot be printed, formatted, logged or pickled by accident."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({MASK!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return MASK
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret is not pickled or copied")
+
+
 @final
-class SecretStr:
-    """A string that cannot be printed, formatted, logged, compared in variable time or pickled by accident."""
+class SecretStr(Unprintable):
+    """A secret string. It is not compared in variable time."""
 
     __slots__ = ("_value",)
 
@@ -40,24 +58,12 @@ class SecretStr:
         """The string itself. Every call of this is a place to look at in a review."""
         return self._value
 
-    def __repr__(self) -> str:
-        return f"SecretStr({MASK!r})"
-
-    def __str__(self) -> str:
-        return MASK
-
-    def __format__(self, spec: str) -> str:
-        return MASK
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SecretStr):
             return NotImplemented
         return hmac.compare_digest(_bytes(self._value), _bytes(other._value))
 
     __hash__ = None  # type: ignore[assignment]  # a hash of a password is a hint at the password
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a SecretStr is not pickled or copied")
 
 
 def _bytes(value: str) -> bytes:

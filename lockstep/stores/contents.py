@@ -12,19 +12,19 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, TypeGuard
 
 from lockstep.protocol import model
 from lockstep.protocol.errors import SecretMalformedError, SecretTooLargeError
 from lockstep.protocol.model import (
     ENGINES,
-    MASK,
     Credential,
     CredentialValue,
     DatabaseServer,
     Engine,
     Login,
     SecretStr,
+    Unprintable,
 )
 from lockstep.protocol.ports import MAX_TEXT_BYTES, NO_LOGIN, NOT_AN_OBJECT, SecretVersion, serving
 
@@ -43,8 +43,8 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _DECODER = json.JSONDecoder()
 
 
-class Extras:
-    """Keys with their values as JSON texts. It cannot be printed, formatted, logged or pickled by accident."""
+class Extras(Unprintable):
+    """Keys with their values as JSON texts."""
 
     __slots__ = ("_members",)
 
@@ -61,17 +61,6 @@ class Extras:
 
     def __bool__(self) -> bool:
         return bool(self._members)
-
-    def __repr__(self) -> str:
-        return f"Extras({MASK!r})"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("Extras are not pickled or copied")
 
 
 NO_EXTRAS = Extras({})
