@@ -173,12 +173,11 @@ class RingSlots:
 #     read_current       k        get_secret_bundle, each slot
 #     read_version       1        get_secret_bundle
 #     read_generation    k + 1    list_secret_versions, each slot; get_secret_bundle, or get_secret if there is none
-#     version_of         0        after an observation by the same object, else k
-#     prepare            1        list_secret_versions, of the one slot, where it is known what the slots serve; else
-#     k;
+#     version_of         0        after an observation by the same object, until it prunes; else k
+#     prepare            1        list_secret_versions, of the one slot, where it is known what the slots serve, else k;
 #                                 update_secret to write; get_secret_bundle to read back what was there
-#     from_seen          2        list_secret_versions, get_secret, of one slot at the same time; update_secret to
-#     commit
+#     from_seen          2        list_secret_versions and get_secret of one slot, at the same time;
+#                                 update_secret to commit
 #     observe            k + 1    list_secret_versions, each slot; get_secret; update_secret to commit
 #     shows              1        get_secret_bundle
 #     prune              1        schedule_secret_version_deletion, after a look by the same object; else k more

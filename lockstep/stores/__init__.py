@@ -1,1 +1,1 @@
-"""One credential in one store: its two secrets, their texts, and the ring as an algorithm over plain secrets."""
+"""One credential in its stores: two secrets in each, and what their texts mean."""
