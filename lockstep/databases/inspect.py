@@ -9,16 +9,14 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from lockstep.databases.base import LoginRefusedError, ServerDatabase
 from lockstep.databases.findings import Finding, Outcome, not_asked, passed, warning
+from lockstep.databases.rules import Rule, rules
 from lockstep.databases.tls import TlsProbe, shake_hands
 from lockstep.protocol.errors import PrivilegeMissingError
 from lockstep.protocol.model import DatabaseServer, Login
-
-if TYPE_CHECKING:
-    from lockstep.databases.rules import Rule
 
 DatabaseT = TypeVar("DatabaseT", bound=ServerDatabase[Any])
 
@@ -31,9 +29,14 @@ AGAIN = "run the statements of `lockstep plan sql` for the rotation user again"
 class Inspector(ABC, Generic[DatabaseT]):
     """A server, for one credential; each engine has its own.
 
+    Attributes:
+        hosts: How the rules see the hosts of accounts as the rotation user, where accounts have hosts.
+
     Args:
         database: How it is reached.
     """
+
+    hosts: ClassVar[str] = "mysql.user AS u"
 
     def __init__(self, database: DatabaseT) -> None:
         self.database = database
@@ -43,10 +46,6 @@ class Inspector(ABC, Generic[DatabaseT]):
     @abstractmethod
     def connect(self, tls: ssl.SSLContext) -> socket.socket:
         """See `lockstep.databases.tls.Open`."""
-
-    @abstractmethod
-    def rules(self) -> "Sequence[Rule]":
-        """Those that are asked as the rotation user."""
 
     @abstractmethod
     def ask(self, session: Any, sql: str) -> Sequence[Sequence[Any]]:  # noqa: ANN401 - the driver's
@@ -61,6 +60,11 @@ class Inspector(ABC, Generic[DatabaseT]):
         """What the session of an account shows of that account."""
 
     # ---- What is asked on each engine in the same way
+
+    def rules(self) -> list[Rule]:
+        """Those that are asked as the rotation user; the others, of what an account shows of itself."""
+        known = rules(self.database.server.engine, self.database.credential, hosts=self.hosts)
+        return [rule for rule in known if not rule.is_of_account]
 
     def shake_hands(self) -> TlsProbe:
         """One TLS handshake.
@@ -119,7 +123,7 @@ class Inspector(ABC, Generic[DatabaseT]):
             return None
 
 
-def of_rule(rule: "Rule", database: str, row: Sequence[Any]) -> Finding:
+def of_rule(rule: Rule, database: str, row: Sequence[Any]) -> Finding:
     """What a row of a rule says."""
     subject, says, fix = map(str, row)
     return Finding(

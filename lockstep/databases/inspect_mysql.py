@@ -14,7 +14,7 @@ from lockstep.databases.base import quoted
 from lockstep.databases.findings import Finding, Outcome, failed
 from lockstep.databases.inspect import ACCOUNTS, AGAIN, RIGHTS, Inspector, of_replicas, of_rule
 from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession, error_of
-from lockstep.databases.rules import Rule, rules
+from lockstep.databases.rules import rules
 from lockstep.protocol.errors import AccountSetupError, TlsVerificationError
 
 # https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_ssl_request.html
@@ -34,12 +34,10 @@ class FamilyInspector(Inspector[MySqlFamilyDatabase]):
     Attributes:
         replicas: The statement that lists the hosts that read the binary log.
         rights: What `lockstep plan sql` grants: of which privileges one is enough, on what, and what its lack means.
-        hosts: How the rules see the hosts of accounts.
     """
 
     replicas: ClassVar[str]
     rights: ClassVar[tuple[tuple[str, str, Outcome, str], ...]]
-    hosts: ClassVar[str] = "mysql.user AS u"
 
     # ---- Before a login
 
@@ -59,11 +57,6 @@ class FamilyInspector(Inspector[MySqlFamilyDatabase]):
             raise
 
     # ---- As the rotation user
-
-    def rules(self) -> list[Rule]:
-        """See `Inspector`."""
-        known = rules(self.database.server.engine, self.database.credential, hosts=self.hosts)
-        return [rule for rule in known if not rule.is_of_account]
 
     def ask(self, session: MySqlSession, sql: str) -> Sequence[Sequence[Any]]:
         """See `Inspector`."""
@@ -128,20 +121,15 @@ def _require_tls(greeting: bytes, database: str) -> None:
         raise TlsVerificationError(database=database)
 
 
-def _days(clauses: str) -> int | None:
-    """The lifetime of a password; None: the server's default; 0: it never expires."""
-    interval = re.search(r" PASSWORD EXPIRE INTERVAL (\d+) DAY", clauses)
-    return int(interval[1]) if interval else 0 if " PASSWORD EXPIRE NEVER" in clauses else None
-
-
-def _number(clauses: str, clause: str) -> int | None:
-    """The number of a clause; None where it has none."""
+def _number(clauses: str, clause: str) -> str:
+    """The number of a clause, or NULL, as SQL has it."""
     found = re.search(rf" {clause} (\d+)", clauses)
-    return int(found[1]) if found else None
+    return found[1] if found else "NULL"
 
 
-def _literal(value: int | None) -> str:
-    return "NULL" if value is None else str(value)
+def _days(clauses: str) -> str:
+    """The lifetime of a password; NULL: the server's default; 0: it never expires."""
+    return "0" if " PASSWORD EXPIRE NEVER" in clauses else _number(clauses, "PASSWORD EXPIRE INTERVAL")
 
 
 class MySqlInspector(FamilyInspector):
@@ -163,13 +151,12 @@ class MySqlInspector(FamilyInspector):
     def _row(self, clauses: str, row: str) -> str:
         plugin = re.search(r"IDENTIFIED WITH '?(\w+)", clauses)
         attributes: dict[str, object] = {}
-        if limit := _number(clauses, "FAILED_LOGIN_ATTEMPTS"):
-            days = (
-                -1
-                if " PASSWORD_LOCK_TIME UNBOUNDED" in clauses
-                else _number(clauses, r"PASSWORD_LOCK_TIME\b")
-            )
-            locking = {"failed_login_attempts": limit, "password_lock_time_days": days}
+        if (limit := _number(clauses, "FAILED_LOGIN_ATTEMPTS")) != "NULL":
+            never_locks = " PASSWORD_LOCK_TIME 0" in clauses
+            locking = {
+                "failed_login_attempts": int(limit),
+                "password_lock_time_days": 0 if never_locks else 1,
+            }
             attributes["Password_locking"] = locking
         if " AND IDENTIFIED WITH " in clauses:
             attributes["multi_factor_authentication"] = True
@@ -178,9 +165,9 @@ class MySqlInspector(FamilyInspector):
             "account_locked": "'N'",
             "authentication_string": "''",
             "password_last_changed": "NOW()",
-            "password_lifetime": _literal(_days(clauses)),
-            "Password_reuse_history": _literal(_number(clauses, "PASSWORD HISTORY")),
-            "Password_reuse_time": _literal(_number(clauses, "PASSWORD REUSE INTERVAL")),
+            "password_lifetime": _days(clauses),
+            "Password_reuse_history": _number(clauses, "PASSWORD HISTORY"),
+            "Password_reuse_time": _number(clauses, "PASSWORD REUSE INTERVAL"),
             "User_attributes": f"CAST({quoted(json.dumps(attributes))} AS JSON)",
         }
         return f"(SELECT {row}, {', '.join(f'{value} AS {name}' for name, value in more.items())}) AS u"
@@ -208,6 +195,6 @@ class MariaDbInspector(FamilyInspector):
         priv = {
             "plugin": plugins[0],
             "auth_or": [{"plugin": plugin} for plugin in plugins[1:]],
-            "password_lifetime": -1 if days is None else days,
+            "password_lifetime": -1 if days == "NULL" else int(days),
         }
         return f"(SELECT {row}) AS u JOIN (SELECT {quoted(json.dumps(priv))} AS Priv) AS g"

@@ -11,8 +11,7 @@ from lockstep.databases.base import CHANGE_OWN
 from lockstep.databases.findings import Finding, failed
 from lockstep.databases.inspect import ACCOUNTS, RIGHTS, Inspector, of_replicas
 from lockstep.databases.postgresql import PostgreSqlDatabase, PostgreSqlSession
-from lockstep.databases.rules import Rule, rules
-from lockstep.protocol.model import Engine
+from lockstep.databases.rules import Rule
 
 _OF_ITSELF = frozenset({"server", "accounts"})
 """What the rules of a rotation user that rotates itself are about: it acts as no owner role."""
@@ -32,8 +31,7 @@ class PostgreSqlInspector(Inspector[PostgreSqlDatabase]):
 
     def rules(self) -> list[Rule]:
         """See `Inspector`."""
-        known = rules(Engine.POSTGRESQL, self.database.credential)
-        return [rule for rule in known if not self.database.rotates_itself or rule.about in _OF_ITSELF]
+        return [r for r in super().rules() if not self.database.rotates_itself or r.about in _OF_ITSELF]
 
     def ask(self, session: PostgreSqlSession, sql: str) -> Sequence[Sequence[Any]]:
         """See `Inspector`."""
