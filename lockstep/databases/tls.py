@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,19 +54,18 @@ Open = Callable[[ssl.SSLContext], socket.socket]
 """Connects, up to the TLS handshake: raises OSError, and TlsVerificationError where the server offers no TLS."""
 
 
-class TlsProblem(StrEnum):
-    """Why a certificate is not taken."""
-
-    NO_TLS = "no-tls"
-    NAME = "name"
-    EXPIRED = "expired"
-    NOT_YET = "not-yet-valid"
-    UNKNOWN_CA = "unknown-ca"
-    PROTOCOL = "protocol"
-
-
+# Why a certificate is not taken: of `{host}`, whose certificate is for `{names}`, and verified by `{ca}`.
+_NO_TLS = "the server offers no TLS, so no password is shown to it"
+_OTHER_NAME = "its certificate is for {names}, not for {host}"
+_UNKNOWN_CA = "{ca} have not signed its certificate"
+_OLD_TLS = "its TLS is older than 1.2, or broken"
 # https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/: not yet valid, expired, host name, address.
-_FLAWS = {9: TlsProblem.NOT_YET, 10: TlsProblem.EXPIRED, 62: TlsProblem.NAME, 64: TlsProblem.NAME}
+_BY_CODE = {
+    9: "its certificate, or the CA's, is not valid yet by the clock of this place",
+    10: "its certificate, or the CA's, has expired by the clock of this place",
+    62: _OTHER_NAME,
+    64: _OTHER_NAME,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +74,13 @@ class TlsProbe:
 
     Attributes:
         version: Of TLS, such as `TLSv1.3`; None where there was no handshake.
-        flaw: None where the certificate is taken.
+        flaw: Why the certificate is not taken; None where it is.
         names: For which the certificate is; empty where it was not read.
         expires_at: None where it was not read.
     """
 
     version: str | None = None
-    flaw: TlsProblem | None = None
+    flaw: str | None = None
     names: tuple[str, ...] = ()
     expires_at: datetime | None = None
 
@@ -101,27 +99,27 @@ def shake_hands(server: DatabaseServer, tls: ssl.SSLContext, connect: Open) -> T
     try:
         return _shown(connect(tls))
     except TlsVerificationError:
-        return TlsProbe(flaw=TlsProblem.NO_TLS)
+        return TlsProbe(flaw=_NO_TLS)
     except ssl.SSLCertVerificationError as error:
-        flaw = _FLAWS.get(error.verify_code, TlsProblem.UNKNOWN_CA)
-        if flaw is not TlsProblem.NAME:
+        flaw = _BY_CODE.get(error.verify_code, _UNKNOWN_CA)
+        if flaw is not _OTHER_NAME:
             return TlsProbe(flaw=flaw)
     except OSError as error:
         if is_tls_failure(error):
-            return TlsProbe(flaw=TlsProblem.PROTOCOL)
+            return TlsProbe(flaw=_OLD_TLS)
         raise DatabaseUnreachableError(database=server.name, code=type(error).__name__) from None
     nameless = ssl.create_default_context(cafile=server.tls.ca_file if server.tls else None)
     nameless.check_hostname = False
     with suppress(OSError, TlsVerificationError):
         shown = _shown(connect(nameless))
-        return TlsProbe(flaw=TlsProblem.NAME, names=shown.names, expires_at=shown.expires_at)
-    return TlsProbe(flaw=TlsProblem.NAME)
+        return TlsProbe(flaw=_OTHER_NAME, names=shown.names, expires_at=shown.expires_at)
+    return TlsProbe(flaw=_OTHER_NAME)
 
 
 def _shown(connected: socket.socket) -> TlsProbe:
     with connected:
         if not isinstance(connected, ssl.SSLSocket):
-            return TlsProbe(flaw=TlsProblem.NO_TLS)
+            return TlsProbe(flaw=_NO_TLS)
         certificate: dict[str, Any] = connected.getpeercert() or {}
         names = tuple(str(name) for _, name in certificate.get("subjectAltName", ()))
         expires_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)

@@ -12,7 +12,7 @@ Nothing on a server is changed.
 
 import socket
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -23,7 +23,7 @@ from msgspec import structs
 from lockstep.databases import inspect
 from lockstep.databases.findings import HERE, Finding, Outcome, failed, not_asked, passed, warning
 from lockstep.databases.inspect import Inspector
-from lockstep.databases.tls import TlsProbe, TlsProblem
+from lockstep.databases.tls import TlsProbe
 from lockstep.operate.verdict import next_step
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
@@ -109,14 +109,6 @@ def route(server: DatabaseServer, where: str) -> Finding:
     return passed(ROUTE, server.name, f"port {server.port} of {address} takes connections")
 
 
-_FLAWS: Mapping[TlsProblem, str] = {
-    TlsProblem.NO_TLS: "the server offers no TLS, so no password is shown to it",
-    TlsProblem.NAME: "its certificate is for {names}, not for {host}",
-    TlsProblem.EXPIRED: "its certificate, or the CA's, has expired by the clock of this place",
-    TlsProblem.NOT_YET: "its certificate, or the CA's, is not valid yet by the clock of this place",
-    TlsProblem.UNKNOWN_CA: "{ca} have not signed its certificate",
-    TlsProblem.PROTOCOL: "its TLS is older than 1.2, or broken",
-}
 _CERTIFY = (
     "give the server a certificate for its name in the plan, and put its CA into the file of `ca_file`; RDS: "
     "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
@@ -135,7 +127,7 @@ def of_certificate(server: DatabaseServer, shaken: TlsProbe, now: datetime) -> F
     ca = f"the CAs in {file}" if file else "the CAs of this system"
     if shaken.flaw is not None:
         names = ", ".join(shaken.names) or "another name"
-        says = _FLAWS[shaken.flaw].format(names=names, host=server.host, ca=ca)
+        says = shaken.flaw.format(names=names, host=server.host, ca=ca)
         return failed(TLS, server.name, says, _CERTIFY)
     until = shaken.expires_at
     if until and until - now < SOON:
