@@ -136,7 +136,7 @@ def _inside(checks: Sequence[Check], context: Context) -> list[Finding]:
 def silent(checks: Sequence[Check], context: Context) -> frozenset[str]:
     """The databases to which functions show no login: that have refused one here, or all if none is asked about."""
     if any(check.group == "database" for check in checks):
-        return context.refused
+        return context.databases.refused
     return in_cloud.every_database(context.plan)
 
 

@@ -56,11 +56,6 @@ class Context:
         """The databases of the plan, each looked at once."""
         return Databases(self.plan.compiled.credentials, self.clouds, where=HERE)
 
-    @property
-    def refused(self) -> frozenset[str]:
-        """The names of the databases that have refused a login, as far as they were looked at."""
-        return self.databases.refused if "databases" in vars(self) else frozenset()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
