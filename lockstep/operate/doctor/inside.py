@@ -6,7 +6,7 @@ with, and nothing is changed.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -117,7 +117,7 @@ def looked(
     """
     databases = Databases(plan.credentials, clouds, where=function, silent=silent)
     asks_databases = function in ASK_DATABASES
-    asks = [partial(_listed, ask, clouds, plan) for ask in _LOOKS[function]]
+    asks = [partial(ask, clouds, plan) for ask in _LOOKS[function]]
     asks += [partial(databases.found, *EVERY_CHECK)] * asks_databases
     found = [finding for findings in clouds.side_by_side(asks) for finding in findings]
     left_out = len(index.credentials) - MOST_CREDENTIALS
@@ -131,11 +131,7 @@ def looked(
     )
 
 
-Inspection = Callable[[Clouds, CompiledPlan], Iterator[Finding]]
-
-
-def _listed(ask: Inspection, clouds: Clouds, plan: CompiledPlan) -> list[Finding]:
-    return list(ask(clouds, plan))
+Inspection = Callable[[Clouds, CompiledPlan], list[Finding]]
 
 
 def _tried(check: str, subject: str, look: Callable[[], str]) -> Finding:
@@ -157,19 +153,21 @@ def _session(subject: str, look: Callable[[], str]) -> Finding:
     return structs.replace(found, command=choices)
 
 
-def session_in_aws(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
+def session_in_aws(clouds: Clouds, plan: CompiledPlan) -> list[Finding]:
     """The function of OCI."""
-    if isinstance(plan.to_aws, FederationToAws):
-        yield _session("session in AWS", partial(_signed_in, clouds, "aws"))
+    if not isinstance(plan.to_aws, FederationToAws):
+        return []
+    return [_session("session in AWS", partial(_signed_in, clouds, "aws"))]
 
 
-def session_in_oci(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
+def session_in_oci(clouds: Clouds, plan: CompiledPlan) -> list[Finding]:
     """A function of AWS that reads secrets in OCI."""
-    if isinstance(plan.to_oci, FederationToOci):
-        session = _session("session in OCI", partial(_signed_in, clouds, "oci"))
-        yield session
-        if session.outcome is Outcome.PASSED:
-            yield _session("Vault", partial(_vault, clouds, plan))
+    if not isinstance(plan.to_oci, FederationToOci):
+        return []
+    session = _session("session in OCI", partial(_signed_in, clouds, "oci"))
+    if session.outcome is not Outcome.PASSED:
+        return [session]
+    return [session, _session("Vault", partial(_vault, clouds, plan))]
 
 
 def _signed_in(clouds: Clouds, cloud: Cloud) -> str:
@@ -191,9 +189,8 @@ def _vault(clouds: Clouds, plan: CompiledPlan) -> str:
 # ---- The lock record, the stores, the audit log and its key
 
 
-def _records(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
-    for credential in plan.credentials:
-        yield _tried(ACCESS, credential.id, partial(_record, clouds, credential))
+def _records(clouds: Clouds, plan: CompiledPlan) -> list[Finding]:
+    return [_tried(ACCESS, one.id, partial(_record, clouds, one)) for one in plan.credentials]
 
 
 def _record(clouds: Clouds, credential: Credential) -> str:
@@ -201,10 +198,12 @@ def _record(clouds: Clouds, credential: Credential) -> str:
     return f"its lock record is read; generation {record.current_generation or 0} is current"
 
 
-def _stores(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
-    for credential in plan.credentials:
-        for store in clouds.each_store(credential):
-            yield _tried(ACCESS, f"{credential.id} in {store.name}", partial(_store, store))
+def _stores(clouds: Clouds, plan: CompiledPlan) -> list[Finding]:
+    return [
+        _tried(ACCESS, f"{credential.id} in {store.name}", partial(_store, store))
+        for credential in plan.credentials
+        for store in clouds.each_store(credential)
+    ]
 
 
 def _store(store: CredentialStore) -> str:
@@ -213,10 +212,9 @@ def _store(store: CredentialStore) -> str:
     return f"both secrets are read; it serves {what}"
 
 
-def _log(clouds: Clouds, plan: CompiledPlan, *, home: Cloud) -> Iterator[Finding]:
-    for credential in plan.credentials:
-        yield _tried(ACCESS, credential.id, partial(_entries, clouds, credential, home))
-    yield _tried(ACCESS, f"signing key in {home}", partial(_signed, clouds, home))
+def _log(clouds: Clouds, plan: CompiledPlan, *, home: Cloud) -> list[Finding]:
+    entries = [_tried(ACCESS, one.id, partial(_entries, clouds, one, home)) for one in plan.credentials]
+    return [*entries, _tried(ACCESS, f"signing key in {home}", partial(_signed, clouds, home))]
 
 
 def _entries(clouds: Clouds, credential: Credential, home: Cloud) -> str:
