@@ -1,6 +1,9 @@
 """Import and retirement on a running world: real databases, the record, the audit log (protocol O9, O11)."""
 
 import json
+from pathlib import Path
+
+import pytest
 
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.protocol.model import Login, SecretStr
@@ -38,6 +41,23 @@ def test_the_login_that_works_is_imported_activated_and_rotated(mysql: Case) -> 
     assert mysql.again().output["outcome"] == "rotated"
     assert mysql.locked_out() == []
     assert mysql.stored_login() != login
+
+
+def test_a_secret_that_is_missing_is_made(
+    mysql: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login, name = placeholders(mysql), mysql.credential.id
+    words, secrets = ["import", name], mysql.world.aws.client("secretsmanager")
+    secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+    (tmp_path / "cdk.json").write_text(
+        '{"context": {"adopt": {"encryption_key": "alias/aws/secretsmanager"}}}'
+    )
+    monkeypatch.chdir(tmp_path)
+    dry = run(*words, "--dry-run", input=login_text(login)).stdout
+    assert dry.endswith("would make what is missing in store aws\nwould write it into: aws\n"), dry
+    shown = run(*words, input=login_text(login))
+    assert (shown.exit_code, shown.stdout.splitlines()[0]) == (0, f"made {name} in store aws"), shown.output
+    assert mysql.stored_login() == login
 
 
 def test_a_login_is_read_from_another_secret(mysql: Case) -> None:
