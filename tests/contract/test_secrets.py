@@ -209,15 +209,6 @@ def test_the_key_is_that_of_the_stack(account: Account) -> None:
     assert account.tags("a") == {STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
 
 
-def test_import_makes_what_a_store_lacks_of_a_credential(account: Account) -> None:
-    plan = load_plan(account.file)
-    with environment(account.variables):
-        assert make_missing(plan, operator(plan), "b", "aws") == secrets_of("b")
-        assert make_missing(plan, operator(plan), "b", "aws") == []
-    assert account.tags("b") == {"team": "data", STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
-    assert (account.described("b")["KmsKeyId"], account.names()) == (account.key, secrets_of("b"))
-
-
 def test_a_run_that_is_ended_is_taken_up_by_the_next(account: Account) -> None:
     """Each secret is made in one call, so it is all the same when that is."""
     ids = [f"c{n}" for n in range(10)]

@@ -35,8 +35,7 @@ OUTPUT = {
 def test_the_first_content_is_a_placeholder_and_leaves_nothing_to_carry_on() -> None:
     assert decode_app_user(FIRST_TEXT, store="s", secret="a") == (None, 0)
     extras = extras_in(FIRST_TEXT)
-    assert extras is not None
-    assert not extras
+    assert (extras is None, bool(extras)) == (False, False)
 
 
 def test_settings_are_those_of_cdk_json() -> None:
