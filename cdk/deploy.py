@@ -35,7 +35,7 @@ from cdk.settings import ROOT, Adopt, NotDeployableError, Settings, check_names
 from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
 from lockstep.cli import secrets as secrets_command
-from lockstep.operate.secrets import StackTerms
+from lockstep.operate.secrets import StackTerms, rotated_in_aws
 from lockstep.plan.file import PlanProblemsError
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.errors import LockstepError
@@ -162,7 +162,7 @@ def create_secrets(deployment: Deployment, client: AwsClient) -> bool:
     try:
         outputs = AwsReads(client, plan.lock.region).stack_outputs(settings.stack)
         terms = StackTerms(stack=settings.stack, key=outputs[KEY_OUTPUT], tags=settings.tags)
-        room = secrets_command.carried_out(secrets_command.aws_room(plan, client, terms))
+        room = secrets_command.carried_out(secrets_command.aws_room(client, terms, rotated_in_aws(plan)))
     except (LockstepError, typer.Exit) as error:
         why = f"{error.name}: {error}" if isinstance(error, LockstepError) else "not all are there"
         again = f"lockstep secrets create --cloud aws --stack {settings.stack} --plan {settings.plan}"

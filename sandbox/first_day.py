@@ -3,13 +3,14 @@
 Orders are given without their audit entries, so that an estate's chains begin with its first run.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.cli.secrets import Room, aws_room, carried_out, oci_room
 from lockstep.operate.access import operator
 from lockstep.operate.doctor.clouds import vault_of
-from lockstep.operate.secrets import RingTerms, StackTerms
+from lockstep.operate.secrets import RingTerms, StackTerms, rotated_in_aws
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential
 from lockstep.protocol.names import DEFAULT_STACK
@@ -34,7 +35,7 @@ def create_secrets(plan: Plan, *, key: str, oci_key: str | None) -> list[Room]:
     """
     clouds = operator(plan, identity=DEPLOYER)
     terms = StackTerms(stack=DEFAULT_STACK, key=key)
-    rooms = [aws_room(plan, clouds.aws, terms, rate=SECRETS_A_SECOND)]
+    rooms = [aws_room(clouds.aws, terms, rotated_in_aws(plan))]
     if oci_key:
         vault = vault_of(plan)
         ring = RingTerms(
@@ -44,8 +45,8 @@ def create_secrets(plan: Plan, *, key: str, oci_key: str | None) -> list[Room]:
             key_id=oci_key,
             freeform_tags={"lockstep-stack": DEFAULT_STACK},
         )
-        rooms.append(oci_room(plan, clouds, ring, rate=SECRETS_A_SECOND))
-    return [carried_out(room) for room in rooms]
+        rooms.append(oci_room(plan, clouds, ring))
+    return [carried_out(replace(room, rate=SECRETS_A_SECOND)) for room in rooms]
 
 
 def activate(client: "DynamoDBClient", table: str, credential: Credential) -> None:

@@ -92,7 +92,7 @@ def _import_login(
         databases=[clouds.database(server, credential, imported=login) for server in credential.servers],
         secrets=clouds.app_users(credential),
         stores=clouds.each_store(credential),
-        make=partial(make_missing, at.plan, clouds, credential.id),
+        make=partial(make_missing, at.plan, clouds, credential),
         orders=clouds.orders(credential),
         chain=clouds.chain(at.stream, credential),
         clock=clouds.clock,

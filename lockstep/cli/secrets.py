@@ -32,7 +32,6 @@ from lockstep.operate.doctor.clouds import vault_of
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import wants_json
 from lockstep.operate.secrets import (
-    AWS_QUOTA,
     AWS_RATE,
     OCI_RATE,
     Action,
@@ -41,6 +40,7 @@ from lockstep.operate.secrets import (
     RingTerms,
     StackSecrets,
     StackTerms,
+    Wanted,
     looked_at,
     made,
     ring_terms,
@@ -54,6 +54,7 @@ from lockstep.plan.checks import awaited_values
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.errors import StoreAccessDeniedError
+from lockstep.protocol.model import Credential
 from lockstep.protocol.names import KEY_OUTPUT
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, Cloud
@@ -78,10 +79,6 @@ def create(
     terraform: Annotated[
         Path | None, typer.Option(help="For OCI: what `terraform output -json secrets` has printed.")
     ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0.1, max=AWS_QUOTA, help="Writes a second.  [default: 25 in AWS, 5 in OCI]"),
-    ] = None,
 ) -> None:
     """Make the secrets of credentials: in AWS two for each, in OCI the slots of their rings.
 
@@ -90,24 +87,25 @@ def create(
     value; one of this stack gets the tags that it lacks. A conflict is shown with the command that fixes it: a secret
     of another stack, one that people made, one that is scheduled for deletion. Nothing is ever deleted.
 
-    It can be repeated and interrupted: a later run makes what is missing. It waits while a service throttles. With
-    --dry-run it changes nothing.
+    It can be repeated and interrupted: a later run makes what is missing. It makes 25 a second in AWS and 5 in OCI,
+    and waits while a service throttles. With --dry-run it changes nothing.
 
     Exit code: 0 every secret is there, or would be, or the plan does not name the vault in OCI yet; 1 one is in the
     way, or the key is not known; 3 a service was unreachable, or throttles for half a minute.
     """
     plan = plan_or_exit()
-    ids = tuple(c.id for c in chosen(plan, credentials)) if credentials else ()
+    whose = chosen(plan, credentials)
     clouds = operator(plan, identity=DEPLOYER)
-    rooms: list[Room] = []
-    in_aws, in_oci = (plan.store(store) is not None for store in (AwsSecretsManager, OciVault))
-    if not {"aws": in_aws, "oci": in_oci}.get(cloud, True):
+    stores = {"aws": AwsSecretsManager, "oci": OciVault}
+    there = [one for one, kind in stores.items() if cloud in (one, "both") and plan.store(kind)]
+    if not there:
         raise wrong_use(f"the plan has no store in {cloud.upper()}")
-    if in_aws and cloud != "oci":
+    rooms: list[Room] = []
+    if "aws" in there:
         terms = _with_key(plan, clouds, _terms(stack))
-        rooms.append(aws_room(plan, clouds.aws, terms, ids, rate=rate or AWS_RATE))
-    if in_oci and cloud != "aws" and (ring := terms_of(plan, terraform)):
-        rooms.append(oci_room(plan, clouds, ring, ids, rate=rate or OCI_RATE))
+        rooms.append(aws_room(clouds.aws, terms, rotated_in_aws(plan, whose)))
+    if "oci" in there and (ring := terms_of(plan, terraform)):
+        rooms.append(oci_room(plan, clouds, ring, whose))
     _carry_out_all(rooms, is_dry=dry_run)
     if any(room.refused for room in rooms):
         raise typer.Exit(Exit.NO)
@@ -131,10 +129,8 @@ def tag_command(
     or in the way, 3 Secrets Manager was unreachable.
     """
     plan = plan_or_exit()
-    ids = tuple(c.id for c in chosen(plan, credentials)) if credentials else ()
-    items = {one.name: one for one in wanted(plan, ids)}
-    place = StackSecrets(client=operator(plan).aws, terms=_terms(stack), wanted=items, consent=True)
-    room = Room(cloud="aws", place=place, names=[*items], rate=AWS_RATE)
+    items = wanted(plan, chosen(plan, credentials))
+    room = aws_room(operator(plan).aws, _terms(stack), items, consent=True)
     _carry_out_all([room], is_dry=not yes)
     untagged = room.counts[Action.TAG]
     if untagged and not wants_json():
@@ -201,7 +197,7 @@ def _terms(stack: str | None) -> StackTerms:
 
 def _with_key(plan: Plan, clouds: Clouds, terms: StackTerms) -> StackTerms:
     """The same with the key of the stack, or exit code 1 where it is not known."""
-    region = rotated_in_aws(plan)[0].region
+    region = plan.compiled.secrets_region
     key = terms.key or AwsReads(clouds.aws, region).stack_outputs(terms.stack).get(KEY_OUTPUT)
     if key is None:
         text = (
@@ -212,21 +208,18 @@ def _with_key(plan: Plan, clouds: Clouds, terms: StackTerms) -> StackTerms:
     return replace(terms, key=key)
 
 
-def aws_room(
-    plan: Plan, client: AwsClient, terms: StackTerms, ids: tuple[str, ...] = (), *, rate: float = AWS_RATE
-) -> Room:
+def aws_room(client: AwsClient, terms: StackTerms, items: Sequence[Wanted], *, consent: bool = False) -> Room:
     """The secrets of a stack.
 
     Args:
-        plan: The plan, with a store in AWS.
         client: Gives a client of a service in a region, which tries each call once.
         terms: What the stack gives its secrets.
-        ids: Of these credentials; none: of all.
-        rate: Writes a second.
+        items: Those that the plan names.
+        consent: Whether what people made is tagged, and nothing is made.
     """
-    items = rotated_in_aws(plan, ids)
-    place = StackSecrets(client=client, terms=terms, wanted={item.name: item for item in items})
-    return Room(cloud="aws", place=place, names=[item.name for item in items], rate=rate)
+    by_name = {item.name: item for item in items}
+    place = StackSecrets(client=client, terms=terms, wanted=by_name, consent=consent)
+    return Room(cloud="aws", place=place, names=[*by_name], rate=AWS_RATE)
 
 
 def terms_of(plan: Plan, terraform: Path | None) -> RingTerms | None:
@@ -252,17 +245,14 @@ def terms_of(plan: Plan, terraform: Path | None) -> RingTerms | None:
     return found
 
 
-def oci_room(
-    plan: Plan, clouds: Clouds, terms: RingTerms, ids: tuple[str, ...] = (), *, rate: float = OCI_RATE
-) -> Room:
+def oci_room(plan: Plan, clouds: Clouds, terms: RingTerms, credentials: Sequence[Credential] = ()) -> Room:
     """The rings of a plan.
 
     Args:
         plan: The plan, with a store in OCI.
         clouds: Where they are.
         terms: What Terraform gives each slot.
-        ids: Of these credentials; none: of all.
-        rate: Writes a second.
+        credentials: Whose they are; none: of all.
     """
     from lockstep.operate.secrets_oci import RingSlots  # noqa: PLC0415 - the SDK is an extra
 
@@ -270,26 +260,24 @@ def oci_room(
     place = RingSlots(
         clouds.oci(vault.region),
         terms,
-        own_compartment_id=vault.compile().compartment_of_own_secrets,
-        store=vault.compile().name,
+        own_compartment_id=vault.compartment_of_own_secrets,
+        store=vault.name,
     )
-    return Room(cloud="oci", place=place, names=slots_in_oci(plan, ids), rate=rate)
+    return Room(cloud="oci", place=place, names=slots_in_oci(plan, credentials), rate=OCI_RATE)
 
 
-def make_missing(plan: Plan, clouds: Clouds, credential_id: str, store: str) -> list[str]:
+def make_missing(plan: Plan, clouds: Clouds, credential: Credential, store: str) -> list[str]:
     """Make what a store lacks of a credential's secrets, by what `cdk.json` and Terraform say in this folder.
 
     Raises:
         StoreAccessDeniedError: This identity may not, or Terraform's output is not here.
         LockstepError: Another error that does not pass.
     """
-    ids = (credential_id,)
-    in_oci = plan.store(OciVault)
-    if in_oci is None or in_oci.compile().name != store:
+    if store == AwsSecretsManager.name:
         terms = _with_key(plan, clouds, _terms(os.environ.get("LOCKSTEP_STACK")))
-        room = aws_room(plan, clouds.aws, terms, ids)
+        room = aws_room(clouds.aws, terms, rotated_in_aws(plan, [credential]))
     elif SECRETS_OCI.exists() and (ring := terms_of(plan, SECRETS_OCI)):
-        room = oci_room(plan, clouds, ring, ids)
+        room = oci_room(plan, clouds, ring, [credential])
     else:
         raise StoreAccessDeniedError(store=store, code="no-terms")
     return made(room.place, room.names, SystemClock().sleep)

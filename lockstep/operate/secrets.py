@@ -51,26 +51,22 @@ class Wanted(NamedTuple):
         return {STACK_TAG: stack, SECRET_TAG: self.kind.value}
 
 
-def wanted(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[Wanted]:
+def wanted(plan: Plan, credentials: Sequence[Credential] = ()) -> list[Wanted]:
     """Every secret in AWS that the functions know by its tags, each once.
 
     Args:
         plan: The plan.
-        credential_ids: Only the secrets of these credentials, and those that all need; none: of all.
+        credentials: Only the secrets of these, and those that all need; none: of all.
     """
-    return list(dict.fromkeys(_wanted(plan, credential_ids)))
+    return list(dict.fromkeys(_wanted(plan, credentials or plan.credentials)))
 
 
-def _chosen(plan: Plan, credential_ids: tuple[str, ...]) -> list[Credential]:
-    return [c for c in plan.credentials if not credential_ids or c.id in credential_ids]
-
-
-def _wanted(plan: Plan, credential_ids: tuple[str, ...]) -> Iterator[Wanted]:
-    home, runner, chosen = plan.compiled.secrets_region, plan.runners.aws, _chosen(plan, credential_ids)
-    for names in (c.secret_names for c in chosen if plan.store(AwsSecretsManager)):
+def _wanted(plan: Plan, credentials: Sequence[Credential]) -> Iterator[Wanted]:
+    home, runner = plan.compiled.secrets_region, plan.runners.aws
+    for names in (c.secret_names for c in credentials if plan.store(AwsSecretsManager)):
         yield Wanted(names.app_user, SecretKind.APP_USER, home)
         yield Wanted(names.connection_blob, SecretKind.CONNECTION_BLOB, home)
-    for admin in (server.admin for credential in chosen for server in credential.servers):
+    for admin in (server.admin for credential in credentials for server in credential.servers):
         if isinstance(admin, AdminSecret) and is_plain_name(admin.aws):
             yield Wanted(admin.aws, SecretKind.ADMIN, home)
     for name in runner.secrets.values():
@@ -158,9 +154,9 @@ class StackTerms:
         return {**self.tags, **one.tags(self.stack)}
 
 
-def rotated_in_aws(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[Wanted]:
+def rotated_in_aws(plan: Plan, credentials: Sequence[Credential] = ()) -> list[Wanted]:
     """The secrets in AWS of the credentials of a plan; arguments as of `wanted`."""
-    return [one for one in wanted(plan, credential_ids) if one.kind in ROTATED]
+    return [one for one in wanted(plan, credentials) if one.kind in ROTATED]
 
 
 def in_aws(
@@ -224,9 +220,9 @@ class RingTerms(Struct, frozen=True, kw_only=True):
     defined_tags: dict[str, str] | None = None
 
 
-def slots_in_oci(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[str]:
+def slots_in_oci(plan: Plan, credentials: Sequence[Credential] = ()) -> list[str]:
     """The names of the slots of a plan; arguments as of `wanted`."""
-    names = [c.secret_names for c in _chosen(plan, credential_ids)]
+    names = [c.secret_names for c in credentials or plan.credentials]
     secrets = dict.fromkeys(name for pair in names for name in (pair.app_user, pair.connection_blob))
     return [slot_name(name, i) for name in secrets for i in range(plan.slots)]
 
@@ -265,11 +261,9 @@ def _refused(name: str, *problems: tuple[str, str | None]) -> Decision:
 
 # How many writes a second: below a quota that all of an account share.
 
-AWS_QUOTA = 50
-"""CreateSecret, and TagResource likewise, a second in a region; neither can be raised
-(https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html)."""
 AWS_RATE = 25.0
-"""Leaves half to what else the account does."""
+"""Leaves half to what else the account does: 50 CreateSecret, and 50 TagResource, a second in a region; neither can be
+raised (https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html)."""
 OCI_RATE = 5.0
 """Oracle publishes no limit of Vault."""
 

@@ -7,7 +7,6 @@
    `lockstep apply` bring them under management; the others are taken over.
 """
 
-import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from sandbox.deployed_world import (
     STACK,
     DeployedWorld,
     deploy,
+    encryption_key,
     lockstep,
     make_accounts,
     planned_in,
@@ -37,15 +37,13 @@ from sandbox.emulators.aws.deployed import DeployedStack
 from sandbox.emulators.databases import CertificateAuthority, DatabaseServer, running
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment, temporary_folder
-from sandbox.first_day import activate, take_over
+from sandbox.first_day import activate, create_secrets, take_over
 from sandbox.identities import make_log
 from sandbox.oci_resources import names_in
 from sandbox.outside import Outside
 from sandbox.plans import LOCK_TABLE, Document
 from sandbox.servers import default_servers, engine_of, login_text, set_password
 
-RATE = "50"
-"""Secrets that `lockstep secrets create` makes in a second, in each cloud."""
 EVERY_NTH_ON_TWO = 10
 """One of so many credentials is on two engines."""
 _SIDE_BY_SIDE = 4
@@ -128,9 +126,10 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
         }
         tell(f"building and deploying the stack of {len(plan.credentials)} credentials: the CDK CLI")
         bundle = deploy(aws, plan, plan_file, folder, seconds)
-        tell("making the secrets: lockstep secrets create")
-        with timed(seconds, "secrets"):
-            _create_secrets(folder, oci, operator)
+        tell("making the secrets, as `lockstep secrets create` does")
+        make_log(oci)
+        with timed(seconds, "secrets"), environment(operator):
+            create_secrets(plan, key=encryption_key(aws), oci_key=oci.key_id)
         deployed = DeployedStack(
             aws, STACK, folder / "deployed", environment={OCI_ENDPOINT_VARIABLE: oci.endpoint}
         )
@@ -204,26 +203,6 @@ def _credentials(
             )
         )
     return found
-
-
-def _create_secrets(folder: Path, oci: OciSandbox, operator: Mapping[str, str]) -> None:
-    """Make the secrets of both clouds side by side."""
-    make_log(oci)
-    terms = folder / "secrets.json"
-    terms.write_text(
-        json.dumps(
-            {
-                "compartment_id": oci.compartment_id,
-                "vault_id": oci.vault_id,
-                "key_id": oci.key_id,
-                "freeform_tags": {"lockstep-stack": STACK},
-                "defined_tags": None,
-            }
-        )
-    )
-    words = (("--cloud", "aws"), ("--cloud", "oci", "--terraform", str(terms)))
-    with ThreadPoolExecutor(len(words)) as pool:
-        list(pool.map(lambda w: command(operator, "secrets", "create", "--rate", RATE, *w), words))
 
 
 def _import_login(fleet: Fleet, operator: Mapping[str, str]) -> None:

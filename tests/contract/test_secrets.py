@@ -74,10 +74,15 @@ class Side:
 
     def run(self, *words: str) -> Result:
         """Run `secrets create`."""
-        return self.invoke("create", "--rate", "50", *words)
+        return self.invoke("create", *words)
 
     def done(self, *words: str) -> dict[str, int]:
         return counts(self.run("--json", *words))
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lockstep.cli.secrets.OCI_RATE", 50.0)
 
 
 # AWS
@@ -353,10 +358,10 @@ def test_import_makes_slots_where_a_deployment_has_left_what_terraform_says(
     plan = load_plan(rings.file)
     with environment(rings.variables):
         with pytest.raises(StoreAccessDeniedError, match="no-terms"):
-            make_missing(plan, operator(plan), "a", "oci")
+            make_missing(plan, operator(plan), plan.credentials[0], "oci")
         SECRETS_OCI.parent.mkdir()
         (rings.folder / "secrets.json").rename(SECRETS_OCI)
-        assert set(make_missing(plan, operator(plan), "a", "oci")) == slots_of("a")
+        assert set(make_missing(plan, operator(plan), plan.credentials[0], "oci")) == slots_of("a")
     assert {(slot.key_id, slot.freeform_tags["team"]) for slot in rings.slots().values()} == {(KEY, "data")}
 
 
@@ -397,7 +402,7 @@ def as_person(rings: Rings, name: str, ring: set[str], own: set[str]) -> int:
     rings.oci.identity.permit(name, *own, compartment=rings.oci.own_compartment_id)
     key = rings.oci.new_api_key(name, *ring, compartment=rings.oci.compartment_id)
     config, output = write_config_file(rings.folder, name, key), rings.folder / "secrets.json"
-    words = "create", "--cloud", "oci", "--terraform", str(output), "--rate", "50"
+    words = "create", "--cloud", "oci", "--terraform", str(output)
     return rings.invoke(*words, OCI_CONFIG_FILE=str(config)).exit_code
 
 
