@@ -18,9 +18,9 @@ from lockstep.cli.output import (
     CredentialArguments,
     chosen,
     err,
+    gave_json,
     plain,
     plan_or_exit,
-    print_json,
     print_text,
     say,
     say_aside,
@@ -97,9 +97,7 @@ def verify(
             verdicts += [replace(v, entries=[]) for v in found]
     verdict = verifier.verdict(verdicts)
     digests = [_digests(verifier.digests[e.stream], e) for e in verifier.evidence]
-    if wants_json():
-        print_json({"verdict": verdict, "digests": digests, "streams": chains})
-    else:
+    if not gave_json({"verdict": verdict, "digests": digests, "streams": chains}):
         _show(verdict, digests, chains)
     raise typer.Exit(_EXITS.get(verdict, 0))
 
@@ -211,8 +209,7 @@ def show(
                 found.append({**place, "event": event})
                 text = _line(entry) if entry else "NOT AN ENTRY, see `audit verify`"
                 texts.append(f"{credential.id} {log.stream} {seq}: {text}")
-    if wants_json():
-        print_json({"entries": found})
+    if gave_json({"entries": found}):
         return
     for text in texts or ["no entries"]:
         say(text)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.status import Status
 
-from lockstep.cli.output import err, plan_or_exit, print_json, say, write_whole, wrong_use
+from lockstep.cli.output import err, gave_json, plan_or_exit, say, write_whole, wrong_use
 from lockstep.cli.rotate import Stack
 from lockstep.databases.findings import HERE, Finding, Outcome, verdict
 from lockstep.operate import documents
@@ -20,7 +20,6 @@ from lockstep.operate.doctor.catalogue import catalogue
 from lockstep.operate.doctor.checks import Check, Context, chosen, examine, unknown_word
 from lockstep.operate.doctor.unknowns import Confirmation, confirmations, confirmed, questions
 from lockstep.operate.documents import Exit
-from lockstep.operate.formatting import wants_json
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.protocol.strict_json import MessageError
 from lockstep.protocol.workers import at_the_same_time
@@ -92,11 +91,9 @@ def doctor(
     if confirm:
         write_whole(confirmed(earlier, answers, context), confirm, option="--confirm")
     findings = [*findings, *answers]
-    if wants_json():
-        counted = Counter(finding.outcome for finding in findings)
-        counts = {outcome.value: counted[outcome] for outcome in Outcome}
-        print_json(documents.Doctor(verdict=verdict(findings), counts=counts, findings=findings))
-    else:
+    counted = Counter(finding.outcome for finding in findings)
+    counts = {outcome.value: counted[outcome] for outcome in Outcome}
+    if not gave_json(documents.Doctor(verdict=verdict(findings), counts=counts, findings=findings)):
         for answer in answers:
             if answer.outcome is Outcome.PASSED:
                 say(f"{answer.check}  {answer.subject}: {answer.says}", style=STYLES[Outcome.PASSED])

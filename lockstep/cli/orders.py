@@ -24,12 +24,12 @@ from lockstep.cli.output import (
     chosen,
     complain,
     err,
+    gave_json,
     in_our_words,
     matching,
     no,
     one,
     plan_or_exit,
-    print_json,
     say,
     say_aside,
     say_fields,
@@ -38,7 +38,7 @@ from lockstep.cli.output import (
 )
 from lockstep.operate.access import operator
 from lockstep.operate.documents import FEW
-from lockstep.operate.formatting import clock_time, wants_json
+from lockstep.operate.formatting import clock_time
 from lockstep.operate.sessions import count_sessions, lines
 from lockstep.operate.state import record_document, table_of
 from lockstep.operate.verdict import next_step
@@ -499,8 +499,7 @@ def show(credentials: CredentialArguments = None) -> None:
         if credential.id in table.unreadable:
             clouds.lock(credential).read()  # Says why.
     records = [record_document(table.record(c.id)) for c in wanted]
-    if wants_json():
-        print_json({"locks": records})
+    if gave_json({"locks": records}):
         return
     for record in records:
         fields = {name: _shown(value) for name, value in msgspec.to_builtins(record).items()}

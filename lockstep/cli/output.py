@@ -135,18 +135,21 @@ def print_text(text: str) -> None:
     sys.stdout.write(text)
 
 
-def print_json(document: msgspec.Struct | Mapping[str, object]) -> None:
-    """One JSON document, for other programs."""
+def gave_json(document: msgspec.Struct | Mapping[str, object]) -> bool:
+    """With `--json` print this document, for other programs; whether that was asked for, and so no text is."""
+    if not asked.is_json:
+        return False
     asked.is_given = True
     # What an encoding lacks is shown as an escape, and not every one of Python's is one of JSON.
     text = msgspec.json.encode(document).decode()
     out.print_json(text, ensure_ascii=not out.encoding.startswith("utf"))
+    return True
 
 
 def refuse(code: int, error: documents.Error) -> None:
     """With `--json`, give an error in the place of the answer: there is always one document on standard output."""
-    if asked.is_json and not asked.is_given:
-        print_json({"error": msgspec.structs.replace(error, exit_code=int(code))})
+    if not asked.is_given:
+        gave_json({"error": msgspec.structs.replace(error, exit_code=int(code))})
 
 
 def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[Problem] = ()) -> typer.Exit:

@@ -25,12 +25,12 @@ from lockstep.cli.output import (
     chosen,
     complain,
     err,
+    gave_json,
     no,
     out,
     plain,
     plan_file,
     plan_or_exit,
-    print_json,
     say,
     say_aside,
     say_fields,
@@ -40,7 +40,6 @@ from lockstep.cli.output import (
 )
 from lockstep.operate.access import operator, running, streams
 from lockstep.operate.documents import FEW, Exit
-from lockstep.operate.formatting import wants_json
 from lockstep.operate.plan_sql.scripts import LiveRoleError, provisioning
 from lockstep.plan import limits
 from lockstep.plan.admins import partition_of
@@ -105,8 +104,7 @@ def check() -> None:
     rows = [_row(credential) for credential in plan.credentials]
     awaited = [str(source.located(text)) for text in awaited_values(plan)]
     uses = list(limits.uses(plan))
-    if wants_json():
-        print_json({"awaited": awaited, "credentials": rows, "quotas": uses})
+    if gave_json({"awaited": awaited, "credentials": rows, "quotas": uses}):
         return
     for row in rows[:FEW]:
         say_fields(row["credential"], {name: row[name] for name in row if name != "credential"})
@@ -215,15 +213,12 @@ def diff(
     Exit code: 0 safe in the order that is printed, 1 refused, 2 one of the plans is not valid.
     """
     changes = plan_changes(plan_or_exit(old), plan_or_exit(new))
-    if wants_json():
-        print_json(changes)
-    elif changes.refusals:
+    if not gave_json(changes):
         for refusal in changes.refusals:
             complain(f"{refusal.what}: {refusal.why}")
-    else:
-        for number, step in enumerate(changes.steps, start=1):
+        for number, step in enumerate(changes.steps if changes.safe else (), start=1):
             say(f"{number}. {step.what}: {step.do}")
-        if not changes.steps:
+        if changes.safe and not changes.steps:
             say("nothing changes that readers or both runners must agree on")
     if not changes.safe:
         raise typer.Exit(Exit.NO)

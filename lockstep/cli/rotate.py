@@ -12,10 +12,10 @@ from msgspec import structs
 from lockstep.cli.orders import order_context, require_consent, require_databases
 from lockstep.cli.output import (
     complain,
+    gave_json,
     no,
     one,
     plan_or_exit,
-    print_json,
     say,
     say_aside,
     shown_ids,
@@ -176,9 +176,7 @@ def _run(plan: Plan, credential: Credential, asked: RunInput, arn: str) -> None:
         raise typer.Exit(Exit.NO)
     if ended.outcome == SKIPPED:
         _report_skip(plan, credential, ended, clock.now(), is_forced=asked.force)
-    elif wants_json():
-        print_json(ended)
-    else:
+    elif not gave_json(ended):
         current = f", generation {ended.generation} is current" if ended.generation else ""
         say(f"{ended.outcome or ended.status}{current}", style="green")
 
@@ -194,8 +192,7 @@ def _report_failure(plan: Plan, credential: Credential, ended: Rotated, now: dat
             *of_last_run(record, credential, str(ended.error), now, may_run=may_run),
         ]
         step = ranked(reasons)[0].next if reasons else None
-    if wants_json():
-        print_json(structs.replace(ended, next=step))
+    if gave_json(structs.replace(ended, next=step)):
         return
     complain(f"failed: {ended.error}: {ended.cause}")
     if (advice := advice_of(str(ended.error))) and advice not in str(ended.cause):
@@ -218,8 +215,7 @@ def _report_skip(
             why, step = wait.meaning, None if wait.reason == "held" else next_step(record, credential, now)
         elif record.not_before and record.not_before > now:
             why = f"nothing to repair, and the overlap ends at {clock_time(record.not_before, now)}"
-    if wants_json():
-        print_json(structs.replace(ended, waits_for=wait))
+    if gave_json(structs.replace(ended, waits_for=wait)):
         return
     say(f"skipped: {why}", style="yellow")
     if step:

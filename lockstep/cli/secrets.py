@@ -18,10 +18,10 @@ from lockstep.cli.output import (
     DryRun,
     chosen,
     complain,
+    gave_json,
     json_in,
     no,
     plan_or_exit,
-    print_json,
     say,
     say_aside,
     shown_ids,
@@ -308,9 +308,8 @@ def _carry_out_all(rooms: Sequence[Room], *, is_dry: bool) -> None:
     """Do it in each, and show what has become of it."""
     for room in rooms:
         carried_out(room, is_dry=is_dry)
-    if wants_json():
-        clouds = [{"cloud": r.cloud, "counts": r.counts, "secrets": r.described} for r in rooms]
-        print_json({"dry_run": is_dry, "clouds": clouds})
+    clouds = [{"cloud": r.cloud, "counts": r.counts, "secrets": r.described} for r in rooms]
+    if gave_json({"dry_run": is_dry, "clouds": clouds}):
         return
     for room in rooms:
         show(room)

@@ -14,9 +14,9 @@ from lockstep.cli.output import (
     CredentialArguments,
     chosen,
     complain,
+    gave_json,
     out,
     plan_or_exit,
-    print_json,
     say,
     say_aside,
     wrong_use,
@@ -121,15 +121,8 @@ def _look(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, read_valu
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
     evidence = evidence_reasons(plan, clouds, now)
     verdict = verdict_of([*(r for s in states for r in s.reasons), *evidence])
-    if wants_json():
-        print_json(
-            documents.Status(
-                verdict=verdict,
-                evidence=evidence,
-                credentials=[document(s) for s in states],
-            )
-        )
-    else:
+    told = documents.Status(verdict=verdict, evidence=evidence, credentials=[document(s) for s in states])
+    if not gave_json(told):
         for state in states:
             _show(state, now)
         say_reasons(evidence)
@@ -218,9 +211,8 @@ def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> i
     )
     found = watch(clouds.lock_table(), expected, now=clouds.clock.now())
     verdict = verdict_of(reason for reasons in found.reasons.values() for reason in reasons)
-    if wants_json():
-        print_json({"verdict": verdict, "reasons": found.reasons, "metrics": found.metrics, "ids": found.ids})
-    else:
+    told = {"verdict": verdict, "reasons": found.reasons, "metrics": found.metrics, "ids": found.ids}
+    if not gave_json(told):
         _show_fleet(found, verdict)
     return EXITS[verdict]
 
@@ -267,9 +259,7 @@ def history(
     for credential, (runs, unread) in zip(wanted, read, strict=True):
         found += runs
         problems += [f"{credential.id} {cloud}: {line_of(error)}" for cloud, error in unread.items()]
-    if wants_json():
-        print_json(documents.History(runs=found, problems=problems))
-    else:
+    if not gave_json(documents.History(runs=found, problems=problems)):
         now = clouds.clock.now()
         for run in found:
             say(f"{run.credential} {run_line(run, now)}", style="red" if run.error else "")
@@ -308,9 +298,7 @@ def sessions(
     plan = plan_or_exit()
     wanted, clouds = chosen(plan, credentials), operator(plan)
     found = [count_sessions(clouds, credential) for credential in wanted]
-    if wants_json():
-        print_json({"credentials": found})
-    else:
+    if not gave_json({"credentials": found}):
         for one in found:
             for line in session_lines(one, clouds.clock.now()):
                 say(line)
