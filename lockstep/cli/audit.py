@@ -1,9 +1,10 @@
 """`lockstep audit`: verify the signed chains, show the newest entries."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ from lockstep.operate import documents
 from lockstep.operate.access import evidence_of, operator, streams
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import absolute, at_milliseconds, wants_json
-from lockstep.operate.report.build import Report, as_json, build, page, report_on
+from lockstep.operate.report.build import CredentialReport, Report, as_json, build, page, report_on
 from lockstep.operate.report.entries import clean, line, part
 from lockstep.plan.compiled import message
 from lockstep.plan.fields import parse_duration
@@ -84,17 +85,13 @@ def verify(
     """
     plan, at = plan_or_exit(), _digest(since)
     clouds = operator(plan)
-    wanted = {chain_folder(c.id): c.id for c in chosen(plan, credentials)}
     chains, verdicts = list[documents.Chain](), list[Verification]()
-    with Status("verifying", console=err) as status:
-        verifier = Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), since=at)
-        for folder in sorted(wanted.keys() | (set() if credentials else set(verifier.folders()))):
-            name = wanted.get(folder, f"{ascii(folder)[1:-1]}, not in the plan,")
-            found = verified(verifier, folder, name, status)
-            if stores and folder in wanted:
-                served_without_entry(clouds, plan, wanted[folder], found)
-            chains += [_chain(name, v) for v in found]
-            verdicts += [replace(v, entries=[]) for v in found]
+    verifier = Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), since=at)
+    for name, credential, found in _verified(verifier, plan, credentials):
+        if stores and credential:
+            served_without_entry(clouds, plan, credential, found)
+        chains += [_chain(name, v) for v in found]
+        verdicts += [replace(v, entries=[]) for v in found]
     verdict = verifier.verdict(verdicts)
     digests = [_digests(verifier.digests[e.stream], e) for e in verifier.evidence]
     if not gave_json({"verdict": verdict, "digests": digests, "streams": chains}):
@@ -110,21 +107,33 @@ def _digest(text: str | None) -> Since | None:
     return Since(named["stream"], named["hour"], named["hash"])
 
 
-def verified(verifier: Verifier, folder: str, name: str, status: Status) -> list[Verification]:
-    """Verify a chain in every cloud, and show at a terminal how far it is."""
-    return verifier.chain(
-        folder,
-        progress=lambda stream, done, total: status.update(plain(f"{name} {stream}: {done:,} of {total:,}")),
-    )
+def _verified(
+    verifier: Verifier, plan: Plan, credentials: Sequence[str] | None
+) -> Iterator[tuple[str, Credential | None, list[Verification]]]:
+    """Verify chains in every cloud, each with its name; where none is named, also those that the plan does not have.
+
+    At a terminal it shows how far it is.
+    """
+    wanted = {chain_folder(c.id): c for c in chosen(plan, credentials)}
+    with Status("verifying", console=err) as status:
+        others = () if credentials else (f for f in verifier.folders() if f not in wanted)
+        for folder in (*wanted, *others):
+            credential = wanted.get(folder)
+            name = credential.id if credential else f"{ascii(folder)[1:-1]}, not in the plan,"
+            show = partial(_show_progress, status, name)
+            yield name, credential, verifier.chain(folder, progress=show)
+
+
+def _show_progress(status: Status, name: str, stream: str, done: int, total: int) -> None:
+    status.update(plain(f"{name} {stream}: {done:,} of {total:,}"))
 
 
 def served_without_entry(
-    clouds: Clouds, plan: Plan, credential_id: str, found: Sequence[Verification]
+    clouds: Clouds, plan: Plan, credential: Credential, found: Sequence[Verification]
 ) -> None:
     """Add the problem of each store that serves what no entry records. A run under way may be between the two."""
-    credential = plan.credential(credential_id)
     recorded = [g for v in found for e in v.entries if (g := e.promoted) is not None]
-    if not (recorded and credential):
+    if not recorded:
         found[0].notes.append("what its stores serve was not compared: no run was read that tells")
         return
     for store in clouds.each_store(credential):
@@ -272,18 +281,13 @@ def report(
     clouds = operator(plan)
     now = clouds.clock.now()
     since_when = now - period
-    with Status("verifying", console=err) as status:
-        verifier = Verifier(evidence_of(plan, clouds), now=now)
-        found = []
-        for credential in chosen(plan, credentials):
-            chains = verified(verifier, chain_folder(credential.id), credential.id, status)
+    verifier, found = Verifier(evidence_of(plan, clouds), now=now), list[CredentialReport]()
+    for name, credential, chains in _verified(verifier, plan, credentials):
+        if credential:
             found.append(report_on(credential, chains, since=since_when, now=now))
-        others = set(verifier.folders()) - {chain_folder(c.id) for c in plan.credentials}
-        for folder in sorted(others) if not credentials else ():
-            for v in verified(verifier, folder, folder, status):
-                verifier.digests[v.stream].problems += [
-                    f"chain {folder!a}, not in the plan: {p}" for p in v.problems
-                ]
+            continue
+        for v in chains:
+            verifier.digests[v.stream].problems += [f"chain {name} {p}" for p in v.problems]
     made = build(
         found,
         verifier.digests.values(),

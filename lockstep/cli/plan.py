@@ -53,14 +53,12 @@ from lockstep.plan.checks import (
 from lockstep.plan.diff import plan_changes
 from lockstep.plan.fields import format_duration
 from lockstep.plan.file import Problem, in_order, plan_schema, schema_text
-from lockstep.plan.model import Plan
 from lockstep.plan.published import (
     INDEX,
     NO_BUCKET,
-    PlanBucket,
+    PlanInBucket,
     Published,
     compile_plan,
-    folder_of,
     place_in_aws,
     place_in_oci,
     state_of,
@@ -74,7 +72,8 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.model import Credential
 from lockstep.protocol.orders import Activate, Order
 from lockstep.runtime.clouds import Clouds
-from lockstep.runtime.identity import DEPLOYER, Cloud
+from lockstep.runtime.identity import DEPLOYER
+from lockstep.runtime.wiring import folder_at
 
 
 def check() -> None:
@@ -261,13 +260,16 @@ def apply(
     """
     plan = plan_or_exit()
     at = order_context(plan)
-    dropped = frozenset(drop or [])
+    wanted, dropped = chosen(plan, credentials), frozenset(drop or [])
+    stores = {store.name for store in plan.stores}
+    if kept := sorted(d for d in dropped if d in stores or all(d in c.databases for c in wanted)):
+        raise wrong_use(f"--drop {', '.join(kept)}: this plan keeps it, so leave that out")
     digests = {name for name in replaced or () if _DIGEST.fullmatch(name)}
     files = [Path(name) for name in replaced or () if name not in digests]
     before = {(c.id, c.plan_digest) for before in files for c in plan_or_exit(before).credentials}
 
     order_for = partial(_activation, at, digests, before, dropped)
-    give_each(chosen(plan, credentials), at, order_for, dry_run=dry_run)
+    give_each(wanted, at, order_for, dry_run=dry_run)
 
 
 def _activation(
@@ -385,46 +387,24 @@ def publish(
         say("nothing to publish: the plan has no runners.oci, so no function in OCI reads it")
         return
     clouds = operator(plan, identity=DEPLOYER)
+    places = {"aws": place_in_aws, "oci": place_in_oci}
     forged = False
     for one_cloud in wanted:
-        bucket, address = _bucket(plan, clouds, one_cloud, published.digest)
+        place = places[one_cloud](plan.compiled, published.digest)
         try:
-            forged |= _publish(bucket, published, clouds, address, dry_run=dry_run)
+            forged |= _publish(place, published, clouds, dry_run=dry_run)
         except PlanAccessDeniedError as error:
             if not if_there or error.where.get("code") not in NO_BUCKET:
                 raise
-            say_aside(f"{address}: its bucket does not exist yet")
+            say_aside(f"{place}: its bucket does not exist yet")
     say(_DEPLOYED)
     if forged:
         raise typer.Exit(Exit.NO)
 
 
-def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[PlanBucket, str]:
-    """The folder of the plan in a cloud, and its address."""
-    if cloud == "aws":
-        from lockstep.aws.s3 import S3Folder  # noqa: PLC0415 - the other cloud needs none of it
-
-        in_aws = place_in_aws(plan.compiled, digest)
-        client = clouds.aws("s3", plan.lock.region)
-        return S3Folder(client, in_aws.bucket, folder_of(digest)), str(in_aws)
-    from lockstep.oci.object_storage import ObjectStorageFolder  # noqa: PLC0415 - likewise
-
-    in_oci = place_in_oci(plan.compiled, digest)
-    return (
-        ObjectStorageFolder(
-            clouds.oci(in_oci.region),
-            namespace=in_oci.namespace,
-            bucket=in_oci.bucket,
-            folder=folder_of(digest),
-        ),
-        str(in_oci),
-    )
-
-
-def _publish(
-    bucket: PlanBucket, published: Published, clouds: Clouds, address: str, *, dry_run: bool
-) -> bool:
+def _publish(place: PlanInBucket, published: Published, clouds: Clouds, *, dry_run: bool) -> bool:
     """Publish in one cloud, and show what became of it; whether a document has other content."""
+    bucket = folder_at(place, aws=clouds.aws, oci=clouds.oci)
     state = state_of(bucket, published)
     names, different = state.wanting, state.different
     if not dry_run:
@@ -435,10 +415,10 @@ def _publish(
     # The index is kept back as long as something else is in a place.
     written = names - different - ({INDEX} if different else set())
     verb = "would be written" if dry_run else "written"
-    say(address)
+    say(str(place))
     say(f"  {len(state.same):,} documents were there, {len(written):,} {verb}")
     if different:
         complain(f"  {len(different):,} have other content than the plan's, so functions refuse them:")
         complain(f"    {shown_ids(sorted(different))}")
-        complain(f"  find out who wrote them, delete them below {address}, and publish again")
+        complain(f"  find out who wrote them, delete them below {place}, and publish again")
     return bool(different)

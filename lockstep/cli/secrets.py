@@ -96,8 +96,8 @@ def create(
     plan = plan_or_exit()
     whose = chosen(plan, credentials)
     clouds = operator(plan, identity=DEPLOYER)
-    stores = {"aws": AwsSecretsManager, "oci": OciVault}
-    there = [one for one, kind in stores.items() if cloud in (one, "both") and plan.store(kind)]
+    stores = {"aws": plan.store(AwsSecretsManager), "oci": plan.store(OciVault)}
+    there = [one for one, store in stores.items() if store and cloud in (one, "both")]
     if not there:
         raise wrong_use(f"the plan has no store in {cloud.upper()}")
     rooms: list[Room] = []

@@ -5,7 +5,7 @@ import os
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lockstep.plan.compiled import AnyPlan, CompiledPlan, hosted_plan
 from lockstep.plan.published import (
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lockstep.audit.digest import DigestKey, Maker
+    from lockstep.oci.clients import OciClients
     from lockstep.oci.functions import OwnFunction
+    from lockstep.plan.published import PlanBucket
     from lockstep.protocol.events import Sink
     from lockstep.protocol.ports import Table
 
@@ -256,25 +258,36 @@ def hosted_source() -> PlanSource:
             return PublishedPlan(place.digest, lazy(partial(_bucket, place)), ca_folder=CA_FOLDER)
 
 
-def _bucket(place: PlanInBucket) -> Documents:
+def folder_at(
+    place: PlanInBucket, *, aws: "Callable[[str, str], Any]", oci: "Callable[[str], OciClients]"
+) -> "PlanBucket":
+    """The folder of a published plan.
+
+    Args:
+        place: Where it is.
+        aws: Gives a client of a service in a region.
+        oci: Gives the clients of a region.
+    """
+    folder = folder_of(place.digest)
     if not place.namespace:
-        from lockstep.aws.clients import aws_client
         from lockstep.aws.s3 import S3Folder
 
-        client = aws_client("s3", place.region, deadline_guard=check_scope)
-        return S3Folder(client, place.bucket, folder_of(place.digest))
-    from lockstep.oci.clients import OciClients
+        return S3Folder(aws("s3", place.region), place.bucket, folder)
     from lockstep.oci.object_storage import ObjectStorageFolder
 
-    clients = OciClients(
-        own_oci_identity,
-        place.region,
-        endpoint=oci_endpoint(),
-        deadline_guard=check_scope,
-    )
-    return ObjectStorageFolder(
-        clients, namespace=place.namespace, bucket=place.bucket, folder=folder_of(place.digest)
-    )
+    clients = oci(place.region)
+    return ObjectStorageFolder(clients, namespace=place.namespace, bucket=place.bucket, folder=folder)
+
+
+def _bucket(place: PlanInBucket) -> Documents:
+    from lockstep.aws.clients import aws_client
+
+    def oci(region: str) -> "OciClients":
+        from lockstep.oci.clients import OciClients
+
+        return OciClients(own_oci_identity, region, endpoint=oci_endpoint(), deadline_guard=check_scope)
+
+    return folder_at(place, aws=partial(aws_client, deadline_guard=check_scope), oci=oci)
 
 
 def forget() -> None:
