@@ -64,10 +64,7 @@ def verify(
     *,
     since: Annotated[
         str | None,
-        typer.Option(
-            metavar="DIGEST",
-            help="Begin at this digest, as a verification before has named it: aws:HOUR:HASH.",
-        ),
+        typer.Option(metavar="DIGEST", help="Begin at this digest, which one before has named."),
     ] = None,
     stores: Annotated[
         bool, typer.Option("--stores", help="Also compare what the stores serve with the newest entries.")

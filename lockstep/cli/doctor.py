@@ -40,21 +40,17 @@ def doctor(
     *,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", help="Only this check or group, by its id: `aws.secrets`, `aws`. Repeat it."),
+        typer.Option(help="Only this check or group, such as `aws.secrets` or `aws`. Repeat it."),
     ] = None,
     stack: Stack = DEFAULT_STACK,
     name: Annotated[str, typer.Option("--oci-name", help="`name` of Terraform.")] = DEFAULT_STACK,
     inside: Annotated[
         bool,
-        typer.Option(
-            "--in-cloud", help="Let the deployed functions of both clouds look too, from where they run."
-        ),
+        typer.Option("--in-cloud", help="Let the functions of both clouds look too."),
     ] = False,
     confirm: Annotated[
         Path | None,
-        typer.Option(
-            "--confirm", metavar="FILE", help="Also ask what only a real account can tell; --in-cloud."
-        ),
+        typer.Option(metavar="FILE", help="Also ask what only a real account can tell; --in-cloud."),
     ] = None,
 ) -> None:
     """Check what a rotation depends on, and suggest a fix for each problem.

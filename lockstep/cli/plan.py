@@ -143,9 +143,7 @@ def sql(
     database: Annotated[str | None, typer.Option("--database", "-d", help="Only this database.")] = None,
     existing: Annotated[
         bool,
-        typer.Option(
-            "--existing", help="For live accounts of MySQL and MariaDB that come under Lockstep's management."
-        ),
+        typer.Option("--existing", help="For live accounts of MySQL and MariaDB."),
     ] = False,
 ) -> None:
     """Print the one-time SQL of each database.
@@ -342,7 +340,7 @@ def publish(
     *,
     cloud: Annotated[
         Literal["aws", "oci", "both"],
-        typer.Option(help="Where to. In OCI only where the plan has runners.oci."),
+        typer.Option(help="Where to."),
     ] = "both",
     dry_run: DryRun = False,
     digest: Annotated[
@@ -350,9 +348,7 @@ def publish(
     ] = False,
     if_there: Annotated[
         bool,
-        typer.Option(
-            "--if-there", help="Do nothing where the bucket does not exist: a deployment makes it first."
-        ),
+        typer.Option("--if-there", help="Do nothing where the bucket does not exist yet."),
     ] = False,
 ) -> None:
     """Publish the compiled plan to the bucket from which the functions of a cloud read it.

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from lockstep.cli.orders import order_context, require_consent, require_databases
 from lockstep.cli.output import (
+    CredentialArgument,
     complain,
     gave_json,
     no,
@@ -18,7 +19,6 @@ from lockstep.cli.output import (
     plan_or_exit,
     say,
     say_aside,
-    shown_ids,
     wrong_use,
 )
 from lockstep.operate.access import operator
@@ -47,43 +47,32 @@ MACHINE_VARIABLE = "LOCKSTEP_STATE_MACHINE_ARN"
 """Names what is started instead of the stack's state machine: the alias `canary`, or one in another account."""
 
 Stack = Annotated[str, typer.Option(envvar="LOCKSTEP_STACK", help="`stack` in cdk.json.")]
-OnlyCredential = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="CREDENTIAL", help="The credential, by its id.  [default: the only one of the plan]"
-    ),
-]
 
 
 def rotate(
-    credential_id: OnlyCredential = None,
+    credential_id: CredentialArgument,
     *,
     stack: Stack = DEFAULT_STACK,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Run even if it is not due or paused. Within the overlap it only repairs."
-        ),
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run even if it is not due or paused.")] = False,
 ) -> None:
     """Start a rotation in AWS and follow it to its end.
 
     It starts the state machine of the stack, in the plan's region and your account, or the one that
     LOCKSTEP_STATE_MACHINE_ARN names, and shows each state that it enters. A credential that is not due, or whose lock
-    is held, is skipped, which is a success; it says why and until when. Ctrl-C stops following it; the rotation
-    continues.
+    is held, is skipped, which is a success; it says why and until when. Within the overlap --force only repairs.
+    Ctrl-C stops following it; the rotation continues.
 
     Exit code: 0 rotated or skipped, 1 the rotation failed, 2 wrong use, 3 AWS was unreachable or the rotation did not
     end in time.
     """
     plan = plan_or_exit()
-    credential = _the_one(plan, credential_id)
+    credential = one(plan, credential_id)
     asked = RunInput(credential_id=credential.id, trigger="cli", force=force)
     _run(plan, credential, asked, _machine(plan, stack))
 
 
 def revoke(
-    credential_id: OnlyCredential = None,
+    credential_id: CredentialArgument,
     *,
     stack: Stack = DEFAULT_STACK,
     lift_pause: Annotated[
@@ -91,19 +80,15 @@ def revoke(
     ] = False,
     without: Annotated[
         list[str] | None,
-        typer.Option(
-            "--without",
-            metavar="DATABASE",
-            help="A database that is down, and is not waited for. Once it answers, the next run takes its account "
-            "over. May be given again.",
-        ),
+        typer.Option(metavar="DATABASE", help="A database that is down, and not waited for. Repeat it."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Neither count sessions nor ask.")] = False,
 ) -> None:
     """Emergency: make a new password at once, and revoke everything before it.
 
     It writes an order into the lock record, and starts a run as `lockstep rotate` does. If that run is skipped or dies,
-    the next run of either cloud completes it, whatever the schedule says. A paused credential needs --resume.
+    the next run of either cloud completes it, whatever the schedule says. A paused credential needs --resume. Once a
+    database that was left out with --without answers, the next run takes its account over.
 
     It first shows which sessions are open, as `lockstep sessions` does, and asks. Open sessions continue; their next
     login is refused until they read the new password. Without a terminal it needs --yes.
@@ -112,7 +97,7 @@ def revoke(
     to ask, 3 AWS was unreachable or the rotation did not end in time.
     """
     plan = plan_or_exit()
-    credential, left_out = _the_one(plan, credential_id), frozenset(without or ())
+    credential, left_out = one(plan, credential_id), frozenset(without or ())
     require_databases(credential, left_out)
     if left_out >= set(credential.databases):
         raise wrong_use("--without must leave a database that is waited for")
@@ -136,13 +121,6 @@ def revoke(
             f"and the next run of either cloud continues with it. To see it: lockstep status {credential.id}"
         )
         raise typer.Exit(Exit.NO)
-
-
-def _the_one(plan: Plan, credential_id: str | None) -> Credential:
-    """The credential that is named, or the only one of the plan; else exit code 2."""
-    if credential_id is None and len(plan.credentials) > 1:
-        raise wrong_use(f"name one credential of {shown_ids([c.id for c in plan.credentials])}")
-    return one(plan, credential_id or plan.credentials[0].id)
 
 
 def _machine(plan: Plan, stack: str) -> str:

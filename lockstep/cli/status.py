@@ -56,8 +56,7 @@ def status(
         bool,
         typer.Option(
             "--read-values",
-            help="Read what the secrets hold: says whether it is a login or a placeholder, malformed, or different in "
-            "each store. Needs the right to read the secrets.",
+            help="Read what the secrets hold.",
         ),
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 5 seconds, until Ctrl-C.")] = False,
@@ -65,7 +64,7 @@ def status(
         bool,
         typer.Option(
             "--summary",
-            help="Read the lock table alone, in one scan: which credentials are not rotated in time.",
+            help="Read the lock table alone, in one scan.",
         ),
     ] = False,
 ) -> None:
@@ -78,9 +77,10 @@ def status(
     the audit log it shows all but the last run.
 
     It reads no password: the names of the versions say which generation they hold. They do not say what a secret holds
-    that Lockstep did not write: whether that is a login or a placeholder is told with --read-values.
+    that Lockstep did not write: --read-values tells whether it is a login or a placeholder, malformed, or different in
+    each store, and needs the right to read the secrets.
 
-    With many credentials, --summary names those that need attention; `status 'team/*'` then shows these.
+    With many credentials, --summary names those that are not rotated in time; `status 'team/*'` then shows these.
 
     Later versions only add fields and values to what --json prints.
 

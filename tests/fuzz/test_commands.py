@@ -44,6 +44,7 @@ LOCK = {"status", "lock show", "audit show"}
 """Commands that read the lock table first."""
 GIVEN = {
     "rotate": f"{CREDENTIAL} --force",
+    "revoke": CREDENTIAL,
     "pause": CREDENTIAL,
     "resume": "*",
     "take-over": f"{CREDENTIAL} orders",

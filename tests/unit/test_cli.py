@@ -80,7 +80,8 @@ WRONG_USE = {
     f"import {CREDENTIAL}": "that is not a login: give a JSON object with `username` and `password`",
     f"rotate {CREDENTIAL} another": "unexpected extra argument(s) (another)",
     "rotate unknown": f"the plan has no credential 'unknown'; it has: {CREDENTIAL}",
-    "revoke --without orders --yes": "--without must leave a database that is waited for",
+    f"apply {CREDENTIAL} --drop orders": "--drop orders: this plan keeps it, so leave that out",
+    f"revoke {CREDENTIAL} --without orders --yes": "--without must leave a database that is waited for",
     f"revoke {CREDENTIAL}": f"To see who would break: lockstep sessions {CREDENTIAL}. To go on without",
     "secrets create --cloud oci": "the plan has no store in OCI",
     # The compartment of the rings is made by hand, before the first apply.
@@ -104,7 +105,7 @@ def test_wrong_use_is_explained_on_stderr_with_exit_code_2(line: str, told: str)
 
 
 def test_a_variable_that_is_wrong_is_named() -> None:
-    machine = run("rotate", LOCKSTEP_STATE_MACHINE_ARN="arn:aws:lambda:eu:1:f")
+    machine = run(f"rotate {CREDENTIAL}", LOCKSTEP_STATE_MACHINE_ARN="arn:aws:lambda:eu:1:f")
     log = run(f"pause {CREDENTIAL}", LOCKSTEP_RECORD_IN="oci")
     assert (machine.exit_code, machine.stderr.split(": ")[0]) == (2, "LOCKSTEP_STATE_MACHINE_ARN")
     assert (log.exit_code, log.stderr.split(": ")[0]) == (2, "LOCKSTEP_RECORD_IN")
@@ -178,8 +179,8 @@ def raising(error: type[BaseException]) -> Any:  # noqa: ANN401 - in the place o
 ENDS: dict[str, tuple[str, int, str]] = {
     "there is no plan": ("status --json -p nowhere", 3, "PlanMissingError"),
     "there is no such option": ("status --json --no-such-option", 2, "WrongUse"),
-    "a person does not agree": ("revoke --json", 1, "NotConfirmed"),
-    "a person goes away": ("revoke --json", 1, "Aborted"),
+    "a person does not agree": (f"revoke {CREDENTIAL} --json", 1, "NotConfirmed"),
+    "a person goes away": (f"revoke {CREDENTIAL} --json", 1, "Aborted"),
     "Ctrl-C": ("status --json", 130, "Interrupted"),
     "no command told it": ("status --json", 7, "NoAnswer"),
 }
