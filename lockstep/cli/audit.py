@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.status import Status
 
 from lockstep.audit.chain import Entry, newest_numbers
 from lockstep.audit.confirmed import Digests, Since, Verdict
@@ -18,11 +17,10 @@ from lockstep.audit.verify import Problem, Verification, Verifier, read_object, 
 from lockstep.cli.output import (
     CredentialArguments,
     chosen,
-    err,
     gave_json,
-    plain,
     plan_or_exit,
     print_text,
+    progress,
     say,
     say_aside,
     write_whole,
@@ -112,17 +110,16 @@ def _verified(
     At a terminal it shows how far it is.
     """
     wanted = {chain_folder(c.id): c for c in chosen(plan, credentials)}
-    with Status("verifying", console=err) as status:
+    with progress("verifying") as tell:
         others = () if credentials else (f for f in verifier.folders() if f not in wanted)
         for folder in (*wanted, *others):
             credential = wanted.get(folder)
             name = credential.id if credential else f"{ascii(folder)[1:-1]}, not in the plan,"
-            show = partial(_show_progress, status, name)
-            yield name, credential, verifier.chain(folder, progress=show)
+            yield name, credential, verifier.chain(folder, progress=partial(_tell_progress, tell, name))
 
 
-def _show_progress(status: Status, name: str, stream: str, done: int, total: int) -> None:
-    status.update(plain(f"{name} {stream}: {done:,} of {total:,}"))
+def _tell_progress(tell: Callable[[str], None], name: str, stream: str, done: int, total: int) -> None:
+    tell(f"{name} {stream}: {done:,} of {total:,}")
 
 
 def served_without_entry(

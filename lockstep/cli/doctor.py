@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.status import Status
 
-from lockstep.cli.output import err, gave_json, plan_or_exit, say, write_whole, wrong_use
+from lockstep.cli.output import gave_json, plan_or_exit, progress, say, write_whole, wrong_use
 from lockstep.cli.rotate import Stack
 from lockstep.databases.findings import HERE, Finding, Outcome, verdict
 from lockstep.operate import documents
@@ -78,7 +77,7 @@ def doctor(
     checks = _chosen(context, only or (), inside=inside)
     earlier = _earlier(confirm) if confirm else {}
     here = [check for check in checks if check.group != in_cloud.GROUP]
-    with Status("looking", console=err):
+    with progress("looking"):
         findings = examine(here, context, side_by_side=at_the_same_time)
         if inside and any(check.group in in_cloud.GROUPS for check in checks):
             findings = merged(findings, _inside(checks, context))

@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from argparse import ArgumentError, ArgumentParser
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.status import Status
 from rich.text import Text
 
 from lockstep.operate import documents
@@ -82,6 +83,13 @@ def say_next(steps: Iterable[str]) -> None:
         if number == 1:
             say("Next:")
         say(f"  {number}. {step}")
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[str], None]]:
+    """Show at a terminal, on standard error, what is being done; what this gives shows how far it is."""
+    with Status(what, console=err) as status:
+        yield lambda text: status.update(plain(text))
 
 
 def complain(text: str) -> None:

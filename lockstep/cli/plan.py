@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.status import Status
 
 from lockstep.audit.chain import Entry, newest_numbers
 from lockstep.audit.verify import read_object
@@ -24,13 +23,12 @@ from lockstep.cli.output import (
     NamedCredentials,
     chosen,
     complain,
-    err,
     gave_json,
     no,
     out,
-    plain,
     plan_file,
     plan_or_exit,
+    progress,
     say,
     say_aside,
     say_fields,
@@ -404,10 +402,8 @@ def _publish(place: PlanInBucket, published: Published, clouds: Clouds, *, dry_r
     state = state_of(bucket, published)
     names, different = state.wanting, state.different
     if not dry_run:
-        with Status("writing", console=err) as status:
-            different |= write_plan(
-                bucket, published, names, clock=clouds.clock, done=lambda name: status.update(plain(name))
-            )
+        with progress("writing") as done:
+            different |= write_plan(bucket, published, names, clock=clouds.clock, done=done)
     # The index is kept back as long as something else is in a place.
     written = names - different - ({INDEX} if different else set())
     verb = "would be written" if dry_run else "written"
