@@ -12,27 +12,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from lockstep import __version__
 from lockstep.agent import DEFAULT_SETTINGS
-from lockstep.cli import (
-    audit,
-    doctor,
-    identity,
-    init,
-    login_import,
-    orders,
-    plan,
-    rotate,
-    status,
-)
+from lockstep.cli import audit, doctor, identity, init, login_import, orders, plan, rotate, status
 from lockstep.cli import secrets as secrets_command
-from lockstep.cli.output import (
-    answer,
-    no,
-    refuse,
-    say,
-    tell,
-    words_left,
-    wrong_use,
-)
+from lockstep.cli.output import answer, no, refuse, say, tell, words_left, wrong_use
 from lockstep.operate.documents import Error, Exit
 from lockstep.operate.formatting import asked, wants_json
 
@@ -80,11 +62,6 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
 
-def taking(*options: str) -> type[Command]:
-    """The class of commands to which these options of the whole command mean something."""
-    return type("Command", (Command,), {"takes": frozenset(options)})
-
-
 class Root(TyperGroup):
     """The command, which never ends with a traceback."""
 
@@ -92,7 +69,7 @@ class Root(TyperGroup):
         """Every command, by what it is for."""
         for panel, commands in groupby(_TREE, key=lambda row: row[0]):
             with formatter.section(panel):
-                formatter.write_dl([(name, _first_line(function)) for _, name, function, _ in commands])
+                formatter.write_dl([(name, str(f.__doc__).partition("\n")[0]) for _, name, f, _ in commands])
 
     def main(
         self,
@@ -123,10 +100,6 @@ class Root(TyperGroup):
                 refuse(Exit.USAGE, Error(name="WrongUse", meaning=error.format_message()))
                 return Exit.USAGE
             return tell(error)
-
-
-def _first_line(function: Callable[..., None]) -> str:
-    return str(function.__doc__).partition("\n")[0]
 
 
 app = typer.Typer(
@@ -189,7 +162,8 @@ def _add() -> None:
         *group, word = name.split()
         inside = groups[group[0]] if group else app
         epilog = f"Also {', '.join(options)}: see lockstep --help." if options else None
-        inside.command(word, cls=taking(*options), epilog=epilog)(function)
+        takes = type("Command", (Command,), {"takes": frozenset(options)})
+        inside.command(word, cls=takes, epilog=epilog)(function)
     for name, group_app in groups.items():
         app.add_typer(group_app, name=name)
 
@@ -199,8 +173,7 @@ _add()
 
 @app.callback(invoke_without_command=True)
 def _root(
-    *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False
 ) -> None:
     if version:
         say(f"lockstep {__version__}")

@@ -61,8 +61,7 @@ def verify(
     credentials: CredentialArguments = None,
     *,
     since: Annotated[
-        str | None,
-        typer.Option(metavar="DIGEST", help="Begin at this digest, which one before has named."),
+        str | None, typer.Option(metavar="DIGEST", help="Begin at this digest, which one before has named.")
     ] = None,
     stores: Annotated[
         bool, typer.Option("--stores", help="Also compare what the stores serve with the newest entries.")
@@ -200,8 +199,7 @@ def show(
     """
     plan = plan_or_exit()
     clouds = operator(plan)
-    found: list[Mapping[str, object]] = []
-    texts: list[str] = []
+    found, texts = list[Mapping[str, object]](), list[str]()
     for credential in chosen(plan, credentials):
         heads = clouds.lock(credential).read().heads
         for log, signer in streams(plan, clouds, credential):
@@ -241,6 +239,8 @@ def _line(entry: Entry) -> str:
 
 # `lockstep audit report`: evidence for people and auditors, as one page or JSON.
 
+PAGE = Path("report.html")
+"""What is written where no other file is named."""
 LONGEST = timedelta(days=3650)
 """The longest period."""
 WRITERS: Mapping[str, Callable[[Report], str]] = {".html": page, ".json": as_json}
@@ -251,10 +251,7 @@ def report(
     credentials: CredentialArguments = None,
     *,
     since: Annotated[str, typer.Option(help="How far back: 24h, 30d, 90d.")] = "90d",
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="The .html or .json to write."),
-    ] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .html or .json to write.")] = PAGE,
 ) -> None:
     """Write a report on the audit log, for people and auditors.
 
@@ -274,21 +271,16 @@ def report(
     plan = plan_or_exit()
     clouds = operator(plan)
     now = clouds.clock.now()
-    since_when = now - period
+    begin = now - period
     verifier, found = Verifier(evidence_of(plan, clouds), now=now), list[CredentialReport]()
     for name, credential, chains in _verified(verifier, plan, credentials):
         if credential:
-            found.append(report_on(credential, chains, since=since_when, now=now))
+            found.append(report_on(credential, chains, since=begin, now=now))
             continue
         for v in chains:
             verifier.digests[v.stream].problems += [f"chain {name} {p}" for p in v.problems]
-    made = build(
-        found,
-        verifier.digests.values(),
-        since=since_when,
-        now=now,
-        lock=f"{plan.lock.table}, {plan.lock.region}",
-    )
+    lock = f"{plan.lock.table}, {plan.lock.region}"
+    made = build(found, verifier.digests.values(), since=begin, now=now, lock=lock)
     if wants_json():
         print_text(as_json(made))
     else:

@@ -44,8 +44,7 @@ def doctor(
     stack: Stack = DEFAULT_STACK,
     name: Annotated[str, typer.Option("--oci-name", help="`name` of Terraform.")] = DEFAULT_STACK,
     inside: Annotated[
-        bool,
-        typer.Option("--in-cloud", help="Let the functions of both clouds look too."),
+        bool, typer.Option("--in-cloud", help="Let the functions of both clouds look too.")
     ] = False,
     confirm: Annotated[
         Path | None,

@@ -4,9 +4,7 @@ The plan is the template `first_plan.yaml.j2`, with every further key as a comme
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from shlex import quote
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
@@ -21,14 +19,7 @@ from lockstep.operate.html.templates import text_templates
 from lockstep.plan.admins import rds_region
 from lockstep.plan.checks import missing_ca_files
 from lockstep.plan.fields import near, with_hint
-from lockstep.plan.file import (
-    SCHEMA_NAME,
-    PlanProblemsError,
-    parse_plan,
-    plan_schema,
-    schema_text,
-)
-from lockstep.plan.model import Plan
+from lockstep.plan.file import SCHEMA_NAME, PlanProblemsError, parse_plan, plan_schema, schema_text
 from lockstep.protocol.errors import LockstepError, line_of
 from lockstep.protocol.model import ENGINES, Engine, Strategy
 from lockstep.runtime.identity import oci_endpoint, own_oci_identity
@@ -77,14 +68,6 @@ def username_of(credential: str) -> str:
     """The username of a login, unless another one is named: what a username may have of its id's last part."""
     allowed = re.sub(r"[^A-Za-z0-9_]", "_", credential.rpartition("/")[2])
     return allowed.lstrip("0123456789")[:29] or "app_user"
-
-
-def _steps(file: Path, plan: Plan, answers: Mapping[str, object]) -> list[str]:
-    """What to do with the plan, in order."""
-    cas = quote(str(file.parent / CA_FILE)) if any(missing_ca_files(plan)) else None
-    here, path = (quote(str(name)) for name in (file, file.resolve()))
-    template = text_templates("lockstep.cli").get_template("first_steps.txt.j2")
-    return template.render(a=answers, file=here, path=path, cas=cas).splitlines()
 
 
 def init(  # noqa: PLR0913 - an option for each answer
@@ -189,7 +172,10 @@ def init(  # noqa: PLR0913 - an option for each answer
     schema_file = file.parent / SCHEMA_NAME
     schema_file.write_text(schema_text(plan_schema()), encoding="utf-8")
     say(f"{file}: written, with {schema_file} for your editor")
-    say_next(_steps(file, plan, answers))
+    cas = quote(str(file.parent / CA_FILE)) if any(missing_ca_files(plan)) else None
+    here, path = (quote(str(name)) for name in (file, file.resolve()))
+    steps = text_templates("lockstep.cli").get_template("first_steps.txt.j2")
+    say_next(steps.render(a=answers, file=here, path=path, cas=cas).splitlines())
     say(f"make, docs and oci_fn are in the release's archive: lockstep_rotation-{__version__}.tar.gz")
 
 

@@ -297,10 +297,7 @@ def _give(
                 at.clouds.orders(credential).register(account)
     given = at.give(order, credential)
     record = given.record
-    say(
-        f"{credential.id}: order {order.name} given ({entry_text(given.entry, at.stream)})",
-        style="green",
-    )
+    say(f"{credential.id}: order {order.name} given ({entry_text(given.entry, at.stream)})", style="green")
     if isinstance(order, Pause) and record.holder and record.expires_at:
         until = clock_time(record.expires_at, at.clouds.clock.now())
         say(f"  {record.holder} may still be running, until {until} at the latest")
@@ -489,9 +486,8 @@ def show(credentials: CredentialArguments = None) -> None:
     wanted = chosen(plan, credentials)
     clouds = operator(plan)
     table = table_of(clouds, wanted)
-    for credential in wanted:
-        if credential.id in table.unreadable:
-            clouds.lock(credential).read()  # Says why.
+    for credential in (c for c in wanted if c.id in table.unreadable):
+        clouds.lock(credential).read()  # Says why.
     records = [record_document(table.record(c.id)) for c in wanted]
     if gave_json({"locks": records}):
         return

@@ -1,6 +1,5 @@
 """What all commands share: where they print, how they load the plan, how they fail."""
 
-import json
 import os
 import sys
 import traceback
@@ -35,6 +34,7 @@ from lockstep.protocol.errors import (
     line_of,
 )
 from lockstep.protocol.model import Credential
+from lockstep.runtime.wiring import PLAN_NAME, PLAN_VARIABLE
 
 # What all commands share: where they print, how they load the plan, how they fail.
 
@@ -43,7 +43,6 @@ for _console in (out, err):
     if _console.width < 1:  # COLUMNS=0, at which rich prints nothing.
         _console.width = 80
 
-DEFAULT_PLAN, PLAN_VARIABLE = Path("lockstep.yaml"), "LOCKSTEP_PLAN"
 SHOWN_IDS = 20
 """So many ids or names of a kind are listed for people; of the others their number."""
 
@@ -134,7 +133,7 @@ def words_left(args: Sequence[str]) -> list[str]:
 
 def plan_file() -> Path:
     """The plan file, as `--plan` or LOCKSTEP_PLAN names it."""
-    return asked.plan_file or Path(os.environ.get(PLAN_VARIABLE) or DEFAULT_PLAN)
+    return asked.plan_file or Path(os.environ.get(PLAN_VARIABLE) or PLAN_NAME)
 
 
 def print_text(text: str) -> None:
@@ -186,19 +185,6 @@ def plain(text: str, style: str = "") -> Text:
     """A text that cannot control the terminal."""
     # Names come from clouds; a forged one must not control the terminal.
     return Text("".join(c if c.isprintable() else "?" for c in text), style=style)
-
-
-def json_in(file: Path) -> object:
-    """The JSON document in a file.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It holds none.
-    """
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def write_whole(text: str, file: Path, *, option: str) -> None:

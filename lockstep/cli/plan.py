@@ -12,11 +12,7 @@ import typer
 from lockstep.audit.chain import Entry, newest_numbers
 from lockstep.audit.verify import read_object
 from lockstep.aws.clients import known_regions
-from lockstep.cli.orders import (
-    OrderContext,
-    give_each,
-    order_context,
-)
+from lockstep.cli.orders import OrderContext, give_each, order_context
 from lockstep.cli.output import (
     CredentialArguments,
     DryRun,
@@ -140,8 +136,7 @@ def sql(
     *,
     database: Annotated[str | None, typer.Option("--database", "-d", help="Only this database.")] = None,
     existing: Annotated[
-        bool,
-        typer.Option("--existing", help="For live accounts of MySQL and MariaDB."),
+        bool, typer.Option("--existing", help="For live accounts of MySQL and MariaDB.")
     ] = False,
 ) -> None:
     """Print the one-time SQL of each database.
@@ -336,17 +331,13 @@ _DEPLOYED = "functions read the plan that they were deployed with; whether that 
 
 def publish(
     *,
-    cloud: Annotated[
-        Literal["aws", "oci", "both"],
-        typer.Option(help="Where to."),
-    ] = "both",
+    cloud: Annotated[Literal["aws", "oci", "both"], typer.Option(help="Where to.")] = "both",
     dry_run: DryRun = False,
     digest: Annotated[
         bool, typer.Option("--digest", help="Only print the digest, for programs; call no cloud.")
     ] = False,
     if_there: Annotated[
-        bool,
-        typer.Option("--if-there", help="Do nothing where the bucket does not exist yet."),
+        bool, typer.Option("--if-there", help="Do nothing where the bucket does not exist yet.")
     ] = False,
 ) -> None:
     """Publish the compiled plan to the bucket from which the functions of a cloud read it.

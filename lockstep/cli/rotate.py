@@ -28,13 +28,7 @@ from lockstep.operate.formatting import absolute, clock_time, wants_json
 from lockstep.operate.state import waits_for
 from lockstep.operate.verdict import next_step, of_last_run, of_record, ranked
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import (
-    LockstepError,
-    OrderRefusedError,
-    TakeOverNeededError,
-    advice_of,
-    line_of,
-)
+from lockstep.protocol.errors import LockstepError, OrderRefusedError, TakeOverNeededError, advice_of, line_of
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential
 from lockstep.protocol.names import DEFAULT_STACK

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from msgspec import json
 
 from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
@@ -19,7 +20,6 @@ from lockstep.cli.output import (
     chosen,
     complain,
     gave_json,
-    json_in,
     no,
     plan_or_exit,
     say,
@@ -94,8 +94,7 @@ def create(
     way, or the key is not known; 3 a service was unreachable, or throttles for half a minute.
     """
     plan = plan_or_exit()
-    whose = chosen(plan, credentials)
-    clouds = operator(plan, identity=DEPLOYER)
+    whose, clouds = chosen(plan, credentials), operator(plan, identity=DEPLOYER)
     stores = {"aws": plan.store(AwsSecretsManager), "oci": plan.store(OciVault)}
     there = [one for one, store in stores.items() if store and cloud in (one, "both")]
     if not there:
@@ -189,8 +188,8 @@ class Room:
 def _terms(stack: str | None) -> StackTerms:
     """What `cdk.json` in this folder says, or exit code 2."""
     try:
-        found = stack_terms(json_in(CDK_JSON)) if CDK_JSON.exists() else StackTerms()
-    except (OSError, ValueError) as error:
+        found = stack_terms(json.decode(CDK_JSON.read_bytes())) if CDK_JSON.exists() else StackTerms()
+    except (OSError, ValueError, RecursionError) as error:
         raise wrong_use(f"{CDK_JSON} is not a settings file: {error}") from None
     return replace(found, stack=stack or found.stack)
 
@@ -231,8 +230,8 @@ def terms_of(plan: Plan, terraform: Path | None) -> RingTerms | None:
             f"`{_OUTPUT} > secrets.json`, and add --terraform secrets.json; for AWS alone, add --cloud aws"
         )
     try:
-        found = ring_terms(json_in(terraform), region=vault.region)
-    except (OSError, ValueError) as error:
+        found = ring_terms(json.decode(terraform.read_bytes()), region=vault.region)
+    except (OSError, ValueError, RecursionError) as error:
         raise wrong_use(f"{terraform} is not what `{_OUTPUT}` prints: {error}") from None
     if examples := [text for text in awaited_values(plan) if text.startswith("stores")]:
         say_aside("\n".join(["oci: no slot is made yet; complete the plan, and repeat this:", *examples]))
@@ -258,10 +257,7 @@ def oci_room(plan: Plan, clouds: Clouds, terms: RingTerms, credentials: Sequence
 
     vault = vault_of(plan)
     place = RingSlots(
-        clouds.oci(vault.region),
-        terms,
-        own_compartment_id=vault.compartment_of_own_secrets,
-        store=vault.name,
+        clouds.oci(vault.region), terms, own_compartment_id=vault.compartment_of_own_secrets, store=vault.name
     )
     return Room(cloud="oci", place=place, names=slots_in_oci(plan, credentials), rate=OCI_RATE)
 

@@ -42,7 +42,7 @@ from lockstep.operate.verdict import Kind, Reason, Verdict, verdict_of
 from lockstep.operate.watch import Expected, Found, shown, watch
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import EnvironmentalError, LockstepError, line_of
-from lockstep.protocol.model import Claim, Credential, StoredValue
+from lockstep.protocol.model import Credential, StoredValue
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.clouds import Clouds
 
@@ -52,20 +52,10 @@ WATCH_SECONDS = 5.0
 def status(
     credentials: CredentialArguments = None,
     *,
-    read_values: Annotated[
-        bool,
-        typer.Option(
-            "--read-values",
-            help="Read what the secrets hold.",
-        ),
-    ] = False,
+    read_values: Annotated[bool, typer.Option("--read-values", help="Read what the secrets hold.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 5 seconds, until Ctrl-C.")] = False,
     summary: Annotated[
-        bool,
-        typer.Option(
-            "--summary",
-            help="Read the lock table alone, in one scan.",
-        ),
+        bool, typer.Option("--summary", help="Read the lock table alone, in one scan.")
     ] = False,
 ) -> None:
     """Say whether each credential is healthy, degraded or down, why, and the command that helps.
@@ -151,7 +141,8 @@ def _show(state: CredentialState, now: datetime) -> None:
     for name, answer in state.answers.items():
         say(f"  store {name}: {_describe(answer)}")
     if record.claim:
-        say(f"  {_pending(record.claim)}")
+        base = f" on {record.claim.base_generation}" if record.claim.base_generation else ""
+        say(f"  pending: generation {record.claim.generation}{base}, begun by {record.claim.rotation_id}")
     for line in lines(state, now):
         say(f"  {line}")
     if record.take_over:
@@ -191,11 +182,6 @@ def _describe(answer: Answer) -> str:
             return f"{generation_name(answer.generation)}, but connection_blob has {blob}"
         case _:
             return generation_name(answer.generation)
-
-
-def _pending(claim: Claim) -> str:
-    base = f" on {claim.base_generation}" if claim.base_generation else ""
-    return f"pending: generation {claim.generation}{base}, begun by {claim.rotation_id}"
 
 
 # `lockstep status --summary`: what one scan of the lock table says of a whole fleet.
@@ -249,10 +235,8 @@ def history(
     Exit code: 0 shown, 3 a log or the lock table was unreachable; the runs of the other log are shown.
     """
     plan = plan_or_exit()
-    clouds = operator(plan)
-    found: list[Run] = []
-    problems: list[str] = []
-    wanted = chosen(plan, credentials)
+    wanted, clouds = chosen(plan, credentials), operator(plan)
+    found, problems = list[Run](), list[str]()
     table = table_of(clouds, wanted)
     reads = [partial(last_runs, plan, clouds, c, table.record(c.id).heads, newest) for c in wanted]
     read = clouds.side_by_side(reads) if len(reads) > FEW else [one() for one in reads]
@@ -278,9 +262,7 @@ def history(
 # `lockstep sessions`: who is logged in, by the login that each session used.
 
 
-def sessions(
-    credentials: CredentialArguments = None,
-) -> None:
+def sessions(credentials: CredentialArguments = None) -> None:
     """Count the open sessions of a credential, by login.
 
     Shows for each database and verify host how many sessions each username has open, which generation its login is,
@@ -310,8 +292,7 @@ def sessions(
 
 
 def serve(
-    *,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0: a free one.")] = 0,
+    *, port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0: a free one.")] = 0
 ) -> None:
     """Show the state of all credentials on a page, live, until Ctrl-C.
 

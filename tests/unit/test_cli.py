@@ -131,7 +131,7 @@ def test_a_file_that_is_too_deep_is_told(plan: Path) -> None:
     )
     Path("deep.json").write_text("[" * 200_000)
     shown = run("secrets create --cloud oci --terraform deep.json")
-    assert (shown.exit_code, "it is nested too deeply" in shown.stderr) == (2, True)
+    assert (shown.exit_code, "deep.json is not what `terraform" in shown.stderr) == (2, True)
 
 
 def test_control_characters_in_names_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
