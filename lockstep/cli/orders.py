@@ -12,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.prompt import Confirm
 
 from lockstep.audit.append import Operator, OrderResult, give, record_order
 from lockstep.cli import output
@@ -22,6 +23,7 @@ from lockstep.cli.output import (
     NamedCredentials,
     chosen,
     complain,
+    err,
     gave_json,
     in_our_words,
     matching,
@@ -91,13 +93,17 @@ def require_consent(clouds: Clouds, credential: Credential) -> None:
 
 
 def require_yes(question: str, *, otherwise: str) -> None:
-    """Ask, on standard error, since standard output may be JSON; exit code 1 if the answer is no.
+    """Ask, on standard error altogether, since standard output may be JSON; exit code 1 if the answer is no.
 
     Args:
         question: What to ask.
         otherwise: What to say if the answer is no.
     """
-    if not typer.confirm(question, err=True):
+    try:
+        agreed = Confirm.ask(question, console=err)
+    except EOFError:
+        raise typer.Abort from None
+    if not agreed:
         raise no(otherwise, name="NotConfirmed")
 
 
