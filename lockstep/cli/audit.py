@@ -83,7 +83,7 @@ def verify(
     verifier = Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), since=at)
     for name, credential, found in _verified(verifier, plan, credentials):
         if stores and credential:
-            served_without_entry(clouds, plan, credential, found)
+            served_without_entry(clouds, credential, found)
         chains += [_chain(name, v) for v in found]
         verdicts += [replace(v, entries=[]) for v in found]
     verdict = verifier.verdict(verdicts)
@@ -121,9 +121,7 @@ def _tell_progress(tell: Callable[[str], None], name: str, stream: str, done: in
     tell(f"{name} {stream}: {done:,} of {total:,}")
 
 
-def served_without_entry(
-    clouds: Clouds, plan: Plan, credential: Credential, found: Sequence[Verification]
-) -> None:
+def served_without_entry(clouds: Clouds, credential: Credential, found: Sequence[Verification]) -> None:
     """Add the problem of each store that serves what no entry records. A run under way may be between the two."""
     recorded = [g for v in found for e in v.entries if (g := e.promoted) is not None]
     if not recorded:

@@ -147,10 +147,7 @@ def _trusted(key: "IssuerKeyVersions", federation: IssuerFederation) -> Mapping[
 
 
 def _require_ours(
-    key: "IssuerKeyVersions",
-    trusted: Mapping[str, Jwk],
-    stored: Mapping[str, "Stored | None"],
-    issuer: str,
+    key: "IssuerKeyVersions", trusted: Mapping[str, Jwk], stored: Mapping[str, "Stored | None"], issuer: str
 ) -> None:
     """Exit code 1 where somebody else's document or key is in the bucket."""
     keys, found, known = stored[KEYS], stored[CONFIGURATION], dict(trusted)
