@@ -80,12 +80,13 @@ def verify(
     plan, at = plan_or_exit(), _digest(since)
     clouds = operator(plan)
     chains, verdicts = list[documents.Chain](), list[Verification]()
-    verifier = Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), since=at)
-    for name, credential, found in _verified(verifier, plan, credentials):
-        if stores and credential:
-            served_without_entry(clouds, credential, found)
-        chains += [_chain(name, v) for v in found]
-        verdicts += [replace(v, entries=[]) for v in found]
+    with progress("verifying") as tell:
+        verifier = Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), since=at)
+        for name, credential, found in _verified(verifier, plan, credentials, tell):
+            if stores and credential:
+                served_without_entry(clouds, credential, found)
+            chains += [_chain(name, v) for v in found]
+            verdicts += [replace(v, entries=[]) for v in found]
     verdict = verifier.verdict(verdicts)
     digests = [_digests(verifier.digests[e.stream], e) for e in verifier.evidence]
     if not gave_json({"verdict": verdict, "digests": digests, "streams": chains}):
@@ -102,19 +103,15 @@ def _digest(text: str | None) -> Since | None:
 
 
 def _verified(
-    verifier: Verifier, plan: Plan, credentials: Sequence[str] | None
+    verifier: Verifier, plan: Plan, credentials: Sequence[str] | None, tell: Callable[[str], None]
 ) -> Iterator[tuple[str, Credential | None, list[Verification]]]:
-    """Verify chains in every cloud, each with its name; where none is named, also those that the plan does not have.
-
-    At a terminal it shows how far it is.
-    """
+    """Verify chains in every cloud, each with its name; where none is named, also those that the plan does not have."""
     wanted = {chain_folder(c.id): c for c in chosen(plan, credentials)}
-    with progress("verifying") as tell:
-        others = () if credentials else (f for f in verifier.folders() if f not in wanted)
-        for folder in (*wanted, *others):
-            credential = wanted.get(folder)
-            name = credential.id if credential else f"{ascii(folder)[1:-1]}, not in the plan,"
-            yield name, credential, verifier.chain(folder, progress=partial(_tell_progress, tell, name))
+    others = () if credentials else (f for f in verifier.folders() if f not in wanted)
+    for folder in (*wanted, *others):
+        credential = wanted.get(folder)
+        name = credential.id if credential else f"{ascii(folder)[1:-1]}, not in the plan,"
+        yield name, credential, verifier.chain(folder, progress=partial(_tell_progress, tell, name))
 
 
 def _tell_progress(tell: Callable[[str], None], name: str, stream: str, done: int, total: int) -> None:
@@ -268,15 +265,16 @@ def report(
         raise wrong_use(f"--output: {output.parent} is not a folder")
     plan = plan_or_exit()
     clouds = operator(plan)
-    now = clouds.clock.now()
+    now, found = clouds.clock.now(), list[CredentialReport]()
     begin = now - period
-    verifier, found = Verifier(evidence_of(plan, clouds), now=now), list[CredentialReport]()
-    for name, credential, chains in _verified(verifier, plan, credentials):
-        if credential:
-            found.append(report_on(credential, chains, since=begin, now=now))
-            continue
-        for v in chains:
-            verifier.digests[v.stream].problems += [f"chain {name} {p}" for p in v.problems]
+    with progress("verifying") as tell:
+        verifier = Verifier(evidence_of(plan, clouds), now=now)
+        for name, credential, chains in _verified(verifier, plan, credentials, tell):
+            if credential:
+                found.append(report_on(credential, chains, since=begin, now=now))
+                continue
+            for v in chains:
+                verifier.digests[v.stream].problems += [f"chain {name} {p}" for p in v.problems]
     lock = f"{plan.lock.table}, {plan.lock.region}"
     made = build(found, verifier.digests.values(), since=begin, now=now, lock=lock)
     if wants_json():

@@ -489,8 +489,7 @@ def show(credentials: CredentialArguments = None) -> None:
     Exit code: 0 shown, 3 the lock table was unreachable.
     """
     plan = plan_or_exit()
-    wanted = chosen(plan, credentials)
-    clouds = operator(plan)
+    wanted, clouds = chosen(plan, credentials), operator(plan)
     table = table_of(clouds, wanted)
     for credential in (c for c in wanted if c.id in table.unreadable):
         clouds.lock(credential).read()  # Says why.
