@@ -73,7 +73,6 @@ class Side:
             return CliRunner().invoke(app, ["secrets", command, "-p", str(self.file), *words])
 
     def run(self, *words: str) -> Result:
-        """Run `secrets create`."""
         return self.invoke("create", *words)
 
     def done(self, *words: str) -> dict[str, int]:

@@ -36,8 +36,8 @@ PLAN = plans.plan_document(
 )
 CLOUD = {
     *("doctor", "status", "serve", "secrets tag", "rotate", "pause", "resume", "take-over"),
-    *("unblock", "import"),
-    *("retire", "apply", "lock show", "lock release", "audit verify", "audit show", "audit report"),
+    *("unblock", "import", "retire", "apply", "lock show", "lock release"),
+    *("audit verify", "audit show", "audit report"),
 }
 """Commands that call AWS first. Others may be run in any environment, too."""
 LOCK = {"status", "lock show", "audit show"}

@@ -126,9 +126,8 @@ def test_what_is_no_login_is_refused_and_not_shown(given: str) -> None:
 
 
 def test_a_file_that_is_too_deep_is_told(plan: Path) -> None:
-    plan.write_text(
-        json.dumps(plans.plan_document(PLAN["databases"], PLAN["credentials"], oci=plans.OciNames()))
-    )
+    in_oci = plans.plan_document(PLAN["databases"], PLAN["credentials"], oci=plans.OciNames())
+    plan.write_text(json.dumps(in_oci))
     Path("deep.json").write_text("[" * 200_000)
     shown = run("secrets create --cloud oci --terraform deep.json")
     assert (shown.exit_code, "deep.json is not what `terraform" in shown.stderr) == (2, True)
