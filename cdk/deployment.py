@@ -274,7 +274,7 @@ class Publication:
         again = f"`lockstep plan publish --cloud aws --plan {self.deployment.settings.plan}`"
         try:
             state = state_of(bucket, published)
-            names = state.wanting
+            names = state.missing
             different = state.different | write_plan(
                 bucket, published, names, clock=SystemClock(), done=lambda _name: None
             )

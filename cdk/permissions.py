@@ -23,8 +23,8 @@ from aws_cdk import aws_iam as iam
 from cdk.resource_policies import AUDIT_PREFIX, DIGEST_PREFIX, PLAN_PREFIX, REPORT_PREFIX
 from lockstep.aws import dynamodb_lock as writes
 from lockstep.aws.dynamodb_lock import HEAD
-from lockstep.plan.admins import is_plain_name
 from lockstep.plan.compiled import EventBus
+from lockstep.plan.credentials import is_plain_name
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.model import Admin, AdminIam, AdminSecret

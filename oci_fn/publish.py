@@ -11,13 +11,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 
-from lockstep.protocol.deadlines import check_scope
 from lockstep.protocol.errors import DeadlineExceededError, LockstepError
 from lockstep.protocol.events import EventData, Sink, event_of, of_failure, of_promotion, source_of
 from lockstep.protocol.messages import Promoted, RunInput
 from lockstep.protocol.ports import Clock
-from lockstep.runtime.identity import OCI_RUNNER
-from lockstep.runtime.wiring import Runner, event_sink
+from lockstep.runtime.wiring import Runner
 
 SLOW_SECONDS = 2.0
 """A topic that takes longer for the events of a run is left alone for the rest of the call."""
@@ -85,4 +83,4 @@ class EventPublisher:
 
     @cached_property
     def _sink(self) -> Sink | None:
-        return event_sink(self.runner().plan, "oci", OCI_RUNNER, clock=self.clock, deadline_guard=check_scope)
+        return self.runner().event_sink("oci")

@@ -88,7 +88,7 @@ def main() -> int:
             verifier, chains = estate.verify()
             now = estate.digests.clock.now()
             _write_report(estate.plan, verifier, chains, now)
-    keys = len(list(estate.plan.runners.keys))
+    keys = len(estate.plan.runners.secrets)
     return tell_end(story, applications, verifier, chains, seconds=time.monotonic() - began, runner_keys=keys)
 
 

@@ -28,6 +28,7 @@ from typing import Any
 from lockstep.audit.confirmed import Verdict
 from lockstep.audit.verify import verify
 from lockstep.operate.watch import COUNTED
+from lockstep.plan.published import WholePlan
 from lockstep.protocol.model import Credential
 from lockstep.runtime.identity import AWS_RUNNER
 from lockstep.runtime.wiring import Runner
@@ -49,7 +50,7 @@ def check_credential(world: DeployedWorld, credential: Credential, generation: i
         if world.current(name).get("generation") != generation
     ]
     with environment({**world.aws.environment(), **world.operator}):
-        ports = Runner(world.plan, AWS_RUNNER).ports(credential.id)
+        ports = Runner(WholePlan(world.plan.compiled), AWS_RUNNER).ports(credential.id)
         login = ports.stores.first.read_current().login
         for name, database in ports.databases.items():
             if login is None or not database.accepts(login):
@@ -162,7 +163,7 @@ def main() -> int:
         problems += unlocked + check_roles(world) + check_logs(world)
         figures = {
             "rotations": ROUNDS * len(world.plan.credentials),
-            "long_lived_runner_keys": len(list(world.plan.runners.keys)),
+            "long_lived_runner_keys": len(world.plan.runners.secrets),
             "shard_ms": milliseconds,
             "databases": [f"{s.product} {s.version}" for s in world.servers.values()],
             "audit_entries": entries,

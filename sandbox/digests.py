@@ -8,6 +8,7 @@ from lockstep.aws.kms import KmsDigestKey
 from lockstep.oci.clients import OciIdentity
 from lockstep.oci.kms import VaultDigestKey
 from lockstep.plan.model import Plan
+from lockstep.plan.published import WholePlan
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import OCI_RUNNER, Identity
 from lockstep.runtime.system import SystemClock
@@ -68,7 +69,7 @@ class DigestFunctions:
 
     def make(self, cloud: str) -> None:
         """Make a cloud's digest of this hour, if there is none."""
-        runner = Runner(self.plan, self._identity(cloud), clock=self.clock)
+        runner = Runner(WholePlan(self.plan.compiled), self._identity(cloud), clock=self.clock)
         runner.maker(self._aws_key if cloud == "aws" else self._oci_key).make()
 
     def _identity(self, cloud: str) -> Identity:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache, partial
 from pathlib import Path
 
 from lockstep.audit.append import OrderResult
@@ -25,7 +26,8 @@ from lockstep.cli.orders import order_context
 from lockstep.operate.access import evidence_of, operator
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
-from lockstep.protocol.deadlines import Timeouts
+from lockstep.plan.published import WholePlan
+from lockstep.protocol.deadlines import Timeouts, check_scope
 from lockstep.protocol.model import ROTATION_USER, Credential, Login, SecretStr
 from lockstep.protocol.orders import Order
 from lockstep.protocol.ports import Clock, chain_folder
@@ -186,7 +188,8 @@ class Estate:
         """Verify one credential's chains; in OCI only what is not archived can be read."""
         identities = {"aws": AWS_RUNNER, "oci": OCI_RUNNER}
         ports = [
-            wiring.Runner(self.plan, identities[cloud]).ports(credential.id) for cloud in self.settings.clouds
+            wiring.Runner(WholePlan(self.plan.compiled), identities[cloud]).ports(credential.id)
+            for cloud in self.settings.clouds
         ]
         return verify(credential.id, [(p.audit_log, p.signer) for p in ports])
 
@@ -366,12 +369,22 @@ def _import_login(
             create_ring(oci, name, text)
 
 
+runner_of = cache(partial(wiring.Runner, deadline_guard=check_scope))
+"""As `hosted_runner`, with other waits and workers."""
+
+
 def _deploy(aws: AwsSandbox, settings: Settings, identities: Identities, workers: SideBySide) -> str:
     """Register the functions and make the state machine; its ARN."""
 
     def ports(function: str, credential_id: str) -> Ports:
         identity = identities.of_functions[function]
-        runner = wiring.hosted_runner(identity, settings.timeouts, settings.clock, workers)
+        runner = runner_of(
+            wiring.hosted_source(),
+            identity,
+            timeouts=settings.timeouts,
+            clock=settings.clock,
+            side_by_side=workers,
+        )
         return runner.ports(credential_id)
 
     register_functions(aws, ports)

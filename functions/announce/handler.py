@@ -23,7 +23,7 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.events import Sink, event_of, source_of
 from lockstep.protocol.messages import Promoted
 from lockstep.runtime.identity import AWS_RUNNER
-from lockstep.runtime.wiring import event_sink, hosted_source
+from lockstep.runtime.wiring import hosted_runner, hosted_source
 
 
 class Announcer:
@@ -69,11 +69,11 @@ class Announcer:
 
     @cached_property
     def _plan(self) -> CompiledPlan:
-        return hosted_source().plan
+        return hosted_runner(AWS_RUNNER).plan
 
     @cached_property
     def _sink(self) -> Sink | None:
-        return event_sink(self._plan, "aws", AWS_RUNNER, deadline_guard=check_scope)
+        return hosted_runner(AWS_RUNNER).event_sink("aws")
 
     @cached_property
     def _states(self) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time

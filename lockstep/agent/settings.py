@@ -158,7 +158,7 @@ class Settings(Section):
     @property
     def stores_in_turn(self) -> tuple[Store, ...]:
         """The stores, the nearest first."""
-        return tuple(s.compile() for s in sorted(self.plan.stores, key=lambda s: s.name != self.nearest))
+        return tuple(sorted(self.plan.compiled.stores, key=lambda s: s.name != self.nearest))
 
     def credential_of(self, file: File) -> Credential:
         """The credential whose login a file has."""

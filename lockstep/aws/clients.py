@@ -370,12 +370,13 @@ def botocore_session(sessions: Keys | None, _seen: Stamps) -> Session:
     return made
 
 
-def known_regions(partition: str) -> Sequence[str]:
-    """The regions of AWS by botocore's own data, whatever the environment has for a configuration."""
+def known_regions() -> Sequence[str]:
+    """The regions of AWS, of every partition, by botocore's own data, whatever the environment configures."""
     nowhere = (None, None, os.devnull, None)
     settings = {"profile": (None, None, None, None), "config_file": nowhere, "credentials_file": nowhere}
-    names: list[str] = Session(settings).get_available_regions("dynamodb", partition)
-    return names
+    session = Session(settings)
+    partitions = session.get_available_partitions()
+    return [name for one in partitions for name in session.get_available_regions("dynamodb", one)]
 
 
 def own_region() -> str | None:

@@ -16,8 +16,8 @@ from lockstep.aws.clients import aws_client, own_region
 from lockstep.aws.reads import explained
 from lockstep.cli.output import plan_file, say, say_aside, say_next, wrong_use
 from lockstep.operate.html.templates import text_templates
-from lockstep.plan.admins import rds_region
 from lockstep.plan.checks import missing_ca_files
+from lockstep.plan.credentials import rds_region
 from lockstep.plan.fields import near, with_hint
 from lockstep.plan.file import SCHEMA_NAME, PlanProblemsError, parse_plan, plan_schema, schema_text
 from lockstep.protocol.errors import LockstepError, line_of

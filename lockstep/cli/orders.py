@@ -61,9 +61,8 @@ from lockstep.protocol.orders import (
 )
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
-from lockstep.runtime.identity import OPERATOR, Cloud
+from lockstep.runtime.identity import Cloud
 from lockstep.runtime.system import SystemClock, new_id
-from lockstep.runtime.wiring import event_sink
 
 
 def require_consent(clouds: Clouds, credential: Credential) -> None:
@@ -159,7 +158,7 @@ class OrderContext:
         event = event_of(data, source=source, cause=recorded.hash, time=time)
         for cloud in CLOUDS if self.plan.events else ():
             try:
-                sink = event_sink(self.plan, cloud, OPERATOR)
+                sink = self.clouds.event_sink(cloud)
                 if sink:
                     sink.send([event])
             except Exception as error:  # noqa: BLE001 - what was ordered is done; an event changes no outcome (E18)

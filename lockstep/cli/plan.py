@@ -36,7 +36,6 @@ from lockstep.operate.access import operator, running, streams
 from lockstep.operate.documents import FEW, Exit
 from lockstep.operate.plan_sql.scripts import LiveRoleError, provisioning
 from lockstep.plan import limits
-from lockstep.plan.admins import partition_of
 from lockstep.plan.checks import (
     awaited_values,
     example_values,
@@ -67,7 +66,6 @@ from lockstep.protocol.model import Credential
 from lockstep.protocol.orders import Activate, Order
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER
-from lockstep.runtime.wiring import folder_at
 
 
 def check() -> None:
@@ -85,7 +83,7 @@ def check() -> None:
     plan = source.plan
     told = (
         *example_values(plan),
-        *unknown_regions(plan, _known_regions),
+        *unknown_regions(plan, {"aws": known_regions(), "oci": _regions_of_oci()}),
         *missing_ca_files(plan),
         *publication_problems(plan, file.parent),
     )
@@ -121,9 +119,7 @@ def _row(credential: Credential) -> dict[str, str]:
     }
 
 
-def _known_regions(cloud: str, region: str) -> Sequence[str]:
-    if cloud == "aws":
-        return known_regions(partition_of(region))
+def _regions_of_oci() -> Sequence[str]:
     try:
         from lockstep.oci.clients import KNOWN_REGIONS  # noqa: PLC0415 - the extra may be missing
     except ModuleNotFoundError:
@@ -389,9 +385,9 @@ def publish(
 
 def _publish(place: PlanInBucket, published: Published, clouds: Clouds, *, dry_run: bool) -> bool:
     """Publish in one cloud, and show what became of it; whether a document has other content."""
-    bucket = folder_at(place, aws=clouds.aws, oci=clouds.oci)
+    bucket = clouds.published(place)
     state = state_of(bucket, published)
-    names, different = state.wanting, state.different
+    names, different = state.missing, state.different
     if not dry_run:
         with progress("writing") as done:
             different |= write_plan(bucket, published, names, clock=clouds.clock, done=done)

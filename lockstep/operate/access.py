@@ -2,6 +2,7 @@
 
 from lockstep.audit.digest import Evidence
 from lockstep.plan.model import Plan
+from lockstep.plan.published import WholePlan
 from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.runtime.clouds import Clouds
@@ -10,7 +11,7 @@ from lockstep.runtime.identity import OPERATOR, Cloud, Identity
 
 def operator(plan: Plan, *, identity: Identity = OPERATOR) -> Clouds:
     """What the plan names, opened as the operator, or as who else the person is."""
-    return Clouds(plan, identity)
+    return Clouds(WholePlan(plan.compiled), identity)
 
 
 def running(plan: Plan) -> list[Cloud]:

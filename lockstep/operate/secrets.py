@@ -17,7 +17,7 @@ from lockstep.aws.clients import translated
 from lockstep.aws.reads import Client
 from lockstep.operate import formatting
 from lockstep.operate.verdict import lockstep
-from lockstep.plan.admins import is_plain_name
+from lockstep.plan.credentials import is_plain_name
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.deadlines import RetryPolicy

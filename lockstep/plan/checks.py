@@ -1,17 +1,17 @@
 """The checks of a plan that concern several of its sections, in one place; and whether it can be deployed."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lockstep.plan.admins import admin_secrets, is_plain_name, names_in_oci
+from lockstep.plan.credentials import admin_secrets, is_plain_name, names_in_oci
 from lockstep.plan.fields import format_duration, near, repeated, with_hint
 from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.deadlines import LEASE, SHORTEST_SHARED_INTERVAL
-from lockstep.protocol.model import ANY_HOST, ENGINES, AdminCredential, AdminSecret
-from lockstep.protocol.names import Server, oci_name, slot_name
+from lockstep.protocol.model import ANY_HOST, ENGINES, ROTATION_USER, AdminCredential, AdminSecret
+from lockstep.protocol.names import Server, oci_name, server_of, slot_name
 from lockstep.protocol.ring import fits_quota
 from lockstep.protocol.schedule import neighbours
 
@@ -62,7 +62,7 @@ def _name_problems(plan: "Plan") -> Iterator[str]:
             ("connection_secret", credential.secret_names.connection_blob),
         )
     ]
-    keys = plan.runners.keys
+    keys = [(f"runners.{key}", name) for key, name in plan.runners.secrets.items()]
     if plan.audit.oci:
         keys.append(("audit.oci.mac_secret", plan.audit.oci.mac_secret))
     # Databases may share an admin's secret.
@@ -107,7 +107,7 @@ def _server_problems(plan: "Plan") -> Iterator[str]:
     for i, database in enumerate(plan.database_sections):
         if (other := first[database.server]).engine != database.engine:
             yield f"databases[{i}].engine: {_shown(database.server)} is {other.engine}, as {other.name} says"
-        ends = [(f"databases[{i}].verify_hosts[{j}]", end) for j, end in enumerate(database.verify_servers)]
+        ends = [(f"databases[{i}].verify_hosts[{j}]", server_of(*end)) for j, end in enumerate(database.ends)]
         yield from repeated((place, _shown(end)) for place, end in ends)
         for place, end in ends:
             told = f"{place}: {_shown(end)} is"
@@ -125,7 +125,9 @@ def _account_problems(plan: "Plan") -> Iterator[str]:
         place = f"credentials[{i}].username"
         servers = {sections[n].server: sections[n] for n in credential.databases if n in sections}
         for server, database in servers.items():
-            reserved = database.rotation_users(credential.id)
+            # Where the credential is the rotation user's own, its accounts are that user's.
+            is_own = database.admin_credential == credential.id
+            reserved = () if is_own else (ROTATION_USER, database.admin_iam)
             for account in credential.accounts(database.engine):
                 held.append((place, f"{account} at {_shown(server)}"))
                 if account in reserved or ENGINES[database.engine].own_accounts.fullmatch(account):
@@ -223,17 +225,17 @@ def _texts(part: object, place: str = "") -> Iterator[str]:
             yield f"{place}: {part}"
 
 
-def unknown_regions(plan: "Plan", known: Callable[[str, str], Sequence[str]]) -> Iterator[str]:
+def unknown_regions(plan: "Plan", known: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Regions that their cloud does not have.
 
     Args:
         plan: The plan.
-        known: The regions of a cloud, `aws` or `oci`, in the partition of the given one; none where nothing knows.
+        known: The regions of each cloud, `aws` and `oci`; none where nothing knows.
     """
     found = [("lock.region", "aws", plan.lock.region)]
     found += [(f"stores[{i}].region", store.name, store.region) for i, store in enumerate(plan.stores)]
     for place, cloud, region in found:
-        regions = known(cloud, region)
+        regions = known[cloud]
         if regions and region not in regions:
             told = f"{place}: {cloud.upper()} has no region {region} that this version knows"
             yield with_hint(told, near(region, regions))

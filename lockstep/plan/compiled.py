@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import rfc8785
 from msgspec import Struct
 
-from lockstep.protocol.errors import InvalidPlanError
+from lockstep.protocol.errors import InvalidPlanError, InvalidRequestError
 from lockstep.protocol.federation import IssuerKey
 from lockstep.protocol.model import ANY_HOST, Credential, DatabaseServer
 from lockstep.protocol.strict_json import Message, write
@@ -172,11 +172,6 @@ class CompiledPlan(Message):
     event_topic: EventTopic | None = None
 
     @property
-    def compiled(self) -> "CompiledPlan":
-        """It is."""
-        return self
-
-    @property
     def vault(self) -> VaultStore | None:
         """The OCI store, if the plan has one."""
         return next((s for s in self.stores if isinstance(s, VaultStore)), None)
@@ -191,32 +186,16 @@ class CompiledPlan(Message):
         """The AWS region of secrets that are given by name."""
         return self.aws_store.region if self.aws_store else self.lock.region
 
-    def region_of(self, secret: str) -> str:
-        """The AWS region of a secret: that in its ARN, or that of names."""
-        return region_of_secret(secret, self.secrets_region)
-
-    def credential(self, credential_id: str) -> Credential | None:
-        """The credential with that id."""
-        return next((c for c in self.credentials if c.id == credential_id), None)
-
     def found(self, credential_id: str) -> Credential:
         """The credential with that id.
 
         Raises:
-            InvalidPlanError: There is none.
+            InvalidRequestError: There is none.
         """
-        credential = self.credential(credential_id)
+        credential = next((c for c in self.credentials if c.id == credential_id), None)
         if credential is None:
-            raise InvalidPlanError
+            raise InvalidRequestError(credential=credential_id)
         return credential
-
-
-class AnyPlan(Protocol):
-    """A plan, compiled or not."""
-
-    @property
-    def compiled(self) -> CompiledPlan:
-        """It, compiled."""
 
 
 def region_of_secret(secret: str, default: str) -> str:

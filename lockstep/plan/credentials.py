@@ -1,15 +1,16 @@
 """The sections `databases` and `credentials` of the plan: servers, and the logins that are rotated on them."""
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from lockstep.plan.admins import RDS, SecretInAws, rds_region
-from lockstep.plan.compiled import message
+from lockstep.plan.compiled import SECRET_ARN, message, region_of_secret
 from lockstep.plan.fields import (
+    SECRET_NAME,
     AccountHost,
     CredentialId,
     Duration,
@@ -19,11 +20,12 @@ from lockstep.plan.fields import (
     Text,
     Username,
     format_duration,
+    safe,
 )
+from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.deadlines import TOLERANCE
 from lockstep.protocol.model import (
     ANY_HOST,
-    ROTATION_USER,
     Admin,
     AdminCredential,
     AdminIam,
@@ -38,8 +40,66 @@ from lockstep.protocol.model import (
     Tls,
     VerifyHost,
 )
-from lockstep.protocol.names import Server, server_of
+from lockstep.protocol.names import Server, oci_name, server_of
 from lockstep.protocol.schedule import fits
+
+if TYPE_CHECKING:
+    from lockstep.plan.model import Plan
+
+# Where the login of a rotation user is: forms of its secret, and what a name of RDS says.
+
+_MANAGED = re.compile(r"rds![A-Za-z0-9/_+=.@-]{1,200}")
+"""What RDS names the secret of a master user, which it rotates
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/service-linked-secrets.html)."""
+
+RDS = re.compile(
+    r"(.+\.)?(?P<kind>proxy-|cluster-ro-|cluster-custom-)?[a-z0-9-]+"
+    r"\.((?P<region>[a-z0-9-]+)\.rds|rds\.(?P<china>[a-z0-9-]+))\.amazonaws\.(com|com\.cn|eu)\.?",
+    re.IGNORECASE,
+)
+"""A host of RDS, Aurora included: no system's CAs have signed its certificate. A proxy lets a user in with the current
+value of one secret alone (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-secrets-arns.html); Aurora's
+reader and custom endpoints lead each connection to another instance
+(https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html)."""
+
+
+def _secret_in_aws(value: str) -> str:
+    if SECRET_ARN.fullmatch(value) or _MANAGED.fullmatch(value):
+        return value
+    if not re.fullmatch(SECRET_NAME.pattern, value):
+        raise ValueError(
+            "must be the name of a secret, its complete ARN, with a hyphen and six characters at its end, or the rds!… "
+            "name of a managed one"
+        )
+    return safe(value)
+
+
+SecretInAws = Annotated[str, AfterValidator(_secret_in_aws)]
+"""The name of a secret, its ARN, or the name of one that RDS manages."""
+
+
+def secret_name(secret: str) -> str:
+    """The name in an ARN; a name is its own."""
+    arn = SECRET_ARN.fullmatch(secret)
+    return arn["name"] if arn else secret
+
+
+def is_managed(secret: str) -> bool:
+    """Whether RDS made the secret, and rotates it."""
+    return secret_name(secret).startswith("rds!")
+
+
+def is_plain_name(secret: str) -> bool:
+    """Whether it is a name that people give: no ARN, and not RDS's."""
+    return not secret.startswith("arn:") and not is_managed(secret)
+
+
+def rds_region(host: str) -> str | None:
+    """The region in the name of an RDS host; None for any other name, and for that of a global database."""
+    found = RDS.fullmatch(host)
+    region = (found["region"] or found["china"]).lower() if found else None
+    return None if region == "global" else region
+
 
 BASE = "base"
 """The key in pydantic's validation context that holds the folder of the plan file."""
@@ -119,7 +179,7 @@ class DatabaseSection(Section):
             yield "admin_iam: RDS takes tokens only for its own name of the endpoint; give it as `host`"
 
     def _host_problems(self) -> Iterator[str]:
-        verified = ((f"verify_hosts[{i}]", *end) for i, end in enumerate(self._ends))
+        verified = ((f"verify_hosts[{i}]", *end) for i, end in enumerate(self.ends))
         for place, host, port in (("host", self.host, self.port), *verified):
             if not 1 <= port <= _PORTS:
                 yield f"{place}: its port must be 1 to {_PORTS}"
@@ -140,17 +200,9 @@ class DatabaseSection(Section):
             return AdminCredential(credential=self.admin_credential)
         return AdminIam(username=str(self.admin_iam), region=str(rds_region(self.host)))
 
-    def rotation_users(self, credential_id: str) -> tuple[str, ...]:
-        """The accounts that a credential may not have here, since the rotation user has them.
-
-        Where the credential is the admin's own, its accounts are the admin's.
-        """
-        if self.admin_credential == credential_id:
-            return ()
-        return (ROTATION_USER, self.admin_iam) if self.admin_iam else (ROTATION_USER,)
-
     @property
-    def _ends(self) -> Iterator[tuple[str, int]]:
+    def ends(self) -> Iterator[tuple[str, int]]:
+        """Host and port of its verify hosts."""
         for end in self.verify_hosts:
             host, _, port = end.partition(":")
             yield host, int(port or self.port)
@@ -160,15 +212,10 @@ class DatabaseSection(Section):
         """What other names of the same server have in common."""
         return server_of(self.host, self.port)
 
-    @property
-    def verify_servers(self) -> tuple[Server, ...]:
-        """The same of its verify hosts."""
-        return tuple(server_of(host, port) for host, port in self._ends)
-
     def compile(self) -> DatabaseServer:
         """The server as a value of the model."""
         tls = None if self.plaintext else Tls(ca_file=self.ca_file)
-        verify_hosts = tuple(VerifyHost(host=host, port=port, tls=tls) for host, port in self._ends)
+        verify_hosts = tuple(VerifyHost(host=host, port=port, tls=tls) for host, port in self.ends)
         return message(DatabaseServer, self, tls=tls, verify_hosts=verify_hosts)
 
 
@@ -270,3 +317,21 @@ class CredentialSection(Section):
             servers=tuple(servers[name] for name in self.databases),
             plan_digest="",
         )
+
+
+def admin_secrets(plan: "Plan") -> Iterator[tuple[str, str]]:
+    """The places and names of the admins' secrets that are in the region of the store in AWS, and in OCI."""
+    home = (plan.store(AwsSecretsManager) or plan.lock).region
+    for i, section in enumerate(plan.database_sections):
+        if isinstance(admin := section.admin, AdminSecret):
+            if region_of_secret(admin.aws, home) == home:
+                yield f"databases[{i}].admin_secret", secret_name(admin.aws)
+            if is_plain_name(admin.oci):
+                key = "oci_admin_secret" if section.oci_admin_secret else "admin_secret"
+                yield f"databases[{i}].{key}", admin.oci
+
+
+def names_in_oci(plan: "Plan") -> list[str]:
+    """The admins' secrets that the OCI runner reads, each once."""
+    admins = [a for s in plan.database_sections if isinstance(a := s.admin, AdminSecret)]
+    return sorted({oci_name(a.oci): a.oci for a in admins if is_plain_name(a.oci)}.values())

@@ -259,14 +259,9 @@ class Problem:
     message: str
     mark: Mark | None = None
 
-    @property
-    def described(self) -> str:
-        """Place and message."""
-        return f"{self.place}: {self.message}" if self.place else self.message
-
     def __str__(self) -> str:
         """In one line, with file, line and column."""
-        return f"{self.mark}: {self.described}" if self.mark else self.described
+        return ": ".join(str(part) for part in (self.mark, self.place, self.message) if part)
 
 
 def located(told: str, document: Document, path: YamlPath = ()) -> Problem:
@@ -316,15 +311,11 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 def place_of(path: YamlPath) -> str:
     """A path as messages write it: `credentials[0].username`."""
-    shown = ""
-    for part in path:
-        if isinstance(part, int):
-            shown += f"[{part}]"
-        else:
-            # A key with other characters may be a misplaced value.
-            key = part if _KEY.fullmatch(part) else "?"
-            shown += f".{key}" if shown else key
-    return shown
+    # A key with other characters may be a misplaced value.
+    shown = (
+        f"[{part}]" if isinstance(part, int) else f".{part if _KEY.fullmatch(part) else '?'}" for part in path
+    )
+    return "".join(shown).removeprefix(".")
 
 
 def message_of(details: ErrorDetails) -> str:

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from fractions import Fraction
 from math import ceil
-from typing import NamedTuple
 
 from msgspec import Struct
 
-from lockstep.plan.admins import is_plain_name, names_in_oci
+from lockstep.plan.credentials import is_plain_name, names_in_oci
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.deadlines import LAST_START, START_POLICY, TRIGGER_LATENESS
@@ -54,30 +53,16 @@ LONGER = 2
 """Rotations may take so many times what is assumed before fewer of them run at once than the pace needs."""
 LEAST = 10
 """So many rotations may run at once in any shard."""
-_MINUTE = timedelta(minutes=1)
 
 
-class Busiest(NamedTuple):
-    """The minute of the day at which most rotations begin.
+def busiest(shards: Sequence[Shard]) -> tuple[timedelta, int]:
+    """The busiest minute after midnight UTC, the first of several, and how many rotations of all shards begin then.
 
-    Attributes:
-        at: After midnight UTC.
-        rotations: Of all shards that are started then.
+    What is rotated every few days counts as if it were due.
     """
-
-    at: timedelta
-    rotations: int
-
-    def __str__(self) -> str:
-        hour, minute = divmod(self.at // _MINUTE, 60)
-        return f"{hour:02}:{minute:02} UTC"
-
-
-def busiest(shards: Sequence[Shard]) -> Busiest:
-    """The busiest minute; the first of several. What is rotated every few days counts as if it were due."""
     counts = _by_minute(shards)
     at = min(counts, key=lambda minute: (-counts[minute], minute))
-    return Busiest(at, counts[at])
+    return at, counts[at]
 
 
 def every_ms(plan: Plan) -> dict[str, int]:
@@ -178,19 +163,18 @@ def broken(plan: Plan) -> list[Use]:
 
 def uses(plan: Plan) -> Iterator[Use]:
     """What the plan needs of every limit."""
-    peak, every = busiest(plan.shards), every_ms(plan)
-    change = f"{peak.rotations:,} rotations begin at {peak}: {_SPREAD}"
+    (at, rotations), every = busiest(plan.shards), every_ms(plan)
+    hour, minute = divmod(at // timedelta(minutes=1), 60)
+    change = f"{rotations:,} rotations begin at {hour:02}:{minute:02} UTC: {_SPREAD}"
     if plan.store(AwsSecretsManager):
-        writes = peak.rotations * WRITES_OF_A_ROTATION / 60
+        writes = rotations * WRITES_OF_A_ROTATION / 60
         yield Use(
             "Secrets Manager, writes in the busiest minute", writes, WRITES_A_SECOND, "a second", change
         )
     seconds = max((len(s.credential_ids) - 1) * every[s.name] / 1000 for s in plan.shards)
-    name, late = (
-        "Lockstep, time in which the rotations of a shard begin",
-        "What begins later is left to the standby",
-    )
-    yield Use(name, seconds, int(WINDOW.total_seconds()), "seconds", f"{change}. {late}")
+    name = "Lockstep, time in which the rotations of a shard begin"
+    late = f"{change}. What begins later is left to the standby"
+    yield Use(name, seconds, int(WINDOW.total_seconds()), "seconds", late)
     admins = [d.admin for d in plan.database_sections]
     by_iam = {(a.region, a.username) for a in admins if isinstance(a, AdminIam)}
     logins = sum(_LOGIN + len(name) for _, name in by_iam)

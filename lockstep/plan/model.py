@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Literal
 
-from msgspec import structs
+from msgspec import convert, structs
 from pydantic import Field
 
 from lockstep.plan import compiled as messages
@@ -52,45 +52,39 @@ class Plan(Section):
         """The servers."""
         return tuple(section.compile() for section in self.database_sections)
 
-    @cached_property
+    @property
     def credentials(self) -> tuple[Credential, ...]:
         """The credentials, complete."""
-        servers = {server.name: server for server in self.databases}
-        phases = {key: shard.phase for shard in self.shards for key in shard.credential_ids}
-        found = [section.compile(servers, phases[section.id]) for section in self.credential_sections]
-        lock, stores = self._lock, self._stores
-        return tuple(structs.replace(c, plan_digest=plan_digest(c, lock, stores)) for c in found)
+        return self.compiled.credentials
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
         """What each rule starts."""
         return shards({section.id: section.interval for section in self.credential_sections})
 
-    @property
-    def _lock(self) -> messages.LockTable:
-        return message(messages.LockTable, self.lock)
-
-    @property
-    def _stores(self) -> tuple[messages.Store, ...]:
-        return tuple(store.compile() for store in self.stores)
-
     @cached_property
     def compiled(self) -> CompiledPlan:
         """What a runner needs of it."""
-        audit, runners = self.audit, self.runners
-        bus, topic = (self.events.aws, self.events.oci) if self.events else (None, None)
+        audit, runners, events = self.audit, self.runners, self.events or Events()
         region, vault = self.lock.region, self.store(OciVault)
         oci_region = vault.region if vault else ""
+        servers = {server.name: server for server in self.databases}
+        phases = {key: shard.phase for shard in self.shards for key in shard.credential_ids}
+        lock = message(messages.LockTable, self.lock)
+        stores = convert(self.stores, tuple[messages.Store, ...], from_attributes=True)
+        credentials = (section.compile(servers, phases[section.id]) for section in self.credential_sections)
         return CompiledPlan(
-            lock=self._lock,
-            stores=self._stores,
+            lock=lock,
+            stores=stores,
             aws_stream=message(messages.AwsStream, audit.aws, region=region),
             oci_stream=message(messages.OciStream, audit.oci, region=oci_region) if audit.oci else None,
             to_oci=runners.aws.compile(),
             to_aws=runners.oci.compile() if runners.oci else None,
-            credentials=self.credentials,
-            event_bus=messages.EventBus(name=bus, region=region) if bus else None,
-            event_topic=messages.EventTopic(topic_id=topic, region=oci_region) if topic else None,
+            credentials=tuple(
+                structs.replace(c, plan_digest=plan_digest(c, lock, stores)) for c in credentials
+            ),
+            event_bus=messages.EventBus(name=events.aws, region=region) if events.aws else None,
+            event_topic=messages.EventTopic(topic_id=events.oci, region=oci_region) if events.oci else None,
         )
 
     def credential(self, credential_id: str) -> Credential | None:

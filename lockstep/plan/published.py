@@ -15,7 +15,7 @@ A node without a sibling moves up as it is. The *path* of a document is the sibl
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from lockstep.plan.compiled import CompiledPlan, dumped, message, moved_ca_files
 from lockstep.protocol.deadlines import RetryPolicy
 from lockstep.protocol.errors import (
     InvalidPlanError,
-    InvalidRequestError,
     NewerFormatError,
     PlanDocumentMissingError,
     PlanDocumentRefusedError,
@@ -35,7 +34,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import Schedule
 from lockstep.protocol.names import plan_bucket_name
-from lockstep.protocol.ports import Clock, Listed
+from lockstep.protocol.ports import Clock, Folder, Listed
 from lockstep.protocol.schedule import Shard, run_key
 from lockstep.protocol.strict_json import Message, MessageError, parse, read, write
 from lockstep.protocol.workers import CALLS_AT_ONCE, SideBySide, at_the_same_time
@@ -45,21 +44,8 @@ LONGEST_PATH = 64
 _STEP = re.compile(r"[lr][0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
-    """A hash tree.
-
-    Attributes:
-        root: In hexadecimal.
-        paths: Of each document, by name.
-    """
-
-    root: str
-    paths: Mapping[str, Sequence[str]]
-
-
-def tree(documents: Mapping[str, bytes]) -> Tree:
-    """The tree over documents by name; there is at least one."""
+def tree(documents: Mapping[str, bytes]) -> tuple[str, Mapping[str, Sequence[str]]]:
+    """The root of the tree over documents by name, in hexadecimal, and the path of each; there is at least one."""
     names = sorted(documents)
     paths: dict[str, list[str]] = {name: [] for name in names}
     level = [(_leaf(name, documents[name]), [name]) for name in names]
@@ -72,7 +58,7 @@ def tree(documents: Mapping[str, bytes]) -> Tree:
                 paths[name].append(f"l{left.hex()}")
             above.append((_node(left, right), of_left + of_right))
         level = above + level[len(level) - len(level) % 2 :]
-    return Tree(root=level[0][0].hex(), paths=paths)
+    return level[0][0].hex(), paths
 
 
 def root(name: str, content: bytes, path: Sequence[str]) -> str:
@@ -353,12 +339,12 @@ def compile_plan(plan: CompiledPlan, shards: Sequence[Shard], folder: Path) -> P
     for shard in shards:
         started = [{"credential_id": key, "key": run_key(key)} for key in shard.credential_ids]
         documents[shard_name(shard.name)] = canonical(started)
-    found = tree(documents)
+    digest, paths = tree(documents)
     return Published(
-        digest=found.root,
+        digest=digest,
         files={
             # Step Functions reads the array of a shard, so that is the file as it is.
-            name: document if name.startswith("shards/") else enveloped(document, found.paths[name])
+            name: document if name.startswith("shards/") else enveloped(document, paths[name])
             for name, document in documents.items()
         },
     )
@@ -397,8 +383,7 @@ class WholePlan:
         Raises:
             InvalidRequestError: It has no such credential.
         """
-        if self.plan.credential(credential_id) is None:
-            raise InvalidRequestError(credential=credential_id)
+        self.plan.found(credential_id)
         return self.plan
 
     @property
@@ -503,14 +488,8 @@ NO_BUCKET = frozenset({"NoSuchBucket", "BucketNotFound"})
 """Codes of PlanAccessDeniedError where there is no bucket; in OCI also where this identity may not see it."""
 
 
-class PlanBucket(Documents, Protocol):
+class PlanBucket(Folder, Protocol):
     """The folder of a plan in a bucket. Its methods raise PlanUnreachableError and PlanAccessDeniedError."""
-
-    def create(self, name: str, file: bytes) -> bool:
-        """Write a document; False where the name is taken."""
-
-    def listed(self) -> Iterator[Listed]:
-        """What is in the folder."""
 
     def tag(self, file: bytes) -> str:
         """The tag that the list gives for this content."""
@@ -522,7 +501,8 @@ class State:
 
     Attributes:
         same: The documents that are there.
-        missing: Those that are not.
+        missing: Those that are to be written. The index is not, where something is different: it says that everything
+            is there.
         different: Those in whose place there is something else.
     """
 
@@ -530,23 +510,16 @@ class State:
     missing: frozenset[str]
     different: frozenset[str]
 
-    @property
-    def wanting(self) -> frozenset[str]:
-        """What is to be written."""
-        # The index says that everything is there.
-        return self.missing - {INDEX} if self.different else self.missing
-
 
 def state_of(bucket: PlanBucket, published: Published) -> State:
     """Compare a bucket with a plan: by a list, and by reading what the list does not show to be the same."""
     listed = {item.name: item for item in bucket.listed()}
     there = published.files.keys() & listed.keys()
     same = {name for name in there if _is_same(bucket, name, published.files[name], listed[name])}
-    return State(
-        same=frozenset(same),
-        missing=frozenset(published.files.keys() - there),
-        different=frozenset(there - same),
-    )
+    different = frozenset(there - same)
+    kept_back = {INDEX} if different else set()
+    missing = frozenset(published.files.keys() - there - kept_back)
+    return State(same=frozenset(same), missing=missing, different=different)
 
 
 def write_plan(

@@ -16,7 +16,7 @@ from lockstep.plan.fields import SecretName, Section, Text
 from lockstep.plan.stores import KmsKeyId
 from lockstep.protocol.federation import IssuerKey
 
-AUDIENCE_IN_OCI = RESOURCE_TYPE = "lockstep"
+AUDIENCE_IN_OCI = "lockstep"
 """For whom AWS makes tokens, and what their bearer is in OCI; the domain's trust has both."""
 AUDIENCE_IN_AWS, SUBJECT = "sts.amazonaws.com", "lockstep-oci-runner"
 """For whom the issuer makes tokens, and of whom; the OIDC provider and the role's trust policy have them."""
@@ -73,7 +73,7 @@ class DomainFederation(Prover):
             else ClientKey(kms_key=str(self.kms_key), certificate=str(self.certificate))
         )
         return message(
-            FederationToOci, self, client=client, audience=AUDIENCE_IN_OCI, resource_type=RESOURCE_TYPE
+            FederationToOci, self, client=client, audience=AUDIENCE_IN_OCI, resource_type=AUDIENCE_IN_OCI
         )
 
 
@@ -169,11 +169,6 @@ class Runners(Prover):
     """The runner that leads."""
     oci: OciRunner | None = None
     """The standby."""
-
-    @property
-    def keys(self) -> list[tuple[str, str]]:
-        """The places and names of the secrets with which the runners prove themselves."""
-        return [(f"runners.{key}", name) for key, name in self.secrets.items()]
 
 
 class Events(Section):

@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from lockstep.plan.compiled import AwsStore, VaultStore, message
 from lockstep.plan.fields import Duration, Region, SecretName, Section, Text
 from lockstep.protocol.federation import rsa_key
 
@@ -30,10 +29,6 @@ class AwsSecretsManager(Section):
     region: Region
     """Where the secrets are."""
 
-    def compile(self) -> AwsStore:
-        """What a runner needs of it."""
-        return message(AwsStore, self)
-
 
 Ocid = Annotated[str, Text(r"ocid1\.[a-z0-9.]+[A-Za-z0-9._-]*", "an OCID, which begins with ocid1.")]
 
@@ -53,10 +48,6 @@ class OciVault(Section):
     """The compartment of what Lockstep only reads: logins of administrators, keys; `compartment_id` unless given."""
     vault_id: Ocid
     """The vault."""
-
-    def compile(self) -> VaultStore:
-        """What a runner needs of it."""
-        return message(VaultStore, self)
 
     @property
     def compartment_of_own_secrets(self) -> str:

@@ -473,7 +473,7 @@ def require_known(written: int | None, **where: str | int) -> None:
 # The engines that a plan can name: one row each.
 #
 # To add an engine, add a member to `Engine` and a row here, and write its driver
-# (`lockstep.runtime.databases.driver_of`), its provisioning, its listing of sessions and what can be asked of it.
+# (`lockstep.runtime.clouds.driver_of`), its provisioning, its listing of sessions and what can be asked of it.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

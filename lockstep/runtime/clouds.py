@@ -4,24 +4,33 @@ The only place that knows which adapter serves which port. Adapters are imported
 function loads only what it uses.
 """
 
+import os
 from collections.abc import Callable, Iterator
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from lockstep.plan.compiled import AnyPlan, AwsStore, CompiledPlan, OciStream, Store, VaultStore
-from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
+from lockstep.plan.compiled import AwsStore, CompiledPlan, OciStream, Store, VaultStore, region_of_secret
+from lockstep.plan.published import PlanBucket, PlanInBucket, PlanSource, folder_of
+from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, DeadlineGuard, Timeouts, always
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
     InvalidPlanError,
     TlsVerificationError,
 )
-from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
+from lockstep.protocol.model import (
+    AdminCredential,
+    AdminIam,
+    AdminSecret,
+    Credential,
+    DatabaseServer,
+    Engine,
+    Login,
+)
 from lockstep.protocol.names import VersionNames, digest_bucket_name, oci_name
 from lockstep.protocol.ports import (
     AuditLog,
     Clock,
-    Database,
     EntryFolder,
     EntryLog,
     Lock,
@@ -45,9 +54,13 @@ if TYPE_CHECKING:
     from lockstep.oci.clients import OciClients
     from lockstep.oci.ring import VaultRing
     from lockstep.oci.vault import Vault
+    from lockstep.protocol.events import Sink
     from lockstep.protocol.orders import Orders
     from lockstep.protocol.ports import EditableSecret, Table
 
+
+EVENT_TIMEOUTS = CloudTimeouts(connect_seconds=1.0, read_seconds=2.0)
+"""Of the calls that send events: somebody waits for what comes after them, and nobody for the events."""
 
 MadeT = TypeVar("MadeT")
 ArgumentsT = ParamSpec("ArgumentsT")
@@ -85,12 +98,71 @@ def open_secret(config: Store, clouds: "Clouds", names: VersionNames) -> "Secret
             from lockstep.protocol.ring import slots_at
 
             return VaultRing(
-                clouds.vault(config),
+                clouds.vault(config, config.compartment_id),
                 names,
                 slots=slots_at(clouds.plan.stores.index(config)),
                 clock=clouds.clock,
                 side_by_side=clouds.side_by_side,
             )
+
+
+def open_database(
+    server: DatabaseServer,
+    credential: Credential,
+    admin: Callable[[], Login],
+    *,
+    timeouts: DatabaseTimeouts = DatabaseTimeouts(),  # noqa: B008 - it cannot change
+    deadline_guard: DeadlineGuard = always,
+) -> "ServerDatabase[Any]":
+    """A server, or one of its verify hosts, for one credential; connects to nothing yet.
+
+    Args:
+        server: The server, with its CA file resolved.
+        credential: Whose logins it changes, and by which strategy; the plan has checked that the engine allows it.
+        admin: Fetches the rotation user's login, as it is now; nothing is kept.
+        timeouts: Bounds of every wait.
+        deadline_guard: Called before each connect and each statement (protocol F11).
+
+    Raises:
+        TlsVerificationError: The CA file cannot be read.
+    """
+    reached = partial(
+        driver_of(server.engine),
+        credential=credential,
+        admin=admin,
+        timeouts=timeouts,
+        random_bytes=os.urandom,
+        deadline_guard=deadline_guard,
+    )
+    return reached(server, replicas=tuple(map(reached, server.copies)))
+
+
+def driver_of(engine: Engine) -> "type[ServerDatabase[Any]]":
+    """How a server of an engine is reached. A runner loads only the drivers that its plan needs."""
+    match engine:
+        case Engine.MYSQL:
+            from lockstep.databases.mysql import MySqlDatabase
+
+            return MySqlDatabase
+        case Engine.MARIADB:
+            from lockstep.databases.mariadb import MariaDbDatabase
+
+            return MariaDbDatabase
+        case Engine.POSTGRESQL:
+            from lockstep.databases.postgresql import PostgreSqlDatabase
+
+            return PostgreSqlDatabase
+
+
+def inspector_of(engine: Engine) -> "type[Inspector[Any]]":
+    """How a server of an engine is looked at."""
+    if engine is Engine.POSTGRESQL:
+        from lockstep.databases.inspect_postgresql import PostgreSqlInspector
+
+        return PostgreSqlInspector
+    from lockstep.databases.inspect_mysql import MariaDbInspector, MySqlInspector
+
+    return MySqlInspector if engine is Engine.MYSQL else MariaDbInspector
 
 
 class Clouds:
@@ -100,29 +172,27 @@ class Clouds:
     function loads only what it uses.
 
     Args:
-        plan: The plan.
+        source: The plan. What belongs to a credential is read from it when it is needed.
         identity: Who reaches it.
         timeouts: Bounds of every wait.
         clock: The time that every port goes by.
         deadline_guard: Called before each request, connect and statement (protocol F11).
         side_by_side: Runs what does not depend on each other.
-        find: Gives the plan with another credential, whose login may be that of a rotation user; by default that is
-            `plan`.
     """
 
     def __init__(
         self,
-        plan: AnyPlan,
+        source: PlanSource,
         identity: Identity,
         *,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - it cannot change
         clock: Clock = SystemClock(),  # noqa: B008 - it cannot change
         deadline_guard: DeadlineGuard = always,
         side_by_side: SideBySide = at_the_same_time,
-        find: Callable[[str], CompiledPlan] | None = None,
     ) -> None:
-        self.plan = plan.compiled
+        self.source = source
         self._identity = identity
+        self.home = identity.home
         self.oci_endpoint = oci_endpoint()
         self.timeouts = timeouts
         self.clock = clock
@@ -130,7 +200,15 @@ class Clouds:
         self.deadline_guard = deadline_guard
         self.making = RLock()
         self.kept: dict[object, Any] = {}
-        self._find = find or (lambda _: self.plan)
+
+    @cached_property
+    def plan(self) -> CompiledPlan:
+        """What does not belong to a credential; with the credentials where the source is a whole plan.
+
+        Raises:
+            LockstepError: As `PlanSource.plan`.
+        """
+        return self.source.plan
 
     @_once
     def aws(self, service: str, region: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
@@ -179,12 +257,9 @@ class Clouds:
             deadline_guard=self.deadline_guard,
         )
 
-    def vault(self, config: VaultStore) -> "Vault":
-        """A vault of the plan, with the rings' compartment."""
-        return self._vault(config, config.compartment_id)
-
     @_once
-    def _vault(self, config: VaultStore, compartment_id: str) -> "Vault":
+    def vault(self, config: VaultStore, compartment_id: str) -> "Vault":
+        """A vault of the plan, with one of its compartments."""
         from lockstep.oci.vault import Vault
 
         return Vault(
@@ -200,12 +275,14 @@ class Clouds:
         Raises:
             InvalidPlanError: The home is OCI and the plan has no store there.
         """
-        if self._identity.home == "oci":
+        if self.home == "oci":
             vault, secret = self._own_vault(), oci_name(name)
             return vault.text(secret, vault.read_named(secret))
         from lockstep.aws.secrets_manager import read_secret
 
-        return read_secret(self.aws("secretsmanager", self.plan.region_of(name)), "aws", name)
+        return read_secret(
+            self.aws("secretsmanager", region_of_secret(name, self.plan.secrets_region)), "aws", name
+        )
 
     def secret_in(self, store: str, name: str) -> str:
         """The text of a secret in a store of the plan, by its name there."""
@@ -214,7 +291,7 @@ class Clouds:
         config = next(c for c in self.plan.stores if c.name == store)
         if isinstance(config, AwsStore):
             return read_secret(self.aws("secretsmanager", config.region), store, name)
-        vault = self.vault(config)
+        vault = self.vault(config, config.compartment_id)
         return vault.text(name, vault.read_named(name))
 
     def _own_vault(self) -> "Vault":
@@ -222,7 +299,7 @@ class Clouds:
         config = self.plan.vault
         if config is None:
             raise InvalidPlanError
-        return self._vault(config, config.compartment_of_own_secrets)
+        return self.vault(config, config.compartment_of_own_secrets)
 
     def lock(self, credential: Credential) -> Lock:
         """A credential's lock record."""
@@ -260,6 +337,38 @@ class Clouds:
             signer=self.signer(cloud),
         )
 
+    def event_sink(self, cloud: Cloud) -> "Sink | None":
+        """Where events of a cloud go; None where the plan names nothing there. Then nothing is loaded."""
+        bus, topic = self.plan.event_bus, self.plan.event_topic
+        clouds = Clouds(
+            self.source,
+            self._identity,
+            timeouts=Timeouts(cloud=EVENT_TIMEOUTS),
+            clock=self.clock,
+            deadline_guard=self.deadline_guard,
+        )
+        if cloud == "aws" and bus:
+            from lockstep.aws.eventbridge import EventBridgeBus
+
+            return EventBridgeBus(clouds.aws("events", bus.region), bus.name)
+        if cloud == "oci" and topic:
+            from lockstep.oci.notifications import NotificationsTopic
+
+            return NotificationsTopic(clouds.oci(topic.region), topic.topic_id)
+        return None
+
+    def published(self, place: PlanInBucket) -> PlanBucket:
+        """The folder of a published plan. Nothing is asked of the plan at hand."""
+        folder = folder_of(place.digest)
+        if place.namespace:
+            from lockstep.oci.object_storage import ObjectStorageFolder
+
+            clients = self.oci(place.region)
+            return ObjectStorageFolder(clients, namespace=place.namespace, bucket=place.bucket, folder=folder)
+        from lockstep.aws.s3 import S3Folder
+
+        return S3Folder(self.aws("s3", place.region), place.bucket, folder)
+
     @_once
     def caller(self) -> str:
         """AWS's name of the identity, for the audit log; asked once."""
@@ -283,8 +392,8 @@ class Clouds:
 
     def database(
         self, server: DatabaseServer, credential: Credential, *, imported: Login | None = None
-    ) -> Database:
-        """A server, for one credential.
+    ) -> "ServerDatabase[Any]":
+        """A server, or one of its `copies`, for one credential.
 
         Args:
             server: The server.
@@ -292,8 +401,6 @@ class Clouds:
             imported: A login of the credential that no store serves yet. Where the credential is the rotation
                 user's own, it is the admin's login (protocol D22).
         """
-        from lockstep.runtime.databases import open_database
-
         is_own = server.admin == AdminCredential(credential=credential.id)
         admin = (lambda: imported) if imported and is_own else partial(self.admin, server)
         return open_database(
@@ -308,25 +415,11 @@ class Clouds:
         """The open sessions of a credential on a server, or on one of its `copies`."""
         from lockstep.databases.sessions import open_sessions
 
-        return open_sessions(self._reached(server, credential))
+        return open_sessions(self.database(server, credential))
 
     def inspector(self, server: DatabaseServer, credential: Credential) -> "Inspector[Any]":
         """A server, or one of its `copies`, to be looked at and not changed."""
-        from lockstep.runtime.databases import inspector_of
-
-        return inspector_of(server.engine)(self._reached(server, credential))
-
-    def _reached(self, server: DatabaseServer, credential: Credential) -> "ServerDatabase[Any]":
-        """A server, or one of its `copies`, for one credential."""
-        from lockstep.runtime.databases import open_server
-
-        return open_server(
-            server,
-            credential,
-            partial(self.admin, server),
-            timeouts=self.timeouts.database,
-            deadline_guard=self.deadline_guard,
-        )
+        return inspector_of(server.engine)(self.database(server, credential))
 
     def evidence(self, cloud: Cloud) -> "Evidence":
         """All of the audit log in a cloud, with its digests.
@@ -403,14 +496,14 @@ class Clouds:
             AdminCredentialRejectedError: The secret holds a placeholder.
             LockstepError: As a store's.
         """
-        home, plan = self._identity.home, self.plan
+        home, plan = self.home, self.plan
         match server.admin:
             case AdminSecret(oci=in_oci, aws=in_aws):
                 name = in_oci if home == "oci" else in_aws
                 login, _ = decode_app_user(self.secret(name), store=home, secret=name)
             case AdminCredential(credential=credential_id):
                 own = (plan.vault if home == "oci" else plan.aws_store) or plan.stores[0]
-                login = self._store(own, self._find(credential_id).found(credential_id)).read_login()
+                login = self._store(own, self.source.of(credential_id).found(credential_id)).read_login()
             case AdminIam() as admin:
                 from lockstep.aws.rds import token_login
 

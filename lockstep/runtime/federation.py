@@ -5,7 +5,8 @@ What a session is made with: the clouds, as the process reaches them without it.
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
@@ -49,14 +50,15 @@ if TYPE_CHECKING:
 SESSION_SECONDS = 900
 """The shortest that STS gives."""
 SESSION_NAME = "lockstep-oci"
-_REFUSED = {
-    "AccessDenied",
-    "InvalidIdentityToken",
-    "IDPRejectedClaim",
-    "ExpiredTokenException",
-    "ExpiredToken",
+_OF_ISSUER = {
+    "IDPCommunicationError": Environment.ISSUER_UNREADABLE,
+    "AccessDenied": Environment.ISSUER_TOKEN_REFUSED,
+    "InvalidIdentityToken": Environment.ISSUER_TOKEN_REFUSED,
+    "IDPRejectedClaim": Environment.ISSUER_TOKEN_REFUSED,
+    "ExpiredTokenException": Environment.ISSUER_TOKEN_REFUSED,
+    "ExpiredToken": Environment.ISSUER_TOKEN_REFUSED,
 }
-_UNREADABLE = {"IDPCommunicationError"}
+"""What codes of STS mean where it is shown a token of the issuer."""
 _NO_KEY = "retrieve verification key"
 """In the text of an `InvalidIdentityToken` where STS has not found the token's key: it could not read the documents, or
 those that it has do not name the key. AWS's own SDKs ask again, too
@@ -83,7 +85,7 @@ def _made(federation: FederationToAws, reach: "Clouds") -> IssuedSession["aws.Aw
         timeouts=reach.timeouts.cloud,
         deadline_guard=reach.deadline_guard,
     )
-    try:
+    with _translated(_OF_ISSUER):
         given = sts.assume_role_with_web_identity(
             RoleArn=federation.role_arn,
             RoleSessionName=SESSION_NAME,
@@ -95,8 +97,6 @@ def _made(federation: FederationToAws, reach: "Clouds") -> IssuedSession["aws.Aw
             secret_access_key=SecretStr(given["SecretAccessKey"]),
             session_token=SecretStr(given["SessionToken"]),
         )
-    except aws.RAISED as error:
-        raise _of_sts(error) from None
     return IssuedSession(session=keys, seconds=SESSION_SECONDS)
 
 
@@ -107,18 +107,20 @@ def _signed(key: IssuerKey, reach: "Clouds", digest: bytes) -> bytes:
     return sign(reach.oci(vault.region), key, digest, endpoint=reach.oci_endpoint)
 
 
-def _of_sts(error: Exception) -> SessionFailure:
-    _, code = aws.diagnose(error)
-    if code in _UNREADABLE or (code == "InvalidIdentityToken" and _NO_KEY in str(error)):
-        return _failure(ErrorKind.UNREACHABLE, code, Environment.ISSUER_UNREADABLE)
-    return _of_aws(error, _REFUSED, Environment.ISSUER_TOKEN_REFUSED)
-
-
-def _of_aws(error: Exception, codes: set[str], problem: Environment) -> SessionFailure:
-    """What AWS means; some codes have a meaning of their own here."""
-    kind, code = aws.diagnose(error)
-    told = EnvironmentalError(problem, code=code) if code in codes else environment_problem(error)
-    return SessionFailure(kind, code, told)
+@contextmanager
+def _translated(meanings: Mapping[str, Environment]) -> Iterator[None]:
+    """What AWS means inside; some codes have a meaning of their own here."""
+    try:
+        yield
+    except aws.RAISED as error:
+        kind, code = aws.diagnose(error)
+        problem = meanings.get(code)
+        if code == "InvalidIdentityToken" and _NO_KEY in str(error):
+            problem = Environment.ISSUER_UNREADABLE
+        if problem is Environment.ISSUER_UNREADABLE:
+            kind = ErrorKind.UNREACHABLE
+        told = EnvironmentalError(problem, code=code) if problem else environment_problem(error)
+        raise SessionFailure(kind, code, told) from None
 
 
 def _failure(kind: ErrorKind, code: str, problem: Environment) -> SessionFailure:
@@ -211,7 +213,10 @@ _TOKEN_PATH = "/oauth2/v1/token"  # noqa: S105 - a path
 _OF_FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 _CLIENT_AUDIENCE = "https://identity.oraclecloud.com/"
 _OAUTH = "urn:ietf:params:oauth"
-_DISABLED = {"OutboundWebIdentityFederationDisabled", "OutboundWebIdentityFederationDisabledException"}
+_OF_ACCOUNT = {
+    "OutboundWebIdentityFederationDisabled": Environment.WEB_IDENTITY_DISABLED,
+    "OutboundWebIdentityFederationDisabledException": Environment.WEB_IDENTITY_DISABLED,
+}
 _OF_CLIENT = {"invalid_client", "unauthorized_client"}
 _OF_TOKEN = {"invalid_grant", "invalid_request", "invalid_scope", "invalid_target", "access_denied"}
 
@@ -262,13 +267,11 @@ def _to_oci_made(federation: FederationToOci, reach: "Clouds") -> IssuedSession[
 
 
 def _token_of_aws(federation: FederationToOci, reach: "Clouds") -> str:
-    try:
+    with _translated(_OF_ACCOUNT):
         made = reach.aws("sts", reach.plan.lock.region).get_web_identity_token(
             Audience=[federation.audience], SigningAlgorithm="RS256", DurationSeconds=TOKEN_SECONDS
         )
         return str(made["WebIdentityToken"])
-    except aws.RAISED as error:
-        raise _of_aws(error, _DISABLED, Environment.WEB_IDENTITY_DISABLED) from None
 
 
 def _proof(federation: FederationToOci, reach: "Clouds") -> tuple[Mapping[str, str], Mapping[str, str]]:
@@ -290,7 +293,7 @@ def _proof(federation: FederationToOci, reach: "Clouds") -> tuple[Mapping[str, s
 
 
 def _signed_by_kms(key: ClientKey, reach: "Clouds", digest: bytes) -> bytes:
-    try:
+    with _translated({}):
         made = reach.aws("kms", reach.plan.lock.region).sign(
             KeyId=key.kms_key,
             Message=digest,
@@ -298,8 +301,6 @@ def _signed_by_kms(key: ClientKey, reach: "Clouds", digest: bytes) -> bytes:
             SigningAlgorithm="RSASSA_PKCS1_V1_5_SHA_256",
         )
         return bytes(made["Signature"])
-    except aws.RAISED as error:
-        raise _of_aws(error, _DISABLED, Environment.WEB_IDENTITY_DISABLED) from None
 
 
 def _refusal(answer: AWSResponse, said: object, reach: "Clouds") -> SessionFailure:

@@ -133,7 +133,7 @@ def run(size: Size, tell: Tell) -> Findings:
             troubles=tuple(running.troubles),
             claims=tuple(stage.claims),
             problems=problems,
-            runner_keys=len(list(fleet.plan.runners.keys)),
+            runner_keys=len(fleet.plan.runners.secrets),
             seconds={**fleet.seconds, "all": round(time.monotonic() - began, 1)},
         )
 

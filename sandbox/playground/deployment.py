@@ -13,6 +13,7 @@ from pathlib import Path
 from lockstep.operate.secrets import wanted
 from lockstep.plan.file import load_source
 from lockstep.plan.model import Plan
+from lockstep.plan.published import WholePlan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.deadlines import check_scope
 from lockstep.protocol.model import ROTATION_USER, AdminSecret, Login, SecretStr
@@ -173,7 +174,7 @@ def _runners(world: World, plan: Plan, deployed: Path) -> None:
 def _serve(world: World, plan: Plan) -> None:
     """Let the functions of AWS run under a plan."""
     runners = {
-        function: wiring.Runner(plan, identity, deadline_guard=check_scope)
+        function: wiring.Runner(WholePlan(plan.compiled), identity, deadline_guard=check_scope)
         for function, identity in _identities(world, plan).of_functions.items()
     }
     register_functions(world.aws, lambda function, credential_id: runners[function].ports(credential_id))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lockstep.plan.published import WholePlan
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential, Strategy
 from lockstep.runtime import wiring
@@ -81,7 +82,7 @@ class World:
     def by_oci(self) -> Counter[str]:
         """The calls of a rotation by the function, whose process has just started."""
         self.estate.outside.expire_schedule(self.credential.id)
-        runner = wiring.Runner(self.estate.plan, OCI_RUNNER)
+        runner = wiring.Runner(WholePlan(self.estate.plan.compiled), OCI_RUNNER)
 
         def run() -> None:
             self._number += 1

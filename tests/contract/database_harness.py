@@ -15,6 +15,7 @@ import pytest
 from msgspec import structs
 
 from lockstep.operate.plan_sql.scripts import provisioning
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.deadlines import DeadlineGuard, always
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import (
@@ -30,7 +31,7 @@ from lockstep.protocol.model import (
     Tls,
 )
 from lockstep.protocol.ports import Database
-from lockstep.runtime.databases import Timeouts, open_database
+from lockstep.runtime.clouds import open_database
 from sandbox.servers import verifier_statement
 from tests.support.memory import MemoryDatabase, make_plan
 

@@ -11,6 +11,7 @@ from msgspec import structs
 from lockstep.aws.clients import AwsKeys
 from lockstep.oci.clients import OciIdentity
 from lockstep.plan.compiled import ClientSecret, FederationToAws, FederationToOci
+from lockstep.plan.published import WholePlan
 from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.federation import CONFIGURATION, KEYS, IssuerKey, configuration, key_set, public_key
 from lockstep.protocol.model import SecretStr
@@ -131,7 +132,7 @@ class Federated:
     def _clouds(self, identity: Identity, **plan: object) -> Clouds:
         named = structs.replace(make_plan().compiled, to_oci=self.to_oci, to_aws=self.to_aws)
         return Clouds(
-            structs.replace(named, **plan),
+            WholePlan(structs.replace(named, **plan)),
             identity,
             timeouts=self.timeouts,
             clock=self.clock,

@@ -13,11 +13,12 @@ import pg8000.native  # type: ignore[import-untyped]  # it ships no types
 from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.deadlines import DeadlineGuard, always
 from lockstep.protocol.errors import AdminCredentialRejectedError, DeadlineExceededError
 from lockstep.protocol.model import Credential, CredentialValue, Login, SecretStr
 from lockstep.protocol.ports import Database
-from lockstep.runtime.databases import Timeouts, open_database
+from lockstep.runtime.clouds import open_database
 from sandbox import plans
 from sandbox.servers import verifier_statement
 from tests.contract.database_harness import (

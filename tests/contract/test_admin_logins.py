@@ -10,6 +10,7 @@ import pytest
 
 from lockstep.aws.clients import aws_client
 from lockstep.plan.file import parse_plan
+from lockstep.plan.published import WholePlan
 from lockstep.protocol.errors import SecretNotFoundError
 from lockstep.protocol.model import Engine, Login, SecretStr
 from lockstep.runtime.clouds import Clouds
@@ -48,7 +49,7 @@ def _reader(oci: OciSandbox | None = None, **database: object) -> Any:  # noqa: 
         oci=names_in(oci) if oci else None,
     )
     plan = parse_plan(json.dumps(document), base=Path())
-    clouds = Clouds(plan, OCI_RUNNER if oci else AWS_RUNNER)
+    clouds = Clouds(WholePlan(plan.compiled), OCI_RUNNER if oci else AWS_RUNNER)
     return partial(clouds.admin, plan.databases[0])
 
 

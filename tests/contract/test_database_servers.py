@@ -13,6 +13,7 @@ import pymysql
 import pytest
 from msgspec import structs
 
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.errors import (
     AccountLockedError,
     AccountMissingError,
@@ -26,7 +27,6 @@ from lockstep.protocol.errors import (
     UnsupportedServerError,
 )
 from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr
-from lockstep.runtime.databases import Timeouts
 from sandbox.growing import Growing
 from tests.contract.database_harness import (
     ADMIN,

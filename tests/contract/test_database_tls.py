@@ -15,7 +15,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import AdminSecret, DatabaseServer, Engine, Login, SecretStr, Strategy, Tls
 from lockstep.protocol.ports import Database
-from lockstep.runtime.databases import open_database
+from lockstep.runtime.clouds import open_database
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, PgserverServer, PostgresServer
 from tests.contract.database_harness import (
     ADMIN,

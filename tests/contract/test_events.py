@@ -18,7 +18,7 @@ from lockstep.protocol.errors import EventNotSentError
 from lockstep.protocol.events import CloudEvent, Paused, Retired, event_of
 from lockstep.protocol.messages import Entry
 from lockstep.protocol.strict_json import write
-from lockstep.runtime.wiring import EVENT_TIMEOUTS
+from lockstep.runtime.clouds import EVENT_TIMEOUTS
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.event_estate import EventEstate, make_event_estate

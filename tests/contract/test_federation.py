@@ -18,12 +18,7 @@ from msgspec import structs
 
 from lockstep.aws.clients import botocore_session, translated
 from lockstep.protocol.deadlines import CloudTimeouts, Timeouts
-from lockstep.protocol.errors import (
-    STORE_ERRORS,
-    LockstepError,
-    StoreAccessDeniedError,
-    described,
-)
+from lockstep.protocol.errors import STORE_ERRORS, LockstepError, StoreAccessDeniedError, described
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE
@@ -31,14 +26,7 @@ from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.names import Trouble
 from sandbox.emulators.oci.wire import Reply
-from tests.contract.federated import (
-    CLIENT_ID,
-    CLIENT_SECRET,
-    GENERATE,
-    OCI_FUNCTION,
-    STANDBY,
-    Federated,
-)
+from tests.contract.federated import CLIENT_ID, CLIENT_SECRET, GENERATE, OCI_FUNCTION, STANDBY, Federated
 
 JWT = re.compile(r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 REGION = "eu-frankfurt-1"

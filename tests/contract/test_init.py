@@ -99,7 +99,7 @@ def test_with_oci_the_plan_has_sessions_and_the_check_names_what_nobody_knows_ye
     made = init(tmp_path, *AWS, *OCI)
     assert made.exit_code == 0, made.output
     plan = load_plan(tmp_path / "lockstep.yaml")
-    assert [key for key, _ in plan.runners.keys] == ["runners.aws.federation.client_secret"]
+    assert [*plan.runners.secrets] == ["aws.federation.client_secret"]
     assert plan.runners.oci
     assert plan.runners.oci.federation
     place = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/examplenamespace/b/lockstep-issuer/o"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lockstep.plan.published import WholePlan
 from lockstep.protocol.deadlines import CloudTimeouts, Timeouts
 from lockstep.protocol.errors import Environment, EnvironmentalError
 from lockstep.runtime.clouds import Clouds
@@ -32,7 +33,7 @@ def _names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
 
 
 def read(port: int) -> bytes:
-    clouds = Clouds(make_plan(), DEPLOYER, timeouts=HASTY)
+    clouds = Clouds(WholePlan(make_plan().compiled), DEPLOYER, timeouts=HASTY)
     return read_document(f"https://localhost:{port}/o/jwks.json", clouds)
 
 

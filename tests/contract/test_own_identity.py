@@ -11,6 +11,7 @@ from oci.signer import load_private_key  # type: ignore[import-untyped]  # the S
 
 from lockstep.aws.clients import botocore_session
 from lockstep.client.sources import aws_texts, vault_texts
+from lockstep.plan.published import WholePlan
 from lockstep.protocol.errors import EnvironmentalError, RetryableError, StoreAccessDeniedError
 from lockstep.protocol.names import VersionNames, slot_name
 from lockstep.runtime.clouds import Clouds
@@ -134,7 +135,7 @@ class Machine:
         return lambda: (aws if cloud == "aws" else oci)(names)
 
     def command(self, cloud: str) -> Callable[[], object]:
-        clouds = Clouds(make_plan(), DEPLOYER)
+        clouds = Clouds(WholePlan(make_plan().compiled), DEPLOYER)
         vault = sandbox_vault(self.oci, clouds.oci(REGION))
         return lambda: clouds.secret_in("aws", NAME) if cloud == "aws" else vault.lookup(NAME)
 

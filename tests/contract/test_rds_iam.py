@@ -15,6 +15,7 @@ from msgspec import structs
 from lockstep.aws.clients import AwsKeys
 from lockstep.aws.rds import token_login
 from lockstep.operate.plan_sql.scripts import provisioning
+from lockstep.plan.published import WholePlan
 from lockstep.protocol.errors import AdminCredentialRejectedError, TlsVerificationError
 from lockstep.protocol.model import ROTATION_USER, AdminIam, DatabaseServer, Engine, Login, SecretStr, Tls
 from lockstep.protocol.ports import Database
@@ -75,7 +76,7 @@ def clouds(home: str = "oci") -> Clouds:
         raise AssertionError("OCI was asked")
 
     identity: Any = Identity(home=home, aws=lambda _reach: endless(KEYS), oci=asked)  # type: ignore[arg-type]
-    return Clouds(make_plan(), identity)
+    return Clouds(WholePlan(make_plan().compiled), identity)
 
 
 @each_engine

@@ -23,7 +23,7 @@ from lockstep.protocol.model import ClaimKind, Engine, Login, Strategy, Tls, Ver
 from lockstep.protocol.model import DatabaseServer as PlannedServer
 from lockstep.protocol.ports import Database
 from lockstep.protocol.workers import at_the_same_time
-from lockstep.runtime.databases import open_server
+from lockstep.runtime.clouds import open_database
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.emulators.databases.process import poll_until
 from sandbox.emulators.databases.replicas import PostgresReplica
@@ -249,7 +249,7 @@ def test_a_replica_lists_its_own_sessions_and_an_alias_of_the_primary_its(
     replica, alias = primary.copies
 
     def sessions_on(server: PlannedServer) -> SessionList:
-        found = open_sessions(open_server(server, world.credential, lambda: ADMIN))
+        found = open_sessions(open_database(server, world.credential, lambda: ADMIN))
         assert isinstance(found, SessionList)
         return found
 

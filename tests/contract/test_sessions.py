@@ -9,9 +9,10 @@ import pytest
 from msgspec import structs
 
 from lockstep.databases.sessions import NotCountable, OpenSession, SessionList, open_sessions
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
 from lockstep.protocol.model import ROTATION_USER, Engine, Login, SecretStr, Strategy
-from lockstep.runtime.databases import Timeouts, open_server
+from lockstep.runtime.clouds import open_database
 from sandbox.emulators.databases import CertificateAuthority, MySqlServer
 from tests.contract.database_fixtures import started
 from tests.contract.database_harness import (
@@ -61,7 +62,7 @@ every_server = worlds(*WORLDS)
 
 
 def listed(world: SqlHarness, *, admin: Login = ADMIN, timeouts: Timeouts = Timeouts()) -> Any:  # noqa: ANN401, B008 - one of two; immutable
-    server = open_server(world.server, world.credential, lambda: admin, timeouts=timeouts)
+    server = open_database(world.server, world.credential, lambda: admin, timeouts=timeouts)
     return open_sessions(server)
 
 
@@ -120,7 +121,7 @@ def test_neither_other_accounts_nor_the_rotation_user_are_listed(world: SqlHarne
         itself = structs.replace(world.credential, usernames=(ROTATION_USER,))
         with world.database.exclusive():
             assert seen(world).sessions == [], "a rotation that is under way is not waited for"
-            found: Any = open_sessions(open_server(world.server, itself, lambda: ADMIN))
+            found: Any = open_sessions(open_database(world.server, itself, lambda: ADMIN))
         assert len(found.sessions) == 1, "the session of a run, and not the one that asks"
 
 

@@ -12,6 +12,7 @@ from msgspec import structs
 from lockstep.aws.clients import aws_credentials
 from lockstep.oci.clients import OciIdentity
 from lockstep.plan.compiled import AccessKey
+from lockstep.plan.published import WholePlan
 from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.protocol.errors import DatabaseUnreachableError, StoreUnreachableError
 from lockstep.protocol.model import Login, SecretStr
@@ -36,7 +37,7 @@ def role(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(who: Identity = OPERATOR, **more: Any) -> Clouds:  # noqa: ANN401 - arguments of the class
-    return Clouds(**{"plan": make_plan(), "identity": who, **more})
+    return Clouds(**{"source": WholePlan(make_plan().compiled), "identity": who, **more})
 
 
 def test_time_outs_reach_oci_and_the_drivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +66,7 @@ def test_the_oci_runner_reads_its_access_key_again_before_an_old_one_is_deleted(
 ) -> None:
     clock, stored = FakeClock(), ["old"]
     plan = structs.replace(make_plan().compiled, to_aws=AccessKey(secret="lockstep/aws-key"))
-    clouds = opened(OCI_RUNNER, plan=plan, clock=clock)
+    clouds = opened(OCI_RUNNER, source=WholePlan(plan), clock=clock)
     text = '{"access_key_id": "%s", "secret_access_key": "s"}'
     monkeypatch.setattr(clouds, "secret", lambda _name: text % stored[-1])
     keys = OCI_RUNNER.aws(clouds)

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from lockstep.operate.secrets import ring_terms, slots_in_oci
-from lockstep.plan.admins import names_in_oci
+from lockstep.plan.credentials import names_in_oci
 from lockstep.plan.model import Plan
 from lockstep.plan.published import place_in_oci, place_of
 from lockstep.protocol.deadlines import RUN

@@ -13,10 +13,11 @@ from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 from lockstep.protocol.deadlines import START_LATENESS
 from lockstep.protocol.schedule import STANDBY, last_trigger, period, turn_after
 from lockstep.runtime.identity import OCI_RUNNER
-from lockstep.runtime.wiring import hosted_runner
+from lockstep.runtime.wiring import hosted_source
 from oci_fn import func
 from sandbox.emulators.aws import InvocationContext, InvocationResult, ProcessDied
 from sandbox.emulators.aws.executions import run_execution
+from sandbox.estate import runner_of
 from sandbox.wire import Process
 from tests.proof.estate import INTERVAL_SECONDS, WiredEstate
 
@@ -53,9 +54,9 @@ class Runners:
 
     def __init__(self, estate: WiredEstate) -> None:
         self._estate = estate
-        settings, side_by_side = estate.running.settings, estate.wire.side_by_side
+        waits, clock, workers = estate.running.settings.timeouts, estate.clock, estate.wire.side_by_side
         self._function = func.Function(
-            lambda: hosted_runner(OCI_RUNNER, settings.timeouts, estate.clock, side_by_side),
+            lambda: runner_of(hosted_source(), OCI_RUNNER, timeouts=waits, clock=clock, side_by_side=workers),
             clock=estate.clock,
         )
         self._processes: dict[str, tuple[Process, Process]] = {}

@@ -5,6 +5,7 @@ import pytest
 from lockstep.operate.page import snapshot
 from lockstep.operate.page.fleet import UNREAD, mark
 from lockstep.operate.page.snapshot import Looker
+from lockstep.plan.published import WholePlan
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import OPERATOR
 from tests.statemachine.conftest import Case
@@ -18,7 +19,9 @@ def test_many_credentials_are_read_in_bounded_calls(plain: Case, monkeypatch: py
     monkeypatch.setattr(snapshot, "FEW", 1)
     assert plain.rotate().status == "SUCCEEDED"
     plan, asked, calls = plain.world.plan, plain.credential.id, list[None]()
-    looker = Looker(plan, Clouds(plan, OPERATOR, deadline_guard=lambda: calls.append(None)))
+    looker = Looker(
+        plan, Clouds(WholePlan(plan.compiled), OPERATOR, deadline_guard=lambda: calls.append(None))
+    )
     first = looker.look((), records_only=True)
     assert 1 <= len(calls) <= MOST_FOR_RECORDS
     assert len(first.seen) == len(plan.credentials)

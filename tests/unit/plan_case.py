@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,4 +68,4 @@ def problems_in(text: str, environ: Mapping[str, str] | None = None) -> tuple[Pr
 
 
 def problems_of(document: object) -> list[str]:
-    return [problem.described for problem in problems_in(json.dumps(document))]
+    return [str(replace(problem, mark=None)) for problem in problems_in(json.dumps(document))]

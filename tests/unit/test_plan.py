@@ -6,7 +6,6 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.plan.admins import partition_of
 from lockstep.plan.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.plan.fields import format_duration, parse_duration
 from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret
@@ -86,11 +85,6 @@ def test_the_rotation_user_has_a_secret_a_token_or_a_credential() -> None:
     assert itself.admin == other_name.admin == AdminCredential(credential="lockstep/rotator")
 
 
-def test_the_partition_is_that_of_the_region() -> None:
-    regions = ("eu-central-1", "us-east-1", "cn-north-1", "us-gov-east-1", "eusc-de-east-1")
-    assert [*map(partition_of, regions)] == ["aws", "aws", "aws-cn", "aws-us-gov", "aws-eusc"]
-
-
 # Identities of the runners
 
 
@@ -103,7 +97,7 @@ def test_a_plan_without_a_long_lived_key_is_valid() -> None:
     assert isinstance(to_aws, FederationToAws)
     assert to_aws.key.version == TO_AWS["key"]["version"]
     assert (to_aws.audience, to_aws.subject) == ("sts.amazonaws.com", "lockstep-oci-runner")
-    assert list(plan.runners.keys) == []
+    assert plan.runners.secrets == {}
     assert read(CompiledPlan, write(plan.compiled)) == plan.compiled
 
 
@@ -113,7 +107,7 @@ def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
     assert plan.compiled.to_oci == ApiKeys(writer="lockstep/oci-key", reader="lockstep/oci-reader")
     secret = {**TO_OCI, "kms_key": None, "certificate": None, "client_secret": "lockstep/client"}
     plan = parse(edited(BOTH, {"runners.aws": {"federation": secret}}))
-    assert dict(plan.runners.keys)["runners.aws.federation.client_secret"] == "lockstep/client"
+    assert plan.runners.secrets["aws.federation.client_secret"] == "lockstep/client"
 
 
 # Who may read a credential's secrets

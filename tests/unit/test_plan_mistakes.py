@@ -237,7 +237,7 @@ def test_a_mistake_is_told_in_its_line_and_corrected(
 ) -> None:
     path = f"{section}.{key}".removeprefix(".")
     text = json.dumps(edited(of, {path: wrong}), indent=1)
-    found = [problem for problem in problems_in(text) if told in problem.described]
+    found = [problem for problem in problems_in(text) if told in str(problem)]
     assert found, problems_in(text)
     around, place = (
         "".join(f"[{p}]" if p.isdigit() else f".{p}" for p in at.split("."))[1:] for at in (section, path)

@@ -113,7 +113,7 @@ def test_the_busiest_minute_adds_up_what_starts_in_it() -> None:
     of = ((20, 0, 5, 30), (20, 3, 5, 30), (60, 4, 20, 50), (1440, 0, 1, 20))
     found = busiest([_shard(minutes * MINUTE, *rest) for minutes, *rest in of])
     # 00:12, where 20m-03 and 1h-04 start, not midnight, where 20m-00 and the daily ones do.
-    assert (found, str(found)) == ((12 * MINUTE, 80), "00:12 UTC")
+    assert found == (12 * MINUTE, 80)
 
 
 @pytest.mark.parametrize("count", [1, 10, 100, 200, 1000, 4000, 10_000])
@@ -122,7 +122,7 @@ def test_no_minute_writes_more_than_its_share(count: int, minutes: tuple[int, ..
     plan = _plan(count, *minutes)
     every, at_once = every_ms(plan), concurrency(plan)
     assert every.keys() == at_once.keys() == {shard.name for shard in plan.shards}
-    at = busiest(plan.shards).at
+    at, _ = busiest(plan.shards)
     begun_a_second = sum(1000 / every[shard.name] for shard in plan.shards if at in limits.minutes(shard))
     assert begun_a_second * WRITES_OF_A_ROTATION <= FULLEST * WRITES_A_SECOND
     for shard in plan.shards:
@@ -218,4 +218,4 @@ def test_check_refuses_a_plan_beyond_a_limit_that_nobody_raises(tmp_path: Path) 
     code, text = check(tmp_path, fleet(660, 1, 2, 4, 6, 8, 12))
     assert (code, told in text) == (0, False)
     code, text = check(tmp_path, fleet(900, 1, 2, 4, 6, 8, 12))
-    assert (code, told in text, "use longer intervals" in text) == (2, True, True)
+    assert (code, told in text, "begin at 00:00 UTC: use longer intervals" in text) == (2, True, True)

@@ -21,7 +21,7 @@ from lockstep.operate.secrets import (
     wanted,
 )
 from lockstep.operate.verdict import lockstep
-from lockstep.plan.admins import names_in_oci
+from lockstep.plan.credentials import names_in_oci
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.names import oci_name

@@ -93,12 +93,11 @@ def _answered(request: DoctorRequest, function: str) -> dict[str, Any]:
     found = tuple(plan.found(key) for plan, key in zip(plans, ids, strict=True))
     plan = structs.replace(index.plan, credentials=found)
     clouds = Clouds(
-        plan,
+        source,
         identity_of(function),
         timeouts=TIMEOUTS,
         clock=SystemClock(),
         deadline_guard=check_scope,
-        find=source.of,
     )
     return write(looked(plan, index, clouds, function=function, silent=frozenset(request.silent)))
 

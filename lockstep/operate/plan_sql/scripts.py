@@ -18,7 +18,7 @@ from lockstep.databases.base import CHANGE_OWN, identifier, listed, quoted
 from lockstep.databases.rules import DEAD, rules
 from lockstep.databases.sessions import GRANTS
 from lockstep.operate.html.templates import text_templates
-from lockstep.plan.admins import is_managed
+from lockstep.plan.credentials import is_managed
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import (
     ANY_HOST,

@@ -11,10 +11,11 @@ from msgspec import structs
 from lockstep.databases.findings import HERE, Finding, Outcome
 from lockstep.databases.inspect import Inspector
 from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, LockRecord, Login
 from lockstep.protocol.workers import one_after_the_other
-from lockstep.runtime.databases import Timeouts, inspector_of, open_server
+from lockstep.runtime.clouds import inspector_of, open_database
 from tests.contract.database_harness import ADMIN, SqlHarness
 from tests.support.memory import FakeClock
 
@@ -68,7 +69,7 @@ class DoctorWorld:
     # What the doctor asks of `Clouds`.
 
     def inspector(self, server: DatabaseServer, credential: Credential) -> Inspector[Any]:
-        reached = open_server(server, credential, self._admin, timeouts=self.timeouts)
+        reached = open_database(server, credential, self._admin, timeouts=self.timeouts)
         return inspector_of(server.engine)(reached)
 
     def _admin(self) -> Login:

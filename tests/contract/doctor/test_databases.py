@@ -8,8 +8,8 @@ import pytest
 
 from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor.servers import EVERY_CHECK, LOGIN, VERIFY_HOSTS
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.model import Engine
-from lockstep.runtime.databases import Timeouts
 from tests.contract.database_harness import FAMILY, MAX_REFUSALS, SqlHarness, every_server, worlds
 from tests.contract.database_world import World
 from tests.contract.doctor.breakages import BREAKAGES, Breakage

@@ -16,7 +16,7 @@ from lockstep.operate.doctor import inside
 from lockstep.operate.doctor.checks import Context, examine
 from lockstep.operate.doctor.in_cloud import every_database
 from lockstep.operate.doctor.unknowns import confirmed, questions
-from lockstep.plan.published import index_of
+from lockstep.plan.published import WholePlan, index_of
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import OCI_RUNNER, Identity
@@ -44,7 +44,7 @@ def look(world: World, function: str) -> list[Finding]:
         identity: Identity = replace(OCI_RUNNER, oci=lambda _reach: own)
     else:
         identity = world.identities.of_functions[function.removeprefix("aws/")]
-    clouds = Clouds(world.plan, identity)
+    clouds = Clouds(WholePlan(world.plan.compiled), identity)
     index, silent = index_of(clouds.plan), every_database(world.plan)
     return [*inside.looked(clouds.plan, index, clouds, function=function, silent=silent).findings]
 
