@@ -21,6 +21,7 @@ from lockstep.protocol.model import DatabaseServer, Login
 DatabaseT = TypeVar("DatabaseT", bound=ServerDatabase[Any])
 
 SERVER, RIGHTS, ACCOUNTS = "database.server", "database.rights", "database.accounts"
+VERIFY_HOSTS = "database.verify-hosts"
 _ABOUT = {"server": SERVER, "rights": RIGHTS}
 """The check of a rule, by what it is about; of any other: accounts."""
 AGAIN = "run the statements of `lockstep plan sql` for the rotation user again"
@@ -58,6 +59,10 @@ class Inspector(ABC, Generic[DatabaseT]):
     @abstractmethod
     def of_account(self, session: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
         """What the session of an account shows of that account."""
+
+    def of_verify_host(self, _session: Any, _username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
+        """Why a login to a verify host proves nothing, where that is so."""
+        return iter(())
 
     # ---- What is asked on each engine in the same way
 
@@ -118,7 +123,8 @@ class Inspector(ABC, Generic[DatabaseT]):
         """
         try:
             with self.database.as_user(login) as session:
-                return [] if is_copy else list(self.of_account(session, login.username))
+                ask = self.of_verify_host if is_copy else self.of_account
+                return list(ask(session, login.username))
         except LoginRefusedError:
             return None
 

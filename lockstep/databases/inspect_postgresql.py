@@ -3,15 +3,17 @@
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pg8000.native import identifier, literal  # type: ignore[import-untyped]  # it ships no types
 
 from lockstep.databases.base import CHANGE_OWN
 from lockstep.databases.findings import Finding, failed
-from lockstep.databases.inspect import ACCOUNTS, RIGHTS, Inspector, of_replicas
+from lockstep.databases.inspect import ACCOUNTS, RIGHTS, VERIFY_HOSTS, Inspector, of_replicas
 from lockstep.databases.postgresql import PostgreSqlDatabase, PostgreSqlSession
 from lockstep.databases.rules import Rule
+from lockstep.protocol.errors import DatabaseRejectedError
 
 _OF_ITSELF = frozenset({"server", "accounts"})
 """What the rules of a rotation user that rotates itself are about: it acts as no owner role."""
@@ -70,3 +72,18 @@ class PostgreSqlInspector(Inspector[PostgreSqlDatabase]):
             says = f"its sessions act as {acts_as}, not as {owner}"
             fix = f"ALTER ROLE {identifier(username)} SET role TO {identifier(owner)}"
             yield failed(ACCOUNTS, f"{database.name} {username}", says, fix)
+
+    # ---- As a verify host
+
+    def of_verify_host(self, session: PostgreSqlSession, username: str) -> Iterator[Finding]:
+        """See `Inspector`: Pgpool-II answers this itself, and no server knows the statement."""
+        [[is_replica]] = session.run("SELECT pg_is_in_recovery()")
+        if is_replica:
+            return
+        with suppress(DatabaseRejectedError):
+            if session.run("PGPOOL SHOW connection_cache") == [["on"]]:
+                says = (
+                    "it is Pgpool-II with connection_cache, which takes a password that a kept connection had"
+                )
+                fix = "connection_cache = off in pgpool.conf; see docs/deploy.md#verify-hosts"
+                yield failed(VERIFY_HOSTS, f"{self.database.name} {username}", says, fix)

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from lockstep.client import ClientCredential, CredentialClient, connect_psycopg
 from lockstep.databases.findings import Outcome
-from lockstep.operate.doctor.servers import VERIFY_HOSTS
+from lockstep.databases.inspect import VERIFY_HOSTS
 from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError
 from lockstep.protocol.model import SecretStr, Tls, VerifyHost
 from sandbox.emulators.databases import CertificateAuthority, process
@@ -39,7 +39,7 @@ POOLERS = {
     "pgpool, cache": "connection_cache = on",
 }
 """Each with what is added to the settings of its program."""
-KEEP_PASSWORDS = ("pgbouncer, auth_file", "pgpool, cache")
+KEEP_PASSWORDS = {"pgbouncer, auth_file": "the verify host refuses what", "pgpool, cache": "connection_cache"}
 GO_ON = [("haproxy", world) for world in PAIRED_WORLDS]
 """Both strategies where an engine has both."""
 GO_ON += [(p, "postgresql") for p in POOLERS if p not in {"haproxy", *KEEP_PASSWORDS}]
@@ -113,12 +113,18 @@ def test_all_goes_on(pooler: str, world: SqlHarness, authority: CertificateAutho
 
 
 @worlds("postgresql")
-@pytest.mark.parametrize("pooler", KEEP_PASSWORDS)
-def test_a_pooler_that_keeps_passwords_stops_rotations_and_is_named(
-    pooler: str, world: SqlHarness, authority: CertificateAuthority
+@pytest.mark.parametrize(("pooler", "reason"), KEEP_PASSWORDS.items())
+def test_a_pooler_that_keeps_passwords_is_named_with_the_reason(
+    pooler: str, reason: str, world: SqlHarness, authority: CertificateAuthority, tmp_path: Path
 ) -> None:
     with running(pooler, world.sandbox, authority) as host:
         shown_to(world, host)
+        doctor = DoctorWorld(world, tmp_path)
+        doctor.accept_base()
+        (answer,) = doctor.look().of(VERIFY_HOSTS)
+        assert answer.outcome is Outcome.FAILED
+        assert answer.subject.startswith(f"main@{host.name} ")
+        assert reason in answer.says
         with pytest.raises((ReplicaLaggingError, DatabaseRejectedError), match=f"main@{host.name}"):
             World(world)
     # Rotations begin once the plan does not name it.

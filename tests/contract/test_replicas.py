@@ -10,8 +10,9 @@ from msgspec import structs
 
 from functions.apply_db.replication import Wait
 from lockstep.databases.findings import Outcome
+from lockstep.databases.inspect import VERIFY_HOSTS
 from lockstep.databases.sessions import SessionList, open_sessions
-from lockstep.operate.doctor.servers import LOGIN, VERIFY_HOSTS
+from lockstep.operate.doctor.servers import LOGIN
 from lockstep.protocol.errors import (
     AccountLockedError,
     DatabaseUnreachableError,

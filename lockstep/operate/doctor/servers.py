@@ -22,7 +22,7 @@ from msgspec import structs
 
 from lockstep.databases import inspect
 from lockstep.databases.findings import HERE, Finding, Outcome, failed, not_asked, passed, warning
-from lockstep.databases.inspect import Inspector
+from lockstep.databases.inspect import VERIFY_HOSTS, Inspector
 from lockstep.databases.tls import TlsProbe
 from lockstep.operate.verdict import next_step
 from lockstep.protocol.errors import (
@@ -41,7 +41,7 @@ from lockstep.protocol.model import AdminCredential, AdminIam, Credential, Datab
 from lockstep.runtime.clouds import Clouds
 
 ROUTE, TLS, ADMIN = "database.route", "database.tls", "database.admin"
-LOGIN, VERIFY_HOSTS = "database.login", "database.verify-hosts"
+LOGIN = "database.login"
 _IN_ORDER = (ROUTE, TLS, ADMIN, inspect.SERVER, inspect.RIGHTS, inspect.ACCOUNTS, LOGIN)
 EVERY_CHECK = (*_IN_ORDER, VERIFY_HOSTS)
 """Verify hosts are asked only where there are some."""
@@ -379,5 +379,7 @@ class _Look:
             self.was_refused = True
             self._add(refusal)
             return False
-        self._add(passed(check, subject, f"{served} logs in"), *found)
+        if all(finding.check != check for finding in found):
+            self._add(passed(check, subject, f"{served} logs in"))
+        self._add(*found)
         return True

@@ -7,7 +7,8 @@ from threading import Event, Thread
 import pytest
 
 from lockstep.databases.findings import Outcome
-from lockstep.operate.doctor.servers import EVERY_CHECK, LOGIN, VERIFY_HOSTS
+from lockstep.databases.inspect import VERIFY_HOSTS
+from lockstep.operate.doctor.servers import EVERY_CHECK, LOGIN
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.model import Engine
 from tests.contract.database_harness import FAMILY, MAX_REFUSALS, SqlHarness, every_server, worlds

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from lockstep.aws.clients import botocore_session
 from lockstep.cli import app
 from lockstep.databases.findings import Outcome
+from lockstep.databases.inspect import VERIFY_HOSTS
 from lockstep.operate.doctor import in_cloud
 from lockstep.operate.doctor.catalogue import catalogue
-from lockstep.operate.doctor.servers import VERIFY_HOSTS
 from lockstep.operate.doctor.unknowns import ELSEWHERE, Unknown, confirmations, names_of, unknowns
 from lockstep.plan.file import plan_schema, schema_text
 from sandbox import plans
