@@ -214,9 +214,7 @@ def test_what_the_identities_know_is_not_given(tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     document = YAML(typ="safe", pure=True).load((tmp_path / "lockstep.yaml").read_text())
     assert document["stores"][1]["region"] == tenancy.config()["region"]
-    assert (document["audit"]["oci"]["namespace"], document["lock"]["region"]) == (
-        tenancy.namespace,
-        aws.region,
-    )
+    audit, region = document["audit"]["oci"], document["lock"]["region"]
+    assert (audit["namespace"], region) == (tenancy.namespace, aws.region)
     role = document["runners"]["oci"]["federation"]["role_arn"]
     assert role == f"arn:aws:iam::{aws.account_id}:role/lockstep-oci-runner"

@@ -36,11 +36,6 @@ def expressions(node: object = MACHINE) -> Iterator[str]:
             yield value[2:-2].strip()
 
 
-def ways_out(state: JsonObject) -> list[str]:
-    places = [state, *state.get("Choices", []), *state.get("Catch", [])]
-    return [place[key] for place in places for key in ("Next", "Default") if key in place]
-
-
 def evaluate(template: object, variables: Mapping[str, object]) -> Any:  # noqa: ANN401 - any JSON
     """A template with its expressions evaluated as in Step Functions."""
     if isinstance(template, dict):
