@@ -38,18 +38,10 @@ class DeploymentService:
 
     deployment: Deployment
 
-    @property
-    def operations(self) -> dict[str, Callable[[Call], Reply]]:
-        """What can be called, by the SDK's names."""
-        return {
-            "list_applications": self._applications,
-            "list_functions": self._functions,
-            "get_function": self._function,
-        }
-
     # ---- lists of a compartment
 
-    def _functions(self, call: Call) -> Reply:
+    def list_functions(self, call: Call) -> Reply:
+        """Serve ListFunctions."""
         application = call.request.query.get("applicationId", "")
         known = next((a for a in self.deployment.applications if a["id"] == application), None)
         if known is None or not call.may(
@@ -59,7 +51,8 @@ class DeploymentService:
         found = [f for f in self.deployment.functions if f["applicationId"] == application]
         return _page(call, found)
 
-    def _function(self, call: Call) -> Reply:
+    def get_function(self, call: Call) -> Reply:
+        """Serve GetFunction."""
         ocid = call.path["function"]
         found = next((f for f in self.deployment.functions if f["id"] == ocid), None)
         if found is None or not call.may(
@@ -68,7 +61,8 @@ class DeploymentService:
             raise not_found()
         return json_reply(found, {})
 
-    def _applications(self, call: Call) -> Reply:
+    def list_applications(self, call: Call) -> Reply:
+        """Serve ListApplications."""
         compartment = call.request.query.get("compartmentId")
         if compartment is None:
             raise missing("compartmentId")
@@ -126,11 +120,6 @@ class InvocationService:
     most_waiting: int = 200
     detached: list[Detached] = field(default_factory=list)
 
-    @property
-    def operations(self) -> dict[str, Callable[[Call], Reply]]:
-        """What can be called, by the SDK's names."""
-        return {"invoke_function": self._invoke}
-
     def finish(self, *, seconds: float) -> list[Detached]:
         """Wait for the end of all detached calls; those that were taken since the last wait.
 
@@ -147,7 +136,8 @@ class InvocationService:
     def _workers(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers=self.at_once, thread_name_prefix="detached")
 
-    def _invoke(self, call: Call) -> Reply:
+    def invoke_function(self, call: Call) -> Reply:
+        """Serve InvokeFunction."""
         ocid = call.path["function"]
         shown = next((f for f in self.deployment.functions if f["id"] == ocid), None)
         # https://docs.oracle.com/iaas/Content/Identity/Reference/functionspolicyreference.htm

@@ -268,12 +268,8 @@ class IdentityDomain:
 
     # ---- the exchange
 
-    @property
-    def operations(self) -> dict[str, Callable[[Call], Reply]]:
-        """What can be called."""
-        return {"exchange_token": self._exchange}
-
-    def _exchange(self, call: Call) -> Reply:
+    def exchange_token(self, call: Call) -> Reply:
+        """Serve ExchangeToken."""
         form = _form(call)
         app = self._client(call, form)
         if "grant_type" not in form:

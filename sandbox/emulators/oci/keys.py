@@ -6,7 +6,6 @@ not enabled answers is not documented: 409 IncorrectState, as secrets do.
 
 import base64
 import binascii
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -88,17 +87,6 @@ class KeysService:
     creating_for: timedelta = timedelta()
     _keys: dict[str, Key] = field(default_factory=dict, repr=False)
 
-    @property
-    def operations(self) -> dict[str, Callable[[Call], Reply]]:
-        """What can be called, by the SDK's names."""
-        return {
-            "get_key": self._get,
-            "list_key_versions": self._list_versions,
-            "get_key_version": self._get_version,
-            "create_key_version": self._create_version,
-            "sign": self._sign,
-        }
-
     # ---- for its callers
 
     def new_key(
@@ -145,21 +133,25 @@ class KeysService:
 
     # ---- management
 
-    def _get(self, call: Call) -> Reply:
+    def get_key(self, call: Call) -> Reply:
+        """Serve GetKey."""
         return self._shown_key(self._found(call, "KEY_READ"))
 
-    def _list_versions(self, call: Call) -> Reply:
+    def list_key_versions(self, call: Call) -> Reply:
+        """Serve ListKeyVersions."""
         key = self._found(call, "KEY_INSPECT")
         newest_first = call.request.query.get("sortOrder") != "ASC"
         versions = reversed(key.versions) if newest_first else key.versions
         items, headers = call.page_of([_shown(key, version) for version in versions], _PAGE)
         return json_reply(list(items), headers)
 
-    def _get_version(self, call: Call) -> Reply:
+    def get_key_version(self, call: Call) -> Reply:
+        """Serve GetKeyVersion."""
         key = self._found(call, "KEY_READ")
         return _shown_version(key, self._version(key, call.path["version"]))
 
-    def _create_version(self, call: Call) -> Reply:
+    def create_key_version(self, call: Call) -> Reply:
+        """Serve CreateKeyVersion."""
         key = self._found(call, "KEY_ROTATE")
         _check_enabled(key)
         return _shown_version(key, self._add_version(key))
@@ -196,7 +188,8 @@ class KeysService:
 
     # ---- signatures
 
-    def _sign(self, call: Call) -> Reply:
+    def sign(self, call: Call) -> Reply:
+        """Serve Sign."""
         details = call.details()
         key = self._found(call, "KEY_SIGN", details.required_text("keyId"))
         wanted = details.text("keyVersionId")

@@ -7,7 +7,6 @@ messages a minute and topic. A policy cannot name a topic: only the general vari
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -53,12 +52,8 @@ class NotificationsService:
         self.topics[topic] = compartment
         return topic
 
-    @property
-    def operations(self) -> dict[str, Callable[[Call], Reply]]:
-        """What can be called, by the SDK's names."""
-        return {"publish_message": self._publish}
-
-    def _publish(self, call: Call) -> Reply:
+    def publish_message(self, call: Call) -> Reply:
+        """Serve PublishMessage."""
         topic = call.path["topic"]
         compartment = self.topics.get(topic)
         if compartment is None or not call.may("ONS_TOPIC_PUBLISH", resource=None, compartment=compartment):

@@ -222,25 +222,14 @@ class ObjectStorageService:
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _buckets: dict[str, Bucket] = field(default_factory=dict, repr=False)
 
-    @property
-    def operations(self) -> dict[str, Callable[[Call], Reply]]:
-        """What can be called, by the SDK's names."""
-        return {
-            "create_bucket": self._create_bucket,
-            "create_retention_rule": self._create_rule,
-            "get_namespace": lambda _: json_reply(NAMESPACE, {}),
-            "put_object": self._put,
-            "get_object": self._get,
-            "head_object": self._head,
-            "delete_object": self._delete,
-            "list_objects": self._list,
-            "list_object_versions": self._list_versions,
-            "restore_objects": self._restore,
-        }
-
     # ---- buckets
 
-    def _create_bucket(self, call: Call) -> Reply:
+    def get_namespace(self, _call: Call) -> Reply:
+        """Serve GetNamespace."""
+        return json_reply(NAMESPACE, {})
+
+    def create_bucket(self, call: Call) -> Reply:
+        """Serve CreateBucket."""
         _check_namespace(call)
         details = call.details()
         name, compartment_id = details.required_text("name"), details.required_text("compartmentId")
@@ -268,7 +257,8 @@ class ObjectStorageService:
         self.set_public_access(name, cast("PublicAccess", public))
         return json_reply(bucket.view(NAMESPACE), {"etag": bucket.etag})
 
-    def _create_rule(self, call: Call) -> Reply:
+    def create_retention_rule(self, call: Call) -> Reply:
+        """Serve CreateRetentionRule."""
         self._bucket(call, "BUCKET_UPDATE")
         bucket = self._bucket(call, "RETENTION_RULE_MANAGE")
         if bucket.is_versioned:
@@ -305,7 +295,8 @@ class ObjectStorageService:
 
     # ---- objects
 
-    def _put(self, call: Call) -> Reply:
+    def put_object(self, call: Call) -> Reply:
+        """Serve PutObject."""
         bucket = self._bucket(call, "OBJECT_CREATE", "OBJECT_OVERWRITE")
         name = call.path["object"]
         existing = bucket.newest(name)
@@ -330,7 +321,8 @@ class ObjectStorageService:
         bucket.add(item)
         return Reply(200, {"opc-content-md5": md5} | _identifying(bucket, item))
 
-    def _get(self, call: Call) -> Reply:
+    def get_object(self, call: Call) -> Reply:
+        """Serve GetObject."""
         if "range" in call.headers:
             raise not_emulated("reading a range of an object")
         item = self._readable(call, "OBJECT_READ")
@@ -339,11 +331,13 @@ class ObjectStorageService:
             raise ApiError(409, "NotRestored", f"The object '{item.name}' is archived and not restored")
         return Reply(200, self._shown(call, item, now), item.content)
 
-    def _head(self, call: Call) -> Reply:
+    def head_object(self, call: Call) -> Reply:
+        """Serve HeadObject."""
         item = self._readable(call, "OBJECT_READ", "OBJECT_INSPECT")
         return Reply(200, self._shown(call, item, self.clock.now()), item.content)
 
-    def _delete(self, call: Call) -> Reply:
+    def delete_object(self, call: Call) -> Reply:
+        """Serve DeleteObject."""
         version_id = call.request.query.get("versionId")
         bucket = self._bucket(call, "OBJECT_VERSION_DELETE" if version_id else "OBJECT_DELETE")
         item = bucket.version(call.path["object"], version_id)
@@ -365,7 +359,8 @@ class ObjectStorageService:
             bucket.add(marker)
         return Reply(204)
 
-    def _restore(self, call: Call) -> Reply:
+    def restore_objects(self, call: Call) -> Reply:
+        """Serve RestoreObjects."""
         bucket = self._bucket(call, "OBJECT_RESTORE")
         details = call.details()
         item = bucket.version(details.required_text("objectName"), details.text("versionId"))
@@ -409,7 +404,8 @@ class ObjectStorageService:
 
     # ---- lists
 
-    def _list(self, call: Call) -> Reply:
+    def list_objects(self, call: Call) -> Reply:
+        """Serve ListObjects."""
         bucket = self._bucket(call, "OBJECT_INSPECT")
         query = call.request.query
         found = _in_range(call, bucket.listed())
@@ -428,7 +424,8 @@ class ObjectStorageService:
         prefixes = sorted(page.intersection(filter(None, folders.values())))
         return json_reply({"objects": objects, "prefixes": prefixes, **following}, {})
 
-    def _list_versions(self, call: Call) -> Reply:
+    def list_object_versions(self, call: Call) -> Reply:
+        """Serve ListObjectVersions."""
         bucket = self._bucket(call, "OBJECT_INSPECT")
         fields = {*_OF_EVERY_VERSION, *call.request.query.get("fields", "").replace(" ", "").split(",")}
         if "delimiter" in call.request.query:

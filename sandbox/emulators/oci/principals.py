@@ -6,7 +6,7 @@ that a certificate's whole chain is verified, and that the metadata refuses who 
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -42,23 +42,16 @@ class PrincipalService:
     domain: IdentityDomain
     clock: SandboxClock
 
-    @property
-    def operations(self) -> dict[str, Callable[[Call], Reply]]:
-        """What can be called."""
-        return {
-            "get_metadata": self._metadata,
-            "exchange_certificate": self._of_instance,
-            "exchange_pod_token": self._of_pod,
-        }
-
-    def _metadata(self, call: Call) -> Reply:
+    def get_metadata(self, call: Call) -> Reply:
+        """Serve GetMetadata."""
         if call.headers.get("authorization") != "Bearer Oracle":
             raise not_authenticated("Version 2 of the metadata asks for its header.")
         if (found := _documents().get(call.path["object"])) is None:
             raise not_found()
         return Reply(200, {"content-type": "text/plain"}, found)
 
-    def _of_instance(self, call: Call) -> Reply:
+    def exchange_certificate(self, call: Call) -> Reply:
+        """Serve ExchangeCertificate."""
         try:
             body = json.loads(call.request.body)
             public_key = str(body["publicKey"])
@@ -77,7 +70,8 @@ class PrincipalService:
         signer_of(call.request, known.get, now=real_time(), covers_body=True, covers_host=False)
         return json_reply({"token": self._issued(INSTANCE, "instance", public_key)}, {})
 
-    def _of_pod(self, call: Call) -> Reply:
+    def exchange_pod_token(self, call: Call) -> Reply:
+        """Serve ExchangePodToken."""
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         claims = self.domain.claims_of(token) if scheme == "Bearer" else None
         if claims is None or not claims["sub"].startswith(SERVICE_ACCOUNT):

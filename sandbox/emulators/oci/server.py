@@ -29,7 +29,7 @@ from sandbox.emulators.oci.names import Names
 from sandbox.emulators.oci.notifications import NotificationsService
 from sandbox.emulators.oci.object_storage import NAMESPACE, ObjectStorageService
 from sandbox.emulators.oci.principals import POD_PORT, PrincipalService
-from sandbox.emulators.oci.routes import Target, target_of
+from sandbox.emulators.oci.routes import Service, Target, target_of
 from sandbox.emulators.oci.signatures import signer_of
 from sandbox.emulators.oci.vault import RetrievalService, VaultService
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request
@@ -105,33 +105,23 @@ class OciSandbox:
         self._ids = ids
         self._administrator = self.identity.new_api_key(_ADMINISTRATOR, _administrators_key())
         self._server = HttpServer(self.respond)
-        storage = self.storage = ObjectStorageService(self.clock, ids, self._serve_by_name)
-        self._locks: dict[str, AbstractContextManager[object]] = {
-            "vault": self.vault.lock,
-            "secrets": self.vault.lock,
-            "kms": self.vault.lock,
-            # It reads an issuer's keys, perhaps from Object Storage.
-            "identitydomain": nullcontext(),
-            "objectstorage": storage.lock,
-            "deployment": self.vault.lock,
-            "ons": self.notifications.lock,
-            # A function calls the other services while it is called.
-            "functions": nullcontext(),
-            "auth": nullcontext(),
-        }
+        self.storage = ObjectStorageService(self.clock, ids, self._serve_by_name)
         self.functions = InvocationService(self.deployment)
+        # An operation is the method of its name.
+        self._services: dict[Service, tuple[object, AbstractContextManager[object]]] = {
+            "vault": (self.vault, self.vault.lock),
+            "secrets": (RetrievalService(self.vault), self.vault.lock),
+            "kms": (self.keys, self.vault.lock),
+            # It reads an issuer's keys, perhaps from Object Storage.
+            "identitydomain": (self.domain, nullcontext()),
+            "objectstorage": (self.storage, self.storage.lock),
+            "deployment": (DeploymentService(self.deployment), self.vault.lock),
+            "ons": (self.notifications, self.notifications.lock),
+            # A function calls the other services while it is called.
+            "functions": (self.functions, nullcontext()),
+            "auth": (PrincipalService(self.domain, self.identity_clock), nullcontext()),
+        }
         self._pods: HttpServer | None = None
-        self._operations = (
-            self.functions.operations
-            | self.vault.operations
-            | RetrievalService(self.vault).operations
-            | storage.operations
-            | self.notifications.operations
-            | self.keys.operations
-            | self.domain.operations
-            | DeploymentService(self.deployment).operations
-            | PrincipalService(self.domain, self.identity_clock).operations
-        )
 
     # ---- life
 
@@ -257,8 +247,10 @@ class OciSandbox:
             if fault is not None and fault.reply is not None:
                 return None, fault.reply
             principal = self._caller(request, target)
-            with self._locks[target.route.service]:
-                reply = self._operations[target.route.operation](Call(target, request, principal))
+            service, lock = self._services[target.route.service]
+            operation: Callable[[Call], Reply] = getattr(service, target.route.operation)
+            with lock:
+                reply = operation(Call(target, request, principal))
         except ApiError as error:
             return principal, self._refusal(request, error, target)
         return principal, Reply(reply.status, {**reply.headers, **self._tracing(request, target)}, reply.body)

@@ -311,20 +311,6 @@ class VaultService:
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _secrets: dict[str, Secret] = field(default_factory=dict, repr=False)
 
-    @property
-    def operations(self) -> dict[str, Callable[[Call], Reply]]:
-        """What can be called, by the SDK's names."""
-        return {
-            "create_secret": self._create,
-            "get_secret": self._get,
-            "list_secrets": self._list,
-            "update_secret": self._update,
-            "list_secret_versions": self._list_versions,
-            "schedule_secret_version_deletion": self._schedule_version_deletion,
-            "schedule_secret_deletion": self._schedule_deletion,
-            "cancel_secret_deletion": self._cancel_deletion,
-        }
-
     def settled(self, ocid: str, now: datetime) -> Secret | None:
         """A secret after the deletions that are due; for the read side, which shares the lock."""
         secret = self._secrets.get(ocid)
@@ -350,7 +336,8 @@ class VaultService:
 
     # ---- secrets
 
-    def _create(self, call: Call) -> Reply:
+    def create_secret(self, call: Call) -> Reply:
+        """Serve CreateSecret."""
         details = call.details()
         compartment_id, key_id = details.required_text("compartmentId"), details.required_text("keyId")
         if not call.may(*_CREATE_PERMISSIONS, resource=None, compartment=compartment_id):
@@ -373,11 +360,13 @@ class VaultService:
         self._secrets[secret.ocid] = secret
         return self._reply(secret, now)
 
-    def _get(self, call: Call) -> Reply:
+    def get_secret(self, call: Call) -> Reply:
+        """Serve GetSecret."""
         now = self.clock.now()
         return self._reply(self._secret(call, now, "SECRET_READ"), now)
 
-    def _list(self, call: Call) -> Reply:
+    def list_secrets(self, call: Call) -> Reply:
+        """Serve ListSecrets."""
         query = call.request.query
         if "compartmentId" not in query:
             raise missing("compartmentId")
@@ -400,7 +389,8 @@ class VaultService:
         found.sort(key=lambda secret: secret.name)
         return self._paged(call, [secret_view(secret, now) for secret in found])
 
-    def _update(self, call: Call) -> Reply:
+    def update_secret(self, call: Call) -> Reply:
+        """Serve UpdateSecret."""
         details = call.details()
         now = self.clock.now()
         secret = self._changeable(call, now, "SECRET_UPDATE")
@@ -420,14 +410,16 @@ class VaultService:
         self._publish(secret, _described(state, details), now)
         return self._reply(secret, now)
 
-    def _schedule_deletion(self, call: Call) -> Reply:
+    def schedule_secret_deletion(self, call: Call) -> Reply:
+        """Serve ScheduleSecretDeletion."""
         now = self.clock.now()
         secret = self._changeable(call, now, "SECRET_DELETE")
         at = deletion_time(call.details().moment("timeOfDeletion"), now)
         self._publish(secret, replace(secret.state, lifecycle="PENDING_DELETION", time_of_deletion=at), now)
         return _empty(secret)
 
-    def _cancel_deletion(self, call: Call) -> Reply:
+    def cancel_secret_deletion(self, call: Call) -> Reply:
+        """Serve CancelSecretDeletion."""
         now = self.clock.now()
         secret = self._changeable(call, now, "SECRET_DELETE", lifecycle="PENDING_DELETION")
         self._publish(secret, replace(secret.state, lifecycle="ACTIVE", time_of_deletion=None), now)
@@ -435,13 +427,15 @@ class VaultService:
 
     # ---- versions
 
-    def _list_versions(self, call: Call) -> Reply:
+    def list_secret_versions(self, call: Call) -> Reply:
+        """Serve ListSecretVersions."""
         secret = self._secret(call, self.clock.now(), "SECRET_VERSION_INSPECT")
         versions = secret.state.versions
         ordered = versions if call.request.query.get("sortOrder") == "ASC" else reversed(versions)
         return self._paged(call, [version_view(secret, version) for version in ordered])
 
-    def _schedule_version_deletion(self, call: Call) -> Reply:
+    def schedule_secret_version_deletion(self, call: Call) -> Reply:
+        """Serve ScheduleSecretVersionDeletion."""
         now = self.clock.now()
         secret = self._changeable(call, now, "SECRET_VERSION_DELETE", "SECRET_UPDATE")
         at = deletion_time(call.details().moment("timeOfDeletion"), now)
@@ -539,12 +533,8 @@ class RetrievalService:
 
     vault: VaultService
 
-    @property
-    def operations(self) -> dict[str, Callable[[Call], Reply]]:
-        """What can be called, by the SDK's names."""
-        return {"get_secret_bundle": self._get}
-
-    def _get(self, call: Call) -> Reply:
+    def get_secret_bundle(self, call: Call) -> Reply:
+        """Serve GetSecretBundle."""
         secret, state = self._seen(call, call.path["secret"], self.vault.clock.now())
         wanted = _wanted(call)
         chosen = [v for v in state.versions if wanted(v) and not v.is_pending_deletion]
