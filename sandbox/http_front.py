@@ -3,13 +3,14 @@
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Response
 
 from sandbox.emulators.aws import AwsSandbox, query
 from sandbox.emulators.oci import OciSandbox
@@ -18,7 +19,7 @@ from sandbox.emulators.oci.wire import HttpServer, Reply, Request
 from sandbox.wire import CutError, Wire, wait_for_hangup
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 OCI_HANG_SECONDS = 1.0
 _CHANGES = {
@@ -32,9 +33,7 @@ _INVOKE = re.compile(r"/2015-03-31/functions/.*?([A-Za-z_]+)/invocations")
 class AwsFront:
     """The WSGI application in front of the sandbox's own; what it cuts, the client sees as a broken connection."""
 
-    def __init__(
-        self, wire: Wire, behind: "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]"
-    ) -> None:
+    def __init__(self, wire: Wire, behind: "WSGIApplication") -> None:
         self._wire = wire
         self._behind = behind
 
@@ -45,11 +44,12 @@ class AwsFront:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         target, operation, nested = _asked(environ, body)
 
-        def effect() -> tuple[str, Any, list[bytes]]:
-            return _answer(self._behind, environ, body)
+        def effect() -> Response:
+            again: WSGIEnvironment = {**environ, "wsgi.input": BytesIO(body)}
+            return Response.from_app(self._behind, again, buffered=True)
 
         try:
-            status, headers, chunks = self._wire.exchange(
+            response = self._wire.exchange(
                 target,
                 operation,
                 effect,
@@ -62,27 +62,7 @@ class AwsFront:
                 connection.shutdown(socket.SHUT_RDWR)
             # werkzeug takes this for what it is, a client that is gone, and says nothing.
             raise ConnectionAbortedError from None
-        start_response(status, headers)
-        return chunks
-
-
-def _answer(
-    application: "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]",
-    environ: "WSGIEnvironment",
-    body: bytes,
-) -> tuple[str, Any, list[bytes]]:
-    said: list[Any] = []
-    chunks_written: list[bytes] = []
-
-    def start(status: str, headers: list[tuple[str, str]], *_: object) -> Callable[[bytes], object]:
-        said.extend((status, headers))
-        return chunks_written.append
-
-    chunks = application({**environ, "wsgi.input": BytesIO(body)}, start)
-    read = [*chunks_written, *chunks]
-    if hasattr(chunks, "close"):
-        chunks.close()
-    return said[0], said[1], read
+        return response(environ, start_response)
 
 
 def _asked(environ: "WSGIEnvironment", body: bytes) -> tuple[str, str, bool]:

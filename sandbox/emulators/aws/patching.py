@@ -2,8 +2,10 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import import_module
 from typing import Any, TypeAlias
+from unittest import mock
 
 Foreign: TypeAlias = Any
 """An object of a library that carries no types."""
@@ -17,7 +19,7 @@ class Patches:
     """
 
     def __init__(self) -> None:
-        self._undo: list[Callable[[], None]] = []
+        self._patched = ExitStack()
 
     def replace(self, target: str, replacement: object) -> None:
         """Replace `target` by `replacement`.
@@ -25,8 +27,7 @@ class Patches:
         Raises:
             LookupError: `target` is not where it is expected.
         """
-        owner, name = _locate(target)
-        self._set(owner, name, replacement)
+        self._patched.enter_context(mock.patch.object(*_locate(target), replacement))
 
     def wrap(self, target: str, wrapper: Callable[[Foreign], object]) -> None:
         """Replace the function `target` by `wrapper(original)`; a static method stays one.
@@ -37,37 +38,23 @@ class Patches:
         owner, name = _locate(target)
         wrapped = wrapper(getattr(owner, name))
         is_static = isinstance(inspect.getattr_static(owner, name), staticmethod)
-        self._set(owner, name, staticmethod(wrapped) if is_static and callable(wrapped) else wrapped)
+        self.replace(target, staticmethod(wrapped) if is_static and callable(wrapped) else wrapped)
 
     def set_item(self, mapping: Foreign, key: str, value: object) -> None:
-        """Set `mapping[key]`, which must exist."""
-        original = mapping[key]
-        mapping[key] = value
-        self._undo.append(lambda: mapping.__setitem__(key, original))
+        """Set `mapping[key]`."""
+        self._patched.enter_context(mock.patch.dict(mapping, {key: value}))
 
     def define(self, owner: Foreign, name: str, value: object) -> None:
-        """Give a class an attribute that it does not have itself."""
-        setattr(owner, name, value)
-        self._undo.append(lambda: delattr(owner, name))
+        """Give a class an attribute, whether it has its own, inherits one or has none."""
+        self._patched.enter_context(mock.patch.object(owner, name, value, create=True))
 
     def define_method(self, target: str, name: str, value: object) -> None:
         """Give the class `target` a method, whether it has its own or inherits one."""
-        owner, last = _locate(target)
-        owner = getattr(owner, last)
-        if name in vars(owner):
-            self._set(owner, name, value)
-        else:
-            self.define(owner, name, value)
+        self.define(getattr(*_locate(target)), name, value)
 
     def undo(self) -> None:
         """Undo every replacement, the newest first. May be called again."""
-        while self._undo:
-            self._undo.pop()()
-
-    def _set(self, owner: Foreign, name: str, replacement: object) -> None:
-        original = vars(owner)[name]
-        setattr(owner, name, replacement)
-        self._undo.append(lambda: setattr(owner, name, original))
+        self._patched.close()
 
 
 def _locate(target: str) -> tuple[Foreign, str]:
