@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from threading import Thread
 from typing import TYPE_CHECKING
 
-from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response
 
 from sandbox.emulators.aws import AwsSandbox, query
+from sandbox.emulators.aws.serving import end, served
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.routes import target_of
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request
@@ -77,26 +76,14 @@ def _asked(environ: "WSGIEnvironment", body: bytes) -> tuple[str, str, bool]:
     return service, operation or f"{method} object", False
 
 
-class _Quiet(WSGIRequestHandler):
-    """Keeps connections, as AWS does, and writes no log."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing."""
-
-
 @contextmanager
 def aws_front(wire: Wire, sandbox: AwsSandbox) -> Iterator[int]:
     """Serve on a free port; which one."""
-    front = AwsFront(wire, sandbox.application)
-    server = make_server("127.0.0.1", 0, front, threaded=True, request_handler=_Quiet)
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="aws-front", daemon=True).start()
+    server = served(AwsFront(wire, sandbox.application), "aws-front")
     try:
         yield server.port
     finally:
-        server.shutdown()
-        server.server_close()
+        end(server)
 
 
 @contextmanager

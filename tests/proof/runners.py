@@ -16,7 +16,6 @@ from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.wiring import hosted_source
 from oci_fn import func
 from sandbox.emulators.aws import InvocationContext, InvocationResult, ProcessDied
-from sandbox.emulators.aws.executions import run_execution
 from sandbox.estate import runner_of
 from sandbox.wire import Process
 from tests.proof.estate import INTERVAL_SECONDS, WiredEstate
@@ -90,12 +89,8 @@ class Runners:
     def _aws(self, rotation_id: str, event: Event) -> Outcome:
         running = self._estate.running
         with self._estate.wire.by(Process("state machine", rotation_id)):
-            execution = run_execution(
-                running.aws.client("stepfunctions"),
-                running.machine_arn,
-                event,
-                timeout_seconds=RUN_SECONDS,
-                name=rotation_id,
+            execution = running.aws.run_execution(
+                running.machine_arn, event, timeout_seconds=RUN_SECONDS, name=rotation_id, poll_seconds=0.05
             )
         outcome = (execution.output or {}).get("outcome", "failed")
         return Outcome(rotation_id, outcome, execution.error or "", execution.text)

@@ -1,6 +1,6 @@
 """AWS on this machine: moto behind one HTTP address, made as strict as the real services."""
 
-from sandbox.emulators.aws.executions import Execution, ExecutionStillRunningError, run_execution
+from sandbox.emulators.aws.executions import Execution, ExecutionStillRunningError
 from sandbox.emulators.aws.lambda_host import (
     InvocationContext,
     InvocationResult,
@@ -27,5 +27,4 @@ __all__ = [
     "create_resources",
     "create_state_machine",
     "python_handler",
-    "run_execution",
 ]

@@ -1,7 +1,6 @@
-"""Runs a state machine to its end and keeps its history."""
+"""Executions that have ended, with their history."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -54,41 +53,6 @@ class Execution:
         return json.dumps(
             [self.output, self.error, self.cause, self.history], default=str, ensure_ascii=False
         )
-
-
-def run_execution(
-    stepfunctions: Client,
-    state_machine_arn: str,
-    execution_input: Json,
-    *,
-    timeout_seconds: float = 30.0,
-    name: str | None = None,
-    poll_seconds: float = 0.05,
-) -> Execution:
-    """Start an execution and wait for its end.
-
-    Args:
-        stepfunctions: A boto3 client.
-        state_machine_arn: What to run.
-        execution_input: Any JSON value.
-        timeout_seconds: How long it may run.
-        name: The execution's name; made by the client if None.
-        poll_seconds: Between two looks at it. Each look takes ten milliseconds of processor time.
-
-    Raises:
-        ExecutionStillRunningError: It exceeded its time.
-    """
-    given_name = {"name": name} if name else {}
-    arn = stepfunctions.start_execution(
-        stateMachineArn=state_machine_arn, input=json.dumps(execution_input), **given_name
-    )["executionArn"]
-    deadline = time.monotonic() + timeout_seconds
-    while stepfunctions.describe_execution(executionArn=arn)["status"] == "RUNNING":
-        if time.monotonic() > deadline:
-            stepfunctions.stop_execution(executionArn=arn)
-            raise ExecutionStillRunningError(f"{arn} ran for more than {timeout_seconds} s")
-        time.sleep(poll_seconds)
-    return ended(stepfunctions, arn)
 
 
 def ended(stepfunctions: Client, arn: str) -> Execution:

@@ -8,7 +8,6 @@ Between two calls it is frozen (https://docs.aws.amazon.com/lambda/latest/dg/lam
 threads have begun goes on in the next call.
 """
 
-import json
 import shutil
 import signal
 import subprocess
@@ -16,14 +15,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, Queue
-from threading import Lock, Thread
+from threading import Lock
 from time import monotonic, time
 
+from werkzeug.wrappers import Request, Response
+
 from sandbox.emulators.aws.lambda_host import InvocationContext, InvocationResult, ProcessDied
+from sandbox.emulators.aws.serving import end, served
 
 RUNTIME_PACKAGES = ("awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py")
 _BOOT = (
@@ -159,12 +160,17 @@ class _Work:
     call: InvocationContext
     answer: Queue[InvocationResult] = field(default_factory=Queue)
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, _request: object, _client_address: object) -> None:
-        """Log nothing: a killed process leaves a broken connection."""
+    def as_response(self) -> Response:
+        ends_at = time() + self.call.deadline - monotonic()
+        return Response(
+            self.payload,
+            headers={
+                "Lambda-Runtime-Aws-Request-Id": self.call.request_id,
+                "Lambda-Runtime-Deadline-Ms": str(int(ends_at * 1000)),
+                "Lambda-Runtime-Invoked-Function-Arn": self.call.function_arn,
+            },
+            content_type="application/json",
+        )
 
 
 class _Process:
@@ -174,8 +180,7 @@ class _Process:
         self._work: Queue[_Work] = Queue()
         self._under_way: dict[str, _Work] = {}
         self._init_error: bytes | None = None
-        self._api = _Server(("127.0.0.1", 0), self._handler())
-        Thread(target=self._api.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self._api = served(Request.application(self._serve), "runtime-api")
         self._child = subprocess.Popen(
             command,
             env={**environment, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}"},
@@ -208,8 +213,7 @@ class _Process:
         if self.lives:
             self._child.kill()
         self._child.wait()
-        self._api.shutdown()
-        self._api.server_close()
+        end(self._api)
 
     def _next(self) -> _Work | None:
         """The next call; the process is frozen until there is one."""
@@ -226,47 +230,16 @@ class _Process:
             return work
         return None
 
-    def _answered(self, request_id: str, body: bytes, function_error: str | None) -> None:
-        self._under_way.pop(request_id).answer.put(InvocationResult(body, function_error))
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        process = self
-
-        class RuntimeApi(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                work = process._next()
-                if work is None:
-                    self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
-                    return
-                remaining = work.call.deadline - monotonic()
-                self.send_response(HTTPStatus.OK)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(work.payload)))
-                self.send_header("Lambda-Runtime-Aws-Request-Id", work.call.request_id)
-                self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time() + remaining) * 1000)))
-                self.send_header("Lambda-Runtime-Invoked-Function-Arn", work.call.function_arn)
-                self.end_headers()
-                self.wfile.write(work.payload)
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                path = self.path.removeprefix(_API)
-                if path == "init/error":
-                    process._init_error = body
-                else:
-                    _, request_id, outcome = path.split("/")
-                    error = "Unhandled" if outcome == "error" else None
-                    process._answered(request_id, body, error)
-                accepted = json.dumps({"status": "OK"}).encode()
-                self.send_response(HTTPStatus.ACCEPTED)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(accepted)))
-                self.end_headers()
-                self.wfile.write(accepted)
-
-            def log_message(self, _format: str, *_arguments: object) -> None:
-                """Write no access log."""
-
-        return RuntimeApi
+    def _serve(self, request: Request) -> Response:
+        """Answer a request to the Runtime API."""
+        path, body = request.path.removeprefix(_API), request.get_data()
+        if path == "invocation/next":
+            work = self._next()
+            return work.as_response() if work else Response(status=HTTPStatus.INTERNAL_SERVER_ERROR)
+        if path == "init/error":
+            self._init_error = body
+        else:
+            _, request_id, outcome = path.split("/")
+            error = "Unhandled" if outcome == "error" else None
+            self._under_way.pop(request_id).answer.put(InvocationResult(body, error))
+        return Response('{"status": "OK"}', HTTPStatus.ACCEPTED, content_type="application/json")

@@ -1,5 +1,6 @@
 """The sandbox's AWS: moto and a Lambda host behind one HTTP address on this machine."""
 
+import json
 import logging
 import os
 import time
@@ -7,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from threading import Lock, Thread
+from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import boto3
@@ -16,8 +17,7 @@ from botocore.config import Config
 from botocore.loaders import create_loader
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_api._internal.models import moto_api_backend
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import BaseWSGIServer, make_server
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from sandbox.emulators.aws import (
     cloudformation,
@@ -35,17 +35,19 @@ from sandbox.emulators.aws import (
     strict_states,
     strict_versions,
 )
-from sandbox.emulators.aws.executions import Client, Execution, run_execution
+from sandbox.emulators.aws.executions import Client, Execution, ExecutionStillRunningError, ended
 from sandbox.emulators.aws.guard import Guard
 from sandbox.emulators.aws.lambda_host import LambdaHost
 from sandbox.emulators.aws.patching import Patches
 from sandbox.emulators.aws.policies import Call
 from sandbox.emulators.aws.rates import Rate, throttled
+from sandbox.emulators.aws.serving import QuietHandler, end, served
 from sandbox.emulators.aws.web_identity import WebIdentity
 from sandbox.emulators.oci.names import Names
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from werkzeug.serving import BaseWSGIServer
 
 _ACCESS_KEY = "sandbox"
 _SERVICE_MODELS = create_loader()
@@ -131,9 +133,8 @@ class AwsSandbox:
         # The interpreter logs every failed state as an error, which without a handler goes to stderr.
         logging.getLogger("moto").addHandler(logging.NullHandler())
         moto_api_backend.reset()
-        self._server = make_server(
-            "127.0.0.1", 0, self.application, threaded=True, request_handler=_QuietRequestHandler
-        )
+        # Its port is not known to anyone before all of it is patched.
+        self._server = served(self.application, "aws-sandbox", QuietHandler)
         interpreter.apply(self._patches, self._server.port, self._retry_sleep, self._wall_clock)
         jsonata.apply(self._patches, self._wall_clock)
         strict_versions.apply(self._patches)
@@ -151,9 +152,6 @@ class AwsSandbox:
         strict_alarms.apply(self._patches)
         strict_events.apply(self._patches, lambda: self.event_fault)
         cloudformation.apply(self._patches, cache(self.client))
-        Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="aws-sandbox", daemon=True
-        ).start()
 
     def _naive_now(self) -> datetime:
         return datetime.fromtimestamp(self._wall_clock(), UTC).replace(tzinfo=None)
@@ -166,8 +164,7 @@ class AwsSandbox:
         if self._server is None:
             return
         interpreter.abort_running_executions()
-        self._server.shutdown()
-        self._server.server_close()
+        end(self._server)
         self._server = None
         self._patches.undo()
         moto_api_backend.reset()
@@ -238,15 +235,29 @@ class AwsSandbox:
         name: str | None = None,
         poll_seconds: float = 0.01,
     ) -> Execution:
-        """Run a state machine to its end, see `executions.run_execution`."""
-        return run_execution(
-            self.client("stepfunctions"),
-            state_machine_arn,
-            execution_input,
-            timeout_seconds=timeout_seconds,
-            name=name,
-            poll_seconds=poll_seconds,
-        )
+        """Start an execution and wait for its end.
+
+        Args:
+            state_machine_arn: What to run.
+            execution_input: Any JSON value.
+            timeout_seconds: How long it may run.
+            name: The execution's name; made by the client if None.
+            poll_seconds: Between two looks at it. Each look takes ten milliseconds of processor time.
+
+        Raises:
+            ExecutionStillRunningError: It exceeded its time.
+        """
+        states, named = self.client("stepfunctions"), {"name": name} if name else {}
+        arn: str = states.start_execution(
+            stateMachineArn=state_machine_arn, input=json.dumps(execution_input), **named
+        )["executionArn"]
+        deadline = time.monotonic() + timeout_seconds
+        while states.describe_execution(executionArn=arn)["status"] == "RUNNING":
+            if time.monotonic() > deadline:
+                states.stop_execution(executionArn=arn)
+                raise ExecutionStillRunningError(f"{arn} ran for more than {timeout_seconds} s")
+            time.sleep(poll_seconds)
+        return ended(states, arn)
 
 
 class _Dispatcher:
@@ -282,10 +293,3 @@ class _Dispatcher:
     def _describe(self, service: str, operation: str) -> None:
         if self._sandbox.on_request:
             self._sandbox.on_request(service, operation)
-
-
-class _QuietRequestHandler(MotoRequestHandler):
-    """Writes no access log."""
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log no access; errors are still logged."""
