@@ -9,7 +9,6 @@ a rotation did not end as expected, or the audit log is not verified and confirm
 
 import json
 import sys
-import tempfile
 import time
 from datetime import datetime, timedelta
 from itertools import chain
@@ -33,7 +32,7 @@ from sandbox.emulators.databases import (
     available,
 )
 from sandbox.ending import failures, figures, sentences
-from sandbox.estate import Estate, running_estate
+from sandbox.estate import Estate, running_estate, temporary_folder
 from sandbox.fn import running_function
 from sandbox.screen import print_line, screen
 from sandbox.servers import default_credentials, default_servers
@@ -50,7 +49,7 @@ console = Console()
 def main() -> int:
     """Run the demo; its exit code."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="lockstep-demo-") as folder:
+    with temporary_folder() as folder:
         servers = default_servers(CertificateAuthority(Path(folder)))
         _say_what_is_missing(servers)
         story = Story(tell=_tell, acts=len(WITH_APPLICATIONS + WITHOUT_APPLICATIONS))

@@ -4,24 +4,21 @@ Neither cloud has a key of the other one: the domain trusts the account's tokens
 issuer.
 """
 
-import base64
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lockstep.protocol.model import Login
 from lockstep.protocol.names import DOCTOR, PRINCIPALS_OUTPUT, oci_runner_name
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.runtime.wiring import DIGEST_VARIABLE, DOCTOR_VARIABLE, PLAN_VARIABLE
+from lockstep.runtime.wiring import DIGEST_VARIABLE, DOCTOR_VARIABLE
 from sandbox import plans
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.deployed import DeployedStack
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.emulators.oci.keys import Key
-from sandbox.fn import FunctionProcess, running_function
+from sandbox.fn import FunctionProcess, function_variables, running_function
 from sandbox.identities import (
     digest_key,
     federated,
@@ -30,11 +27,8 @@ from sandbox.identities import (
     know_application,
     let_in,
     make_issuer,
-    make_log,
 )
-from sandbox.oci_resources import create_secret
-from sandbox.plans import MAC_SECRET, TO_OCI
-from sandbox.servers import login_text
+from sandbox.plans import TO_OCI
 
 APPLICATION_ID, FUNCTION_ID = "ocid1.fnapp.oc1..lockstep", "ocid1.fnfunc.oc1..rotate"
 DOCTOR_ID = "ocid1.fnfunc.oc1..doctor"
@@ -65,15 +59,6 @@ def operator(oci: OciSandbox, folder: Path) -> Mapping[str, str]:
     return {OCI_ENDPOINT_VARIABLE: oci.endpoint, CONFIG_FILE_VARIABLE: str(config)}
 
 
-def make_secrets(oci: OciSandbox, rotation_users: Mapping[str, Login]) -> None:
-    """Make the buckets of the audit log and its digests, and the secrets that the standby reads."""
-    make_log(oci, retention_days=400)
-    texts = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
-    texts[MAC_SECRET] = base64.b64encode(secrets.token_bytes(48)).decode()
-    for name, text in texts.items():
-        create_secret(oci, name, text.encode(), compartment=oci.own_compartment_id)
-
-
 @contextmanager
 def running_standby(
     aws: AwsSandbox, oci: OciSandbox, stack: str, folder: Path, plan_file: Path
@@ -87,7 +72,8 @@ def running_standby(
         folder: For its config file.
         plan_file: The plan.
     """
-    variables = _variables(aws, oci, plan_file, write_config_file(folder, "function", function_key(oci)))
+    config = write_config_file(folder, "function", function_key(oci))
+    variables = function_variables(aws=aws.url, oci=oci.endpoint, plan=plan_file, config=config)
     doctors = {**variables, DOCTOR_VARIABLE: "1"}
     with running_function(variables) as running, running_function(doctors) as doctor:
         know_functions(oci, stack, running, doctor)
@@ -108,19 +94,9 @@ def running_digests(
         key: What signs.
     """
     config = write_config_file(folder, "digest", digest_key(oci))
-    variables = _variables(aws, oci, plan_file, config)
+    variables = function_variables(aws=aws.url, oci=oci.endpoint, plan=plan_file, config=config)
     with running_function({**variables, DIGEST_VARIABLE: f"{key.ocid}@{oci.endpoint}"}) as running:
         yield running
-
-
-def _variables(aws: AwsSandbox, oci: OciSandbox, plan_file: Path, config: Path) -> Mapping[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": aws.url,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        OCI_ENDPOINT_VARIABLE: oci.endpoint,
-        PLAN_VARIABLE: str(plan_file),
-        CONFIG_FILE_VARIABLE: str(config),
-    }
 
 
 def know_functions(

@@ -2,12 +2,10 @@
 
 import json
 import os
-import secrets
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +17,13 @@ from lockstep.aws.kms import KmsDigestKey
 from lockstep.operate.secrets import ROTATED, wanted
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
-from lockstep.protocol.model import ROTATION_USER, Login, SecretStr
+from lockstep.protocol.model import Login
 from lockstep.protocol.schedule import Shard
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE
 from sandbox import plans
 from sandbox.cdk_cli import CdkCli
 from sandbox.deploy_in_oci import (
     know_deployed,
-    make_secrets,
     operator,
     planned_runners,
     running_digests,
@@ -38,17 +35,18 @@ from sandbox.emulators.aws.lambda_process import FunctionProcesses
 from sandbox.emulators.databases import CertificateAuthority, DatabaseServer, running
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.identity import pem_of
-from sandbox.estate import environment
+from sandbox.estate import environment, temporary_folder
 from sandbox.first_day import activate, create_secrets, take_over
 from sandbox.fn import FunctionProcess
-from sandbox.identities import make_digest_key
-from sandbox.oci_resources import names_in
+from sandbox.identities import make_digest_key, make_log
+from sandbox.oci_resources import make_secrets, names_in
 from sandbox.plans import LOCK_TABLE
 from sandbox.servers import (
+    admin_texts,
     default_credentials,
     default_servers,
-    login_text,
     make_database,
+    new_rotation_users,
     planned,
     provision,
 )
@@ -132,7 +130,7 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
         in_both: With a second store in OCI, and the standby. By default the plan has AWS alone.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lockstep-deploy-")))
+        folder = Path(stack.enter_context(temporary_folder()))
         seconds: dict[str, float] = {}
         servers = default_servers(CertificateAuthority(folder / "plan" / "ca"))
         with timed(seconds, "start"):
@@ -141,14 +139,7 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
             stack.enter_context(running(*servers.values()))
         digest_key = make_digest_key(oci) if oci else None
         keys = {"oci": pem_of(digest_key.current.public_key)} if digest_key else {}
-        document = plans.plan_document(
-            planned_in(folder / "plan", servers),
-            default_credentials(servers),
-            region=aws.region,
-            mac_key=MAC_KEY,
-            oci=names_in(oci) if oci else None,
-            runners=planned_runners(aws, oci, STACK) if oci else None,
-        )
+        document = plan_of(folder / "plan", servers, default_credentials(servers), aws, oci)
         plan_file = _write_plan(folder, "lockstep.yaml", document, keys)
         plan = load_plan(plan_file)
         bundle = deploy(
@@ -175,7 +166,8 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
         standby, digests = None, None
         if oci and digest_key:
             know_deployed(aws, oci, deployed)
-            make_secrets(oci, rotation_users)
+            make_log(oci, retention_days=400)
+            make_secrets(oci, admin_texts(rotation_users))
             standby = stack.enter_context(running_standby(aws, oci, STACK, folder, plan_file))
             digests = stack.enter_context(running_digests(aws, oci, folder, audited, digest_key))
         functions = stack.enter_context(deployed.running())
@@ -255,24 +247,36 @@ def _write_plan(folder: Path, name: str, document: plans.Document, keys: Mapping
     return plans.write_plan(folder / "plan" / name, plans.with_digest_keys(document, keys))
 
 
-def planned_in(folder: Path, servers: Mapping[str, DatabaseServer]) -> list[plans.Document]:
-    """Servers as a plan in a folder names them: CA files by path relative to it, as in a plan that is shipped."""
+def plan_of(
+    folder: Path,
+    servers: Mapping[str, DatabaseServer],
+    credentials: Sequence[plans.Document],
+    aws: AwsSandbox,
+    oci: OciSandbox | None,
+) -> plans.Document:
+    """A plan for the stack, in a folder. It names CA files by path relative to that, as a plan that is shipped."""
     databases = [planned(name, server) for name, server in servers.items()]
     for database in databases:
         if "ca_file" in database:
             database["ca_file"] = str(Path(database["ca_file"]).relative_to(folder))
-    return databases
+    return plans.plan_document(
+        databases,
+        credentials,
+        region=aws.region,
+        mac_key=MAC_KEY,
+        oci=names_in(oci) if oci else None,
+        runners=planned_runners(aws, oci, STACK) if oci else None,
+    )
 
 
 def make_accounts(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbox) -> Mapping[str, Login]:
     """What people make: databases, accounts, and the secrets that the AWS runner reads; the rotation users' logins."""
-    rotation_users = {name: Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24))) for name in servers}
-    client = aws.client("secretsmanager")
-    for name, login in rotation_users.items():
-        make_database(servers[name])
-        client.create_secret(
-            Name=plans.admin_secret(name), SecretString=login_text(login), KmsKeyId=encryption_key(aws)
-        )
+    rotation_users = new_rotation_users(servers)
+    client, key = aws.client("secretsmanager"), encryption_key(aws)
+    for server in servers.values():
+        make_database(server)
+    for name, text in admin_texts(rotation_users).items():
+        client.create_secret(Name=name, SecretString=text, KmsKeyId=key)
     for secret in wanted(plan):
         if secret.kind not in ROTATED:
             tags = [{"Key": key, "Value": value} for key, value in secret.tags(STACK).items()]

@@ -7,7 +7,6 @@ The functions are the real handlers. They find the sandbox through environment v
 With a wire, everything that the shipped code calls goes over it: the variables and the plan name the fronts.
 """
 
-import base64
 import json
 import os
 import secrets
@@ -28,7 +27,7 @@ from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.published import WholePlan
 from lockstep.protocol.deadlines import Timeouts, check_scope
-from lockstep.protocol.model import ROTATION_USER, Credential, Login, SecretStr
+from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.orders import Order
 from lockstep.protocol.ports import Clock, chain_folder
 from lockstep.protocol.workers import SideBySide, at_the_same_time
@@ -45,12 +44,21 @@ from sandbox.emulators.databases.front import DatabaseFront, TlsServer, database
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.first_day import activate
+from sandbox.fn import function_variables
 from sandbox.http_front import aws_front, oci_front
 from sandbox.identities import OCI_FUNCTION, Identities, Way, make_identities, make_log
-from sandbox.oci_resources import create_ring, create_secret, names_in, restore_audit_objects
+from sandbox.oci_resources import create_ring, make_secrets, names_in, restore_audit_objects
 from sandbox.outside import Outside, StoreName, lets_in
-from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, MAC_SECRET, Document
-from sandbox.servers import login_text, make_database, planned, provision, set_password
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, Document
+from sandbox.servers import (
+    admin_texts,
+    login_text,
+    make_database,
+    new_rotation_users,
+    planned,
+    provision,
+    set_password,
+)
 from sandbox.steps import deploy_state_machine, register_functions
 from sandbox.wire import Wire
 
@@ -242,10 +250,8 @@ def running_estate(
             )
         way = settings.way if "oci" in settings.clouds else Way.KEY
         identities = make_identities(aws, oci, way)
-        rotation_users = {
-            name: Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24))) for name in servers
-        }
-        admins = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
+        rotation_users = new_rotation_users(servers)
+        admins = admin_texts(rotation_users)
         in_aws = create_resources(
             aws, lock_table=LOCK_TABLE, audit_bucket=AUDIT_BUCKET, secrets={**admins, **identities.in_aws}
         )
@@ -253,7 +259,8 @@ def running_estate(
         event_estate = make_event_estate(aws, oci) if settings.events else None
         if event_estate:
             oci.identity.permit(OCI_FUNCTION, "ONS_TOPIC_PUBLISH", compartment=oci.own_compartment_id)
-        audit_key = _fill_oci(oci, {**admins, **identities.in_oci}, settings.audit_tier)
+        make_log(oci, tier=settings.audit_tier)
+        audit_key = make_secrets(oci, {**admins, **identities.in_oci})
 
         def write(file_name: str, ports: Mapping[str, int]) -> Path:
             names = names_in(oci, **({"topic_id": event_estate.topic_id} if event_estate else {}))
@@ -308,13 +315,12 @@ def running_estate(
             machine_arn=_deploy(aws, settings, identities, wire.side_by_side if wire else at_the_same_time),
             identities=identities,
             digests=DigestFunctions(plan=plan, identities=identities, keys=digest_keys, clock=stores),
-            function_environment={
-                "AWS_ENDPOINT_URL": addresses.aws,
-                "AWS_EC2_METADATA_DISABLED": "true",
-                OCI_ENDPOINT_VARIABLE: addresses.oci,
-                wiring.PLAN_VARIABLE: str(plan_file),
-                CONFIG_FILE_VARIABLE: str(write_config_file(folder, "function", identities.function_key)),
-            },
+            function_environment=function_variables(
+                aws=addresses.aws,
+                oci=addresses.oci,
+                plan=plan_file,
+                config=write_config_file(folder, "function", identities.function_key),
+            ),
             confidential=[
                 audit_key,
                 *identities.confidential,
@@ -343,15 +349,6 @@ def _with_tls(servers: Mapping[str, DatabaseServer]) -> dict[str, TlsServer]:
             f"no TLS on {sorted(servers.keys() - found.keys())}, so no front can be put before it"
         )
     return found
-
-
-def _fill_oci(oci: OciSandbox, texts: Mapping[str, str], audit_tier: str) -> str:
-    """Make what Terraform makes, and the secrets that people make for the OCI runner; the MAC key."""
-    make_log(oci, tier=audit_tier)
-    mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
-    for name, text in {MAC_SECRET: mac_key, **texts}.items():
-        create_secret(oci, name, text.encode(), compartment=oci.own_compartment_id)
-    return mac_key
 
 
 def _import_login(

@@ -20,6 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox.growing import Growing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,6 +144,24 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(CALL_SECONDS)
         self.sock.connect(str(self._path))
+
+
+def function_variables(*, aws: str, oci: str, plan: Path, config: Path) -> dict[str, str]:
+    """What the function's environment has in the sandbox.
+
+    Args:
+        aws: The address of AWS.
+        oci: The address of OCI.
+        plan: The plan file.
+        config: The SDK config that stands for its resource principal.
+    """
+    return {
+        "AWS_ENDPOINT_URL": aws,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        OCI_ENDPOINT_VARIABLE: oci,
+        PLAN_VARIABLE: str(plan),
+        CONFIG_FILE_VARIABLE: str(config),
+    }
 
 
 @contextmanager

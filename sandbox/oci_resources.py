@@ -1,6 +1,8 @@
 """Makes in the sandbox what Terraform makes in a tenancy."""
 
 import base64
+import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
@@ -9,7 +11,7 @@ from lockstep.protocol.names import oci_name, slot_name
 from lockstep.protocol.ring import SLOTS
 from sandbox.emulators.oci.keys import Key
 from sandbox.emulators.oci.server import OBJECT_STORAGE_HOST, OciSandbox
-from sandbox.plans import OciNames
+from sandbox.plans import MAC_SECRET, OciNames
 
 
 def names_in(sandbox: OciSandbox, **more: str) -> OciNames:
@@ -36,6 +38,14 @@ def create_secret(sandbox: OciSandbox, name: str, content: bytes, *, compartment
     )
     vaults: Any = sandbox.client(oci.vault.VaultsClient)
     return str(vaults.create_secret(details).data.id)
+
+
+def make_secrets(sandbox: OciSandbox, texts: Mapping[str, str]) -> str:
+    """The secrets that the OCI runner reads, by their names in the plan, and that of the MAC key, which it returns."""
+    mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
+    for name, text in {MAC_SECRET: mac_key, **texts}.items():
+        create_secret(sandbox, name, text.encode(), compartment=sandbox.own_compartment_id)
+    return mac_key
 
 
 def create_ring(sandbox: OciSandbox, secret: str, text: str) -> list[str]:

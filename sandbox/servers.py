@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterable, Mapping
 
 from lockstep.databases.verifiers import caching_sha2_password, mysql_native_password, scram_sha_256
 from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.model import Plan
-from lockstep.protocol.model import ROTATION_USER, AdminSecret, Credential, Engine, Login, Strategy
+from lockstep.protocol.model import ROTATION_USER, AdminSecret, Credential, Engine, Login, SecretStr, Strategy
 from sandbox import plans
 from sandbox.emulators.databases import (
     CertificateAuthority,
@@ -118,6 +119,16 @@ def set_password(server: DatabaseServer, login: Login) -> None:
         server.execute_as_superuser(
             f"ALTER USER '{login.username}'@'%' IDENTIFIED BY '{password}' ACCOUNT UNLOCK"
         )
+
+
+def new_rotation_users(servers: Iterable[str]) -> dict[str, Login]:
+    """A login for the rotation user of each server."""
+    return {name: Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24))) for name in servers}
+
+
+def admin_texts(rotation_users: Mapping[str, Login]) -> dict[str, str]:
+    """The texts of the secrets that have them, by their names in the plan."""
+    return {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
 
 
 def login_text(login: Login) -> str:

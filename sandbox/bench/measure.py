@@ -2,7 +2,6 @@
 
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from sandbox.bench.network import Network
 from sandbox.bench.peer import SECRET, at_boundaries, back_to_back, running_peer
 from sandbox.bench.rounds import by_function, by_machine, measured
 from sandbox.emulators.databases import CertificateAuthority
-from sandbox.estate import Estate, Settings, running_estate
+from sandbox.estate import Estate, Settings, running_estate, temporary_folder
 from sandbox.fn import running_function
 from sandbox.servers import default_servers
 
@@ -32,9 +31,8 @@ BACK_TO_BACK = 20
 
 def measure(peer: Path | None, say: Say) -> Figures:
     """All figures, as they are printed."""
-    with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as name:
+    with temporary_folder() as name:
         folder = Path(name)
-        folder.chmod(0o711)  # A server that drops root's rights must be able to enter.
         found = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": {

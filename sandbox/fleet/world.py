@@ -17,29 +17,28 @@ from pathlib import Path
 from lockstep.plan.file import load_plan
 from lockstep.protocol.model import Credential, Engine, Login, SecretStr, Strategy
 from lockstep.protocol.schedule import PER_SHARD
-from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
-from sandbox.deploy_in_oci import know_deployed, planned_runners
+from sandbox.deploy_in_oci import know_deployed
+from sandbox.deploy_in_oci import operator as administrator
 from sandbox.deployed_world import (
-    MAC_KEY,
     STACK,
     DeployedWorld,
     deploy,
     encryption_key,
     lockstep,
     make_accounts,
-    planned_in,
+    plan_of,
     timed,
 )
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.deployed import DeployedStack
 from sandbox.emulators.databases import CertificateAuthority, DatabaseServer, running
-from sandbox.emulators.oci import OciSandbox, write_config_file
+from sandbox.emulators.oci import OciSandbox
 from sandbox.estate import environment, temporary_folder
 from sandbox.first_day import activate, create_secrets, take_over
 from sandbox.identities import make_log
-from sandbox.oci_resources import names_in
 from sandbox.outside import Outside
 from sandbox.plans import LOCK_TABLE, Document
 from sandbox.servers import default_servers, engine_of, login_text, set_password
@@ -116,14 +115,11 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
             aws = stack.enter_context(AwsSandbox())
             oci = stack.enter_context(OciSandbox(names=aws.names))
             stack.enter_context(running(*servers.values()))
-        plan_file = _write_plan(folder / "plan", servers, size, aws, oci)
+        credentials = _credentials(servers, size.credentials, size.intervals)
+        document = plan_of(folder / "plan", servers, credentials, aws, oci)
+        plan_file = plans.write_plan(folder / "plan" / "lockstep.yaml", document)
         plan = load_plan(plan_file)
-        operator = {
-            **aws.environment(),
-            OCI_ENDPOINT_VARIABLE: oci.endpoint,
-            CONFIG_FILE_VARIABLE: str(write_config_file(folder, "operator", oci.config())),
-            PLAN_VARIABLE: str(plan_file),
-        }
+        operator = {**aws.environment(), **administrator(oci, folder), PLAN_VARIABLE: str(plan_file)}
         tell(f"building and deploying the stack of {len(plan.credentials)} credentials: the CDK CLI")
         bundle = deploy(aws, plan, plan_file, folder, seconds)
         tell("making the secrets, as `lockstep secrets create` does")
@@ -157,20 +153,6 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
             _import_login(fleet, operator)
         stack.enter_context(environment(operator))
         yield fleet
-
-
-def _write_plan(
-    folder: Path, servers: Mapping[str, DatabaseServer], size: Size, aws: AwsSandbox, oci: OciSandbox
-) -> Path:
-    document = plans.plan_document(
-        planned_in(folder, servers),
-        _credentials(servers, size.credentials, size.intervals),
-        region=aws.region,
-        mac_key=MAC_KEY,
-        oci=names_in(oci),
-        runners=planned_runners(aws, oci, STACK),
-    )
-    return plans.write_plan(folder / "lockstep.yaml", document)
 
 
 def _credentials(

@@ -19,12 +19,11 @@ from lockstep.protocol.deadlines import check_scope
 from lockstep.protocol.model import ROTATION_USER, AdminSecret, Login, SecretStr
 from lockstep.protocol.names import DEFAULT_STACK, oci_name, slot_name
 from lockstep.runtime import wiring
-from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox import oci_resources as in_oci
 from sandbox.emulators.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
 from sandbox.emulators.oci import write_config_file
 from sandbox.first_day import create_secrets
-from sandbox.fn import running_function
+from sandbox.fn import function_variables, running_function
 from sandbox.identities import Identities, make_log
 from sandbox.plans import AWS_KEY_SECRET, OCI_KEY_SECRET
 from sandbox.playground.world import World
@@ -161,13 +160,9 @@ def _runners(world: World, plan: Plan, deployed: Path) -> None:
     world.function = None
     if plan.runners.oci:
         config = write_config_file(world.files.folder, "oci-function", _identities(world, plan).function_key)
-        variables = {
-            "AWS_ENDPOINT_URL": world.aws.url,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            OCI_ENDPOINT_VARIABLE: world.oci.endpoint,
-            wiring.PLAN_VARIABLE: str(deployed),
-            CONFIG_FILE_VARIABLE: str(config),
-        }
+        variables = function_variables(
+            aws=world.aws.url, oci=world.oci.endpoint, plan=deployed, config=config
+        )
         world.function = world.deployed.enter_context(running_function(variables))
 
 
