@@ -102,10 +102,7 @@ _MISSING: Mapping[tuple[str, str], Environment] = {
     **{("NotFoundException", call): Environment.AUDIT_KEY_MISSING for call in _OF_KEYS},
 }
 """Codes that mean something else in each service, with the call."""
-_MISSING_BY_CODE = {
-    "NoSuchBucket": Environment.AUDIT_BUCKET_MISSING,
-    "StateMachineDoesNotExist": Environment.STATE_MACHINE_MISSING,
-}
+_MISSING_BY_CODE = {"StateMachineDoesNotExist": Environment.STATE_MACHINE_MISSING}
 _OF_CREDENTIALS = ("AssumeRole", "GetRoleCredentials")
 """So begin the calls that botocore makes itself, to get credentials: what they refuse says nothing of any other."""
 # Every service writes it into its text; nothing else is taken from there.

@@ -642,8 +642,6 @@ class Environment(Enum):
             docs/iam.md lists who needs which rights.
         LOCK_TABLE_MISSING: The lock table does not exist in this account and region. Correct `lock` in the plan, or
             deploy the stack: `make deploy-aws`.
-        AUDIT_BUCKET_MISSING: The bucket of the audit log does not exist. Correct `audit` in the plan, or deploy the
-            stack: `make deploy-aws`.
         AUDIT_KEY_MISSING: The key of the audit log does not exist in this account and region. Correct `mac_key` in the
             plan, or deploy the stack: `make deploy-aws`.
         STATE_MACHINE_MISSING: The state machine is not deployed in this account and region. Name the stack of cdk.json,
@@ -718,7 +716,6 @@ class Environment(Enum):
     AWS_SESSION_EXPIRED = auto()
     AWS_ACTION_DENIED = auto()
     LOCK_TABLE_MISSING = auto()
-    AUDIT_BUCKET_MISSING = auto()
     AUDIT_KEY_MISSING = auto()
     STATE_MACHINE_MISSING = auto()
     AWS_RESOURCE_MISSING = auto()
