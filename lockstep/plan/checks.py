@@ -28,8 +28,8 @@ _EXAMPLES = re.compile(
     r" (.*[./-])?example.*"
     # Reserved for documentation (RFC 2606).
     r"|databases.*\.(host|verify_hosts\[\d+\]): (.*\.)?example\.(com|net|org)(:\d+)?"
-    # Accounts of AWS's documentation.
-    r"|(databases.*\.admin_secret|runners.*\.role_arn): .*:(111122223333|123456789012|444455556666):.*",
+    # Accounts of our examples.
+    r"|(databases.*\.admin_secret|runners.*\.role_arn): .*:(111122223333|444455556666):.*",
     re.IGNORECASE,
 )
 """Values that come from the example plan, with their places."""
