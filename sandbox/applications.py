@@ -1,8 +1,8 @@
-"""Applications that log in again and again, with the value that they read from a store or from the agent.
+"""Applications that log in again and again, with the value that they read.
 
-Some read the credential through `lockstep.client` and keep it for some seconds. Others know nothing of Lockstep: they
-ask the agent over HTTP, or read the file that it keeps. Each opens a new database connection every time. A refused
-login is counted and never tried again with a fresh value: an application that does not try again would have failed.
+Those of the demo read the credential through `lockstep.client` and keep it for some seconds. Each opens a new database
+connection every time. A refused login is counted and never tried again with a fresh value: an application that does not
+try again would have failed.
 """
 
 import threading
@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from lockstep.client import ClientCredential, CredentialClient, aws_source, oci_ring_source
@@ -19,23 +18,11 @@ from lockstep.client.cache import Source
 from lockstep.client.drivers import psycopg_opener, pymysql_opener
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
-from lockstep.protocol.model import (
-    ENGINES,
-    Credential,
-    DatabaseServer,
-    Engine,
-    is_mysql_refusal,
-    is_postgresql_refusal,
-)
-from sandbox.beside_agent import Address, ask, log_in_to_mysql, log_in_to_postgresql
+from lockstep.protocol.model import ENGINES, Credential, DatabaseServer, Engine
 
 TIMEOUT_SECONDS = 10
 CACHE_SECONDS = 5.0
 """How long an application keeps what it read."""
-FIRST_FILE_SECONDS = 60.0
-"""How long an application waits for the agent's first file, as it does when a machine starts."""
-PAUSE_SECONDS = 0.2
-"""Between two logins of an application beside the agent, which leaves the machine to the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,41 +120,6 @@ def by_client(name: str, client: CredentialClient, server: DatabaseServer) -> Ap
         return Login(credential.generation, partial(log_in, server, credential))
 
     return Application(name, read, ENGINES[server.engine].is_refusal)
-
-
-def over_http(name: str, *, port: int, token: str, secret: str, address: Address) -> Application:
-    """An application that asks the agent on a port of loopback before each login, to MySQL or MariaDB."""
-
-    def read() -> Login:
-        held = ask(f"http://127.0.0.1:{port}", token, secret)
-        return Login(held.generation, partial(log_in_to_mysql, address, held))
-
-    return Application(name, read, is_mysql_refusal, PAUSE_SECONDS)
-
-
-def by_file(name: str, pgpass: Path, *, address: Address, folder: Path) -> Application:
-    """A script that runs psql with the file that the agent keeps.
-
-    Args:
-        name: Shown in reports.
-        pgpass: The agent's file.
-        address: Of a PostgreSQL server.
-        folder: Of its own, for a copy of the file.
-    """
-
-    def read() -> Login:
-        give_up = time.monotonic() + FIRST_FILE_SECONDS
-        while not pgpass.exists() and time.monotonic() < give_up:
-            time.sleep(PAUSE_SECONDS)
-        return Login(0, partial(log_in_to_postgresql, address, pgpass.read_text(), folder))
-
-    return Application(name, read, is_postgresql_refusal, PAUSE_SECONDS)
-
-
-def address_of(server: DatabaseServer) -> Address:
-    """Where an application beside the agent logs in."""
-    ca_file = str(server.tls.ca_file) if server.tls and server.tls.ca_file else None
-    return Address(host=server.host, port=server.port, dbname=server.dbname, ca_file=ca_file)
 
 
 def log_in(server: DatabaseServer, credential: ClientCredential) -> None:

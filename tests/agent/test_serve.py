@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from lockstep.client import ClientCredential
+from lockstep.protocol.model import DatabaseServer, SecretStr, is_mysql_refusal, is_postgresql_refusal
 from sandbox.agent import command, settings_file
-from sandbox.applications import Applications, address_of, by_file, over_http
+from sandbox.applications import Application, Applications, Login, log_in
 from sandbox.estate import Estate
 from sandbox.fn import running_function
 from tests.agent.process import AgentProcess, rotate, running_agent
@@ -21,6 +23,8 @@ from tests.support.settling import until
 
 USER = "multi-cloud/app_user"
 ROTATIONS = 4
+PAUSE_SECONDS = 0.2
+"""Between two logins of an application, which leaves the machine to the others."""
 
 
 def _settings(estate: Estate, folder: Path) -> dict[str, Any]:
@@ -39,15 +43,52 @@ def _settings(estate: Estate, folder: Path) -> dict[str, Any]:
 
 def _applications(estate: Estate, agent: AgentProcess, folder: Path) -> Applications:
     """One that asks over HTTP and logs in to MariaDB, and a script that runs psql with the file."""
-    at = {server.name: address_of(server) for server in estate.plan.credentials[0].servers}
-    copies = folder / "script"
-    copies.mkdir()
+    at = {server.name: server for server in estate.plan.credentials[0].servers}
+
+    def by_http() -> Login:
+        held = agent.value(USER)
+        credential = ClientCredential(
+            username=held["username"], password=SecretStr(held["password"]), generation=held["generation"]
+        )
+        return Login(credential.generation, partial(log_in, at["orders"], credential))
+
+    def by_file() -> Login:
+        until((folder / "pgpass").exists)
+        return Login(0, partial(_log_in_by_psql, at["ledger"], (folder / "pgpass").read_text(), folder))
+
     return Applications(
         [
-            over_http("HTTP", port=agent.address.port, token=agent.token, secret=USER, address=at["orders"]),
-            by_file("psql", folder / "pgpass", address=at["ledger"], folder=copies),
+            Application("HTTP", by_http, is_mysql_refusal, PAUSE_SECONDS),
+            Application("psql", by_file, is_postgresql_refusal, PAUSE_SECONDS),
         ]
     )
+
+
+class PsqlError(Exception):
+    """What psql has written to stderr."""
+
+
+def _log_in_by_psql(server: DatabaseServer, pgpass: str, folder: Path) -> None:
+    """User and password belong together, and the agent may replace its file meanwhile: a copy of it is used."""
+    copy = folder / "copy"
+    copy.touch(mode=0o600)
+    copy.write_text(pgpass)
+    ca_file = server.tls.ca_file if server.tls else None
+    where = {
+        "host": server.host,
+        "port": server.port,
+        "dbname": server.dbname,
+        "user": pgpass.split(":")[3],
+        "passfile": copy,
+        "connect_timeout": 10,
+        "sslmode": "verify-full" if ca_file else "disable",
+        **({"sslrootcert": ca_file} if ca_file else {}),
+    }
+    conninfo = " ".join(f"{name}='{value}'" for name, value in where.items())
+    words = ["psql", "--no-psqlrc", "--no-password", "--command", "SELECT 1", conninfo]
+    done = ran(words, env={**os.environ, "LC_ALL": "C"}, timeout=20)
+    if done.returncode:
+        raise PsqlError(done.stderr.strip())
 
 
 def test_applications_log_in_by_http_and_by_file_through_rotations_of_both_runners(
