@@ -93,7 +93,7 @@ def test_what_the_domain_refuses_is_an_error_that_names_the_side(world: Federate
     # AWS signs with a key that its document does not show (yet).
     host = world.aws.web_identity.host
     old = world.aws.names.fetch(f"https://{host}/.well-known/jwks.json")
-    world.aws.web_identity.rotate_key(keep_old=False)
+    world.aws.web_identity.rotate_key()
     world.aws.names.serve(host, lambda _: Reply(200, body=old))
     assert refusal(world) == TOKEN
 

@@ -45,7 +45,7 @@ class Schedule:
     """The target that a rule starts, and its input.
 
     Attributes:
-        input: Without the time where it has one.
+        input: At the time of the look, where it has a time.
     """
 
     rule: str
@@ -134,13 +134,15 @@ class DeployedStack:
 
     @property
     def _targets(self) -> Iterator[Schedule]:
-        events = self._client("events")
+        events, now = self._client("events"), datetime.now(UTC)
         for rule in (arn.rpartition("/")[2] for arn in self.of_type("AWS::Events::Rule")):
+            event = scheduled_event(events.describe_rule(Name=rule)["Arn"], now)
             for target in events.list_targets_by_rule(Rule=rule)["Targets"]:
-                if "Input" in target:
-                    yield Schedule(rule, target["Arn"], json.loads(target["Input"]))
-                elif "InputTransformer" in target:  # What a rule with a pattern passes on is the event.
-                    yield Schedule(rule, target["Arn"], _without_time(target["InputTransformer"]))
+                if target.keys() & {
+                    "Input",
+                    "InputTransformer",
+                }:  # A rule with a pattern passes on the event.
+                    yield Schedule(rule, target["Arn"], input_of(target, event))
 
     def fire(self, schedule: Schedule, *, timeout_seconds: float = 120.0) -> Fired:
         """Start what the rule of a shard starts on schedule, and wait for the end.
@@ -314,11 +316,3 @@ class DeployedStack:
         if service not in self._clients:
             self._clients[service] = self.aws.client(service)
         return self._clients[service]
-
-
-def _without_time(transformer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The input that a rule makes of its event, without the one part that it takes from there."""
-    (named,) = (name for name, path in transformer["InputPathsMap"].items() if path == "$.time")
-    # EventBridge puts a text in quotation marks.
-    made: dict[str, Any] = json.loads(transformer["InputTemplate"].replace(f"<{named}>", '"<time>"'))
-    return {name: value for name, value in made.items() if value != "<time>"}

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-_PLACE = re.compile(r'"(?:[^"\\]|\\.)*"|<(?P<name>[A-Za-z0-9_.-]+)>')
-"""A text of the template, or the place of a value between texts."""
-_IN_TEXT = re.compile(r"<([A-Za-z0-9_.-]+)>")
+_PLACE = re.compile(r"<(?P<name>[A-Za-z0-9_.-]+)>")
+"""The place of a value. One within a text is not known here: what is inserted has quotation marks of its own."""
 
 
 def scheduled_event(rule_arn: str, at: datetime) -> Mapping[str, Any]:
@@ -51,13 +50,8 @@ def input_of(target: Mapping[str, Any], event: Mapping[str, Any]) -> Any:  # noq
         return event
     paths = target["InputTransformer"].get("InputPathsMap", {})
     values = {name: _at(event, path) for name, path in paths.items()}
-
-    def inserted(found: re.Match[str]) -> str:
-        if found["name"]:
-            return json.dumps(values[found["name"]])
-        return _IN_TEXT.sub(lambda place: str(values.get(place[1], place[0])), found[0])
-
-    return json.loads(_PLACE.sub(inserted, target["InputTransformer"]["InputTemplate"]))
+    template = target["InputTransformer"]["InputTemplate"]
+    return json.loads(_PLACE.sub(lambda place: json.dumps(values[place["name"]]), template))
 
 
 def _at(event: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - any JSON

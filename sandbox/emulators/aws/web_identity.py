@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import jwt
@@ -102,8 +101,7 @@ class WebIdentity:
         self._guard = guard
         self._names = names
         self._enabled = False
-        self._generations: list[SigningKeys] = []
-        self._lock = Lock()
+        self._keys: SigningKeys | None = None
         self._assumed = AssumedRoles(guard, names, self._now)
         self._actions: dict[tuple[str | None, str], Callable[[QueryRequest], Response]] = {
             ("sts", "GetWebIdentityToken"): self._token,
@@ -114,26 +112,17 @@ class WebIdentity:
 
     def enable(self) -> None:
         """Let STS issue tokens, and serve the issuer's documents."""
-        with self._lock:
-            if not self._generations:
-                self._generations.append(_first_keys())
-            self._enabled = True
+        self._keys = self._keys or _first_keys()
+        self._enabled = True
         self._names.serve(self.host, self._document)
 
     def disable(self) -> None:
         """Issue no more tokens; those that were issued can still be verified."""
         self._enabled = False
 
-    def rotate_key(self, *, keep_old: bool = True) -> None:
-        """Sign with new keys from now on.
-
-        Args:
-            keep_old: Whether the keys so far stay published, so that their tokens can still be verified.
-        """
-        with self._lock:
-            last = self._generations[-1].generation if self._generations else -1
-            kept = self._generations if keep_old else []
-            self._generations = [*kept, SigningKeys(last + 1)]
+    def rotate_key(self) -> None:
+        """Sign with new keys from now on, and publish them alone."""
+        self._keys = SigningKeys(self._keys.generation + 1 if self._keys else 0)
 
     def takes(self, environ: "WSGIEnvironment") -> QueryRequest | None:
         """A request that is served here; None if it is for another part of the sandbox."""
@@ -157,8 +146,7 @@ class WebIdentity:
 
     def _document(self, target: str) -> Reply:
         """One of the issuer's documents."""
-        with self._lock:
-            keys = [key for generation in self._generations for key in generation.published()]
+        keys = self._keys.published() if self._keys else []
         documents = {
             _DISCOVERY: {
                 "issuer": self.issuer,
@@ -187,7 +175,7 @@ class WebIdentity:
         if asked.text("SubjectMode", default="AWSIdentity") != "AWSIdentity" or "Scope" in asked.fields:
             raise invalid("SubjectMode", "the session has no trusted identity propagation context")
         seconds = asked.number("DurationSeconds", default=DEFAULT_SECONDS, least=60, most=3600)
-        if not self._enabled:
+        if not self._enabled or not self._keys:
             raise QueryError(
                 "OutboundWebIdentityFederationDisabledException",
                 "Outbound web identity federation is not enabled for this account",
@@ -210,10 +198,8 @@ class WebIdentity:
             "jti": str(uuid.uuid4()),
             _NAMESPACE: self._own_claims(asked, caller),
         }
-        with self._lock:
-            keys = self._generations[-1]
         expires = f"{datetime.fromtimestamp(int(now) + seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
-        token = {"WebIdentityToken": keys.sign(algorithm, claims), "Expiration": expires}
+        token = {"WebIdentityToken": self._keys.sign(algorithm, claims), "Expiration": expires}
         return query.reply(asked.action, token)
 
     def _own_claims(self, asked: QueryRequest, caller: Caller | None) -> dict[str, object]:

@@ -7,7 +7,7 @@ not enabled answers is not documented: 409 IncorrectState, as secrets do.
 import base64
 import binascii
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Literal
 
 from cryptography.hazmat.primitives import hashes
@@ -22,7 +22,7 @@ from sandbox.emulators.oci.ids import Ids
 from sandbox.emulators.oci.wire import Details, Reply, json_reply
 
 Algorithm = Literal["RSA", "AES"]
-State = Literal["CREATING", "ENABLED", "DISABLED", "PENDING_DELETION", "DELETED"]
+State = Literal["ENABLED", "DISABLED", "PENDING_DELETION", "DELETED"]
 
 _RSA_ALGORITHM: Final = "SHA_256_RSA_PKCS1_V1_5"
 _OTHERS_OF_RSA: Final = {
@@ -56,7 +56,7 @@ class KeyVersion:
 
 @dataclass(slots=True)
 class Key:
-    """A master encryption key; its newest version that is made is the current one."""
+    """A master encryption key; its newest version is the current one."""
 
     ocid: str
     name: str
@@ -71,20 +71,15 @@ class Key:
     @property
     def current(self) -> KeyVersion:
         """The version that signs where the caller names none."""
-        return next(version for version in reversed(self.versions) if version.state != "CREATING")
+        return self.versions[-1]
 
 
 @dataclass(slots=True)
 class KeysService:
-    """The keys of all vaults.
-
-    Attributes:
-        creating_for: How long a further version of a key is being made: it neither signs nor shows its public key.
-    """
+    """The keys of all vaults."""
 
     clock: SandboxClock
     ids: Ids
-    creating_for: timedelta = timedelta()
     _keys: dict[str, Key] = field(default_factory=dict, repr=False)
 
     # ---- for its callers
@@ -127,7 +122,6 @@ class KeysService:
         if key.algorithm == "RSA" and private_key is None:
             private_key = rsa.generate_private_key(public_exponent=65537, key_size=key.bits)
         version = KeyVersion(self.ids.ocid("keyversion"), private_key, self.clock.now())
-        version.state = "CREATING" if key.versions and self.creating_for else "ENABLED"
         key.versions.append(version)
         return version
 
@@ -160,10 +154,6 @@ class KeysService:
         key = self._keys.get(ocid or call.path["key"])
         if key is None or not call.may(permission, resource=key.ocid, compartment=key.compartment_id):
             raise not_found()
-        now = self.clock.now()
-        for version in key.versions:
-            if version.state == "CREATING" and version.time_created + self.creating_for <= now:
-                version.state = "ENABLED"
         return key
 
     def _version(self, key: Key, ocid: str) -> KeyVersion:
@@ -249,6 +239,6 @@ def _shown(key: Key, version: KeyVersion) -> dict[str, object]:
 
 def _shown_version(key: Key, version: KeyVersion) -> Reply:
     shown = _shown(key, version)
-    if version.private_key is not None and version.state != "CREATING":
+    if version.private_key is not None:
         shown["publicKey"] = pem_of(version.public_key)
     return json_reply(shown, {})

@@ -10,7 +10,6 @@ from botocore import UNSIGNED
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
-from sandbox.emulators.oci.names import Trouble
 from tests.emulators.aws.conftest import any_client, policy, refused
 from tests.emulators.aws.issuer import ADDRESS, AUDIENCE, HOST, SUBJECT, Issuer, rsa_key
 from tests.support.aws import Clock
@@ -127,13 +126,6 @@ def test_a_token_counts_from_its_beginning_to_its_end_by_the_clock_of_sts(world:
 def test_a_signature_by_another_key_is_wrong(world: World) -> None:
     world.issuer.key = rsa_key(2)
     assert refused(world.assume) == NOT_BELIEVED
-
-
-@pytest.mark.parametrize("trouble", list(Trouble), ids=lambda trouble: trouble.name)
-def test_an_issuer_in_trouble_is_not_believed(world: World, trouble: Trouble) -> None:
-    world.aws.names.troubles[HOST] = trouble
-    answered = {Trouble.HUGE, Trouble.NOT_FOUND, Trouble.REDIRECT}
-    assert refused(world.assume) == (NOT_BELIEVED if trouble in answered else "IDPCommunicationError")
 
 
 @pytest.mark.parametrize(

@@ -31,15 +31,6 @@ def test_a_scheduled_event_names_its_rule_and_whole_seconds() -> None:
             },
             {"shard": "20m-00", "time": "2026-11-27T17:40:03Z", "concurrency": 30},
         ),
-        (
-            {
-                "InputTransformer": {
-                    "InputPathsMap": {"a": "$.account", "all": "$.resources"},
-                    "InputTemplate": '{"text":"of <a> and <b>","list":<all>}',
-                }
-            },
-            {"text": "of 123456789012 and <b>", "list": [RULE]},
-        ),
     ],
 )
 def test_the_input_of_a_target(target: dict[str, Any], made: object) -> None:

@@ -8,21 +8,6 @@ from tests.emulators.oci.oci_case import OciCase, lost, refused
 PATIENCE_SECONDS = 10
 
 
-def test_a_refusal_strikes_the_calls_that_it_matches_as_often_as_asked(case: OciCase) -> None:
-    one, two = case.create("one"), case.create("two")
-    fault = case.sandbox.faults.refuse("get_secret", status=429, code="TooManyRequests", times=2)
-    for _ in range(2):
-        with refused(429, "TooManyRequests"):
-            case.vaults.get_secret(one)
-    assert (case.vaults.get_secret(one).status, fault.hits) == (200, 2)
-    with case.sandbox.faults.refuse(service="secrets", resource=two, status=500, code="Oops", times=None):
-        assert case.content(one) == "value g1"
-        assert case.vaults.get_secret(two).status == 200
-        with refused(500, "Oops"):
-            case.content(two)
-    assert case.content(two) == "value g1"
-
-
 def test_a_hanging_call_never_takes_effect(case: OciCase) -> None:
     secret = case.create()
     impatient, _, _ = case.clients(timeout_seconds=1)

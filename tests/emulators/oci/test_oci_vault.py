@@ -45,21 +45,6 @@ def test_a_secret_is_not_created_with(case: OciCase, changes: dict[str, Any], co
         case.vaults.create_secret(details)
 
 
-def test_a_pending_version_changes_nothing_until_it_is_promoted(case: OciCase) -> None:
-    secret = case.create()
-    shown = case.vaults.get_secret(secret).data
-    assert (shown.current_version_number, shown.lifecycle_state, shown.time_created) == (1, "ACTIVE", START)
-    assert case.stages(secret) == ONE
-    case.upload(secret, "g2", "PENDING")
-    assert case.stages(secret) == {1: ["CURRENT"], 2: ["PENDING", "LATEST"]}
-    assert case.content(secret) == "value g1"
-    case.promote(secret, 2)
-    assert case.stages(secret) == {1: ["PREVIOUS"], 2: ["CURRENT", "LATEST"]}
-    assert case.content(secret) == "value g2"
-    case.promote(secret, 1)
-    assert case.stages(secret) == {1: ["CURRENT"], 2: ["PREVIOUS", "LATEST"]}
-
-
 @pytest.mark.parametrize(
     "details",
     [
