@@ -2,21 +2,24 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from sandbox import agent
+from ruamel.yaml import YAML
+
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess
-from tests.agent.harness import Address
-
-if TYPE_CHECKING:
-    import subprocess
+from tests.agent.harness import BOUND_SECONDS, Address
 
 Cloud = Literal["aws", "oci"]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -47,8 +50,60 @@ def rotate(estate: Estate, function: FunctionProcess, *, by: Cloud) -> None:
         assert answer.status == 200, answer.text
 
 
+def settings_file(folder: Path, document: Mapping[str, Any]) -> Path:
+    """The settings of an agent in a file."""
+    file = folder / "agent.yaml"
+    YAML(typ="safe", pure=True).dump(dict(document), file)
+    return file
+
+
+def command(file: Path, *more: str, python: str = sys.executable) -> list[str]:
+    """How the agent is started."""
+    return [python, "-m", "lockstep.agent", "--config", str(file), *more]
+
+
 @contextmanager
-def running_agent(folder: Path, document: Mapping[str, Any]) -> Iterator[AgentProcess]:
-    """An agent that answers on a free port; it has ended by SIGTERM at the end of the block."""
-    with agent.running_agent(folder, document, os.environ) as running:
-        yield AgentProcess(running.process, Address(running.port), running.token, running.log)
+def running_agent(
+    folder: Path,
+    document: Mapping[str, Any],
+    environment: Mapping[str, str] = os.environ,
+    *,
+    image: Path | None = None,
+) -> Iterator[AgentProcess]:
+    """An agent that answers on a free port; it has ended by SIGTERM at the end of the block.
+
+    Args:
+        folder: For its settings, its token and its log.
+        document: The settings, without what this sets.
+        environment: All of its variables.
+        image: The interpreter of another installation than this repository.
+    """
+    log, token_file = folder / "agent.log", folder / "token"
+    whole = {"version": 1, "port": 0, "token_file": str(token_file), **document}
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(  # noqa: S603 - ours
+            command(settings_file(folder, whole), python=str(image or sys.executable)),
+            stderr=stderr,
+            text=True,
+            env=environment,
+            cwd=folder if image else ROOT,
+        ) as process,
+    ):
+        try:
+            port = _port(process, log)
+            yield AgentProcess(process, Address(port), token_file.read_text(), log)
+            process.send_signal(signal.SIGTERM)
+            assert not process.wait(BOUND_SECONDS), log.read_text()
+        finally:
+            process.kill()
+
+
+def _port(process: "subprocess.Popen[str]", log: Path) -> int:
+    give_up = time.monotonic() + BOUND_SECONDS
+    while time.monotonic() < give_up and process.poll() is None:
+        for line in log.read_text().splitlines():
+            if "the agent answers" in line:
+                return int(json.loads(line)["at"].rpartition(":")[2])
+        time.sleep(0.02)
+    raise RuntimeError(f"the agent did not start:\n{log.read_text()}")

@@ -12,8 +12,8 @@ from lockstep.agent import serve
 from lockstep.agent.__main__ import main
 from lockstep.client.sources import StoredText
 from lockstep.protocol.names import VersionNames
-from sandbox.agent import settings_file
 from tests.agent.harness import FakeStore, app_user
+from tests.agent.process import settings_file
 from tests.agent.test_hardships import SERVED
 from tests.contract.test_client_fork import in_child
 

@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 from lockstep.agent import DEFAULT_SETTINGS
 from lockstep.agent.values import Values
-from sandbox.agent import command
 from tests.agent.harness import TOKEN, Address, FakeStore, World, answering, blob, secret_of
+from tests.agent.process import command
 from tests.support.programs import ran
 
 NAME_IN_EXAMPLES = "multi-cloud/ledger_user"

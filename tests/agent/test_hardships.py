@@ -18,8 +18,8 @@ from lockstep.agent.serve import Agent
 from lockstep.agent.settings import load_settings
 from lockstep.protocol.errors import EnvironmentalError
 from lockstep.protocol.federation import stamps_of
-from sandbox.agent import command, settings_file
 from tests.agent.harness import NAME, FakeStore
+from tests.agent.process import command, settings_file
 from tests.support.memory import FakeClock
 from tests.support.programs import ran
 from tests.support.settling import until

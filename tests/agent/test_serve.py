@@ -13,11 +13,10 @@ import pytest
 
 from lockstep.client import ClientCredential
 from lockstep.protocol.model import DatabaseServer, SecretStr, is_mysql_refusal, is_postgresql_refusal
-from sandbox.agent import command, settings_file
 from sandbox.applications import Application, Applications, Login, log_in
 from sandbox.estate import Estate
 from sandbox.fn import running_function
-from tests.agent.process import AgentProcess, rotate, running_agent
+from tests.agent.process import AgentProcess, command, rotate, running_agent, settings_file
 from tests.support.programs import Ran, ran
 from tests.support.settling import until
 

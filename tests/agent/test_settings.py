@@ -15,7 +15,7 @@ from lockstep.agent.serve import TokenFile, check_token, token_of
 from lockstep.agent.settings import Settings, load_settings
 from lockstep.plan.file import PlanProblemsError
 from lockstep.protocol.errors import EnvironmentalError
-from sandbox.agent import command, settings_file
+from tests.agent.process import command, settings_file
 from tests.support.programs import Ran, ran
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,18 +8,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from cdk.bundle import ROOT
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from sandbox.agent import READER_MAY, plan_file, running_agent
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.oci_resources import create_ring
-from tests.agent.harness import NAME, Address, app_user
+from sandbox.plans import write_plan
+from tests.agent.harness import NAME, app_user
+from tests.agent.process import running_agent
 
 DOCKERFILE = ROOT / "docs/how-to/agent/Dockerfile"
+READER_MAY = ("SECRET_INSPECT", "SECRET_BUNDLE_READ")
+"""All that an agent needs in OCI, in the compartment of the rings."""
 
 
 @pytest.fixture(scope="module", name="python")
@@ -44,6 +49,13 @@ def _steps() -> list[str]:
     return [line.removeprefix("RUN ") for line in text.splitlines() if line.startswith("RUN ")]
 
 
+def _plan_file(folder: Path, stores: list[dict[str, Any]]) -> Path:
+    """The plan of the repository with these stores, in both clouds, and one credential, in a file."""
+    plan = YAML(typ="safe", pure=True).load((ROOT / "lockstep.yaml").read_text(encoding="utf-8"))
+    plan["credentials"] = [{**plan["credentials"][0], "id": NAME, "interval": "2h"}]
+    return write_plan(folder / "lockstep.yaml", {**plan, "stores": stores})
+
+
 @pytest.fixture(scope="module", name="clouds")
 def _clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, object], dict[str, str]]]:
     """Both clouds with one secret: the settings and the variables of an agent."""
@@ -54,7 +66,7 @@ def _clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str
         key = oci.new_api_key("agent", *READER_MAY, compartment=oci.compartment_id)
         vault = {"region": "eu-frankfurt-1", "compartment_id": oci.compartment_id, "vault_id": oci.vault_id}
         stores = [{"kind": "aws-secrets-manager", "region": aws.region}, {"kind": "oci-vault", **vault}]
-        settings: dict[str, object] = {"plan": str(plan_file(folder, NAME, stores))}
+        settings: dict[str, object] = {"plan": str(_plan_file(folder, stores))}
         environment = {
             "PATH": os.defpath,
             **aws.environment(),
@@ -76,9 +88,8 @@ def test_the_agent_that_is_left_is_small_and_reads_both_clouds(
     made = [{"path": f"{tmp_path}/made", "template": str(template)}]
     document = {**settings, "nearest": nearest, "files": made}
     with running_agent(tmp_path, document, environment, image=python) as agent:
-        address = Address(agent.port)
-        answer = address.get(f"/v1/{NAME}", token=agent.token)
+        answer = agent.address.get(f"/v1/{NAME}", token=agent.token)
         assert json.loads(json.loads(answer.body)["SecretString"]) == json.loads(app_user(1))
         assert answer.headers["x-lockstep-source"] == nearest
-        assert "lockstep_agent_generation" in address.get("/metrics", token=agent.token).body
+        assert "lockstep_agent_generation" in agent.address.get("/metrics", token=agent.token).body
     assert (tmp_path / "made").read_text() == "app@db.example.com"

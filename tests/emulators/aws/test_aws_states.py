@@ -47,11 +47,6 @@ def _functions(aws: AwsSandbox) -> Iterator[None]:
     released.set()
 
 
-def test_states_all_catches_an_error_of_a_function(run: Runner, naps: list[float]) -> None:
-    execution = run({"Try": invoke("busy", Retry=RETRY_ALL, Catch=CATCH_ALL), **CAUGHT})
-    assert (execution.states_entered, naps) == (["Try", "Caught"], [1, 2])
-
-
 KEY = {"credential_id": {"S": "app"}}
 PUT = dynamodb("putItem", {"Item": {**KEY, "fence": {"N": "{% 1 + 1 %}"}}})
 TERMINAL: dict[str, tuple[dict[str, Any], str, str]] = {

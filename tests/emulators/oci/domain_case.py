@@ -15,6 +15,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.identity import new_private_key
+from sandbox.emulators.oci.identity_domain import ASSERTION, EXCHANGE, RPST
 from sandbox.emulators.oci.wire import Reply
 
 HOST: Final = "0f3c7b1a.tokens.sts.global.api.aws"
@@ -22,10 +23,6 @@ ISSUER: Final = f"https://{HOST}"
 ROLE: Final = "arn:aws:iam::123456789012:role/lockstep/runner"
 SECRET: Final = "a-secret-of-the-client"
 CLIENT: Final = "lockstep-client"
-EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
-RPST: Final = "urn:oci:token-type:oci-rpst"
-UPST: Final = "urn:oci:token-type:oci-upst"
-BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @cache
@@ -110,7 +107,7 @@ class DomainCase:
         claims = {name: value for name, value in claims.items() if value is not None}
         key = key_named("client") if key is None else key
         token = jwt.encode(claims, key, algorithm=algorithm, headers={"kid": kid})
-        return {"client_assertion_type": BEARER, "client_assertion": token}
+        return {"client_assertion_type": ASSERTION, "client_assertion": token}
 
     def form(self, **changes: str | None) -> dict[str, str]:
         """A whole request for a resource principal's token; a change to None leaves a parameter out."""

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sandbox.emulators.oci import OciSandbox
-from sandbox.emulators.oci.identity_domain import ServiceUser
+from sandbox.emulators.oci.identity_domain import UPST, ServiceUser
 from sandbox.emulators.oci.jwts import jwk_of
 from sandbox.emulators.oci.wire import Reply
 from tests.emulators.oci.domain_case import (
@@ -21,7 +21,6 @@ from tests.emulators.oci.domain_case import (
     ISSUER,
     ROLE,
     SECRET,
-    UPST,
     DomainCase,
     claims_of,
     curve_key,

@@ -32,23 +32,6 @@ def test_missing_namespaces_buckets_and_objects(standard: OciCase) -> None:
         head(standard, "name")
 
 
-def test_an_object_is_read_back_unchanged(standard: OciCase) -> None:
-    reply = standard.put(
-        "aws/1.json",
-        b'{"event": 1}',
-        content_type="application/json",
-        opc_meta={"hash": "abc", "Seq": "1"},
-        opc_client_request_id="mine",
-    )
-    assert (reply.status, reply.headers["opc-client-request-id"]) == (200, "mine")
-    got, shown = get(standard, "aws/1.json"), head(standard, "aws/1.json").headers
-    assert (got.data.content, got.headers["etag"]) == (b'{"event": 1}', reply.headers["etag"])
-    assert (shown["opc-meta-hash"], shown["opc-meta-seq"]) == ("abc", "1")
-    assert (shown["content-length"], shown["content-type"]) == ("12", "application/json")
-    assert shown["last-modified"] == "Sun, 01 Mar 2026 12:00:00 GMT"
-    assert shown["content-md5"] == reply.headers["opc-content-md5"]
-
-
 def test_a_write_may_have_a_condition(standard: OciCase) -> None:
     with refused(400, "IfNoneMatchDisallowed"):
         standard.put("name", if_none_match="etag")

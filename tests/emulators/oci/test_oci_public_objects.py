@@ -3,9 +3,7 @@
 import pytest
 import urllib3
 
-from sandbox.emulators.oci import OciSandbox
-from sandbox.emulators.oci.names import FetchError, Names
-from sandbox.emulators.oci.wire import Reply
+from sandbox.emulators.oci.names import FetchError
 from sandbox.oci_resources import create_issuer_bucket
 from tests.emulators.oci.oci_case import OciCase, refused
 
@@ -55,16 +53,3 @@ def test_a_wrong_signature_is_refused_even_where_none_is_needed(case: OciCase) -
     case.sandbox.identity.delete_api_key(config)
     with refused(401, "NotAuthenticated"):
         case.clients(config)[2].get_object(case.sandbox.namespace, "issuer", "jwks.json")
-
-
-def test_names_are_shared_and_left_to_their_owner() -> None:
-    with Names() as names:
-        names.serve("other.example", lambda _: Reply(404))
-        with OciSandbox(names=names) as sandbox:
-            issuer = create_issuer_bucket(sandbox, "issuer")
-            with pytest.raises(FetchError, match="status 404"):
-                names.fetch(f"{issuer}/jwks.json")
-        with pytest.raises(FetchError, match="does not resolve"):
-            names.fetch(f"{issuer}/jwks.json")
-        with pytest.raises(FetchError, match="status 404"):
-            names.fetch("https://other.example/")
