@@ -23,7 +23,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from lockstep.plan.published import Index
@@ -110,7 +110,8 @@ class Function(Face):
         from oci_fn.publish import EventPublisher  # noqa: PLC0415 - only a call that rotates needs it
 
         scope = partial(self.scope, call)
-        publisher = EventPublisher(self.runner, self.clock, call.ends_at - MARGIN_SECONDS, scope)
+        # One runner for the events of all runs: after a refused identity the next one reads the index anew.
+        publisher = EventPublisher(cache(self.runner), self.clock, call.ends_at - MARGIN_SECONDS, scope)
         results: list[Body] = []
         for number, run in enumerate(work.runs, start=1):
             if number > 1 and self.clock.monotonic() >= call.ends_at - LAST_BEGIN_SECONDS:

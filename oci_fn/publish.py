@@ -1,7 +1,7 @@
 """Tells other programs what a run has done, after its lock is free again (protocol E18).
 
-An event is tried once, and for seconds at the most. After the first that is
-not sent, or takes long, no other is tried in this call, so that credentials that come later do not wait for a topic.
+An event is tried once, and for seconds at the most. After the first that is not sent, or takes long, no other is tried
+in this call, so that credentials that come later do not wait for a topic.
 """
 
 import json
@@ -28,7 +28,7 @@ class EventPublisher:
     """Sends the events of the runs of one call.
 
     Attributes:
-        runner: Returns the runner, whose plan may name a topic. It is asked after a run, whose document says the same
+        runner: Returns one runner, whose plan may name a topic. It is asked after a run, whose document says the same
             of that as the index. No run waits for it, and none fails where neither can be read.
         clock: The function's.
         last_call_at: In the clock's monotonic seconds; after it none is sent.

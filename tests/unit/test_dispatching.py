@@ -3,11 +3,11 @@
 import json
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from io import BytesIO
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
@@ -122,6 +122,19 @@ class Fleet:
     bucket_fails: int = 0
     """So many times does the bucket of the published plan not answer."""
     index_is_out: bool = False
+    runners: int = 0
+    """How often a runner was asked for: it may be a new one, which has read nothing of the plan yet."""
+    sent: int = 0
+
+    def runner(self) -> Any:  # noqa: ANN401 - what the function needs of one
+        self.runners += 1
+        return self
+
+    def event_sink(self, _cloud: str) -> Any:  # noqa: ANN401 - what has `send`
+        return self.plan and self
+
+    def send(self, events: Sequence[object]) -> None:
+        self.sent += len(events)
 
     @property
     def plan(self) -> CompiledPlan:
@@ -175,9 +188,7 @@ class Fleet:
         deadline = (self.clock.now() + timedelta(seconds=seconds)).isoformat()
         asked = context.InvokeContext("app", "app", "fn", "fn", f"call-{self.calls}", deadline=deadline)
         data = BytesIO(b"" if body is None else json.dumps(body).encode())
-        function = func.Function(
-            lambda: cast("Any", self), clock=self.clock, leave=lambda: None, forget=self.forget
-        )
+        function = func.Function(self.runner, clock=self.clock, leave=lambda: None, forget=self.forget)
         answer = function(asked, data)
         return answer.status(), json.loads(answer.body())
 
@@ -283,6 +294,7 @@ def test_what_a_run_raises_is_told_by_its_name_and_a_refused_identity_is_read_ag
     status, body = there.asked({"credential_ids": sorted(there.worlds)})
     assert (status, [r["error"] for r in body["results"]]) == (502, [error] * 2)
     assert there.forgot == 2 * forgot
+    assert (there.sent, there.runners) == (2, 3)  # (protocol E18): one for each run, one for all events.
     assert CANARY not in json.dumps(body) + caplog.text
 
 
@@ -313,7 +325,7 @@ def test_no_rotation_waits_for_what_only_events_need() -> None:
     there = fleet(2)
     there.index_is_out = True
     status, _ = there.asked({"credential_ids": sorted(there.worlds)})
-    assert (status, set(there.rotations.values())) == (200, {1})
+    assert (status, set(there.rotations.values()), there.sent) == (200, {1}, 0)
 
 
 def test_one_credential_that_is_not_in_the_plan_is_refused_before_a_run() -> None:
