@@ -43,7 +43,7 @@ def _md5(content: bytes) -> str:
 def _read(
     clients: OciClients, bucket: tuple[str, str], name: str, limit: int
 ) -> tuple[bytes, Mapping[str, str]] | None:
-    """An object, of which no more than `limit` bytes are read, and its headers; None where there is none."""
+    """An object as it is stored, no more than `limit` bytes of it, and its headers; None where there is none."""
     try:
         reply = clients.objects.get_object(*bucket, name)
     except oci.exceptions.ServiceError as error:
@@ -51,7 +51,7 @@ def _read(
             return None
         raise
     try:
-        content: bytes = reply.data.raw.read(limit, decode_content=True)
+        content: bytes = reply.data.raw.read(limit, decode_content=False)
     finally:
         reply.data.close()
     return content, reply.headers

@@ -1,6 +1,7 @@
 """Behaviour that only the OCI clients have: the errors for their failures, and the identities that they use."""
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -290,6 +291,16 @@ def test_an_archived_entry_is_in_the_history_and_must_be_restored_before_it_is_r
         console.storage.restore_objects(sandbox.namespace, "archive", details)
         sandbox.clock.advance(timedelta(hours=1))
         assert log.read(1) == b'{"entry":1}'
+
+
+@pytest.mark.parametrize("content", [gzip.compress(b""), b"not gzip"])
+def test_what_says_that_it_is_compressed_is_foreign_and_no_outage(
+    sandbox: OciSandbox, console: OciConsole, name: str, content: bytes
+) -> None:
+    # (protocol E7)
+    console.create_bucket(name)
+    console.storage.put_object(sandbox.namespace, name, OBJECT, content, content_encoding="gzip")
+    assert audit_log(sandbox, name).read(1) == content
 
 
 def test_a_body_that_was_changed_in_transit_is_refused(
