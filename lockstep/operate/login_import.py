@@ -29,7 +29,6 @@ from lockstep.protocol.errors import (
     EnvironmentalError,
     FenceLostError,
     OrderRefusedError,
-    ReadSideLaggingError,
     SecretMalformedError,
     SecretNotFoundError,
     StoreAccessDeniedError,
@@ -55,7 +54,7 @@ from lockstep.stores.contents import (
     object_in,
     require_known_format,
 )
-from lockstep.stores.credential import POLL_SECONDS, READ_SIDE_TIMEOUT_SECONDS, CredentialStore
+from lockstep.stores.credential import CredentialStore, wait_until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +187,7 @@ def _made(store: str, estate: Estate) -> Sequence[str]:
         raise refusal from None
     except EnvironmentalError as error:
         raise (refusal if error.problem is Environment.AWS_ACTION_DENIED else error) from None
-    _wait_until(partial(_is_there, estate.secrets[store]), store, estate.clock)
+    wait_until(partial(_is_there, estate.secrets[store]), estate.clock, store=store)
     return names
 
 
@@ -241,19 +240,10 @@ def _serve(
             raise FenceLostError(credential=credential.id, store=name)
         estate.secrets[name].edit(text.reveal(), unless=_is(login, name))
     for name in missing:
-        serves = partial(estate.secrets[name].serves, _is(login, name))
-        _wait_until(serves, name, estate.clock)
+        wait_until(partial(estate.secrets[name].serves, _is(login, name)), estate.clock, store=name)
     for name in blocked:
         estate.orders.write(Unblock(databases=frozenset({name})))
     return LoginImport(entry=entry, written=tuple(missing), unblocked=blocked)
-
-
-def _wait_until(holds: Callable[[], bool], store: str, clock: Clock) -> None:
-    deadline = clock.monotonic() + READ_SIDE_TIMEOUT_SECONDS
-    while not holds():
-        if clock.monotonic() >= deadline:
-            raise ReadSideLaggingError(store=store)
-        clock.sleep(POLL_SECONDS)
 
 
 def _is(login: Login, store: str) -> Callable[[str], bool]:

@@ -591,10 +591,11 @@ class Stores:
             ReadSideLaggingError: A store does not have them within 20 seconds.
         """
         by_name = {versions.store: versions for versions in promoted}
+        shown = {store.name: partial(store.shows, by_name[store.name]) for store in self._stores}
         self._side_by_side(
             [
-                partial(_wait, partial(store.shows, by_name[store.name]), store.name, generation, clock)
-                for store in self._stores
+                partial(wait_until, is_shown, clock, store=store, generation=generation)
+                for store, is_shown in shown.items()
             ]
         )
 
@@ -603,11 +604,21 @@ class Stores:
         self._side_by_side([store.prune for store in self._stores])
 
 
-def _wait(is_shown: Callable[[], bool], store: str, generation: int, clock: Clock) -> None:
+def wait_until(holds: Callable[[], bool], clock: Clock, **where: str | int) -> None:
+    """Wait for a read side, at most `READ_SIDE_TIMEOUT_SECONDS`.
+
+    Args:
+        holds: What is waited for.
+        clock: The clock.
+        where: Is told if it does not come.
+
+    Raises:
+        ReadSideLaggingError: It did not come.
+    """
     deadline = clock.monotonic() + READ_SIDE_TIMEOUT_SECONDS
-    while not is_shown():
+    while not holds():
         if clock.monotonic() >= deadline:
-            raise ReadSideLaggingError(store=store, generation=generation)
+            raise ReadSideLaggingError(**where)
         clock.sleep(POLL_SECONDS)
 
 
