@@ -21,7 +21,6 @@ from lockstep.operate.doctor.unknowns import Confirmation, confirmations, confir
 from lockstep.operate.documents import Exit
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.protocol.strict_json import MessageError
-from lockstep.protocol.workers import at_the_same_time
 
 STYLES = {
     Outcome.FAILED: "bold red",
@@ -32,7 +31,6 @@ STYLES = {
 }
 """In the order in which they are shown."""
 _EXITS = {Outcome.FAILED: Exit.NO, Outcome.NOT_ASKED: Exit.UNREACHABLE}
-_GRAVE = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
 
 
 def doctor(
@@ -73,15 +71,19 @@ def doctor(
     plan = plan_or_exit()
     context = Context(plan=plan, clouds=operator(plan), stack=stack, name=name)
     inside = inside or confirm is not None
-    checks = _chosen(context, only or (), inside=inside)
-    earlier = _earlier(confirm) if confirm else {}
+    checks = _chosen(context, only or ())
     here = [check for check in checks if check.group != in_cloud.GROUP]
+    if not (checks if inside else here):
+        raise wrong_use(
+            "no check is left: the plan has nothing of that, or it is looked at with --in-cloud alone"
+        )
+    earlier = _earlier(confirm) if confirm else {}
     with progress("looking"):
-        findings = examine(here, context, side_by_side=at_the_same_time)
+        findings = examine(here, context)
         if inside and any(check.group in in_cloud.GROUPS for check in checks):
             findings = merged(findings, _inside(checks, context))
         asked = questions(plan, findings) if confirm else []
-        answers = examine(asked, context, side_by_side=at_the_same_time)
+        answers = examine(asked, context)
     if confirm:
         write_whole(confirmed(earlier, answers, context), confirm, option="--confirm")
     findings = [*findings, *answers]
@@ -104,24 +106,17 @@ def _earlier(file: Path) -> dict[str, Confirmation]:
         raise wrong_use(f"--confirm: {file} is not a file of earlier answers") from None
 
 
-def _chosen(context: Context, only: Sequence[str], *, inside: bool) -> list[Check]:
+def _chosen(context: Context, only: Sequence[str]) -> list[Check]:
     if unknown := unknown_word(catalogue(), only):
         raise wrong_use(unknown)
-    checks = chosen(catalogue(), context.plan, only=only)
-    if not inside:
-        checks = [check for check in checks if check.group != in_cloud.GROUP]
-    if not checks:
-        raise wrong_use(
-            "no check is left: the plan has nothing of that, or it is looked at with --in-cloud alone"
-        )
-    return checks
+    return chosen(catalogue(), context.plan, only=only)
 
 
 def _inside(checks: Sequence[Check], context: Context) -> list[Finding]:
     """What the functions find, as far as it is an answer to one of these checks, or why there is no answer."""
     ids = {check.id for check in checks}
-    found = in_cloud.ask_functions(context, silent(checks, context), side_by_side=at_the_same_time)
-    return [f for f in found if f.check in ids or (f.check == in_cloud.FUNCTION and f.outcome in _GRAVE)]
+    found = in_cloud.ask_functions(context, silent(checks, context))
+    return [f for f in found if f.check in ids or (f.check == in_cloud.FUNCTION and f.outcome in _EXITS)]
 
 
 def silent(checks: Sequence[Check], context: Context) -> frozenset[str]:

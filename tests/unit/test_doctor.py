@@ -19,7 +19,6 @@ from lockstep.operate.doctor.checks import Check, Context, chosen, examine, unkn
 from lockstep.operate.doctor.inside import Reply
 from lockstep.protocol.errors import Environment, EnvironmentalError, StoreBusyError
 from lockstep.protocol.strict_json import write
-from lockstep.protocol.workers import at_the_same_time
 from tests.support.memory import make_plan
 
 PLAN = make_plan()
@@ -42,7 +41,7 @@ def check(check_id: str, *answers: Finding, error: Exception | None = None) -> C
 
 
 def found_by(*checks: Check) -> list[Finding]:
-    return examine(checks, CONTEXT, side_by_side=at_the_same_time)
+    return examine(checks, CONTEXT)
 
 
 def outcomes(found: list[Finding]) -> str:

@@ -14,7 +14,6 @@ from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.errors import Environment, EnvironmentalError, LockstepError, UnexpectedError
 from lockstep.protocol.names import DEFAULT_STACK
-from lockstep.protocol.workers import SideBySide
 from lockstep.runtime.clouds import Clouds
 
 if TYPE_CHECKING:
@@ -105,16 +104,10 @@ def chosen(catalogue: Sequence[Check], plan: Plan, *, only: Sequence[str] = ()) 
     return [c for c in asked if not only or {c.id, c.group} & set(only)]
 
 
-def examine(checks: Sequence[Check], context: Context, *, side_by_side: SideBySide) -> list[Finding]:
-    """What the checks find, in their order.
-
-    Args:
-        checks: In the order of the catalogue.
-        context: What they may ask.
-        side_by_side: Runs the groups.
-    """
+def examine(checks: Sequence[Check], context: Context) -> list[Finding]:
+    """What the checks find, in their order, which is that of the catalogue. The groups are run side by side."""
     groups = groupby(checks, key=lambda check: check.group)
-    found = side_by_side([partial(_group, list(members), context) for _, members in groups])
+    found = context.clouds.side_by_side([partial(_group, list(members), context) for _, members in groups])
     return [finding for findings in found for finding in findings]
 
 

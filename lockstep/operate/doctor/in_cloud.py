@@ -24,7 +24,6 @@ from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.messages import DoctorRequest
 from lockstep.protocol.names import DOCTOR, function_names
 from lockstep.protocol.strict_json import MessageError, parse, read, write
-from lockstep.protocol.workers import SideBySide
 
 GROUP = "inside"
 GROUPS = frozenset({GROUP, "database"})
@@ -39,15 +38,15 @@ Answered = tuple[list[Finding], frozenset[str]]
 """Findings of a place, and the databases that have refused a login there, or may have."""
 
 
-def ask_functions(context: Context, silent: frozenset[str], *, side_by_side: SideBySide) -> list[Finding]:
+def ask_functions(context: Context, silent: frozenset[str]) -> list[Finding]:
     """What the functions of both clouds find.
 
     Args:
         context: The plan, its names, and who asks.
         silent: The names of databases that have refused a login here.
-        side_by_side: Runs the calls.
     """
-    answered = list(side_by_side([partial(_asked, context, f"aws/{step}", silent) for step in STEPS]))
+    asks = [partial(_asked, context, f"aws/{step}", silent) for step in STEPS]
+    answered = list(context.clouds.side_by_side(asks))
     if context.plan.runners.oci:
         refused = silent.union(*(names for _, names in answered))
         answered.append(_asked(context, "oci/rotate", refused))

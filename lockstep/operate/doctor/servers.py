@@ -208,8 +208,11 @@ class _Look:
     was_refused: bool = False
 
     def run(self) -> None:
-        """Look once."""
-        self._leave_out(self._why_not_all())
+        """Look once. Of every check that has found nothing it is said why that is so."""
+        why = self._why_not_all()
+        for check in _IN_ORDER:
+            if not self.found[check]:
+                self._add(not_asked(check, self.server.name, f"not asked, since {why}"))
 
     def _why_not_all(self) -> str:
         """Ask what can be asked; why that is not all."""
@@ -224,12 +227,6 @@ class _Look:
             if in_the_way <= {Outcome.PASSED, Outcome.WARNING}:
                 self._as_admin(credential, copies)
         return "the rotation user has no session there"
-
-    def _leave_out(self, why: str) -> None:
-        """Say of every check that has found nothing why that is so."""
-        for check in _IN_ORDER:
-            if not self.found[check]:
-                self._add(not_asked(check, self.server.name, f"not asked, since {why}"))
 
     def _add(self, *findings: Finding) -> None:
         """Keep findings; one that several credentials give, once."""

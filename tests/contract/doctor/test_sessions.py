@@ -17,7 +17,6 @@ from lockstep.operate.doctor.checks import Context, examine
 from lockstep.operate.doctor.in_cloud import every_database
 from lockstep.operate.doctor.unknowns import confirmed, questions
 from lockstep.plan.published import WholePlan, index_of
-from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import OCI_RUNNER, Identity
 from sandbox.identities import ISSUER_BUCKET, OCI_FUNCTION, Way
@@ -54,7 +53,7 @@ def answered(world: World, found: list[Finding]) -> dict[str, str]:
     asked = questions(world.plan, found)
     asked = [c for c in asked if c.id.removeprefix("identity.") in FROM_SESSIONS]
     context = Context(plan=world.plan, clouds=operator(world.plan))
-    answers = examine(asked, context, side_by_side=one_after_the_other)
+    answers = examine(asked, context)
     # A reason names who was refused, and is not kept.
     assert "refuted: " not in confirmed({}, answers, context)
     return {one.check.removeprefix("identity."): one.says.partition(":")[0] for one in answers}

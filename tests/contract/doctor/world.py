@@ -58,8 +58,8 @@ class World:
     def examined(self, checks: Sequence[Check]) -> list[Finding]:
         """What checks find now."""
         clouds = operator(self.plan)
-        clouds.timeouts = PATIENT
-        return examine(checks, Context(plan=self.plan, clouds=clouds), side_by_side=one_after_the_other)
+        clouds.timeouts, clouds.side_by_side = PATIENT, one_after_the_other
+        return examine(checks, Context(plan=self.plan, clouds=clouds))
 
     def by_the_check(self, check_id: str) -> list[Finding]:
         """What one check finds, where its cloud knows who asks."""
