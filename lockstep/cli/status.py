@@ -23,7 +23,7 @@ from lockstep.cli.output import (
 )
 from lockstep.operate import documents
 from lockstep.operate.access import operator
-from lockstep.operate.documents import FEW, Exit, Run
+from lockstep.operate.documents import Exit, Run
 from lockstep.operate.formatting import generation_name, wants_json
 from lockstep.operate.history import last_runs, run_line
 from lockstep.operate.sessions import count_sessions, is_unreachable
@@ -108,7 +108,7 @@ def _look(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, read_valu
     now = clouds.clock.now()
     table = table_of(clouds, wanted)
     looks = [partial(looked_at, plan, clouds, c, table, now, read_values=read_values) for c in wanted]
-    states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
+    states = clouds.side_by_side(looks)
     evidence = evidence_reasons(plan, clouds, now)
     verdict = verdict_of([*(r for s in states for r in s.reasons), *evidence])
     told = documents.Status(verdict=verdict, evidence=evidence, credentials=[document(s) for s in states])
@@ -239,7 +239,7 @@ def history(
     found, problems = list[Run](), list[str]()
     table = table_of(clouds, wanted)
     reads = [partial(last_runs, plan, clouds, c, table.record(c.id).heads, newest) for c in wanted]
-    read = clouds.side_by_side(reads) if len(reads) > FEW else [one() for one in reads]
+    read = clouds.side_by_side(reads)
     for credential, (runs, unread) in zip(wanted, read, strict=True):
         found += runs
         problems += [f"{credential.id} {cloud}: {line_of(error)}" for cloud, error in unread.items()]

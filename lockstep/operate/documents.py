@@ -294,7 +294,7 @@ def schema(kind: type[Struct]) -> dict[str, Any]:
 
 
 FEW = 20
-"""So many credentials are done one after the other, and more of them side by side."""
+"""So many credentials are few: records are read one by one, orders given one after the other, and all is shown."""
 
 
 class Exit(IntEnum):

@@ -15,10 +15,10 @@ from lockstep.operate.documents import (
     SessionsOfServer,
 )
 from lockstep.operate.formatting import clock_time, to_second
-from lockstep.operate.state import promoted_at
+from lockstep.operate.state import asked, promoted_at
 from lockstep.plan.fields import format_duration
 from lockstep.protocol.errors import AdminCredentialRejectedError, LockstepError, line_of
-from lockstep.protocol.model import Credential, DatabaseServer, LockRecord
+from lockstep.protocol.model import Credential, LockRecord
 from lockstep.runtime.clouds import Clouds
 
 MOST_CLIENTS = 5
@@ -70,7 +70,9 @@ def count_sessions(clouds: Clouds, credential: Credential) -> SessionsOfCredenti
     record = clouds.lock(credential).read()
     logins = login_states(record, credential, partial(_username_of, clouds, credential))
     servers = [host for server in credential.servers for host in (server, *server.copies)]
-    answers = clouds.side_by_side([partial(_asked, clouds, credential, server) for server in servers])
+    answers = clouds.side_by_side(
+        [partial(asked, partial(clouds.open_sessions, server, credential)) for server in servers]
+    )
     told = {server.name: answer for server, answer in zip(servers, answers, strict=True)}
     return counted(record, credential, logins, told, clouds.clock.now())
 
@@ -78,13 +80,6 @@ def count_sessions(clouds: Clouds, credential: Credential) -> SessionsOfCredenti
 def _username_of(clouds: Clouds, credential: Credential, generation: int) -> str | None:
     held = (store.read_generation(generation) for store in clouds.stores(credential))
     return next((value.login.username for value in held if value), None)
-
-
-def _asked(clouds: Clouds, credential: Credential, server: DatabaseServer) -> Answer:
-    try:
-        return clouds.open_sessions(server, credential)
-    except LockstepError as e:
-        return e
 
 
 def counted(

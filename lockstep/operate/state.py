@@ -485,8 +485,7 @@ def table_of(clouds: Clouds, wanted: Sequence[Credential]) -> Table:
             return clouds.lock_table()
     reads = [partial(asked, clouds.lock(c).read) for c in wanted]
     records, refused = {}, {}
-    answers = clouds.side_by_side(reads) if len(reads) > FEW else [read() for read in reads]
-    for credential, answer in zip(wanted, answers, strict=True):
+    for credential, answer in zip(wanted, clouds.side_by_side(reads), strict=True):
         if isinstance(answer, LockRecord):
             records[credential.id] = answer
         elif isinstance(answer, NewerFormatError) or answer.where.get("code") == MALFORMED_ITEM:

@@ -15,6 +15,7 @@ from lockstep.cli import app
 from lockstep.cli.orders import OrderContext
 from lockstep.plan.file import load_plan
 from lockstep.protocol.errors import AuditLogUnreachableError
+from lockstep.protocol.workers import one_after_the_other
 from sandbox import plans
 from tests.support.builds import NEWER, build
 from tests.support.memory import MemorySigner, MemoryWorld
@@ -40,6 +41,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryWorld:
         lock=lambda _credential: made.lock,
         log=lambda cloud, _credential: made.audit_logs[cloud],
         signer=lambda cloud: made.signers[cloud],
+        side_by_side=one_after_the_other,
     )
     for command in ("audit", "status"):
         monkeypatch.setattr(f"lockstep.cli.{command}.operator", lambda _plan: clouds)
