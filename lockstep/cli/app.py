@@ -105,7 +105,7 @@ class Root(TyperGroup):
 app = typer.Typer(
     help="Rotates database credentials every 20 minutes across AWS and Oracle Cloud, in sync, without a lockout.",
     epilog="Anywhere on the line: --plan, -p FILE, else LOCKSTEP_PLAN, else lockstep.yaml; --json, one document "
-    "instead of text; --utc, times in UTC. Exit codes: 0 done, 1 check failed, 2 usage error or invalid plan, 3 a "
+    "instead of text. Exit codes: 0 done, 1 check failed, 2 usage error or invalid plan, 3 a "
     "service was unreachable; others are in the help of the command.",
     cls=Root,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -30,7 +30,7 @@ from lockstep.operate import documents
 from lockstep.operate.access import evidence_of, operator, streams
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import absolute, at_milliseconds, wants_json
-from lockstep.operate.report.build import CredentialReport, Report, as_json, build, page, report_on
+from lockstep.operate.report.build import CredentialReport, as_json, build, page, report_on
 from lockstep.operate.report.entries import clean, line, part
 from lockstep.plan.compiled import message
 from lockstep.plan.fields import parse_duration
@@ -173,12 +173,10 @@ def _show(
 
 
 def _tell(problems: Sequence[str], notes: Sequence[str]) -> None:
-    for problem in problems[:SHOWN_PROBLEMS]:
-        say(f"  {problem}")
-    if len(problems) > SHOWN_PROBLEMS:
-        say(f"  and {len(problems) - SHOWN_PROBLEMS} more; --json has them all")
-    for note in notes:
-        say(f"  {note}")
+    left_out = len(problems) - SHOWN_PROBLEMS
+    more = [f"and {left_out} more; --json has them all"] if left_out > 0 else []
+    for text in (*problems[:SHOWN_PROBLEMS], *more, *notes):
+        say(f"  {text}")
 
 
 def show(
@@ -238,29 +236,29 @@ PAGE = Path("report.html")
 """What is written where no other file is named."""
 LONGEST = timedelta(days=3650)
 """The longest period."""
-WRITERS: Mapping[str, Callable[[Report], str]] = {".html": page, ".json": as_json}
-"""Forms of the report, by the end of the file's name."""
 
 
 def report(
     credentials: CredentialArguments = None,
     *,
     since: Annotated[str, typer.Option(help="How far back: 24h, 30d, 90d.")] = "90d",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .html or .json to write.")] = PAGE,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .html to write.")] = PAGE,
 ) -> None:
     """Write a report on the audit log, for people and auditors.
 
     Verifies every chain first, then tells for each credential when each cloud rotated, how old the password became,
     how long the previous one kept working, which refused logins show that old ones are revoked, and every failure, gap,
-    revocation and order. The page is one file that loads nothing and prints well. JSON has every entry of the
-    period; with --json it is printed.
+    revocation and order. The page is one file that loads nothing and prints well. With
+    --json every entry of the period is printed instead.
 
     Exit code: 0 written, and every chain verified; 1 written, and a chain is not verified; 3 written without a chain
     that was unreachable; 4 written, and for three hours no digest of a cloud was confirmed.
     """
-    period, writer = _period(since), WRITERS.get(output.suffix.lower())
-    if writer is None:
-        raise wrong_use(f"--output: {output.name} does not end with {' or '.join(WRITERS)}")
+    period = _period(since)
+    if output.suffix.lower() != ".html":
+        raise wrong_use(
+            f"--output: {output.name} does not end with .html; for programs: --json > report.json"
+        )
     if not output.absolute().parent.is_dir():
         raise wrong_use(f"--output: {output.parent} is not a folder")
     plan = plan_or_exit()
@@ -280,7 +278,7 @@ def report(
     if wants_json():
         print_text(as_json(made))
     else:
-        write_whole(writer(made), output, option="--output")
+        write_whole(page(made), output, option="--output")
         lost = next((check.error for c in made.credentials for check in c.checks if check.error), None)
         say_aside(f"{output}: {made.verdict.value}{f' ({lost})' if lost else ''}")
     raise typer.Exit(_EXITS.get(made.verdict, 0))

@@ -12,11 +12,11 @@ from typing import Annotated
 
 import msgspec
 import typer
+from msgspec import UNSET, UnsetType
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from lockstep.operate import documents
 from lockstep.operate.documents import Error, Exit
 from lockstep.operate.formatting import asked
 from lockstep.plan.file import PlanProblemsError, PlanSource, Problem, load_source
@@ -104,13 +104,12 @@ def say_aside(text: str) -> None:
 _SHARED = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
 _SHARED.add_argument("--plan", "-p", dest="plan_file", type=Path)
 _SHARED.add_argument("--json", dest="is_json", action="store_true")
-_SHARED.add_argument("--utc", dest="is_utc", action="store_true")
 
 
 @contextmanager
 def answer() -> Iterator[None]:
     """The time of one run of the command."""
-    nothing = {"is_json": False, "is_utc": False, "plan_file": None, "is_given": False}
+    nothing = {"is_json": False, "plan_file": None, "is_given": False}
     vars(asked).update(nothing)
     try:
         yield
@@ -153,7 +152,7 @@ def gave_json(document: msgspec.Struct | Mapping[str, object]) -> bool:
     return True
 
 
-def refuse(code: int, error: documents.Error) -> None:
+def refuse(code: int, error: Error) -> None:
     """With `--json`, give an error in the place of the answer: there is always one document on standard output."""
     if not asked.is_given:
         gave_json({"error": msgspec.structs.replace(error, exit_code=int(code))})
@@ -161,23 +160,24 @@ def refuse(code: int, error: documents.Error) -> None:
 
 def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[Problem] = ()) -> typer.Exit:
     """Say what is wrong with the arguments or the plan; what is returned ends the command, with exit code 2."""
-    complain(text)
-    for problem in problems:
-        complain(f"  {problem}")
-    refuse(Exit.USAGE, documents.Error(name=name, meaning=text, problems=problems))
-    return typer.Exit(Exit.USAGE)
+    return no(text, name=name, code=Exit.USAGE, problems=problems)
 
 
-def no(text: str, *, name: str, code: Exit = Exit.NO) -> typer.Exit:
+def no(
+    text: str, *, name: str, code: Exit = Exit.NO, problems: Sequence[Problem] | UnsetType = UNSET
+) -> typer.Exit:
     """Say why not; what is returned ends the command, with exit code 1 unless another one is given.
 
     Args:
         text: Why.
         name: Of the error in a document.
         code: The exit code.
+        problems: What is wrong with the arguments or the plan.
     """
     complain(text)
-    refuse(code, documents.Error(name=name, meaning=text))
+    for problem in problems or ():
+        complain(f"  {problem}")
+    refuse(code, Error(name=name, meaning=text, problems=problems))
     return typer.Exit(code)
 
 

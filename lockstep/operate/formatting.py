@@ -4,7 +4,6 @@ import shlex
 from argparse import Namespace
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from itertools import pairwise
 from math import ceil
 from typing import overload
@@ -65,15 +64,10 @@ def is_long(text: str) -> bool:
     return max(map(len, text.split()), default=0) > LONG_WORD
 
 
-@cache
-def _error_names() -> Mapping[str, str]:
-    ours = {name: meaning for name, (meaning, _) in told_errors().items()}
-    return {**_OF_THE_PLATFORM, **ours}
-
-
 def error_text(name: str) -> str:
     """The fixed sentence of an error's class (protocol E5, F1); empty for a name that this build does not know."""
-    return _error_names().get(name, "")
+    meaning, _ = told_errors().get(name, (_OF_THE_PLATFORM.get(name, ""), None))
+    return meaning
 
 
 # The commands that findings name: complete, and quoted for a shell.
@@ -106,7 +100,7 @@ DEPLOY_PLAN_OCI = f"TF_VAR_image=REPOSITORY:TAG {DEPLOY_OCI}"
 """The image that is deployed may stay; without one the function would go."""
 
 
-# Times as people read them: in this machine's zone or in UTC, and how far away they are.
+# Times as people read them: in this machine's zone (with TZ=UTC in UTC), and how far away they are.
 
 
 def moment(time: datetime) -> str:
@@ -139,9 +133,7 @@ def clock_time(time: datetime, now: datetime) -> str:
 
 
 def absolute(time: datetime, now: datetime) -> str:
-    """A time for people, without its distance; UTC with `--utc`."""
-    if asked.is_utc:
-        return moment(time)
+    """A time for people, without its distance."""
     try:
         local = time.astimezone()
     except OverflowError:  # At the end of the last year there are zones in which the next one has begun.
@@ -161,7 +153,7 @@ def relative(time: datetime, now: datetime) -> str:
     return f"in {count}" if time > now else f"{count} ago"
 
 
-asked = Namespace(is_json=False, is_utc=False)
+asked = Namespace(is_json=False)
 """What was said to the whole command."""
 
 

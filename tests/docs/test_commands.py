@@ -57,7 +57,7 @@ def _wrong_lockstep(words: list[str]) -> Iterator[str]:
             return
         command = found
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    options |= {"-h", "--help", "--utc", *getattr(command, "takes", ())}
+    options |= {"-h", "--help", *getattr(command, "takes", ())}
     if "--plan" in options:
         options.add("-p")
     given = {word.partition("=")[0] for word in rest if word.startswith("-")}
