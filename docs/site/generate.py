@@ -157,7 +157,7 @@ def _checks() -> Iterator[str]:
 
 
 def _unknowns(answered: Mapping[str, Confirmation]) -> Iterator[str]:
-    for group, listed in groupby(unknowns(), key=lambda unknown: unknown.group):
+    for group, listed in groupby(unknowns(), key=lambda unknown: unknown.id.partition(".")[0]):
         rows = [(f"`{u.id}`", u.what, u.depends, _asked(u), _answered(answered.get(u.id))) for u in listed]
         columns = ("Id", "Unknown", "What depends on it", "How it is asked", "Confirmed")
         yield f"\n## {_GROUPS[group]}\n\n{_table(columns, rows)}"

@@ -3,13 +3,13 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from msgspec import json
+from msgspec import json, structs
 
 from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
@@ -191,7 +191,7 @@ def _terms(stack: str | None) -> StackTerms:
         found = stack_terms(json.decode(CDK_JSON.read_bytes())) if CDK_JSON.exists() else StackTerms()
     except (OSError, ValueError, RecursionError) as error:
         raise wrong_use(f"{CDK_JSON} is not a settings file: {error}") from None
-    return replace(found, stack=stack or found.stack)
+    return structs.replace(found, stack=stack or found.stack)
 
 
 def _with_key(plan: Plan, clouds: Clouds, terms: StackTerms) -> StackTerms:
@@ -204,7 +204,7 @@ def _with_key(plan: Plan, clouds: Clouds, terms: StackTerms) -> StackTerms:
             "first (`make deploy-aws`), or name a key as adopt.encryption_key in cdk.json"
         )
         raise no(text, name="KeyUnknown")
-    return replace(terms, key=key)
+    return structs.replace(terms, key=key)
 
 
 def aws_room(client: AwsClient, terms: StackTerms, items: Sequence[Wanted], *, consent: bool = False) -> Room:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import ceil
-from typing import overload
+from typing import TypeVar
 
 from lockstep.protocol.errors import told_errors
+
+TimeT = TypeVar("TimeT", datetime, datetime | None)
 
 NONE = "\N{EN DASH}"
 """For what was not measured."""
@@ -108,11 +110,7 @@ def moment(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-@overload
-def to_second(time: datetime) -> datetime: ...
-@overload
-def to_second(time: datetime | None) -> datetime | None: ...
-def to_second(time: datetime | None) -> datetime | None:
+def to_second(time: TimeT) -> TimeT:
     """A time for a document: UTC, to the second."""
     return time and time.astimezone(UTC).replace(microsecond=0)
 

@@ -13,11 +13,7 @@ from lockstep.operate.report import entries
 from lockstep.operate.report.entries import read_entry
 from lockstep.plan.compiled import message
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import (
-    LockstepError,
-    NewerFormatError,
-    advice_of,
-)
+from lockstep.protocol.errors import LockstepError, NewerFormatError, advice_of
 from lockstep.protocol.model import ChainHead, Credential
 from lockstep.protocol.ports import AuditLog
 from lockstep.runtime.clouds import Clouds
@@ -55,9 +51,8 @@ def _runs_at(
     """The runs among entries. Anybody can write that an entry is of a newer format: that ends no look at the others."""
     for seq in numbers:
         try:
-            entry = read_unverified(
-                credential.id, log, None, seq
-            )  # In OCI a MAC would take a look at the key.
+            # Without keys: in OCI a MAC would take a look at the key.
+            entry = read_unverified(credential.id, log, None, seq)
         except NewerFormatError as error:
             unread[log.stream] = error
             continue

@@ -6,7 +6,7 @@ What a secret holds and says of itself before its first rotation.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -135,8 +135,7 @@ class Decision(
     tags: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackTerms:
+class StackTerms(Struct, frozen=True, kw_only=True):
     """What the secrets of a stack in AWS get.
 
     Attributes:
@@ -147,7 +146,7 @@ class StackTerms:
 
     stack: str = DEFAULT_STACK
     key: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = {}
 
     def tags_of(self, one: Wanted) -> Mapping[str, str]:
         """All tags of a secret."""

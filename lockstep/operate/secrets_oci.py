@@ -8,12 +8,7 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likewise
 
 from lockstep.oci.clients import OciClients, Untyped
-from lockstep.operate.secrets import (
-    FIRST_TEXT,
-    Decision,
-    RingTerms,
-    in_oci,
-)
+from lockstep.operate.secrets import FIRST_TEXT, Decision, RingTerms, in_oci
 from lockstep.protocol.errors import STORE_ERRORS, ErrorKind, StoreAccessDeniedError, StoreRejectedError
 
 _ERRORS = {

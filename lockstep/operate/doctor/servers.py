@@ -139,29 +139,21 @@ def of_certificate(server: DatabaseServer, shaken: TlsProbe, now: datetime) -> F
 # ---- The databases of some credentials
 
 
+@dataclass
 class Databases:
     """The databases of some credentials.
 
-    Args:
+    Attributes:
         credentials: Of the plan.
         clouds: How they are reached, from this place.
         where: This place, as findings name it.
         silent: The names of databases to which no login is shown: another place has seen them refuse one.
     """
 
-    def __init__(
-        self,
-        credentials: Sequence[Credential],
-        clouds: Clouds,
-        *,
-        where: str,
-        silent: frozenset[str] = frozenset(),
-    ) -> None:
-        self._clouds = clouds
-        self._looks = [
-            _Look(clouds, where, server, [c for c in credentials if name in c.databases], name in silent)
-            for name, server in {server.name: server for c in credentials for server in c.servers}.items()
-        ]
+    credentials: Sequence[Credential]
+    clouds: Clouds
+    where: str
+    silent: frozenset[str] = frozenset()
 
     def found(self, *checks: str) -> list[Finding]:
         """What some checks have found, on every server of the plan."""
@@ -174,8 +166,13 @@ class Databases:
 
     @cached_property
     def _ended(self) -> "list[_Look]":
-        self._clouds.side_by_side([look.run for look in self._looks])
-        return self._looks
+        servers = {server.name: server for c in self.credentials for server in c.servers}
+        looks = []
+        for name, server in servers.items():
+            own = [c for c in self.credentials if name in c.databases]
+            looks.append(_Look(self.clouds, self.where, server, own, name in self.silent))
+        self.clouds.side_by_side([look.run for look in looks])
+        return looks
 
 
 @dataclass

@@ -76,11 +76,6 @@ class Unknown(Message, kw_only=True):
     read: Read | None = None
     by_hand: str = ""
 
-    @property
-    def group(self) -> str:
-        """The group of its id."""
-        return self.id.partition(".")[0]
-
 
 class Confirmation(Message, kw_only=True):
     """What a real account has answered, without a name of anything in it.
