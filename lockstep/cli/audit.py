@@ -153,15 +153,13 @@ def _show(
     verdict: Verdict, digests: Sequence[documents.DigestsShown], chains: Sequence[documents.Chain]
 ) -> None:
     for d in digests:
-        until = (
-            f"confirmed until {d.confirmed_until:%Y-%m-%d %H:%M} UTC, {d.confirmed}"
-            if d.confirmed
-            else "none is confirmed"
-        )
-        style = _STYLES[
-            Verdict.NOT_VERIFIED if d.problems else Verdict.VERIFIED if d.confirmed else Verdict.EMPTY
-        ]
-        say(f"digests of {d.stream}: {d.error or f'{d.digests}; {until}'}", style=style)
+        found, until = Verdict.EMPTY, "none is confirmed"
+        if d.confirmed:
+            found = Verdict.VERIFIED
+            until = f"confirmed until {d.confirmed_until:%Y-%m-%d %H:%M} UTC, {d.confirmed}"
+        if d.problems:
+            found = Verdict.NOT_VERIFIED
+        say(f"digests of {d.stream}: {d.error or f'{d.digests}; {until}'}", style=_STYLES[found])
         _tell([*d.problems], [*d.notes, *(f"signed by {key}" for key in d.keys)])
     for c in chains:
         told = f"{c.entries} entries" + (

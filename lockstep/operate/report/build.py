@@ -44,8 +44,6 @@ from lockstep.protocol.model import Credential
 
 VALID = 2
 """The newest generations with a password of their own, which may log in: the current one and the one before it."""
-PAUSES = frozenset({"pause", "retire"})
-"""Orders after which no scheduled run begins."""
 LONGEST_PROBLEM = 400
 """Characters of what verification says."""
 ABOUT_ANOTHER = "began from generation"
@@ -107,13 +105,15 @@ class Gap(Struct, frozen=True, kw_only=True):
 
     Attributes:
         is_open: Whether it had not ended when the report was made.
-        why: What the log says about it.
+        failed: The runs in it that failed.
+        archived: The entries in it that were not read, and may be rotations.
     """
 
     start: Time
     end: Time
     is_open: bool
-    why: tuple[str, ...]
+    failed: int
+    archived: int
 
 
 class DatabaseProofs(Struct, kw_only=True):
@@ -280,7 +280,7 @@ def report_on(
         checks=tuple(_check(v, v.verdict, len(v.entries)) for v in found),
         verdict=worst([v.verdict for v in found]),
         runs=tuple(read.runs),
-        orders=tuple(order for order in read.all_orders if order.at >= since),
+        orders=tuple(read.orders),
         others=tuple(read.others),
         figures=read.figures(),
         generations=tuple(g for g in read.generations if (g.revoked or g.superseded or now) >= since),
@@ -293,7 +293,7 @@ class _Evidence:
     """What is on record of a credential; the arguments as of `report_on`.
 
     Attributes:
-        all_runs: Those before the period too, as of `all_orders`.
+        all_runs: Those before the period too.
         between_limit: The longest time between two rotations that a fault of one cloud explains (protocol R8).
         unread: When runs ended whose entries were not read.
     """
@@ -307,7 +307,7 @@ class _Evidence:
         self.between_limit = 2 * credential.schedule.interval + START_LATENESS
         self.streams = [v.stream for v in found]
         self.all_runs = [record for record in records if isinstance(record, Run)]
-        self.all_orders = [record for record in records if isinstance(record, Order)]
+        self.orders = [order for order in records if isinstance(order, Order) and order.at >= since]
         self.others = [r for r in records if isinstance(r, Other) and (r.at is None or r.at >= since)]
         self.runs = [run for run in self.all_runs if run.at >= since]
         self.generations = _generations(self.all_runs, now)
@@ -337,18 +337,15 @@ class _Evidence:
 
     def gaps(self) -> Iterator[Gap]:
         """The times without a rotation that are longer than a fault of one cloud explains, and end in the period."""
-        failed = [run for run in self.all_runs if not run.succeeded]
-        switches = [o for o in self.all_orders if o.outcome in {*PAUSES, "resume"} or o.lifts_pause]
         for before, after in pairwise([*(g.promoted for g in self.generations), self.now]):
             if after - before > self.between_limit and after > self.since:
-                known = [o for o in switches if o.at <= before][-1:]
-                known += [o for o in switches if before < o.at < after]
-                why = _explained(
-                    [run for run in failed if before <= run.at <= after],
-                    [order.at for order in known if order.outcome in PAUSES],
-                    sum(before < at < after for at in self.unread),
+                yield Gap(
+                    start=before,
+                    end=after,
+                    is_open=after is self.now,
+                    failed=sum(not run.succeeded and before <= run.at <= after for run in self.all_runs),
+                    archived=sum(before < at < after for at in self.unread),
                 )
-                yield Gap(start=before, end=after, is_open=after is self.now, why=tuple(why))
 
 
 def _records(found: Verification) -> Iterator[Record]:
@@ -412,18 +409,6 @@ def _unproven(found: Sequence[Generation], start: datetime) -> tuple[int, ...]:
             old.append(one.generation)
         newer += one.kind == "new"
     return tuple(reversed(old))
-
-
-def _explained(failed: Iterable[Run], paused: Sequence[datetime], archived: int) -> Iterator[str]:
-    for since in paused[-4:]:
-        yield f"paused by an operator from {since:%Y-%m-%d %H:%M}"
-    if archived:
-        yield f"{many(archived, 'archived entry', 'archived entries')} in it, which may be rotations, not read"
-    names = Counter(f"{run.error} in {run.stream.upper()}" for run in failed)
-    for name, count in names.most_common(4):
-        yield f"{name}: {many(count, 'failed run')}"
-    if not (names or paused or archived):
-        yield "no run is on record in it"
 
 
 def _proofs(runs: Iterable[Run]) -> Iterator[DatabaseProofs]:

@@ -104,7 +104,6 @@ class Order(Struct, frozen=True, kw_only=True):
 
     Attributes:
         details: Its fields, in a line.
-        lifts_pause: Of a revocation: whether it also resumes.
     """
 
     stream: str
@@ -113,7 +112,6 @@ class Order(Struct, frozen=True, kw_only=True):
     outcome: str
     who: str
     details: str
-    lifts_pause: bool
 
 
 class Other(Struct, frozen=True, kw_only=True):
@@ -178,7 +176,6 @@ def _of_order(event: Mapping[str, Any], details: Mapping[str, Any]) -> Mapping[s
         "outcome": details.get("order"),
         "who": line(part(part(event, "actor"), "user").get("name")),
         "details": line({name: value for name, value in details.items() if name != "order"}),
-        "lifts_pause": details.get("lifts_pause") is True,
     }
 
 
