@@ -19,9 +19,9 @@ from cdk.identities import add_oci_runner
 from cdk.machines import FleetMachine, Schedules, StateMachine
 from cdk.monitoring import Monitoring
 from cdk.permissions import Grants
-from cdk.settings import ROOT, NotDeployableError, Settings, check_names
+from cdk.settings import PRINCIPALS_OUTPUT, ROOT, NotDeployableError, Settings, check_names
 from lockstep.plan.file import PlanProblemsError
-from lockstep.protocol.names import KEY_OUTPUT, PRINCIPALS_OUTPUT, STACK_TAG
+from lockstep.protocol.names import KEY_OUTPUT, STACK_TAG
 
 _CLI_CONTEXT = {
     "aws:cdk:enable-path-metadata": True,

@@ -27,7 +27,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from lockstep.plan.file import PlanProblemsError, load_shipped_plan
+from lockstep.plan.file import PlanProblemsError, Problem, load_source
 from lockstep.plan.model import Plan
 from lockstep.plan.published import CA_FOLDER
 from lockstep.plan.stores import OciVault
@@ -184,6 +184,22 @@ def _copy_sources(content: Path, runner: Runner) -> None:
                 fnmatch(str(relative), f"lockstep/{n}{rest}") for n in _NOT_SHIPPED for rest in ("", "/*")
             ):
                 _copy(source, content / relative)
+
+
+def load_shipped_plan(file: Path) -> Plan:
+    """As `load_plan`, of a plan that goes into a cloud: without variables, since a function has none.
+
+    Raises:
+        PlanProblemsError: As `load_plan`; or the plan has variables.
+    """
+    source = load_source(file)
+    if source.document.variable:
+        told = (
+            "has variables, which a function has not; write what they come to, and deploy that: "
+            f"lockstep plan render --plan {file} > rendered.yaml"
+        )
+        raise PlanProblemsError([Problem("", told, source.document.variable)])
+    return source.plan
 
 
 def ca_files(plan_file: Path, plan: Plan) -> dict[Path, Path]:

@@ -17,13 +17,12 @@ from math import ceil
 from typing import Self
 
 from cdk.account import Client
-from cdk.bundle import ca_files, digests, read_bundle
-from cdk.settings import ROOT, NotDeployableError, Settings
+from cdk.bundle import ca_files, digests, load_shipped_plan, read_bundle
+from cdk.settings import ROOT, NotDeployableError, Settings, oci_runner_name
 from lockstep.aws.s3 import S3Folder
 from lockstep.operate.watch import EVERY
 from lockstep.plan.checks import awaited_values, example_values, missing_ca_files, publication_problems
 from lockstep.plan.compiled import ClientKey, FederationToOci
-from lockstep.plan.file import load_shipped_plan
 from lockstep.plan.limits import broken
 from lockstep.plan.model import Plan
 from lockstep.plan.published import Published, compile_plan, folder_of, place_in_aws, state_of, write_plan
@@ -31,7 +30,7 @@ from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.deadlines import RUN, START_LATENESS
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Credential
-from lockstep.protocol.names import DEFAULT_STACK, oci_runner_name
+from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.runtime.system import SystemClock
 
 LONGEST_WAIT = timedelta(minutes=2100)

@@ -14,9 +14,9 @@ from typing import Any
 from cdk.account import Account, Found, StackState, UnansweredError
 from cdk.deployment import Deployment
 from cdk.resource_policies import AuditPolicy, new_plans_only
-from cdk.settings import Adopt
+from cdk.settings import Adopt, oci_runner_name
 from lockstep.protocol.model import AdminSecret
-from lockstep.protocol.names import STACK_TAG, oci_runner_name, plan_bucket_name
+from lockstep.protocol.names import STACK_TAG, plan_bucket_name
 
 _NAMED = {
     "AWS::DynamoDB::Table": ("table", "TableName"),

@@ -8,10 +8,11 @@ The file names by placeholders: `PlanBucket`, with what is published; `ReportBuc
 `CanaryAlias`, by which rotations start; `Canary`, the id of the credential that goes by the latter, or no text.
 """
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, get_args, get_origin
 
-from msgspec import structs
+from msgspec import Meta, structs
 
 from cdk.asl import State, formatted, is_id, is_text, jsonata, no_other_key, retry, seconds
 from cdk.resource_policies import REPORT_PREFIX
@@ -20,8 +21,68 @@ from lockstep.protocol import deadlines
 from lockstep.protocol.errors import FleetFailedError, InvalidRequestError, StartedLateError
 from lockstep.protocol.messages import Id
 from lockstep.protocol.names import LIVE
-from lockstep.protocol.schedule import MOST_APART_MS, MOST_AT_ONCE, TOLERATED_ONE_IN, FleetInput
-from lockstep.protocol.strict_json import pattern_of
+from lockstep.protocol.schedule import DAY, MOST_APART_MS, period
+from lockstep.protocol.strict_json import Message, matching
+
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+AT_ONCE = 10
+"""So many rotations of a shard run at the same time where its input does not say it; its rule does."""
+MOST_AT_ONCE = 1_000
+"""No more of them: so many executions of functions an account may have at the same time, unless it asks for more
+(https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
+APART_MS = 100
+"""Milliseconds from the begin of a rotation of a shard to that of the next one, where its input does not say it; its
+rule does. At ten a second, Secrets Manager is asked for 40 of the 50 writes a second that it takes."""
+TOLERATED_ONE_IN = 10
+"""A shard has failed where more than one of so many rotations has. Of fewer credentials than that, each counts."""
+
+ShardName = Annotated[str, matching(r"[0-9a-z]{1,20}-[0-9]{2}")]
+"""See `lockstep.protocol.schedule.Shard.name`."""
+PlanDigest = Annotated[str, matching(r"[0-9a-f]{64}")]
+"""Names the folder of a published plan."""
+Moment = Annotated[
+    str,
+    matching(
+        r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
+    ),
+]
+"""A time as EventBridge writes it."""
+
+
+class FleetInput(Message):
+    """What starts the rotations of one shard. It is checked before anything is read (protocol R15).
+
+    Attributes:
+        plan: The published plan that lists the shard.
+        time: When its rule was to fire; without it, the start of the execution.
+        concurrency: So many rotations run at the same time, from 1 to `MOST_AT_ONCE`.
+        every_ms: The next rotation begins so many milliseconds after the one before, from 1 to `MOST_APART_MS`.
+        trigger: What the runs name as theirs.
+    """
+
+    shard: ShardName
+    plan: PlanDigest
+    time: Moment | None = None
+    concurrency: int = AT_ONCE
+    every_ms: int = APART_MS
+    trigger: Id = "manual"
+
+
+def cron(interval: timedelta, phase: timedelta) -> tuple[str, str]:
+    """The fields for minute and hour in EventBridge's cron expression of an interval that fits.
+
+    Args:
+        interval: It fits.
+        phase: In whole minutes, and shorter than the period.
+    """
+    every = period(interval)
+    hour, minute = divmod(phase // _MINUTE, 60)
+    if every < _HOUR:
+        return f"{minute}/{every // _MINUTE}", "*"
+    hours = {_HOUR: "*", DAY: str(hour)}
+    return str(minute), hours.get(every, f"{hour}/{every // _HOUR}")
+
 
 PATH = Path(__file__).resolve().parent / "fleet.asl.json"
 LABEL = "Rotations"
@@ -128,8 +189,8 @@ def _is_valid(value: str, hint: object, *, most: int) -> str:
         return is_id(value)
     # Of an optional one, its own annotation.
     annotated = hint if get_origin(hint) is Annotated else get_args(hint)[0]
-    pattern = next(filter(None, map(pattern_of, get_args(annotated)[1:])))
-    return is_text(value, pattern)
+    (pattern,) = (note.pattern for note in get_args(annotated) if isinstance(note, Meta) and note.pattern)
+    return is_text(value, pattern.removeprefix(r"\A").removesuffix(r"\Z"))
 
 
 def _rotate() -> dict[str, State]:

@@ -16,10 +16,11 @@ from aws_cdk import aws_iam as iam
 
 from cdk.deployment import Deployment
 from cdk.permissions import READ, Grants, NamedKey, Statements, allow
+from cdk.settings import oci_runner_name
 from lockstep.plan.compiled import FederationToOci
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import AUDIENCE_IN_AWS, SUBJECT, IssuerFederation
-from lockstep.protocol.names import SecretKind, oci_runner_name
+from lockstep.protocol.names import SecretKind
 from lockstep.runtime.federation import TOKEN_SECONDS
 
 STEPS: Final = ("generate", "apply_db", "update_secrets", "digest")

@@ -17,8 +17,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from cdk.bundle import ROOT, BundleError, Runner, copy_ca_files
-from lockstep.plan.file import PlanProblemsError, load_shipped_plan
+from cdk.bundle import ROOT, BundleError, Runner, copy_ca_files, load_shipped_plan
+from lockstep.plan.file import PlanProblemsError
 
 Platform: TypeAlias = Literal["linux/amd64", "linux/arm64"]
 

@@ -35,14 +35,15 @@ from cdk import permissions
 from cdk.alarms import canary_alarm
 from cdk.asl import seconds
 from cdk.deployment import Canary, Deployment
+from cdk.fleetmachine import cron
 from cdk.foundation import Foundation, log_group
 from cdk.functions import Functions
 from cdk.permissions import Grants
-from cdk.settings import Settings
+from cdk.settings import Settings, rule_name
 from lockstep.plan.limits import concurrency, every_ms
 from lockstep.protocol.deadlines import TRIGGER_LATENESS
-from lockstep.protocol.names import CANARY, LIVE, fleet_machine_name, rule_name, state_machine_name
-from lockstep.protocol.schedule import Shard, cron
+from lockstep.protocol.names import CANARY, LIVE, fleet_machine_name, state_machine_name
+from lockstep.protocol.schedule import Shard
 
 FUNCTION_PLACEHOLDERS = {
     "GenerateFunction": "generate",

@@ -18,8 +18,8 @@ from cdk.deployment import Deployment
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.machines import Schedules, StateMachine
+from cdk.settings import rule_name
 from lockstep.operate.watch import namespace
-from lockstep.protocol.names import rule_name
 
 _LATE, _AUDIT_LOG_TOUCHED = "StartedLate", "AuditLogTouched"
 _DIGESTS, _CONFIRMING = "DigestsMade", "DigestsConfirming"

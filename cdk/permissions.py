@@ -21,6 +21,7 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
 from cdk.resource_policies import AUDIT_PREFIX, DIGEST_PREFIX, PLAN_PREFIX, REPORT_PREFIX
+from cdk.settings import rule_name
 from lockstep.aws import dynamodb_lock as writes
 from lockstep.aws.dynamodb_lock import HEAD
 from lockstep.plan.compiled import EventBus
@@ -33,7 +34,6 @@ from lockstep.protocol.names import (
     STACK_TAG,
     SecretKind,
     fleet_machine_name,
-    rule_name,
     state_machine_name,
 )
 from lockstep.protocol.orders import ACCOUNT_PREFIX

@@ -35,6 +35,20 @@ TopicArn = Annotated[
 ]
 
 
+PRINCIPALS_OUTPUT = "OciPrincipals"
+"""The output that names the roles for OCI's policies: a JSON object, ARNs by step. It stays while the stack does."""
+
+
+def rule_name(stack: str, shard: str) -> str:
+    """The name of the EventBridge rule that starts the rotations of a shard."""
+    return f"{stack}-{shard}"
+
+
+def oci_runner_name(stack: str) -> str:
+    """The name of the policy of the OCI runner, and of the role that it gets by federation."""
+    return f"{stack}-oci-runner"
+
+
 class Topics(BaseModel):
     """Topics of the estate that get the alarms, by severity; null: Lockstep makes one."""
 

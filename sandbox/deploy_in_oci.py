@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lockstep.protocol.names import DOCTOR, PRINCIPALS_OUTPUT, oci_runner_name
+from cdk.settings import PRINCIPALS_OUTPUT, oci_runner_name
+from lockstep.protocol.names import DOCTOR
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import DIGEST_VARIABLE, DOCTOR_VARIABLE
 from sandbox import plans

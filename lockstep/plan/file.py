@@ -404,22 +404,6 @@ def load_plan(file: Path) -> Plan:
     return load_source(file).plan
 
 
-def load_shipped_plan(file: Path) -> Plan:
-    """As `load_plan`, of a plan that goes into a cloud: without variables, since a function has none.
-
-    Raises:
-        PlanProblemsError: As `load_plan`; or the plan has variables.
-    """
-    source = load_source(file)
-    if source.document.variable:
-        told = (
-            "has variables, which a function has not; write what they come to, and deploy that: "
-            f"lockstep plan render --plan {file} > rendered.yaml"
-        )
-        raise PlanProblemsError([Problem("", told, source.document.variable)])
-    return source.plan
-
-
 def load_source(file: Path) -> PlanSource:
     """As `load_plan`, with the places in the file.
 

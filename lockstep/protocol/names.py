@@ -102,11 +102,6 @@ DOCTOR: Final = "doctor"
 nothing else, so that a policy can tell the right to diagnose (ADR 82)."""
 
 
-def rule_name(stack: str, shard: str) -> str:
-    """The name of the EventBridge rule that starts the rotations of a shard."""
-    return f"{stack}-{shard}"
-
-
 def plan_bucket_name(audit_bucket: str) -> str:
     """The name of the bucket that holds the published plan, in both clouds: that of the audit log, with an ending."""
     return f"{audit_bucket}-plans"
@@ -136,13 +131,6 @@ def function_names(stack: str, step: str) -> tuple[str, str]:
     return name, f"{name}-zip"
 
 
-def oci_runner_name(stack: str) -> str:
-    """The name of the policy of the OCI runner, and of the role that it gets by federation."""
-    return f"{stack}-oci-runner"
-
-
-PRINCIPALS_OUTPUT: Final = "OciPrincipals"
-"""The output that names the roles for OCI's policies: a JSON object, ARNs by step. It stays while the stack does."""
 KEY_OUTPUT: Final = "EncryptionKeyArn"
 """The output of the stack that names the key of what it makes."""
 

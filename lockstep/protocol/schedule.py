@@ -6,12 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Final
 
 from lockstep.protocol.deadlines import CLOCK_SKEW
-from lockstep.protocol.messages import Id
 from lockstep.protocol.model import Schedule
-from lockstep.protocol.strict_json import Message, matching
 
 # When the AWS runner is triggered: by wall clock, every interval after midnight UTC and a phase (protocol R2).
 #
@@ -53,21 +51,6 @@ def period(interval: timedelta) -> timedelta:
 def last_trigger(interval: timedelta, before: datetime, phase: timedelta) -> datetime:
     """The last trigger of the AWS runner, at or before a time."""
     return before - (before - _EPOCH - phase) % period(interval)
-
-
-def cron(interval: timedelta, phase: timedelta) -> tuple[str, str]:
-    """The fields for minute and hour in EventBridge's cron expression of an interval that fits.
-
-    Args:
-        interval: It fits.
-        phase: In whole minutes, and shorter than the period.
-    """
-    every = period(interval)
-    hour, minute = divmod(phase // _MINUTE, 60)
-    if every < _HOUR:
-        return f"{minute}/{every // _MINUTE}", "*"
-    hours = {_HOUR: "*", DAY: str(hour)}
-    return str(minute), hours.get(every, f"{hour}/{every // _HOUR}")
 
 
 # Whose turn it is (protocol R8).
@@ -141,6 +124,8 @@ PER_SHARD = 200
 SLOTS = 20
 COUNTS = (1, 5, 10, SLOTS)
 """How many shards an interval can have. Each divides the next one, so that growth divides shards and moves none."""
+MOST_APART_MS = 60_000
+"""The most milliseconds between the begin of two rotations of a shard: it begins all of them within a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,52 +188,3 @@ def _of(interval: timedelta, ids: list[str]) -> list[Shard]:
         Shard(interval=interval, number=number, count=count, credential_ids=tuple(members[number]))
         for number in sorted(members)
     ]
-
-
-# What starts the rotations of a shard in AWS, and how their executions are named (protocol R15, R17).
-#
-# `cdk/fleetmachine.py` writes these into `cdk/fleet.asl.json`, which checks its input by them.
-
-AT_ONCE = 10
-"""So many rotations of a shard run at the same time where its input does not say it; its rule does."""
-MOST_AT_ONCE = 1_000
-"""No more of them: so many executions of functions an account may have at the same time, unless it asks for more
-(https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
-APART_MS = 100
-"""Milliseconds from the begin of a rotation of a shard to that of the next one, where its input does not say it; its
-rule does. At ten a second, Secrets Manager is asked for 40 of the 50 writes a second that it takes."""
-MOST_APART_MS = 60_000
-"""No more of them: a shard begins its rotations within a minute."""
-TOLERATED_ONE_IN = 10
-"""A shard has failed where more than one of so many rotations has. Of fewer credentials than that, each counts."""
-
-ShardName = Annotated[str, matching(r"[0-9a-z]{1,20}-[0-9]{2}")]
-"""See `lockstep.protocol.schedule.Shard.name`."""
-PlanDigest = Annotated[str, matching(r"[0-9a-f]{64}")]
-"""Names the folder of a published plan."""
-Moment = Annotated[
-    str,
-    matching(
-        r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
-    ),
-]
-"""A time as EventBridge writes it."""
-
-
-class FleetInput(Message):
-    """What starts the rotations of one shard. It is checked before anything is read (protocol R15).
-
-    Attributes:
-        plan: The published plan that lists the shard.
-        time: When its rule was to fire; without it, the start of the execution.
-        concurrency: So many rotations run at the same time, from 1 to `MOST_AT_ONCE`.
-        every_ms: The next rotation begins so many milliseconds after the one before, from 1 to `MOST_APART_MS`.
-        trigger: What the runs name as theirs.
-    """
-
-    shard: ShardName
-    plan: PlanDigest
-    time: Moment | None = None
-    concurrency: int = AT_ONCE
-    every_ms: int = APART_MS
-    trigger: Id = "manual"

@@ -20,7 +20,6 @@ import msgspec
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its offset from UTC."""
 
-_BEGIN, _END = r"\A", r"\Z"
 _SHOWN = re.compile(r"(Expected |Object missing ).*")
 """Messages of msgspec that name types, fields and patterns. Others quote what was given."""
 _PLACE = re.compile(r" - at `(\$[\w.\[\]]*)`\Z")
@@ -43,13 +42,7 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 def matching(pattern: str) -> msgspec.Meta:
     """An annotation: a text matches this pattern from its beginning to its end."""
-    return msgspec.Meta(pattern=f"{_BEGIN}{pattern}{_END}")
-
-
-def pattern_of(note: object) -> str | None:
-    """The pattern of such an annotation; None where it is another one."""
-    pattern = note.pattern if isinstance(note, msgspec.Meta) else None
-    return pattern.removeprefix(_BEGIN).removesuffix(_END) if pattern else None
+    return msgspec.Meta(pattern=rf"\A{pattern}\Z")
 
 
 def parse(text: str | bytes) -> Any:  # noqa: ANN401 - JSON

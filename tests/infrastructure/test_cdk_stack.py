@@ -13,12 +13,12 @@ from moto.events.models import EventPattern
 
 from cdk.bundle import ROOT
 from cdk.deployment import DEFINITION, FLEET_DEFINITION, read_deployment
+from cdk.fleetmachine import FleetInput
 from cdk.settings import Settings
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import PlanInBucket, place_of
 from lockstep.plan.runners import Runners
 from lockstep.protocol.deadlines import STEP, TRIGGER_LATENESS
-from lockstep.protocol.schedule import FleetInput
 from lockstep.protocol.strict_json import read
 from sandbox.emulators.aws.resources import substitute
 from sandbox.emulators.aws.status_changes import DETAIL_TYPE

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cdk.bundle import load_shipped_plan
 from lockstep.cli.app import app
-from lockstep.plan.file import PlanProblemsError, load_plan, load_shipped_plan, load_source, parse_plan
+from lockstep.plan.file import PlanProblemsError, load_plan, load_source, parse_plan
 from tests.unit.plan_case import problems_in
 
 ROOT = Path(__file__).parents[2]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cdk.fleetmachine import cron
 from lockstep.cli import app
 from lockstep.plan import limits
 from lockstep.plan.limits import (
@@ -29,7 +30,7 @@ from lockstep.plan.limits import (
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine
 from lockstep.protocol.ring import SLOTS
-from lockstep.protocol.schedule import COUNTS, Shard, cron, last_trigger, shards
+from lockstep.protocol.schedule import COUNTS, Shard, last_trigger, shards
 from sandbox import plans
 from tests.support.scaled import scaled, with_sections
 from tests.unit.plan_case import GONE, Document, edited, parse
