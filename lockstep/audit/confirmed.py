@@ -32,7 +32,7 @@ from lockstep.audit.digest import (
 )
 from lockstep.audit.entry import NO_PREVIOUS
 from lockstep.protocol.errors import LockstepError, line_of
-from lockstep.protocol.workers import READS, SideBySide
+from lockstep.protocol.workers import SideBySide, at_the_same_time
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _TOLERANCE = TOLERANCE.total_seconds() * 1000
@@ -199,7 +199,7 @@ def verify_digests(
     now: datetime,
     retention: timedelta,
     since: Since | None = None,
-    side_by_side: SideBySide = READS,
+    side_by_side: SideBySide = at_the_same_time,
 ) -> dict[str, Digests]:
     """Read and verify the digests of each cloud, and compare them with each other.
 
@@ -236,7 +236,7 @@ def verify_digests(
 
 
 def recent_digests(
-    evidence: Sequence[Evidence], *, now: datetime, side_by_side: SideBySide = READS
+    evidence: Sequence[Evidence], *, now: datetime, side_by_side: SideBySide = at_the_same_time
 ) -> dict[str, Digests]:
     """The digests of the last hours of each cloud, and what the other has confirmed of them; earlier ones are not read.
 

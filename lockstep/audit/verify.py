@@ -34,7 +34,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import ClaimKind
 from lockstep.protocol.ports import AuditLog, ObjectVersion, Signer
-from lockstep.protocol.workers import READS, SideBySide
+from lockstep.protocol.workers import SideBySide, at_the_same_time
 
 Progress = Callable[[str, int, int], None]
 
@@ -338,7 +338,7 @@ def verify(
     said: Mapping[str, Said] = {},
     unread: Collection[str] = (),
     progress: Progress = lambda _stream, _done, _total: None,
-    side_by_side: SideBySide = READS,
+    side_by_side: SideBySide = at_the_same_time,
 ) -> list[Verification]:
     """Verify a credential's chains against themselves, digests and each other.
 
@@ -532,7 +532,7 @@ class Verifier:
         *,
         now: datetime,
         since: Since | None = None,
-        side_by_side: SideBySide = READS,
+        side_by_side: SideBySide = at_the_same_time,
     ) -> None:
         self.evidence, self._now, self._side_by_side = evidence, now, side_by_side
         retention = max((e.retention for e in evidence), default=timedelta())

@@ -101,7 +101,3 @@ def run_all(
 def run_all(side_by_side: SideBySide, /, *calls: Callable[[], object]) -> object:
     """Run calls side by side whose results have different types."""
     return side_by_side(calls)
-
-
-READS: SideBySide = Workers(32)
-"""For reads of many objects of an audit log."""

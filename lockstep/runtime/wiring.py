@@ -18,7 +18,6 @@ from lockstep.plan.published import (
 )
 from lockstep.protocol.deadlines import check_scope
 from lockstep.protocol.errors import InvalidPlanError
-from lockstep.protocol.workers import READS
 from lockstep.runtime.clouds import Clouds, lazy
 from lockstep.runtime.identity import DEPLOYER, Identity
 from lockstep.runtime.system import SystemPasswords
@@ -94,7 +93,9 @@ class Runner(Clouds):
         own, other = self.evidence(self.home), None
         if self.plan.to_aws:
             other = self.evidence("oci" if self.home == "aws" else "aws")
-        return Maker(own=own, other=other, key=open_key(self), clock=self.clock, side_by_side=READS)
+        return Maker(
+            own=own, other=other, key=open_key(self), clock=self.clock, side_by_side=self.side_by_side
+        )
 
     def own_function(self) -> "OwnFunction | None":
         """The function in OCI that this process is an instance of; None where it is none."""
