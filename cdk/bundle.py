@@ -209,13 +209,13 @@ def ca_files(plan_file: Path, plan: Plan) -> dict[Path, Path]:
         BundleError: One is missing, or not in the plan's folder or below it.
     """
     found = {}
-    for server in plan.databases:
-        for ca_file in server.ca_files:
+    for section in plan.database_sections:
+        if ca_file := section.ca_file:
             is_below = ca_file.is_relative_to(plan_file.parent)
             name = ca_file.relative_to(plan_file.parent) if is_below else Path("..")
             if not ca_file.is_file() or ".." in name.parts:
                 raise BundleError(
-                    f"databases.{server.name}.ca_file: the file must exist, in the plan's folder or below it, under a "
+                    f"databases.{section.name}.ca_file: the file must exist, in the plan's folder or below it, under a "
                     "path that is relative to the plan, so that it can be part of the bundle"
                 )
             found[name] = ca_file

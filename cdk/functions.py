@@ -353,7 +353,7 @@ class Functions(Construct):
     def _shipped_files(self) -> list[str]:
         """The plan and the CA files that it names, relative to the repository."""
         files = [ROOT / self._settings.plan]
-        files += [ca_file for server in self._plan.databases for ca_file in server.ca_files]
+        files += [section.ca_file for section in self._plan.database_sections if section.ca_file]
         if not all(file.resolve().is_relative_to(ROOT) for file in files):
             raise NotDeployableError(
                 "plan and CA files must be in the repository: the image is built from it"

@@ -9,10 +9,9 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
 
 from lockstep.protocol.errors import DeadlineExceededError, LockstepError
-from lockstep.protocol.events import EventData, Sink, event_of, of_failure, of_promotion, source_of
+from lockstep.protocol.events import EventData, event_of, of_failure, of_promotion, source_of
 from lockstep.protocol.messages import Promoted, RunInput
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.wiring import Runner
@@ -69,7 +68,8 @@ class EventPublisher:
 
     def _send(self, event_data: tuple[EventData, ...], rotation_id: str, promoted: Promoted | None) -> None:
         with self.scope():
-            if self._sink is None:
+            sink = self.runner().event_sink("oci")
+            if sink is None:
                 return
             began = self.clock.monotonic()
             if began >= self.last_call_at:
@@ -77,10 +77,6 @@ class EventPublisher:
             time = promoted.promoted_at if promoted else self.clock.now().replace(microsecond=0)
             lock = self.runner().plan.lock
             source = source_of(region=lock.region, table=lock.table)
-            self._sink.send([event_of(h, source=source, cause=rotation_id, time=time) for h in event_data])
+            sink.send([event_of(h, source=source, cause=rotation_id, time=time) for h in event_data])
         if self.clock.monotonic() - began > SLOW_SECONDS:
             self._gave_up = "slow"
-
-    @cached_property
-    def _sink(self) -> Sink | None:
-        return self.runner().event_sink("oci")

@@ -134,18 +134,14 @@ class _HeldRun:
                     found = self._on_databases("ApplyDb", prepared, ProbeResult)
                     continue
             self._notes |= {"claim": prepared.claim, "adopted_from": prepared.adopted_from}
-            applied = self._apply(prepared)
+            applied: ApplyResult | BaseRefused = self._on_databases(
+                "ApplyDb", prepared, ApplyResult, BaseRefused
+            )
             if isinstance(applied, ApplyResult):
                 self._notes["databases"] = applied.databases
                 return self._commit(prepared, applied)
             found, refused = None, applied.refused
         raise StoresDivergedError(credential=self._ports.credential.id)
-
-    def _apply(self, prepared: Staged) -> ApplyResult | BaseRefused:
-        applied = self._retries.call("ApplyDb", lambda: apply_db.run(prepared, self._ports))
-        if not isinstance(applied, ApplyResult | BaseRefused):
-            raise UnexpectedError(code=type(applied).__name__)
-        return applied
 
     def _commit(self, prepared: Staged, applied: ApplyResult) -> RotatedRun:
         request = UpdateRequest(
@@ -173,9 +169,9 @@ class _HeldRun:
         self._notes["revoked"] = revoked
         return revoked
 
-    def _on_databases(self, state: str, request: DatabaseRequest, kind: type[Result]) -> Result:
+    def _on_databases(self, state: str, request: DatabaseRequest, *kinds: type[Result]) -> Result:
         result = self._retries.call(state, lambda: apply_db.run(request, self._ports))
-        if not isinstance(result, kind):
+        if not isinstance(result, kinds):
             raise UnexpectedError(code=type(result).__name__)
         return result
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from functions.announce.handler import Announcer
+from functions.announce import handler as announce
 from sandbox.emulators.aws import AwsSandbox, Execution
 from sandbox.emulators.aws.lambda_host import InvocationResult
 from sandbox.emulators.aws.status_changes import deliver, status_change
@@ -60,6 +60,6 @@ def make_event_estate(aws: AwsSandbox, oci: OciSandbox) -> EventEstate:
     url, arn = new_queue(aws, _QUEUE)
     events.put_rule(Name="all", EventBusName=EVENT_BUS, EventPattern=json.dumps({"source": ["lockstep"]}))
     events.put_targets(Rule="all", EventBusName=EVENT_BUS, Targets=[{"Id": "queue", "Arn": arn}])
-    aws.lambda_host.register_handler(ANNOUNCE, Announcer(), timeout_seconds=_TIMEOUT_SECONDS)
+    aws.lambda_host.register_handler(ANNOUNCE, announce.handler, timeout_seconds=_TIMEOUT_SECONDS)
     topic = oci.notifications.create_topic(oci.own_compartment_id)
     return EventEstate(aws=aws, oci=oci, queue_url=url, topic_id=topic)

@@ -4,18 +4,15 @@ It imports no store and no database: it starts every five minutes, often cold.
 """
 
 import sys
-from functools import cache
 from typing import Any
 
 from functions.face import LambdaContext, is_of_doctor, look, scope_of, validated
 from functions.watch.report import line
-from lockstep.aws.clients import aws_client
-from lockstep.aws.dynamodb_lock import read_table
 from lockstep.operate.watch import Expected, watch
-from lockstep.protocol.deadlines import check_scope
 from lockstep.protocol.strict_json import Message
+from lockstep.runtime.identity import identity_of
 from lockstep.runtime.system import SystemClock
-from lockstep.runtime.wiring import hosted_source
+from lockstep.runtime.wiring import hosted_runner
 
 
 class Request(Message):
@@ -45,13 +42,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
         LockTableUnreachableError: The table did not answer.
         LockTableAccessDeniedError: It is not there, or the role may not read it.
     """
-    scope = scope_of(context)
+    scope, function = scope_of(context), "aws/watch"
     if is_of_doctor(context):
-        return look(event, "aws/watch", scope)
+        return look(event, function, scope)
     request: Request = validated(Request, event)
     with scope.open():
-        index = hosted_source().index
-        table = read_table(_client("dynamodb", index.plan.lock.region), index.plan.lock.table)
+        runner = hosted_runner(identity_of(function))
+        index, table = runner.index, runner.lock_table()
     expected = Expected(credentials=index.credentials, schedules=request.schedules, canary=request.canary)
     now = SystemClock().now()
     found = watch(table, expected, now=now)
@@ -59,8 +56,3 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     sys.stdout.write(line(found, stack=request.stack, now=now) + "\n")
     sys.stdout.flush()
     return None
-
-
-@cache
-def _client(service: str, region: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
-    return aws_client(service, region, deadline_guard=check_scope)

@@ -393,12 +393,6 @@ class DatabaseServer(Message):
             for end in self.verify_hosts
         )
 
-    @property
-    def ca_files(self) -> tuple[Path, ...]:
-        """Every CA file that a runner needs to reach it and its verify hosts, each once."""
-        ways = (self.tls, *(end.tls for end in self.verify_hosts))
-        return tuple(dict.fromkeys(tls.ca_file for tls in ways if tls and tls.ca_file))
-
 
 class SecretNames(Message):
     """The names of a credential's two secrets, as in the plan."""

@@ -337,6 +337,7 @@ class Clouds:
             signer=self.signer(cloud),
         )
 
+    @_once
     def event_sink(self, cloud: Cloud) -> "Sink | None":
         """Where events of a cloud go; None where the plan names nothing there. Then nothing is loaded."""
         bus, topic = self.plan.event_bus, self.plan.event_topic

@@ -130,7 +130,10 @@ def _function(out: Path, plan_file: Path, tmp_path: Path) -> Iterator[FunctionPr
     folder = plans.write_published(published, tmp_path)
     source = PublishedPlan(published.digest, FolderOfPlan(folder), ca_folder=out / "content" / CA_FOLDER)
     (credential,) = source.of(plan.credentials[0].id).credentials
-    assert [file.read_bytes() for file in credential.primary.ca_files] == [CA_FILE.read_bytes()]
+    tls = credential.primary.tls
+    assert tls
+    assert tls.ca_file
+    assert tls.ca_file.read_bytes() == CA_FILE.read_bytes()
     _, *arguments = json.loads(_all("ENTRYPOINT")[0])
     command = [a.replace("/function", content) for a in arguments]
     words = [word.split("=", 1) for rest in _all("ENV") for word in rest.split()]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lockstep.plan.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.plan.fields import format_duration, parse_duration
-from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret
+from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Tls
 from lockstep.protocol.strict_json import read, write
 from sandbox.plans import TO_AWS, TO_OCI
 from tests.unit.plan_case import BOTH, VALID, edited, parse
@@ -41,7 +41,7 @@ def test_a_verify_host_is_reached_as_its_database() -> None:
     shop, stock = parse(edited(VALID, hosts)).databases
     assert [end.name for end in shop.verify_hosts] == ["r1:3306", "r2:3307"]
     assert {end.tls for end in shop.verify_hosts} == {shop.tls}
-    assert shop.ca_files == (Path("/etc/lockstep/ca.pem"),)
+    assert shop.tls == Tls(ca_file=Path("/etc/lockstep/ca.pem"))
     assert stock.verify_hosts[0].tls is None
 
 

@@ -167,4 +167,5 @@ def test_a_dollar_sign_is_one_unless_a_brace_follows(tmp_path: Path) -> None:
     # What it comes to is written so that it is read as it is.
     one.write_text(load_source(file).text)
     for plan in (parse_plan(text, base=Path(), environ={}), load_shipped_plan(one)):
-        assert [ca_file.name for ca_file in plan.databases[0].ca_files] == ["$$-$x${y}"]
+        ca_file = Path(plan.database_sections[0].ca_file or "")
+        assert ca_file.name == "$$-$x${y}"

@@ -181,7 +181,9 @@ def test_a_folder_is_read_as_a_bucket(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv(PLAN_VARIABLE, str(folder))
     forget()
     (server, *_) = hosted_source().of(FIRST).credentials[0].servers
-    assert all(ca.is_relative_to(folder) for ca in server.ca_files)
+    assert server.tls
+    assert server.tls.ca_file
+    assert server.tls.ca_file.is_relative_to(folder)
     forget()
 
 
