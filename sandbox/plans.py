@@ -11,7 +11,6 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from lockstep.plan.credentials import PLAINTEXT_CONSENT
-from lockstep.plan.published import Published
 from lockstep.protocol.model import ENGINES, Engine, Strategy
 
 Document = dict[str, Any]
@@ -190,12 +189,3 @@ def write_plan(file: Path, document: Document) -> Path:
     with file.open("w") as output:
         YAML(typ="safe", pure=True).dump(document, output)
     return file
-
-
-def write_published(published: Published, folder: Path) -> Path:
-    """Write a published plan below a folder; the path of its own, which is named by its digest."""
-    own = folder / published.digest
-    for name, content in published.files.items():
-        (own / name).parent.mkdir(parents=True, exist_ok=True)
-        (own / name).write_bytes(content)
-    return own

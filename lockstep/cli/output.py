@@ -21,6 +21,7 @@ from lockstep.operate.documents import Error, Exit
 from lockstep.operate.formatting import asked
 from lockstep.plan.file import PlanProblemsError, PlanSource, Problem, load_source
 from lockstep.plan.model import Plan
+from lockstep.plan.published import PLAN_NAME
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,
@@ -34,7 +35,7 @@ from lockstep.protocol.errors import (
     line_of,
 )
 from lockstep.protocol.model import Credential
-from lockstep.runtime.wiring import PLAN_NAME, PLAN_VARIABLE
+from lockstep.runtime.wiring import PLAN_VARIABLE
 
 # What all commands share: where they print, how they load the plan, how they fail.
 

@@ -24,6 +24,7 @@ from ruamel.yaml.reader import ReaderError
 from lockstep.plan.credentials import BASE
 from lockstep.plan.fields import MistakesError, Section, format_duration, near, with_hint
 from lockstep.plan.model import Plan
+from lockstep.plan.published import PLAN_NAME
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,
@@ -353,7 +354,6 @@ def _sections(annotation: object) -> Iterator[type[Section]]:
 
 MAX_PLAN_CHARACTERS = 4_194_304
 """More than 10,000 credentials need, at some 130 to 300 characters each. To read 1.3 million takes 6 seconds."""
-PLAN_NAME = "lockstep.yaml"
 
 
 class PlanProblemsError(InvalidPlanError):

@@ -213,10 +213,11 @@ def as_message(kind: type[Any], document: object, *, name: str) -> Any:  # noqa:
 # Where a host of the functions has its plan: what the environment variable LOCKSTEP_PLAN says.
 #
 #     lockstep.yaml                                   a plan file, on a machine that has the parser
-#     build/plans/<digest>                            a folder of this machine; CA files are below it
 #     s3://BUCKET/plans/<digest>?region=…             in Amazon S3
 #     oci://NAMESPACE/BUCKET/plans/<digest>?region=…  in OCI Object Storage
 
+PLAN_NAME = "lockstep.yaml"
+"""The plan file where nothing says another."""
 PLANS = "plans"
 """The folder of a bucket that has the folder of each plan."""
 INDEX = "index.json"
@@ -245,7 +246,7 @@ class PlanInBucket:
 
 
 def place_of(said: str) -> Path | PlanInBucket:
-    """The place that a value of LOCKSTEP_PLAN means; a path is that of a plan file, or of a published plan's folder.
+    """The place that a value of LOCKSTEP_PLAN means; a path is that of a plan file.
 
     Raises:
         InvalidPlanError: It begins as an address, and is none.
@@ -398,14 +399,12 @@ class PublishedPlan:
     Args:
         digest: Of the plan that was deployed.
         documents: Its folder.
-        ca_folder: Where the CA files of the plan are.
         kept: So many documents of credentials are kept.
     """
 
-    def __init__(self, digest: str, documents: Documents, *, ca_folder: Path, kept: int = KEPT) -> None:
+    def __init__(self, digest: str, documents: Documents, *, kept: int = KEPT) -> None:
         self._digest = digest
         self._documents = documents
-        self._ca_folder = ca_folder
         self._kept = lru_cache(kept)(self._read_credential)
         self._newest: CompiledPlan | None = None
 
@@ -440,9 +439,8 @@ class PublishedPlan:
 
     def _read_credential(self, credential_id: str) -> CompiledPlan:
         name = credential_name(run_key(credential_id))
-        document = moved_ca_files(
-            self._document(name, MAX_DOCUMENT_BYTES), lambda path: str(self._ca_folder / path)
-        )
+        found = self._document(name, MAX_DOCUMENT_BYTES)
+        document = moved_ca_files(found, lambda path: str(CA_FOLDER / path))
         plan: CompiledPlan = as_message(CredentialDocument, document, name=name).plan
         if [c.id for c in plan.credentials] != [credential_id]:
             raise PlanDocumentRefusedError(path=name, credential=credential_id, code="another-credential")
@@ -458,18 +456,6 @@ class PublishedPlan:
 
 PlanSource = WholePlan | PublishedPlan
 """A plan, by credential."""
-
-
-class FolderOfPlan:
-    """The folder of a published plan on this machine."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def read(self, name: str, limit: int) -> bytes | None:
-        """The file of a document, and no more than `limit` bytes and one; None where there is none."""
-        file = self._folder / name
-        return file.read_bytes()[: limit + 1] if file.is_file() else None
 
 
 # Brings the documents of a plan into a bucket.

@@ -2,13 +2,11 @@
 
 import os
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockstep.plan.compiled import hosted_plan
 from lockstep.plan.published import (
-    CA_FOLDER,
-    FolderOfPlan,
+    PLAN_NAME,
     Index,
     PlanInBucket,
     PlanSource,
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 
 PLAN_VARIABLE = "LOCKSTEP_PLAN"
 """The environment variable that says where the plan is: a file, or an address (`lockstep.plan.published`)."""
-PLAN_NAME = "lockstep.yaml"
-"""The plan file where nothing says another."""
 
 DIGEST_VARIABLE = "LOCKSTEP_DIGEST_KEY"
 """The key of a function that makes digests: its ARN in AWS; in OCI its OCID, then @ and the endpoint of its vault."""
@@ -126,19 +122,14 @@ def hosted_source() -> PlanSource:
     Raises:
         InvalidPlanError: The plan file is not valid, or the address is none.
     """
-    match place_of(os.environ.get(PLAN_VARIABLE, PLAN_NAME)):
-        case Path() as folder if folder.is_dir():
-            return PublishedPlan(folder.name, FolderOfPlan(folder), ca_folder=folder)
-        case Path() as file:
-            return WholePlan(hosted_plan(file))
-        case PlanInBucket() as place:
-            return _in_bucket(place)
+    place = place_of(os.environ.get(PLAN_VARIABLE, PLAN_NAME))
+    return _in_bucket(place) if isinstance(place, PlanInBucket) else WholePlan(hosted_plan(place))
 
 
 def _in_bucket(place: PlanInBucket) -> PublishedPlan:
     """The plan in a bucket, which is read as what the environment gives."""
     documents = lazy(lambda: Clouds(found, DEPLOYER, deadline_guard=check_scope).published(place))
-    found = PublishedPlan(place.digest, documents, ca_folder=CA_FOLDER)
+    found = PublishedPlan(place.digest, documents)
     return found
 
 

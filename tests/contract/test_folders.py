@@ -257,7 +257,8 @@ def _published(plan: Plan) -> Published:
 
 
 @pytest.fixture(name="bucket")
-def _bucket(world: World, published: Published) -> PlanBucket:
+def _bucket(world: World, published: Published, monkeypatch: pytest.MonkeyPatch) -> PlanBucket:
+    monkeypatch.setattr("lockstep.plan.published.CA_FOLDER", PLAN_FILE.parent)
     return world.open(folder_of(published.digest), page=1000)
 
 
@@ -290,7 +291,7 @@ def test_a_publication_that_broke_off_goes_on_and_what_is_there_is_not_written_a
     rest = list[str]()
     write_plan(bucket, published, state.missing, clock=world.waits, done=rest.append)
     assert (frozenset(rest), rest[-1]) == (state.missing, INDEX)
-    found = PublishedPlan(published.digest, bucket, ca_folder=PLAN_FILE.parent)
+    found = PublishedPlan(published.digest, bucket)
     assert [found.of(c.id).credentials for c in plan.credentials] == [(c,) for c in plan.credentials]
     assert [c.id for c in found.index.credentials] == [c.id for c in plan.credentials]
     with pytest.raises(PlanDocumentMissingError):
@@ -342,7 +343,7 @@ def test_what_somebody_else_wrote_is_refused_named_and_never_replaced(
     assert not state.missing
     assert publish(world, bucket, published) == frozenset()
     with pytest.raises(PlanDocumentRefusedError) as error:
-        PublishedPlan(published.digest, bucket, ca_folder=PLAN_FILE.parent).of(plan.credentials[0].id)
+        PublishedPlan(published.digest, bucket).of(plan.credentials[0].id)
     assert error.value.where == {"path": name, "code": "not-of-this-plan"}
     assert bucket.read(name, len(forged)) == forged
     assert len(bucket.read(name, 100) or b"") == 101, "no more is read than a document may have"

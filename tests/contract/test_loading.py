@@ -1,6 +1,5 @@
 """What is imported and made late: once, at the first use, and by the step that uses it."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,30 +8,28 @@ import pytest
 
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import compile_plan
-from sandbox.plans import write_published
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from tests.support.programs import ran
+from tests.support.published import from_folder, write_published
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = ROOT / "lockstep.yaml"
 STEPS = ("generate", "apply_db", "update_secrets", "audit")
 
 
-@pytest.fixture(scope="module", name="plan")
-def _plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plan as functions read it, in a folder."""
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plan as functions read it."""
     found = load_plan(PLAN)
     published = compile_plan(found.compiled, found.shards, PLAN.parent)
-    return write_published(published, tmp_path_factory.mktemp("plan"))
+    monkeypatch.setenv(PLAN_VARIABLE, write_published(published, tmp_path))
+    return tmp_path
 
 
-def _loaded(program: str, plan: Path) -> set[str]:
+def _loaded(program: str, folder: Path) -> set[str]:
     """The packages and modules that a new process has after a program."""
-    done = ran(
-        [sys.executable, "-c", f"{program}; import sys; print(*sys.modules)"],
-        cwd=ROOT,
-        check=True,
-        env={**os.environ, "LOCKSTEP_PLAN": str(plan)},
-    )
+    program = f"{from_folder(folder)}\n{program}; import sys; print(*sys.modules)"
+    done = ran([sys.executable, "-c", program], cwd=ROOT, check=True)
     loaded = set(done.stdout.split())
     ours = (name for name in loaded if name.startswith(("lockstep", "oci_fn", "functions")))
     # Nothing where no event is sent, and nothing of what only `lockstep doctor` asks for.
@@ -54,18 +51,18 @@ OF_PLANS = {"pydantic", "ruamel.yaml", "durationpy", "lockstep.plan.model", "loc
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, plan: Path) -> None:
+def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, folder: Path) -> None:
     loaded = _loaded(
         f"import functions.{step}.handler; from functions.face import hosted_ports; "
         f"hosted_ports('aws/{step}', 'multi-cloud/app_user')",
-        plan,
+        folder,
     )
     assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS)
 
 
-def test_the_oci_function_has_its_ports_before_it_loads_an_adapter(plan: Path) -> None:
+def test_the_oci_function_has_its_ports_before_it_loads_an_adapter(folder: Path) -> None:
     loaded = _loaded(
-        "import oci_fn.func as f; f.hosted_runner(f.OCI_RUNNER).ports('multi-cloud/app_user')", plan
+        "import oci_fn.func as f; f.hosted_runner(f.OCI_RUNNER).ports('multi-cloud/app_user')", folder
     )
     assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS)
 

@@ -16,7 +16,7 @@ from cdk import image
 from cdk.bundle import ROOT, read_bundle
 from cdk.image import DOCKERFILE, PLAN_IN_CONTEXT, PROGRAMS
 from lockstep.plan.file import load_plan
-from lockstep.plan.published import CA_FOLDER, FolderOfPlan, PublishedPlan, compile_plan
+from lockstep.plan.published import CA_FOLDER, compile_plan
 from lockstep.protocol.model import Engine
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
@@ -24,6 +24,7 @@ from sandbox.emulators.oci.identity import new_private_key
 from sandbox.fn import FunctionProcess, running_function
 from tests.infrastructure.cdk_case import PLAN
 from tests.support.programs import ran
+from tests.support.published import from_folder, write_published
 
 CA_FILE = ROOT / PLAN.parent / "ca/example.pem"
 
@@ -127,18 +128,14 @@ def _function(out: Path, plan_file: Path, tmp_path: Path) -> Iterator[FunctionPr
     """The image's entry point with the bundle as the only path besides the standard library, and a published plan."""
     plan, content = load_plan(plan_file), str(out / "content")
     published = compile_plan(plan.compiled, plan.shards, plan_file.parent)
-    folder = plans.write_published(published, tmp_path)
-    source = PublishedPlan(published.digest, FolderOfPlan(folder), ca_folder=out / "content" / CA_FOLDER)
-    (credential,) = source.of(plan.credentials[0].id).credentials
-    tls = credential.primary.tls
-    assert tls
-    assert tls.ca_file
-    assert tls.ca_file.read_bytes() == CA_FILE.read_bytes()
+    address = write_published(published, tmp_path)
+    assert (out / "content" / CA_FOLDER / "ca/rds.pem").read_bytes() == CA_FILE.read_bytes()
     _, *arguments = json.loads(_all("ENTRYPOINT")[0])
     command = [a.replace("/function", content) for a in arguments]
+    command[1] = command[1].replace("; main()", f"{from_folder(tmp_path)}\nmain()")
     words = [word.split("=", 1) for rest in _all("ENV") for word in rest.split()]
     environment = {name: value.replace("/function", content) for name, value in words}
-    environment[PLAN_VARIABLE] = str(folder)
+    environment[PLAN_VARIABLE] = address
     with running_function(environment, command=[sys.executable, "-S", *command]) as function:
         yield function
 

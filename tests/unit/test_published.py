@@ -15,6 +15,7 @@ from lockstep.plan import published
 from lockstep.plan.compiled import AccessKey, hosted_plan
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import (
+    CA_FOLDER,
     INDEX,
     PlanInBucket,
     PublishedPlan,
@@ -24,9 +25,8 @@ from lockstep.plan.published import (
     place_of,
 )
 from lockstep.protocol import errors
+from lockstep.protocol.model import Tls
 from lockstep.protocol.schedule import run_key
-from lockstep.runtime.wiring import PLAN_VARIABLE, forget, hosted_source
-from sandbox import plans
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "lockstep.yaml"
@@ -55,7 +55,13 @@ class Kept:
 
 
 def source(kept: Kept, *, digest: str = MADE.digest, keep: int = 256) -> PublishedPlan:
-    return PublishedPlan(digest, kept, ca_folder=FOLDER, kept=keep)
+    return PublishedPlan(digest, kept, kept=keep)
+
+
+@pytest.fixture(autouse=True)
+def _ca_files_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a function has them they are as in the plan of this machine."""
+    monkeypatch.setattr(published, "CA_FOLDER", FOLDER)
 
 
 # What they say
@@ -176,15 +182,10 @@ def test_two_checks_refuse_the_document_of_another_credential() -> None:
 # Where it is
 
 
-def test_a_folder_is_read_as_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = plans.write_published(MADE, tmp_path)
-    monkeypatch.setenv(PLAN_VARIABLE, str(folder))
-    forget()
-    (server, *_) = hosted_source().of(FIRST).credentials[0].servers
-    assert server.tls
-    assert server.tls.ca_file
-    assert server.tls.ca_file.is_relative_to(folder)
-    forget()
+def test_a_function_has_the_ca_files_of_its_plan_in_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "CA_FOLDER", CA_FOLDER)
+    (server, *_) = source(Kept(MADE.files)).of(FIRST).credentials[0].servers
+    assert server.tls == Tls(ca_file=Path("plan/ca/example.pem"))
 
 
 DIGEST = "0123456789abcdef" * 4
