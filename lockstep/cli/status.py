@@ -250,8 +250,7 @@ def history(
         if not found and not problems:
             say("no runs")
         for credential, (runs, unread) in zip(wanted, read, strict=True):
-            standby = plan.runners.oci is not None
-            state = state_of(table, credential, now, has_standby=standby, runs=runs, unread=unread)
+            state = state_of(plan, table, credential, now, runs=runs, unread=unread)
             say_reasons(state.reasons, of=f"{credential.id}: ")
     for problem in problems:
         complain(problem)

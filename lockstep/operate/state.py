@@ -288,26 +288,23 @@ def looked_at(
         newest: So many runs are read.
         read_values: Whether values are read, and not the names of their versions.
     """
-    has_standby = plan.runners.oci is not None
     if credential.id in table.unreadable:
-        return state_of(table, credential, now, has_standby=has_standby)
+        return state_of(plan, table, credential, now)
     reads: list[Callable[[], StoredNames | StoredValue]] = [
         store.read_current if read_values else store.read_names for store in clouds.each_store(credential)
     ]
     answers = {store.name: asked(read) for store, read in zip(plan.stores, reads, strict=True)}
     runs, unread = last_runs(plan, clouds, credential, table.record(credential.id).heads, newest)
-    state = state_of(
-        table, credential, now, has_standby=has_standby, answers=answers, runs=runs, unread=unread
-    )
+    state = state_of(plan, table, credential, now, answers=answers, runs=runs, unread=unread)
     return replace(state, read_at=now)
 
 
 def state_of(
+    plan: Plan,
     table: Table,
     credential: Credential,
     now: datetime,
     *,
-    has_standby: bool,
     answers: Mapping[str, Answer] = {},
     runs: Sequence[Run] = (),
     unread: Mapping[str, LockstepError] = {},
@@ -355,10 +352,11 @@ def state_of(
         run = run_command(credential)
         reasons = [structs.replace(r, next=first) if r.next == run else r for r in reasons]
     due = max(due_at(record) or now, now)
+    is_of_standby = plan.runners.oci and next_runner(credential.schedule, due) == STANDBY
     return CredentialState(
         record=record,
         credential=credential,
-        next_cloud=STANDBY if has_standby and next_runner(credential.schedule, due) == STANDBY else AWS,
+        next_cloud=STANDBY if is_of_standby else AWS,
         answers=answers,
         is_in_sync=is_in_sync,
         next_run=next_run,

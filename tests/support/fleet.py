@@ -76,14 +76,11 @@ def look(credentials: int) -> FleetSnapshot:
     return FleetSnapshot(at=NOW, seen=seen)
 
 
-@cache
-def _first() -> Credential:
-    [made] = make_plan().credentials
-    return made
+_plan = cache(make_plan)
 
 
 def _credential(number: int) -> Credential:
-    made = _first()
+    [made] = _plan().credentials
     database = DATABASES[(number * number + number) % 7 % len(DATABASES)]
     server = structs.replace(made.servers[0], name=database, host=f"{database}.internal")
     return structs.replace(
@@ -152,7 +149,7 @@ def state_by(
 ) -> CredentialState:
     """What is known of a credential, by what was read of it."""
     table = Table(records={credential.id: record}, unreadable={})
-    state = state_of(table, credential, NOW, has_standby=True, answers=answers, runs=runs)
+    state = state_of(_plan(), table, credential, NOW, answers=answers, runs=runs)
     return replace(state, read_at=NOW - timedelta(seconds=4) if answers else None)
 
 

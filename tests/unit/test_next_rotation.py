@@ -13,6 +13,7 @@ from lockstep.operate.state import Answer, state_of
 from lockstep.protocol.errors import SecretMalformedError, StoreUnreachableError
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
+from tests.support.memory import make_plan
 from tests.unit.test_cli import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
 
 NAMED = names_of(stored())
@@ -25,13 +26,14 @@ def table(lock_record: LockRecord) -> Table:
 
 def shown(capsys: pytest.CaptureFixture[str], lock_record: LockRecord, **answers: Answer) -> list[str]:
     """What is shown."""
-    status._show(state_of(table(lock_record), PLANNED, NOW, has_standby=True, answers=answers), NOW)
+    status._show(state_of(make_plan(), table(lock_record), PLANNED, NOW, answers=answers), NOW)
     return capsys.readouterr().out.splitlines()
 
 
 def told(lock_record: LockRecord, last_run: Run | None = None, *, has_standby: bool = True) -> list[str]:
     runs = [last_run] if last_run else []
-    found = state_of(table(lock_record), PLANNED, NOW, has_standby=has_standby, runs=runs)
+    plan = make_plan(stores=2 if has_standby else 1)
+    found = state_of(plan, table(lock_record), PLANNED, NOW, runs=runs)
     return list(state.lines(found, NOW))
 
 

@@ -19,8 +19,10 @@ from lockstep.protocol import errors
 from lockstep.protocol.deadlines import IMPORT_LEASE
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
+from tests.support.memory import make_plan
 from tests.unit.test_cli import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
 
+PLAN = make_plan()
 OF = PLANNED.id
 DATABASE, *_ = sorted(BOTH)
 RUN, TAKE_OVER = f"lockstep rotate {OF} --force", f"lockstep take-over {OF} {' '.join(sorted(BOTH))}"
@@ -205,7 +207,7 @@ def state(row: Incident, *, unread: Mapping[str, errors.LockstepError] | None = 
     lock_record, answers, error, _ = row
     runs = [failed(error)] if error else []
     table = Table(records={OF: lock_record}, unreadable={})
-    return state_of(table, PLANNED, NOW, has_standby=True, answers=answers, runs=runs, unread=unread or {})
+    return state_of(PLAN, table, PLANNED, NOW, answers=answers, runs=runs, unread=unread or {})
 
 
 @pytest.mark.parametrize("row", INCIDENTS.values(), ids=INCIDENTS)

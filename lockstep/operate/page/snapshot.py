@@ -114,11 +114,11 @@ class Looker:
         kept = self._kept.get(credential.id)
         served = kept if kept and _is_as(kept.record, table.record(credential.id)) else None
         state = state_of(
+            self._plan,
             table,
             credential,
             now,
             answers=served.answers if served else {},
-            has_standby=self._plan.runners.oci is not None,
             runs=kept.runs if kept else (),
             unread=kept.unread if kept else {},
         )
