@@ -71,7 +71,9 @@ def doctor(
     plan = plan_or_exit()
     context = Context(plan=plan, clouds=operator(plan), stack=stack, name=name)
     inside = inside or confirm is not None
-    checks = _chosen(context, only or ())
+    if unknown := unknown_word(catalogue(), only or ()):
+        raise wrong_use(unknown)
+    checks = chosen(catalogue(), plan, only=only or ())
     here = [check for check in checks if check.group != in_cloud.GROUP]
     if not (checks if inside else here):
         raise wrong_use(
@@ -104,12 +106,6 @@ def _earlier(file: Path) -> dict[str, Confirmation]:
         return confirmations(file)
     except (OSError, MessageError):
         raise wrong_use(f"--confirm: {file} is not a file of earlier answers") from None
-
-
-def _chosen(context: Context, only: Sequence[str]) -> list[Check]:
-    if unknown := unknown_word(catalogue(), only):
-        raise wrong_use(unknown)
-    return chosen(catalogue(), context.plan, only=only)
 
 
 def _inside(checks: Sequence[Check], context: Context) -> list[Finding]:

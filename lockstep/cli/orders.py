@@ -178,10 +178,9 @@ class OrderContext:
 def order_context(plan: Plan) -> OrderContext:
     """The desk of the person at the command line, or exit code 2 where the plan has no such audit log."""
     stream = os.environ.get(RECORD_VARIABLE) or "aws"
-    if stream == "aws":
-        return OrderContext(plan=plan, clouds=operator(plan), stream="aws")
-    if stream == "oci" and plan.audit.oci:
-        return OrderContext(plan=plan, clouds=operator(plan), stream="oci")
+    for cloud in CLOUDS if plan.audit.oci else CLOUDS[:1]:
+        if cloud == stream:
+            return OrderContext(plan=plan, clouds=operator(plan), stream=cloud)
     raise wrong_use(f"{RECORD_VARIABLE}: the plan has no audit log in {stream!r}")
 
 

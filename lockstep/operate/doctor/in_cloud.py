@@ -80,10 +80,9 @@ def _asked(context: Context, where: str, silent: frozenset[str]) -> Answered:
 def _called_in_oci(context: Context, name: str, request: dict[str, object]) -> tuple[str, bytes] | None:
     from lockstep.oci.functions import call  # noqa: PLC0415 - the extra may be missing
 
-    found = functions_of(context, DOCTOR)
-    return (
-        (name, call(context.clouds.oci(vault_of(context.plan).region), found[0], request)) if found else None
-    )
+    clients = context.clouds.oci(vault_of(context.plan).region)
+    function = next(iter(functions_of(context, DOCTOR)), None)
+    return (name, call(clients, function, request)) if function else None
 
 
 def answer_of(context: Context, where: str, name: str, payload: bytes) -> Answered:
