@@ -14,7 +14,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lockstep.protocol.errors import InvalidPlanError, InvalidRequestError, LockstepError
+from lockstep.plan.compiled import required
+from lockstep.protocol.errors import InvalidRequestError, LockstepError
 from lockstep.protocol.strict_json import write
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import identity_of
@@ -61,9 +62,5 @@ class DigestFunction(Face):
 def _key(clouds: Clouds) -> "DigestKey":
     from lockstep.oci.kms import VaultDigestKey  # noqa: PLC0415 - loaded within the time of the call
 
-    vault = clouds.plan.vault
-    if vault is None:
-        raise InvalidPlanError
-    return VaultDigestKey(
-        clouds.oci(vault.region), os.environ[DIGEST_VARIABLE], elsewhere=clouds.oci_endpoint
-    )
+    region = required(clouds.plan.vault).region
+    return VaultDigestKey(clouds.oci(region), os.environ[DIGEST_VARIABLE], elsewhere=clouds.oci_endpoint)

@@ -198,6 +198,17 @@ class CompiledPlan(Message):
         return credential
 
 
+def required(part: StructT | None) -> StructT:
+    """A part that every plan with a runner in OCI has.
+
+    Raises:
+        InvalidPlanError: This one has it not.
+    """
+    if part is None:
+        raise InvalidPlanError
+    return part
+
+
 def region_of_secret(secret: str, default: str) -> str:
     """The region of an ARN; a name is in the default region."""
     arn = SECRET_ARN.fullmatch(secret)

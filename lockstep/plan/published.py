@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, Protocol
 
 from msgspec import structs
 
-from lockstep.plan.compiled import CompiledPlan, dumped, message, moved_ca_files
+from lockstep.plan.compiled import CompiledPlan, dumped, message, moved_ca_files, required
 from lockstep.protocol.deadlines import RetryPolicy
 from lockstep.protocol.errors import (
     InvalidPlanError,
@@ -270,8 +270,7 @@ def place_in_oci(plan: CompiledPlan, digest: str) -> PlanInBucket:
     Raises:
         InvalidPlanError: OCI runs nothing.
     """
-    if (stream := plan.oci_stream) is None:
-        raise InvalidPlanError
+    stream = required(plan.oci_stream)
     bucket = plan_bucket_name(stream.bucket)
     return PlanInBucket(namespace=stream.namespace, bucket=bucket, digest=digest, region=stream.region)
 

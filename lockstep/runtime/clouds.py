@@ -10,12 +10,11 @@ from functools import cached_property, partial, wraps
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from lockstep.plan.compiled import AwsStore, CompiledPlan, OciStream, Store, VaultStore, region_of_secret
+from lockstep.plan.compiled import AwsStore, CompiledPlan, Store, VaultStore, region_of_secret, required
 from lockstep.plan.published import PlanBucket, PlanInBucket, PlanSource, folder_of
 from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, DeadlineGuard, Timeouts, always
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
-    InvalidPlanError,
     TlsVerificationError,
 )
 from lockstep.protocol.model import (
@@ -296,9 +295,7 @@ class Clouds:
 
     def _own_vault(self) -> "Vault":
         """The vault, with the compartment of the secrets that Lockstep only reads."""
-        config = self.plan.vault
-        if config is None:
-            raise InvalidPlanError
+        config = required(self.plan.vault)
         return self.vault(config, config.compartment_of_own_secrets)
 
     def lock(self, credential: Credential) -> Lock:
@@ -430,7 +427,7 @@ class Clouds:
         """
         from lockstep.audit.digest import Evidence
 
-        audit = self.plan.aws_stream if cloud == "aws" else self._oci_audit()
+        audit = self.plan.aws_stream if cloud == "aws" else required(self.plan.oci_stream)
         lock = self.plan.lock
         return Evidence(
             stream=cloud,
@@ -452,7 +449,7 @@ class Clouds:
             return S3Folder(self.aws("s3", aws.region), aws.bucket, folder, stream=cloud)
         from lockstep.oci.object_storage import ObjectStorageFolder
 
-        oci = self._oci_audit()
+        oci = required(self.plan.oci_stream)
         bucket = digest_bucket_name(oci.bucket) if folder == "digests" else oci.bucket
         return ObjectStorageFolder(
             self.oci(oci.region), namespace=oci.namespace, bucket=bucket, folder=folder, stream=cloud
@@ -474,13 +471,8 @@ class Clouds:
         # It has read a key, and by the next run a newer version may sign.
         from lockstep.oci.vault import VaultSigner
 
-        oci = self._oci_audit()
+        oci = required(self.plan.oci_stream)
         return VaultSigner(self._own_vault(), oci.mac_secret, retired=oci.retired_mac_secrets)
-
-    def _oci_audit(self) -> OciStream:
-        if self.plan.oci_stream is None:
-            raise InvalidPlanError
-        return self.plan.oci_stream
 
     def _store(self, config: Store, credential: Credential) -> CredentialStore:
         return CredentialStore(

@@ -23,12 +23,11 @@ from lockstep.aws import clients as aws
 from lockstep.aws.clients import environment_problem
 from lockstep.oci.clients import OciIdentity, SessionSigner, signer_of
 from lockstep.oci.kms import sign
-from lockstep.plan.compiled import ClientKey, ClientSecret, FederationToAws, FederationToOci
+from lockstep.plan.compiled import ClientKey, ClientSecret, FederationToAws, FederationToOci, required
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,
     ErrorKind,
-    InvalidPlanError,
     SessionFailure,
 )
 from lockstep.protocol.federation import BACKDATED, IssuedSession, IssuerKey, Maker, Sessions, seconds_of
@@ -101,10 +100,8 @@ def _made(federation: FederationToAws, reach: "Clouds") -> IssuedSession["aws.Aw
 
 
 def _signed(key: IssuerKey, reach: "Clouds", digest: bytes) -> bytes:
-    vault = reach.plan.vault
-    if vault is None:
-        raise InvalidPlanError
-    return sign(reach.oci(vault.region), key, digest, endpoint=reach.oci_endpoint)
+    region = required(reach.plan.vault).region
+    return sign(reach.oci(region), key, digest, endpoint=reach.oci_endpoint)
 
 
 @contextmanager
