@@ -45,6 +45,8 @@ from lockstep.stores.credential import Ports
 from oci_fn.retries import Retries
 
 Result = TypeVar("Result")
+_APPLIED: tuple[type[ApplyResult | BaseRefused], ...] = (ApplyResult, BaseRefused)
+"""What a change of the databases ends with."""
 
 
 def rotate(
@@ -134,9 +136,7 @@ class _HeldRun:
                     found = self._on_databases("ApplyDb", prepared, ProbeResult)
                     continue
             self._notes |= {"claim": prepared.claim, "adopted_from": prepared.adopted_from}
-            applied: ApplyResult | BaseRefused = self._on_databases(
-                "ApplyDb", prepared, ApplyResult, BaseRefused
-            )
+            applied = self._on_databases("ApplyDb", prepared, *_APPLIED)
             if isinstance(applied, ApplyResult):
                 self._notes["databases"] = applied.databases
                 return self._commit(prepared, applied)
