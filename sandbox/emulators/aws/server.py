@@ -110,12 +110,7 @@ class AwsSandbox:
         self._session_lock = Lock()
         core = botocore.session.get_session()
         core.register_component("data_loader", _SERVICE_MODELS)
-        self._session: Client = boto3.Session(
-            region_name=region,
-            aws_access_key_id=_ACCESS_KEY,
-            aws_secret_access_key=_ACCESS_KEY,
-            botocore_session=core,
-        )
+        self._session: Client = boto3.Session(region_name=region, botocore_session=core)
         self._server: BaseWSGIServer | None = None
         self.application = _Dispatcher(self)
         self.event_fault: strict_events.Fault | None = None
@@ -198,19 +193,17 @@ class AwsSandbox:
 
     def client(self, service: str) -> Client:
         """Create a boto3 client with bounded time-outs and without retries."""
-        return self._client(service)
+        return self.client_as(_ACCESS_KEY, service)
 
     def client_as(self, access_key: str, service: str) -> Client:
         """Create a client that signs with an access key that the guard knows."""
-        return self._client(service, aws_access_key_id=access_key, aws_secret_access_key=_ACCESS_KEY)
-
-    def _client(self, service: str, **identity: str) -> Client:
         with self._session_lock:
             return self._session.client(
                 service,
                 endpoint_url=self.url,
                 config=Config(connect_timeout=2, read_timeout=30, retries={"total_max_attempts": 1}),
-                **identity,
+                aws_access_key_id=access_key,
+                aws_secret_access_key=_ACCESS_KEY,
             )
 
     def environment(self) -> Mapping[str, str]:
