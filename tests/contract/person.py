@@ -143,7 +143,7 @@ def revoke(person: Person, *more: str) -> None:
 def audit(person: Person) -> None:
     """In the first hour of digests OCI has confirmed none of AWS."""
     person.running.estate.make_digests()
-    for words in (["verify"], ["report", "-o", str(person.tmp_path / "r.json")]):
+    for words in (["verify"], ["report", "-o", str(person.tmp_path / "r.html")]):
         person.run("audit", *words, code=Exit.NOT_CONFIRMED)
 
 
