@@ -69,6 +69,11 @@ def test_commands_of_a_page_exist(page: Path) -> None:
     assert [f"{command}: {problem}" for command in shown(page) for problem in wrong(command)] == []
 
 
+def test_commands_of_the_workflows_exist() -> None:
+    texts = [file.read_text().replace("\\\n", " ") for file in (ROOT / ".github/workflows").glob("*.yml")]
+    assert [problem for text in texts for line in text.splitlines() for problem in wrong(line.strip())] == []
+
+
 def test_what_a_page_shows_as_run_is_run() -> None:
     """A block of `console` has an output that a test compares. One of `sh` is for a person's own machine or account."""
     shown = {page for page in pages() if any(block.language == "console" for block in blocks(page))}
