@@ -10,11 +10,12 @@ from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
 import typer
+from rich.prompt import Confirm
 
 from lockstep import __version__
 from lockstep.aws.clients import aws_client, own_region
 from lockstep.aws.reads import explained
-from lockstep.cli.output import plan_file, say, say_aside, say_next, wrong_use
+from lockstep.cli.output import err, plan_file, say, say_aside, say_next, wrong_use
 from lockstep.operate.html.templates import text_templates
 from lockstep.plan.checks import missing_ca_files
 from lockstep.plan.credentials import rds_region
@@ -92,13 +93,11 @@ def init(  # noqa: PLR0913 - an option for each answer
         str | None, typer.Option(help="Its username in the database.  [default: made of the id]")
     ] = None,
     in_use: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--in-use/--new",
-            prompt="Does an application log in with it today (--in-use, or --new)?",
-            help="Whether an application logs in with it today; else you are asked.",
+            "--in-use/--new", help="Whether an application logs in with it today; else you are asked."
         ),
-    ] = False,
+    ] = None,
     region: Annotated[
         str | None, typer.Option(help="The AWS region.  [default: that of your profile]")
     ] = None,
@@ -135,6 +134,11 @@ def init(  # noqa: PLR0913 - an option for each answer
     region = region or own_region()
     if region is None:
         raise wrong_use("your AWS profile names no region: give --region")
+    if in_use is None:
+        try:
+            in_use = Confirm.ask("Does an application log in with it today?", console=err, default=False)
+        except EOFError:
+            raise wrong_use("does an application log in with it today? Give --in-use, or --new") from None
     namespace = account = None
     if compartment:
         known, namespace = _known_in_oci()

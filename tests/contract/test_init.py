@@ -78,8 +78,8 @@ def test_a_script_gets_a_plan_that_the_check_accepts(
 
 def test_whether_the_login_is_in_use_is_asked_where_no_option_says_it(tmp_path: Path) -> None:
     ended = init(tmp_path, *AWS[:-1])
-    assert (ended.exit_code, list(tmp_path.iterdir())) == (1, [])
-    assert "does an application log in with it today" in ended.output.lower()
+    assert (ended.exit_code, ended.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    assert "does an application log in with it today? Give --in-use, or --new" in ended.stderr
     assert "lockstep import" in init(tmp_path, *AWS[:-1], given="y\n").output
 
 
