@@ -29,6 +29,7 @@ from lockstep.protocol.errors import (
     EnvironmentalError,
     FenceLostError,
     OrderRefusedError,
+    ReadSideLaggingError,
     SecretMalformedError,
     SecretNotFoundError,
     StoreAccessDeniedError,
@@ -187,13 +188,16 @@ def _made(store: str, estate: Estate) -> Sequence[str]:
         raise refusal from None
     except EnvironmentalError as error:
         raise (refusal if error.problem is Environment.AWS_ACTION_DENIED else error) from None
-    wait_until(partial(_is_there, estate.secrets[store]), estate.clock, store=store)
+    try:
+        wait_until(partial(_is_there, store, estate), estate.clock, store=store)
+    except ReadSideLaggingError:
+        raise refusal from None  # What is in the way is told by the command that the refusal names.
     return names
 
 
-def _is_there(secret: EditableSecret) -> bool:
+def _is_there(store: str, estate: Estate) -> bool:
     try:
-        return bool(secret.served())
+        return store not in lacking(estate) and bool(estate.secrets[store].served())
     except (SecretNotFoundError, StoreBusyError):
         return False
 

@@ -531,8 +531,8 @@ class OrderRefusedError(TerminalError):
         "login-refused": "Enter the login that works there: `lockstep import`.",
         "lock-held": "Wait for the run to end: `lockstep lock show`.",
         "not-made": (
-            "The store lacks a secret of the credential, and this identity may not make it, or has no output of "
-            "Terraform. Who deploys may: `lockstep secrets create CREDENTIAL`."
+            "The store lacks a secret of the credential, and this identity may not make it, has no output of Terraform "
+            "or finds its name taken. Who deploys makes it, or is told why not: `lockstep secrets create CREDENTIAL`."
         ),
     }
 

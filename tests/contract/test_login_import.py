@@ -251,19 +251,25 @@ def test_what_a_store_lacks_is_made_first(world: World, store: str, kinds: Seque
     assert world.import_login() == LoginImport()
 
 
+def refuse(status: int, code: str) -> Callable[[World], object]:
+    return lambda world: world.ring.sandbox.faults.refuse(
+        "create_secret", status=status, code=code, times=None
+    )
+
+
 DENY: dict[str, Callable[[World], object]] = {
     "aws": lambda world: world.secrets.sandbox.guard.denied.add("secretsmanager:CreateSecret"),
-    "oci": lambda world: world.ring.sandbox.faults.refuse(
-        "create_secret", status=404, code="NotAuthorizedOrNotFound", times=None
-    ),
+    "oci": refuse(404, "NotAuthorizedOrNotFound"),
+    "oci, name taken": refuse(409, "Conflict"),
 }
 
 
-@pytest.mark.parametrize("store", DENY)
-def test_who_may_not_make_what_is_missing_is_told_who_does(world: World, store: str) -> None:
+@pytest.mark.parametrize("case", DENY)
+def test_who_may_not_make_what_is_missing_is_told_who_does(world: World, case: str) -> None:
     """Nothing of the credential is changed before."""
+    store = case[:3]
     world.forget(store, "connection_blob")
-    DENY[store](world)
+    DENY[case](world)
     try:
         with pytest.raises(OrderRefusedError, match=f"store={store}, code=not-made") as refused:
             world.import_login()
