@@ -52,7 +52,7 @@ def command(
     every store, and every slot of a ring, serves it, beside the other keys that the secret has there; no database is
     changed, and one that runs had blocked is unblocked. A secret that a store lacks is made first, as `lockstep secrets
     create` makes it. It can be run again at any time, and finishes what was left.
-    With `--dry-run` it only logs in.
+    With `--dry-run` it logs in, and says what would be made and written.
 
     Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
     """

@@ -10,6 +10,7 @@ free text, so a foreign message, which may hold a password, cannot get into a lo
 import re
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, auto
+from functools import cache
 from typing import ClassVar
 
 _SAFE_FIELD = re.compile(r"[A-Za-z0-9_.:/@+ -]{1,120}")
@@ -853,7 +854,8 @@ class SessionFailure(Exception):  # noqa: N818 - no error of ours: a port makes 
         self.problem = problem
 
 
-def told_errors() -> dict[str, tuple[str, str]]:
+@cache
+def told_errors() -> Mapping[str, tuple[str, str]]:
     """Meaning and advice of every error, by the name by which a person is told it."""
     kinds = {kind.__name__: (kind.meaning, kind.advice) for kind in family(LockstepError)}
     return kinds | {problem.error_name: (problem.meaning, problem.advice) for problem in Environment}
