@@ -90,7 +90,12 @@ def attach_sqlalchemy(
 def _of_url(told: dict[str, Any]) -> dict[str, Any]:
     """What an engine's URL says of the address."""
     names = {"database": "dbname"}
-    return {names.get(k, k): v for k, v in told.items() if k not in ("user", "password")}
+    found = {names.get(k, k): v for k, v in told.items() if k not in ("user", "password")}
+    match found:
+        case {"ssl": {"ca": ca, **more}} if not more:  # What SQLAlchemy makes of `ssl_ca`.
+            del found["ssl"]
+            found["ssl_ca"] = ca
+    return found
 
 
 def psycopg_pool(

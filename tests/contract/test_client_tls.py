@@ -9,12 +9,14 @@ import psycopg
 import pymysql
 import pytest
 from pymysql.constants import CR
+from sqlalchemy import create_engine
 
 from lockstep.client import (
     AsyncCredentialClient,
     ClientCredential,
     CredentialClient,
     asyncpg_pool,
+    attach_sqlalchemy,
     connect_asyncpg,
     connect_psycopg,
     connect_psycopg_async,
@@ -85,6 +87,9 @@ def test_each_way_to_give_pymysql_a_ca(mariadb: MariaDbServer) -> None:
         with connect_pymysql(client_at(mariadb), **options) as connection, connection.cursor() as cursor:
             cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
             assert (cursor.fetchone() or [""])[1] != ""
+    engine = create_engine(f"mysql+pymysql://?ssl_ca={ca}")
+    attach_sqlalchemy(engine, client_at(mariadb), overlap_seconds=600)
+    engine.connect().close()
 
 
 def test_a_certificate_of_somebody_else(mariadb: MariaDbServer, postgresql: PostgresServer) -> None:
