@@ -90,17 +90,14 @@ def explained() -> Iterator[None]:
         raise
     except RAISED as error:
         code = error_code(error) if isinstance(error, ClientError) else type(error).__name__
-        if isinstance(error, ClientError) and _is_missing(code, str(error)):
+        is_missing = code in _MISSING or (code == "ValidationError" and _ABSENT_STACK in str(error))
+        if isinstance(error, ClientError) and is_missing:
             raise EnvironmentalError(
                 Environment.AWS_RESOURCE_MISSING, action=error.operation_name, code=code
             ) from None
         raise (
             environment_problem(error) or EnvironmentalError(Environment.AWS_CALL_REFUSED, code=code)
         ) from None
-
-
-def _is_missing(code: str, text: str) -> bool:
-    return code in _MISSING or (code == "ValidationError" and _ABSENT_STACK in text)
 
 
 # Deployed functions, to be asked by `lockstep doctor --in-cloud`.

@@ -255,10 +255,6 @@ class DatabaseTimeouts:
     lock_seconds: int = 5
     idle_seconds: int = 120
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.lock_seconds < self.io_seconds:
-            raise ValueError("lock_seconds: must be at least 1, and less than io_seconds")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:

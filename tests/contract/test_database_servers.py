@@ -377,12 +377,6 @@ def test_a_statement_that_takes_effect_late_keeps_the_lock_until_then(world: Sql
     assert world.accepted(1, 2, 4) == [True, False, True]
 
 
-def test_bounds_must_let_the_server_give_up_first() -> None:
-    for lock_seconds in (0, 10):
-        with pytest.raises(ValueError, match="lock_seconds"):
-            Timeouts(lock_seconds=lock_seconds, io_seconds=10)
-
-
 # The rotation user's login, as a secret shows it that something else rotates, such as RDS (protocol D22)
 
 RIGHT = ADMIN.password.reveal()
