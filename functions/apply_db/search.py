@@ -75,7 +75,7 @@ class Search:
         if not self._tried:
             raise StoresDivergedError(credential=self._ports.credential.id)
         ranked = self._ranked(candidates)
-        roomy = [one for one in ranked if self._has_room(one)]
+        roomy = [one for one in ranked if not any(self._in_the_way(n, one) for n in self._refusing(one))]
         winner = decide.choose(roomy or ranked, list(self._stagers))
         refusing = self._refusing(winner)
         dead = [n for n in refusing if n in self._lost() and n not in self._record.take_over]
@@ -199,9 +199,6 @@ class Search:
         ended = decide.ended_by(tried, database, winner, kept, credential) if kept else []
         runs = decide.overlap_runs(self._record, self._ports.clock.now())
         return next((one for one in ended if one.candidate.stores or (runs and not one.is_superseded)), None)
-
-    def _has_room(self, winner: Tried) -> bool:
-        return not any(self._in_the_way(name, winner) for name in self._refusing(winner))
 
     def _refusing(self, winner: Tried) -> list[str]:
         return [name for name in self._stagers if name not in winner.works]

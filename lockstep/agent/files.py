@@ -88,8 +88,8 @@ class LoginFormError(LockstepError):
     """The login cannot be given in this form; a file that was there before is whole.
 
     Compare `database` in the settings with the plan: `lockstep agent --check`. A secret that a person has changed is
-    right again after the next rotation: `lockstep rotate`. A control character is written by `format: json` and
-    templates only; a code with a line is that of the template.
+    right again after the next rotation: `lockstep rotate CREDENTIAL`. A control character is written by `format: json`
+    and templates only; a code with a line is that of the template.
     """
 
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from lockstep.plan.compiled import AwsStore, Store
 from lockstep.plan.fields import format_duration
 from lockstep.plan.model import Plan
-from lockstep.protocol.model import Credential, DatabaseServer
+from lockstep.protocol.model import Credential
 from lockstep.protocol.strict_json import Message
 
 Phase = Literal["readers_first", "prepare", "activate", "readers_last", "clean_up"]
@@ -171,7 +171,8 @@ def _credential(old: Credential, new: Credential, stores: set[str]) -> Found:
 
 
 def _databases(old: Credential, new: Credential) -> Found:
-    before, after = ({_server(server): server for server in c.servers} for c in (old, new))
+    # What makes a database the same one.
+    before, after = ({(s.name, s.engine, s.host, s.port): s for s in c.servers} for c in (old, new))
     for key, server in before.items():
         where, address = f"{new.id}, database {server.name}", f"{server.host}:{server.port}"
         if key not in after:
@@ -186,8 +187,3 @@ def _databases(old: Credential, new: Credential) -> Found:
             order = f"lockstep take-over {new.id} {server.name}"
             make = f"create its accounts (`lockstep plan sql`), and name it for take-over: {order}"
             yield from _comes(f"{new.id}, database {server.name}", make, "use")
-
-
-def _server(server: DatabaseServer) -> tuple[object, ...]:
-    """What makes a database the same one."""
-    return server.name, server.engine, server.host, server.port

@@ -279,7 +279,7 @@ class SecretMalformedError(TerminalError):
     has elsewhere, and put `{}` into it.
     """
 
-    advices: ClassVar = {"placeholder": "Its first rotation has not run: `lockstep rotate --force`."}
+    advices: ClassVar = {"placeholder": "It was never rotated: `lockstep rotate --force CREDENTIAL`."}
 
 
 class EditedMeanwhileError(TerminalError):
@@ -321,7 +321,7 @@ class StoreRejectedError(TerminalError):
 class CurrentCredentialRejectedError(TerminalError):
     """The database refuses the current value, so this account was left unchanged.
 
-    Somebody changed the account. The next run looks for a login that works: `lockstep rotate --force`. See
+    Somebody changed the account. The next run looks for a login that works: `lockstep rotate --force CREDENTIAL`. See
     docs/recover.md#current-value-rejected.
     """
 
@@ -329,7 +329,7 @@ class CurrentCredentialRejectedError(TerminalError):
 class PendingCredentialRejectedError(TerminalError):
     """The database accepted the pending value but refuses its login.
 
-    Find what else decides on logins: pg_hba.conf, REQUIRE clauses, a proxy. Then: `lockstep rotate --force`.
+    Find what else decides on logins: pg_hba.conf, REQUIRE clauses, a proxy. Then: `lockstep rotate --force CREDENTIAL`.
     """
 
 
@@ -337,7 +337,7 @@ class PreviousCredentialAcceptedError(TerminalError):
     """A retired value still logs in.
 
     Find what lets it in: a server that asks for no password (`trust`), or a proxy that caches logins. Then:
-    `lockstep rotate --force`.
+    `lockstep rotate --force CREDENTIAL`.
     """
 
 
@@ -646,7 +646,7 @@ class Environment(Enum):
         AUDIT_KEY_MISSING: The key of the audit log does not exist in this account and region. Correct `mac_key` in the
             plan, or deploy the stack: `make deploy-aws`.
         STATE_MACHINE_MISSING: The state machine is not deployed in this account and region. Name the stack of cdk.json,
-            `lockstep rotate --stack NAME`, or deploy it: `make deploy-aws`.
+            `lockstep rotate --stack NAME CREDENTIAL`, or deploy it: `make deploy-aws`.
         AWS_RESOURCE_MISSING: What was asked for does not exist in this AWS account and region. Correct the plan, or
             deploy the stack: `make deploy-aws`.
         AWS_CALL_REFUSED: AWS did not answer the call, or refused it. Look at the code, and try the identity: `aws sts
