@@ -6,7 +6,6 @@ What it raises makes Lambda call it again, twice, and counts as an error of the 
 
 import json
 import sys
-from functools import partial
 from typing import Any
 
 from functions.announce.ended import Ended, ended
@@ -33,11 +32,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         LockstepError: The published plan cannot be had, or is not the one that was deployed.
     """
     with scope_of(context).open():
-        runner = hosted_runner(AWS_RUNNER)
-        run = ended(event, partial(_is_known, runner))
+        run = ended(event, _is_known)
         if run is None:
             return
-        sent = _tell(runner, run)
+        sent = _tell(hosted_runner(AWS_RUNNER), run)
     # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
     sys.stdout.write(json.dumps({"rotation": run.execution.name, "events_sent": sent}) + "\n")
     sys.stdout.flush()
@@ -67,9 +65,9 @@ def _error(runner: Runner, run: Ended) -> str | None:
     return found
 
 
-def _is_known(runner: Runner, credential_id: str) -> bool:
+def _is_known(credential_id: str) -> bool:
     try:
-        runner.source.of(credential_id)
+        hosted_runner(AWS_RUNNER).source.of(credential_id)
     except (InvalidRequestError, PlanDocumentMissingError):
         return False
     return True

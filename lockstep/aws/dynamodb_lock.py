@@ -251,6 +251,7 @@ class LockItem:
         names: Mapping[str, str] = NO_NAMES,
         key: str = "",
         returns: str = "",
+        old: bool = True,
     ) -> tuple[bool, Item]:
         """Make one write.
 
@@ -261,6 +262,8 @@ class LockItem:
             names: What placeholders of both stand for; `#plan` for `plan`, unless it is among these.
             key: Another item's than this one's.
             returns: Which attributes are asked for.
+            old: Whether those from before are asked for where the condition does not hold. Runs that take, keep
+                or free the lock do not, as the state machine's own writes.
 
         Returns:
             Whether its condition held; and the attributes that it asked for, those from before where it did not hold.
@@ -272,7 +275,7 @@ class LockItem:
             "ExpressionAttributeNames": {**named, **names},
             "ExpressionAttributeValues": {f":{name}": _typed(value) for name, value in values.items()},
             "ReturnValues": returns,
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD" if condition else "",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD" if condition and old else "",
         }
         with self._translated():
             try:
@@ -291,7 +294,7 @@ class LockItem:
     ) -> Lease | None:
         """Take the lock under a new fence; None where the condition, which has `more` values, does not hold."""
         values = {"holder": holder, "expires_at": expires_at, "now": now, "one": 1, **more}
-        is_taken, found = self._update(ACQUIRE_UPDATE, condition, values, returns="UPDATED_NEW")
+        is_taken, found = self._update(ACQUIRE_UPDATE, condition, values, returns="UPDATED_NEW", old=False)
         if not is_taken:
             return None
         with self._translated():
@@ -423,7 +426,7 @@ class DynamoDbLock(LockItem):
             FenceLostError: BLOCK_CONDITION does not hold.
         """
         values = {**_lease(lease), "databases": set(databases)}
-        is_done, _ = self._update(BLOCK_UPDATE, BLOCK_CONDITION, values)
+        is_done, _ = self._update(BLOCK_UPDATE, BLOCK_CONDITION, values, old=False)
         if not is_done:
             raise FenceLostError(credential=self._credential_id)
 
@@ -457,6 +460,7 @@ class DynamoDbLock(LockItem):
             RELEASE_DONE_CONDITION if done else RELEASE_CONDITION,
             values,
             names=names,
+            old=False,
         )
         if not is_done:
             raise FenceLostError(credential=self._credential_id)

@@ -41,7 +41,7 @@ def source(world: VaultRingHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_highest_generation_is_read_whatever_a_copy_claims(
     world: VaultRingHarness, source: Source
 ) -> None:
-    with pytest.raises(SecretMalformedError, match="has not run: `lockstep rotate --force`"):
+    with pytest.raises(SecretMalformedError, match="never rotated: `lockstep rotate --force CREDENTIAL`"):
         source()
     newest = SLOTS + 1
     advance(world, *range(1, newest + 1))
