@@ -97,6 +97,7 @@ class RaceObserver(MemoryObserver):
         self._accounts = self._now = {name: accounts(d) for name, d in world.databases.items()}
         self._consent, self._claim, self._first = record.take_over, record.claim, record.current_generation
         self._claims: dict[str, Claim | None] = {}
+        self._has_begun: dict[str, bool] = {}
         self._outside: object = None
         self._heads: dict[str, int] = {}
         self._not_ours = self.watch.last.locked_out()
@@ -106,6 +107,9 @@ class RaceObserver(MemoryObserver):
         record = self.world.lock.record
         if record.holder == rotation_id:
             self._claims[rotation_id] = record.claim
+        # A change of a database begins with the look at the fence, under the advisory lock (D4).
+        if boundary == "after lock require" or boundary.endswith(" lock"):
+            self._has_begun[rotation_id] = boundary == "after lock require" and record.holder == rotation_id
         if not self.has_changed():
             return
         before, now, clock = self.watch.last, self.snapshot(), self.world.clock
@@ -174,9 +178,9 @@ class RaceObserver(MemoryObserver):
             return
         # A promotion that was sent before a reconcile came writes a value that every database accepts.
         keeps_claim = record.claim == claim or (claim is not None and claim.generation in record.valid)
-        invariants.no_zombie_write(
-            holds_lock=record.holder == rotation_id, keeps_claim=keeps_claim, when=boundary
-        )
+        has_begun = boundary.split()[1] in self.world.databases and self._has_begun.get(rotation_id, False)
+        holds_lock = has_begun or record.holder == rotation_id
+        invariants.no_zombie_write(holds_lock=holds_lock, keeps_claim=keeps_claim, when=boundary)
 
 
 @cache
