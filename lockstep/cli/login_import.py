@@ -101,7 +101,7 @@ def _import_login(
     if dry_run:
         prove(login, estate)
         say(f"{credential.id}: it logs in on {', '.join(credential.databases)}")
-        without = lacking(estate)
+        without = [store.name for store in lacking(estate)]
         for store in without:
             say(f"would make what is missing in store {store}")
         there = {store: secret for store, secret in estate.secrets.items() if store not in without}

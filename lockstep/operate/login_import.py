@@ -131,7 +131,7 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
         for account in accounts_of(credential):
             estate.orders.register(account)
         blocked = tuple(sorted(record.blocked.intersection(credential.databases)))
-        made = [(store, name) for store in lacking(estate) for name in _made(store, estate)]
+        made = [(store.name, name) for store in lacking(estate) for name in _made(store, estate)]
         done = _serve(login, estate, blocked, until, replace=replace)
         return dataclasses.replace(done, made=tuple(made))
     finally:
@@ -167,37 +167,39 @@ def prove(login: Login, estate: Estate) -> None:
             raise OrderRefusedError(credential=credential.id, database=place, code=code)
 
 
-def lacking(estate: Estate) -> list[str]:
+def lacking(estate: Estate) -> list[CredentialStore]:
     """The stores that do not have both secrets."""
-    found = []
-    for store in estate.stores:
-        # A secret without a current version is there.
-        with suppress(SecretMalformedError):
-            try:
-                store.read_names()
-            except SecretNotFoundError:
-                found.append(store.name)
-    return found
+    return [store for store in estate.stores if not _has_both(store)]
 
 
-def _made(store: str, estate: Estate) -> Sequence[str]:
-    refusal = OrderRefusedError(credential=estate.credential.id, store=store, code="not-made")
+def _has_both(store: CredentialStore) -> bool:
+    # A secret without a current version is there.
+    with suppress(SecretMalformedError):
+        try:
+            store.read_names()
+        except SecretNotFoundError:
+            return False
+    return True
+
+
+def _made(store: CredentialStore, estate: Estate) -> Sequence[str]:
+    refusal = OrderRefusedError(credential=estate.credential.id, store=store.name, code="not-made")
     try:
-        names = estate.make(store)
+        names = estate.make(store.name)
     except StoreAccessDeniedError:
         raise refusal from None
     except EnvironmentalError as error:
         raise (refusal if error.problem is Environment.AWS_ACTION_DENIED else error) from None
     try:
-        wait_until(partial(_is_there, store, estate), estate.clock, store=store)
+        wait_until(partial(_is_there, store, estate), estate.clock, store=store.name)
     except ReadSideLaggingError:
         raise refusal from None  # What is in the way is told by the command that the refusal names.
     return names
 
 
-def _is_there(store: str, estate: Estate) -> bool:
+def _is_there(store: CredentialStore, estate: Estate) -> bool:
     try:
-        return store not in lacking(estate) and bool(estate.secrets[store].served())
+        return _has_both(store) and bool(estate.secrets[store.name].served())
     except (SecretNotFoundError, StoreBusyError):
         return False
 
@@ -245,8 +247,8 @@ def _serve(
         estate.secrets[name].edit(text.reveal(), unless=_is(login, name))
     for name in missing:
         wait_until(partial(estate.secrets[name].serves, _is(login, name)), estate.clock, store=name)
-    for name in blocked:
-        estate.orders.write(Unblock(databases=frozenset({name})))
+    if blocked:
+        estate.orders.write(Unblock(databases=frozenset(blocked)))
     return LoginImport(entry=entry, written=tuple(missing), unblocked=blocked)
 
 
