@@ -225,15 +225,15 @@ class Ends:
         Raises:
             NewerFormatError: A newer build has written the entry.
         """
-        if head is None:
-            return self._above(
-                self.newest_genuine(list(self.log.numbers()))
-            )  # The record was lost (protocol E6).
-        is_seen = seen is not None and (seen.number, seen.hash) == (head.seq, head.hash)
-        at = seen if seen and is_seen else self.look(head.seq)
-        if at.seal and at.hash == head.hash:
-            return self._beyond(at) if taken else ChainEnd(after=at, seq=at.number + 1)
-        return self._above(self.newest_genuine(list(self.log.numbers())), differs=_differs(head, at))
+        differs = None
+        if head:
+            is_seen = seen is not None and (seen.number, seen.hash) == (head.seq, head.hash)
+            at = seen if seen and is_seen else self.look(head.seq)
+            if at.seal and at.hash == head.hash:
+                return self._beyond(at) if taken else ChainEnd(after=at, seq=at.number + 1)
+            differs = _differs(head, at)
+        # Without a head the record was lost (protocol E6).
+        return self._above(self.newest_genuine(list(self.log.numbers())), differs=differs)
 
     def look(self, number: int) -> Stored:
         """The object under a number, by its metadata; where there is none, what is no entry."""
