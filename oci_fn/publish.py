@@ -68,15 +68,15 @@ class EventPublisher:
 
     def _send(self, event_data: tuple[EventData, ...], rotation_id: str, promoted: Promoted | None) -> None:
         with self.scope():
-            sink = self.runner().event_sink("oci")
+            runner = self.runner()
+            sink = runner.event_sink("oci")
             if sink is None:
                 return
             began = self.clock.monotonic()
             if began >= self.last_call_at:
                 raise DeadlineExceededError
             time = promoted.promoted_at if promoted else self.clock.now().replace(microsecond=0)
-            lock = self.runner().plan.lock
-            source = source_of(region=lock.region, table=lock.table)
+            source = source_of(region=runner.plan.lock.region, table=runner.plan.lock.table)
             sink.send([event_of(h, source=source, cause=rotation_id, time=time) for h in event_data])
         if self.clock.monotonic() - began > SLOW_SECONDS:
             self._gave_up = "slow"
