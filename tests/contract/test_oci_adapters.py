@@ -293,7 +293,7 @@ def test_an_archived_entry_is_in_the_history_and_must_be_restored_before_it_is_r
         assert log.read(1) == b'{"entry":1}'
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b""), b"not gzip"])
+@pytest.mark.parametrize("content", [gzip.compress(b"", mtime=0), b"not gzip"], ids=["gzip", "not gzip"])
 def test_what_says_that_it_is_compressed_is_foreign_and_no_outage(
     sandbox: OciSandbox, console: OciConsole, name: str, content: bytes
 ) -> None:
