@@ -3,9 +3,8 @@
 import io
 import logging
 import random
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from sandbox.wire import Call, Fault, FaultKind, Order
 from tests.proof.estate import IMPATIENT, PATIENT, WiredEstate, estate
 from tests.proof.invariants import ViolationError
 from tests.proof.observer import Observer
+from tests.proof.planting import Bug
 from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
 
 ON_CHANGES = (
@@ -231,15 +231,13 @@ def enumerated(kind: str, *, hangs: bool = False) -> Iterator[Enumeration]:
         enumeration.observer.leaks(texts)
 
 
-def run_all(enumeration: Enumeration, cases: Sequence[Case], *, until: float) -> Iterator[Ran]:
-    """Run cases until a time in seconds since the epoch, or until one shows a violation.
-
-    After that the credential is broken, and every further case would only say so.
-    """
-    for case in cases:
-        if time.time() > until:
-            return
-        ran = enumeration.run(case)
-        yield ran
-        if ran.violation:
-            return
+def hunt(bug: Bug) -> tuple[str, int]:
+    """Look for a planted bug by faults at calls of a database; what does not hold, and how many cases it took."""
+    with enumerated(bug.faults) as enumeration:
+        cases = enumeration.cases("oci", seed=0, at="ALTER")
+        for tries, case in enumerate(cases, 1):
+            with bug.plant():
+                ran = enumeration.run(case)
+            if ran.violation:
+                return f"{ran.violation}; {case}", tries
+    return "", len(cases)

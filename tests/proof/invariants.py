@@ -49,7 +49,6 @@ class Snapshot(Generic[Value]):
         current: The generation that the lock record names as current.
         promoting: Whether stores may begin to serve what is in flight.
         revoking: Whether an emergency is in force.
-        planned: The databases in the plan of the run that is under way, if they are others.
     """
 
     databases: Collection[str]
@@ -60,7 +59,6 @@ class Snapshot(Generic[Value]):
     current: int | None
     promoting: bool = False
     revoking: bool = False
-    planned: Collection[str] | None = None
 
     def accepting(self, value: Value) -> list[str]:
         """The databases that accept a value."""
@@ -272,19 +270,13 @@ class Watch(Generic[Value]):
         for database in now.databases:
             promised = [v for (d, v), until in self._until.items() if d == database and at < until]
             overlap_is_kept(replace(now, databases=[database]), promised, when)
-        planned = now if now.planned is None else replace(now, databases=now.planned)
-        promoted_is_proven(before, planned, when, is_proven=self._is_proven)
+        promoted_is_proven(before, now, when, is_proven=self._is_proven)
         for store, last in before.serves.items():
             if last and now.serves[store] not in (None, last) and not now.revoking:
                 self._until |= {(d, last): at + overlap for d in now.accepting(last)}
         if before.promoting:
             one_in_flight(before, now, when)
-        in_flight_write_ahead(planned, when)
-
-    def forget(self, now: Snapshot[Value]) -> None:
-        """Begin anew: what was changed is not Lockstep's doing."""
-        self.last = now
-        self._until = {(d, v): until for (d, v), until in self._until.items() if now.lets_in(d, v)}
+        in_flight_write_ahead(now, when)
 
     def _is_proven(self, database: str, value: Value) -> bool:
         return self.last.lets_in(database, value) if self.proven is None else (database, value) in self.proven

@@ -1,4 +1,4 @@
-"""What must hold at every instant of a run, of a race, and of a life, in memory."""
+"""What must hold at every instant of a run and of a race, in memory."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,22 +20,20 @@ def accounts(database: MemoryDatabase) -> dict[str, tuple[str, ...]]:
     return {name: account.passwords for name, account in database.accounts.items()}
 
 
-class MemoryObserver:
-    """Checks I1 to I4 whenever something has changed.
-
-    The overlap is part of I1: what a store has served until now keeps logging in for as long as the plan says.
-    """
+class InstantObserver:
+    """Checks what holds at every instant by itself: I1, I2 and I4. Lockouts that exist from the start are ignored."""
 
     def __init__(self, world: MemoryWorld) -> None:
         self.world = world
-        self.seen: object = None
-        self.watch = Watch(self.snapshot(), proven=set())
-        for database in world.databases.values():
-            database.on_login = self._saw
+        self._seen: object = None
+        self._not_ours = self.snapshot().locked_out()
 
-    def _saw(self, database: str, login: Login) -> None:
-        assert self.watch.proven is not None
-        self.watch.proven.add((database, shown(login)))
+    def look(self, boundary: str) -> None:
+        """Raise ViolationError where something does not hold."""
+        if self.has_changed():
+            now = self.snapshot()
+            invariants.no_lockout(now, boundary, excused=self._not_ours)
+            invariants.in_flight_write_ahead(now, boundary)
 
     def serves(self) -> dict[str, Shown | None]:
         """The login that each store serves; None for a placeholder."""
@@ -66,33 +64,28 @@ class MemoryObserver:
         """Whether there is something to look at."""
         world, record = self.world, self.world.lock.record
         kept = [secret for store in world.stores.values() for secret in store._secrets.values()]
-        before, self.seen = (
-            self.seen,
+        before, self._seen = (
+            self._seen,
             (
                 replace(record, holder=None, expires_at=None, fence=0),
                 [(secret.current, len(secret.versions)) for secret in kept],
                 [accounts(database) for database in world.databases.values()],
             ),
         )
-        return before != self.seen
+        return before != self._seen
 
 
-class InstantObserver(MemoryObserver):
-    """Checks what holds at every instant by itself: I1, I2 and I4. Lockouts that exist from the start are ignored."""
+class RaceObserver(InstantObserver):
+    """Checks I3, I5, I7, I9, I11, O5 and V20, too.
 
-    def look(self, boundary: str) -> None:
-        """Raise ViolationError where something does not hold."""
-        if self.has_changed():
-            now = self.snapshot()
-            invariants.no_lockout(now, boundary, excused=self.watch.last.locked_out())
-            invariants.in_flight_write_ahead(now, boundary)
-
-
-class RaceObserver(MemoryObserver):
-    """Checks I5, I7, I9, I11, O5 and V20, too."""
+    The overlap is part of I1: what a store has served until now keeps logging in for as long as the plan says.
+    """
 
     def __init__(self, world: MemoryWorld) -> None:
         super().__init__(world)
+        self.watch = Watch(self.snapshot(), proven=set())
+        for database in world.databases.values():
+            database.on_login = self._saw
         record = world.lock.record
         self._accounts = self._now = {name: accounts(d) for name, d in world.databases.items()}
         self._consent, self._claim, self._first = record.take_over, record.claim, record.current_generation
@@ -100,9 +93,12 @@ class RaceObserver(MemoryObserver):
         self._has_begun: dict[str, bool] = {}
         self._outside: object = None
         self._heads: dict[str, int] = {}
-        self._not_ours = self.watch.last.locked_out()
 
-    def look(self, boundary: str, rotation_id: str) -> None:
+    def _saw(self, database: str, login: Login) -> None:
+        assert self.watch.proven is not None
+        self.watch.proven.add((database, shown(login)))
+
+    def look_at(self, boundary: str, rotation_id: str) -> None:
         """Raise ViolationError where something does not hold."""
         record = self.world.lock.record
         if record.holder == rotation_id:

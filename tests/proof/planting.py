@@ -30,13 +30,6 @@ class Races(NamedTuple):
     seed: int = 0
 
 
-class Faults(NamedTuple):
-    """Faults on the wire to real servers find it, on one kind of credential."""
-
-    kind: str
-    caught_as: tuple[str, ...] = ("I1",)
-
-
 class Model(NamedTuple):
     """The explicit-state model finds it, or shows that another rule gives the same protection.
 
@@ -74,7 +67,7 @@ class Bug(NamedTuple):
     what: str
     plant: Plant
     races: Races | None
-    faults: Faults | None
+    faults: str
     model: Model | None
 
 
@@ -87,7 +80,7 @@ def bug(
     *,
     over: tuple[Foreign, str] | None = None,
     races: Races | None = None,
-    faults: Faults | None = None,
+    faults: str = "",
     model: Model | None = None,
 ) -> Callable[[Callable[..., Foreign]], Plant]:
     """Put a bug with the name of the function into the catalogue; the function's first line says what the mistake is.
@@ -97,7 +90,7 @@ def bug(
         over: An owner and the name of what the function takes the place of: it gets the original first. By default the
             function gives the patches.
         races: How races find it, if they have to.
-        faults: How faults find it, if they have to.
+        faults: The kind of credential on which faults on the wire to real servers find it, if they have to.
         model: What the model says of it, if anything.
     """
 

@@ -1,17 +1,22 @@
 """Two or three runners at once, in memory, one call at a time, in the order of a seeded schedule.
 
 Each runner has a thread, and exactly one thread runs at a time. At each call of a port the runner goes on, or the
-schedule puts it to sleep and wakes another one. Where calls overlap, each of them has a thread too (`weaving`). A
-schedule is a list of events, so each failure can be repeated, and cut down to the events that it needs.
+schedule puts it to sleep and wakes another one. A schedule is a list of events, so each failure can be repeated.
 
-Schedules are those of `tests.proof.schedules`.
+Most random orders find nothing: the runners alternate, and the fence stops one of them at once. One long sleep at the
+wrong moment finds more. So a schedule has few events (K. Burckhardt et al., "A randomized scheduler with
+probabilistic guarantees of finding bugs", 2010: a bug that takes d switches is found with d-1 random switch points),
+and a sleep mostly outlasts the lease, and with it the sessions that databases end when they are idle.
 """
 
+import random
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from functools import cache
+from typing import Literal, NamedTuple
 
 from lockstep.protocol.errors import (
     AuditLogUnreachableError,
@@ -21,12 +26,11 @@ from lockstep.protocol.errors import (
     PreviousCredentialAcceptedError,
     StoreUnreachableError,
 )
+from lockstep.protocol.model import Strategy
 from tests.proof.invariants import ViolationError
 from tests.proof.memory_observer import RaceObserver
 from tests.proof.planting import Bug, Plant
 from tests.proof.scenarios import SCENARIOS, world_of
-from tests.proof.schedules import Event, Schedule, schedule_of, simpler
-from tests.proof.weaving import Weave
 from tests.support.memory import MemoryWorld
 from tests.support.world import (
     INTERVAL_SECONDS,
@@ -42,10 +46,83 @@ from tests.support.world import (
     undisturbed,
 )
 
-T = TypeVar("T")
+LONGEST_STEPS = 450
+"""The steps of a race of two runners without retries. Events are put at random steps below this."""
 CALL_SECONDS = 0.1
 """How long a call takes."""
 WAIT_SECONDS = 120.0
+What = Literal["sleep", "die", "fail", "lose"]
+WHATS: tuple[What, ...] = ("sleep", "die", "fail", "lose")
+_DECISIVE = re.compile(
+    r"before (.+ (stage|promote)( app_user| connection_blob)?|.+ retire|db-\d lock"
+    r"|lock (acquire|claim|require|require_lease|begin_promotion|block|release)|.+ log put)"
+)
+
+
+class Event(NamedTuple):
+    """Something that happens at a step of the whole race.
+
+    Attributes:
+        what: The runner sleeps and `to` goes on; it dies; its call fails before the effect; its reply is lost.
+        jump: While it sleeps its lease ends.
+        kill: While it sleeps the databases end its session, and with it the advisory lock.
+    """
+
+    step: int
+    what: What
+    to: int = 0
+    jump: bool = False
+    kill: bool = False
+
+
+class Schedule(NamedTuple):
+    """All that a race depends on."""
+
+    seed: int
+    scenario: str
+    strategy: Strategy
+    runners: tuple[str, ...]
+    turns: int
+    due: tuple[bool, ...]
+    recoverer: str
+    events: tuple[Event, ...]
+
+
+def schedule_of(seed: int, *, scenarios: Sequence[str] = tuple(SCENARIOS)) -> Schedule:
+    """The schedule of a seed."""
+    rng = random.Random(seed)  # noqa: S311 - it must be the same every time
+    names = tuple(rng.choice(("aws", "oci")) for _ in range(rng.choice((2, 2, 2, 3))))
+    scenario, strategy = rng.choice(scenarios), rng.choice(list(Strategy))
+    events, step = list[Event](), 0
+    decisive = decisive_steps(scenario, strategy)
+    for _ in range(rng.choice((1, 2, 2, 3, 3, 4))):
+        # Mostly right at a change, counted from where the runner that was woken begins; else anywhere.
+        is_at_change = rng.random() < 0.6
+        step = step + rng.choice(decisive) if is_at_change else int(rng.triangular(0, LONGEST_STEPS, 80))
+        jump = rng.random() < 0.7
+        what, to = rng.choices(WHATS, (7, 1, 1, 1))[0], rng.randrange(len(names))
+        events.append(Event(step, what, to, jump=jump, kill=jump and rng.random() < 0.8))
+    turns = rng.choice((1, 2, 2, 3))
+    return Schedule(
+        seed=seed,
+        scenario=scenario,
+        strategy=strategy,
+        runners=names,
+        turns=turns,
+        due=tuple(rng.random() < 0.7 for _ in range(turns * len(names))),
+        recoverer=rng.choice(("aws", "oci")),
+        events=tuple(sorted(events, key=lambda e: e.step)),
+    )
+
+
+@cache
+def decisive_steps(scenario: str, strategy: Strategy) -> tuple[int, ...]:
+    """The steps of a run that nothing disturbs at which it is about to change something, or to read the fence."""
+    world, seen = world_of(scenario, strategy), list[str]()
+    at_every_boundary(world, seen.append)
+    with suppress(LockstepError):
+        rotate(world, "alone")
+    return tuple(i for i, boundary in enumerate(seen, start=1) if _DECISIVE.fullmatch(boundary))
 
 
 class Failure(NamedTuple):
@@ -75,16 +152,6 @@ def play(schedule: Schedule, plant: Plant = nullcontext) -> Failure | None:
     return None
 
 
-def shrunk(failure: Failure, plant: Plant = nullcontext, *, tries: int = 400) -> Failure:
-    """The same failure with as few events, turns and runners as it takes, and those as early as possible."""
-    candidates = simpler(failure.schedule)
-    while candidates and tries > 0:
-        found, tries = play(candidates.pop(0), plant), tries - 1
-        if found and found.invariant == failure.invariant:
-            failure, candidates = found, simpler(found.schedule)
-    return failure
-
-
 def hunt(bug: Bug, *, schedules: int) -> tuple[Failure | None, int]:
     """Look for a planted bug: what shows it, and how many schedules it took, that of the catalogue's seed first."""
     assert bug.races
@@ -101,7 +168,6 @@ class Participant:
 
     index: int
     runner: str
-    weave: Weave
     awake: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     rotation_id: str = ""
     finished: bool = False
@@ -118,21 +184,11 @@ class Race:
         self.step = 0
         self._events = list(schedule.events)
         self._due = list(schedule.due)
-        self._participants = [self._participant(i, runner) for i, runner in enumerate(schedule.runners)]
+        self._participants = [Participant(i, runner) for i, runner in enumerate(schedule.runners)]
         self.running = self._participants[0]
         self._over = threading.Semaphore(0)
         self._failure: BaseException | None = None
         self.observer = RaceObserver(self.world)
-        if schedule.overlaps:
-            self.world.side_by_side = self._side_by_side
-            for store in self.world.stores.values():
-                store.overlap(self._side_by_side)
-
-    def _participant(self, index: int, runner: str) -> Participant:
-        return Participant(index, runner, Weave(f"{self.schedule.seed}-{index}"))
-
-    def _side_by_side(self, calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
-        return self.running.weave(calls)
 
     def run(self) -> None:
         """Play it; raises ViolationError."""
@@ -157,7 +213,7 @@ class Race:
             self._refusals_are_few()
             return
         at_every_boundary(world, self._look_only)
-        self.running = self._participant(9, recoverer)
+        self.running = Participant(9, recoverer)
         runs = (("recovery", recoverer), ("following", "aws"), ("last", "oci"))
         generations = [self._undisturbed(name, runner) for name, runner in runs]
         undisturbed(world)
@@ -252,8 +308,6 @@ class Race:
         if me.dead:
             raise Killed
         self._look_only(boundary)
-        if me.dead:
-            raise Killed
         self.step += 1
         while self._events and self._events[0].step <= self.step:
             is_before, what = boundary.startswith("before"), self._events[0].what
@@ -296,13 +350,12 @@ class Race:
         # At once, so that no other call's effect is taken for this one's.
         if not boundary.startswith("before"):
             try:
-                self.observer.look(boundary, me.rotation_id)
+                self.observer.look_at(boundary, me.rotation_id)
             except ViolationError as violation:
                 self._failure = self._failure or violation
                 me.dead = True
                 # Any Exception would be taken for a failure of the run, and the run would go on to record it.
                 raise Killed from None
-        me.weave.switch()
 
     def _raise(self) -> None:
         if self._failure:

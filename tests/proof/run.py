@@ -1,41 +1,44 @@
-"""`make proof`: faults at every call, races, planted bugs, a life, the model, fuzzing and the tests of the second tier.
+"""`make proof`: faults at every call, races, planted bugs, the model, fuzzing and the tests of the second tier.
 
 It takes about as many minutes as given. Each part runs in a process of its own, several at a time, and is a line of
 JSON when it ends; the last line has all figures. Ends with status 1 if any claim does not hold: an invariant was
 broken, a planted bug was not found, a part broke off.
 
     python -m tests.proof.run --minutes 30
-    python -m tests.proof.run --seed 103395                           one race, cut down if it fails
+    python -m tests.proof.run --seed 103395                           one race
     python -m tests.proof.run --planted                               only the planted bugs, with their stories
-    python -m tests.proof.run --all-faults FILE.jsonl --minutes 60    all faults on the wire, in as many sittings as it
-                                                                      takes: each case is a line of the file, and the
-                                                                      next sitting goes on where the file ends
 """
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.proof import parts, races
+from tests.proof import races
 from tests.proof.catalogue import CATALOGUE
+from tests.proof.enumeration import enumerated, hunt
 from tests.proof.estate import KINDS
-from tests.proof.parts import Found
-from tests.proof.runners import RUNNERS
+from tests.proof.invariants import ViolationError
+from tests.proof.runners import RUNNERS, RunnerName
 from tests.proof.scenarios import SCENARIOS
-from tests.proof.schedules import schedule_of
+from tests.support.programs import ran
 from tests.tiers import PROOF_TIER
 
-# Parts of the given time. The rest is for the planted bugs, the month, the model and fuzzing, which have no limit.
+ROOT = Path(__file__).resolve().parents[2]
+HUNT_SCHEDULES = 6000
+MOST_FAILURES = 5
+# Parts of the given time. The rest is for the planted bugs, the model and fuzzing, which have no limit.
 FAULT_PART, RACE_PART, TIER_PART = 0.48, 0.08, 0.2
 TIER_SHARES = {"deployments": 4.0, "pages": 2.0, "repeats": 3.0, "languages": 2.0}
 """Parts of the time for the tests of the second tier, but for fuzzing."""
@@ -44,7 +47,111 @@ SHARES = {("aws", False): 6.0, ("oci", False): 4.0, ("aws", True): 0.6, ("oci", 
 CONFIGURATIONS = [(kind, runner, hangs) for hangs in (False, True) for kind in KINDS for runner in RUNNERS]
 LONG_MINUTES = 20
 """With this many minutes or more the model explores its full bounds, and fuzzing takes longer."""
-LONGEST_SITTING_SECONDS = 600
+
+
+@dataclass
+class Found:
+    """What a part has found.
+
+    Attributes:
+        figures: Numbers that add up over the parts.
+        more: For the reader: stories, violations, outputs.
+    """
+
+    part: str
+    holds: bool
+    figures: Counter[str] = field(default_factory=Counter)
+    more: dict[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return json.dumps({"part": self.part, "holds": self.holds, **self.figures, **self.more})
+
+
+def faults(kind: str, runner: RunnerName, *, hangs: bool, minutes: float) -> Found:
+    """Faults at calls of one runner on one kind of credential, changes first, until the time is over or all have run.
+
+    After a violation the credential is broken, and every further case would only say so.
+    """
+    be_quiet()
+    until = time.time() + minutes * 60
+    violations, outcomes, figures = list[str](), Counter[str](), Counter[str]()
+    try:
+        with enumerated(kind, hangs=hangs) as enumeration:
+            cases = enumeration.cases(runner, hangs=hangs)
+            figures["faults_planned"] = len(cases)
+            while cases and not violations and time.time() < until:
+                one = enumeration.run(cases.pop(0))
+                figures["faults_run"] += 1
+                figures["overtaken"] += one.case.taker_dies_after > 0 or "sleeps" in one.case.fault
+                outcomes[one.outcome] += 1
+                violations += [f"{one.case}: {one.violation}; {one.story}"] * bool(one.violation)
+            figures["observer_logins"] = enumeration.observer.logins
+    except ViolationError as violation:
+        violations.append(f"{violation}, in what the runs have left")
+    figures["violations"] = len(violations)
+    more = {"outcomes": outcomes, "violated": violations}
+    return Found(f"faults: {kind}, {runner}{', hangs' * hangs}", not violations, figures, more)
+
+
+def race(*, first_seed: int, minutes: float) -> Found:
+    """Races of correct code, one seed after the other, until the time is over."""
+    until, played, failures = time.monotonic() + minutes * 60, 0, list[str]()
+    while time.monotonic() < until and len(failures) < MOST_FAILURES:
+        found = races.play(races.schedule_of(first_seed + played))
+        played += 1
+        failures += [str(found)] if found else []
+    figures = Counter(interleavings=played, violations=len(failures))
+    return Found("races", not failures, figures, {"violated": failures})
+
+
+def planted(name: str) -> Found:
+    """Hunt one planted bug, by races or by faults on the wire."""
+    be_quiet()
+    bug = CATALOGUE[name]
+    if bug.faults:
+        story, tries = hunt(bug)
+    else:
+        failure, tries = races.hunt(bug, schedules=HUNT_SCHEDULES)
+        story = str(failure or "")
+    figures = Counter(planted=1, caught=int(bool(story)))
+    more = {"what": bug.what, "story": story, "tries": tries}
+    return Found(f"planted: {name}", bool(story), figures, more)
+
+
+def model(bound: str) -> Found:
+    """The explicit-state model."""
+    return _command("model", ["-m", "tests.proof.model", "--bound", bound], prefix="model_")
+
+
+def fuzz(*, at_length: bool) -> Found:
+    """The fuzzing of everything that is parsed: as in `make test`, or with twenty times the inputs, and new ones."""
+    command = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/fuzz"]
+    return _command("fuzz", command, HYPOTHESIS_PROFILE="proof" if at_length else "")
+
+
+def second_tier(part: str, *, minutes: float) -> Found:
+    """The tests that `make test` leaves out, one after the other; after the time no further one begins."""
+    pytest = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-m", "proof"]
+    bounded = ["-p", "tests.proof.bounded", "--bound-minutes", str(minutes)]
+    return _command(f"second tier: {part}", [*pytest, *bounded, *PROOF_TIER[part]])
+
+
+def _command(part: str, arguments: Sequence[str], *, prefix: str = "", **environment: str) -> Found:
+    """Another command of the proof, whose figures are the last line of JSON that it prints."""
+    done = ran([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **environment}, timeout=None)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    holds = done.returncode == 0 and bool(lines)
+    said = json.loads(lines[-1]) if lines else {}
+    figures = Counter({f"{prefix}{name}": value for name, value in said.items() if isinstance(value, int)})
+    return Found(part, holds, figures, {} if holds else {"output": done.stdout + done.stderr})
+
+
+def be_quiet() -> None:
+    """Take away the handler that fdk gives the root logger."""
+    root = logging.getLogger()
+    for handler in root.handlers:
+        root.removeHandler(handler)
+    root.addHandler(logging.NullHandler())
 
 
 class _Tasks:
@@ -82,18 +189,13 @@ def main() -> int:
     )
     parser.add_argument("--first-seed", type=int, default=1_000_000, help="of the races")
     parser.add_argument("--planted", action="store_true", help="only the planted bugs")
-    parser.add_argument(
-        "--all-faults", type=Path, metavar="FILE", help="all faults, from where the file ends"
-    )
     asked = parser.parse_args()
     if asked.seed is not None:
         return _replay(asked.seed, asked.bug)
-    if asked.all_faults:
-        return _all_faults(asked.all_faults, asked.minutes, asked.jobs)
     began, tasks = time.monotonic(), _Tasks(asked.jobs)
     for name, bug in CATALOGUE.items():
         if bug.races or bug.faults:
-            tasks.add(parts.planted, name)
+            tasks.add(planted, name)
     if not asked.planted:
         _add_parts(tasks, asked.minutes, asked.jobs, asked.first_seed)
     figures, holds = Counter[str](), True
@@ -112,55 +214,22 @@ def _replay(seed: int, name: str | None) -> int:
         bug.plant if bug else nullcontext,
         bug.races.scenarios if bug and bug.races else SCENARIOS,
     )
-    schedule = schedule_of(seed, scenarios=tuple(scenarios))
+    schedule = races.schedule_of(seed, scenarios=tuple(scenarios))
     found = races.play(schedule, plant)
     _say(str(found or f"every invariant holds: {schedule}"))
-    if found:
-        _say(f"the shortest that shows it: {races.shrunk(found, plant)}")
     return 1 if found else 0
 
 
 def _add_parts(tasks: _Tasks, minutes: float, jobs: int, first_seed: int) -> None:
     total, is_long = minutes * jobs, minutes >= LONG_MINUTES
-    tasks.add(parts.model, "full" if is_long else "quick")
-    tasks.add(parts.fuzz, at_length=is_long)
-    tasks.add(parts.race, first_seed=first_seed, minutes=total * RACE_PART)
+    tasks.add(model, "full" if is_long else "quick")
+    tasks.add(fuzz, at_length=is_long)
+    tasks.add(race, first_seed=first_seed, minutes=total * RACE_PART)
     for name, share in TIER_SHARES.items():
-        tasks.add(parts.second_tier, name, minutes=total * TIER_PART * share / sum(TIER_SHARES.values()))
-    tasks.add(parts.month, max(2, min(30, int(minutes))))
+        tasks.add(second_tier, name, minutes=total * TIER_PART * share / sum(TIER_SHARES.values()))
     for kind, runner, hangs in CONFIGURATIONS:
         part = SHARES[runner, hangs] / (sum(SHARES.values()) * len(KINDS))
-        tasks.add(parts.faults, kind, runner, hangs=hangs, minutes=total * FAULT_PART * part)
-
-
-def _all_faults(file: Path, minutes: float, jobs: int) -> int:
-    """Sittings of each configuration in turn, until the time is over or all have run."""
-    until, left, holds = time.time() + minutes * 60, list(CONFIGURATIONS), True
-    while left and time.time() < until:
-        share = max(60.0, min(LONGEST_SITTING_SECONDS, (until - time.time()) * jobs / len(left)))
-        tasks = _Tasks(jobs)
-        for kind, runner, hangs in left:
-            tasks.add(parts.faults, kind, runner, hangs=hangs, minutes=share / 60, until=until, file=file)
-        found = {one.part: one for one in tasks.results()}
-        holds = holds and all(one.holds for one in found.values())
-        left = [one for one in left if _is_incomplete(found.get(parts.name_of(*one)))]
-    lines = parts.lines_of(file)
-    planned = {line["part"]: line["planned"] for line in lines}
-    violated = [line for line in lines if line["violation"]]
-    figures = {
-        "done": len({line["case"] for line in lines}),
-        "planned": sum(map(int, planned.values())),
-        "configurations": f"{len(planned)} of {len(CONFIGURATIONS)}",
-        "outcomes": Counter(line["outcome"] for line in lines),
-        "violations": violated,
-    }
-    _say(json.dumps(figures))
-    return 0 if holds and not violated else 1
-
-
-def _is_incomplete(found: Found | None) -> bool:
-    of = found.figures if found else Counter[str]()
-    return not found or of["faults_before"] + of["faults_run"] < of["faults_planned"]
+        tasks.add(faults, kind, runner, hangs=hangs, minutes=total * FAULT_PART * part)
 
 
 def _say(line: str) -> None:

@@ -9,8 +9,7 @@ import pytest
 from lockstep.protocol.model import Strategy
 from tests.proof.catalogue import CATALOGUE, own_entry_not_looked_for
 from tests.proof.planting import Bug
-from tests.proof.races import hunt, play
-from tests.proof.schedules import Event, Schedule, schedule_of
+from tests.proof.races import Event, Schedule, hunt, play, schedule_of
 
 PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 SEEDS, SCHEDULES = 100, 4000
