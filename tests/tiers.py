@@ -18,7 +18,7 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
     "emulators": ("tests/emulators",),
     "pages": (
         "tests/browser",
-        "tests/docs/test_site.py",
+        "tests/docs/test_pages.py::test_the_site_has_every_page_but_decisions_and_asks_no_other_host",
         "tests/docs/test_tutorial.py::test_the_tutorial_runs_as_it_is_written",
         "tests/docs/test_tutorial.py::test_the_guides_run_in_the_same_sandbox",
         "tests/docs/test_tutorial.py::test_nothing_is_left_of_a_sandbox_that_was_stopped",

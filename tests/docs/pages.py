@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -16,19 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 _ANCHOR = re.compile(r"[^\w\- ]")
 
 
-class Link(NamedTuple):
-    """A link of a page, as it is written, and the line of its block."""
-
-    target: str
-    line: int
-
-
 class Block(NamedTuple):
-    """A block of code: its language, its text, and the line where it begins."""
+    """A block of code: its language, and its text."""
 
     language: str
     text: str
-    line: int
 
 
 def repository_files(*patterns: str) -> list[Path]:
@@ -41,38 +32,27 @@ def repository_files(*patterns: str) -> list[Path]:
     return [file for name in sorted(set(shown.split("\0"))) if name and (file := ROOT / name).is_file()]
 
 
-def pages() -> list[Path]:
-    """Every Markdown page."""
-    return repository_files("*.md")
-
-
 def name_of(page: Path) -> str:
     """A page by its path in the repository."""
     return str(page.relative_to(ROOT))
 
 
-def links(page: Path) -> list[Link]:
-    """The links and pictures of a page."""
-    return list(_links(_parsed(page)))
+def links(page: Path) -> list[str]:
+    """The links and pictures of a page, as they are written."""
+    inner = (child for token in _parsed(page) for child in token.children or ())
+    targets = (child.attrGet("href") or child.attrGet("src") for child in inner)
+    return [target for target in targets if isinstance(target, str)]
 
 
 def blocks(page: Path) -> list[Block]:
     """The blocks of code of a page."""
-    return [
-        Block(token.info.strip(), token.content, (token.map or [0])[0] + 1)
-        for token in _parsed(page)
-        if token.type == "fence"
-    ]
+    return [Block(token.info.strip(), token.content) for token in _parsed(page) if token.type == "fence"]
 
 
 def spans(page: Path) -> list[str]:
     """The code within sentences and tables."""
-    return [
-        child.content
-        for token in _parsed(page)
-        for child in token.children or ()
-        if child.type == "code_inline"
-    ]
+    inner = (child for token in _parsed(page) for child in token.children or ())
+    return [child.content for child in inner if child.type == "code_inline"]
 
 
 def anchors(page: Path) -> set[str]:
@@ -92,11 +72,3 @@ def _parsed(page: Path) -> list[Token]:
 
 def _plain(inline: Token) -> str:
     return "".join(t.content for t in inline.children or () if t.type in {"text", "code_inline"})
-
-
-def _links(tokens: list[Token]) -> Iterator[Link]:
-    for token in tokens:
-        for child in token.children or ():
-            target = child.attrGet("href") or child.attrGet("src")
-            if isinstance(target, str):
-                yield Link(target, (token.map or [0])[0] + 1)

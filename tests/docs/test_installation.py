@@ -1,21 +1,19 @@
-"""How Lockstep is installed: what the texts say, and the page of the first rotation, typed without a checkout.
+"""The page of the first rotation, typed without a checkout.
 
-For the page the account is an emulator and the database is real. The wheel is installed with its lock file into an
+The account is an emulator and the database is real. The wheel is installed with its lock file into an
 environment of its own, and the archive deploys with the environment that it makes itself.
 """
 
 import os
-import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from cdk import artefacts
-from cdk.artefacts import DISTRIBUTION, PIPX, Commit
+from cdk.artefacts import PIPX, Commit
 from cdk.bundle import running_architecture
-from lockstep.protocol.errors import told_errors
 from lockstep.protocol.model import ROTATION_USER, Login, SecretStr
 from sandbox.cdk_cli import CdkCli
 from sandbox.deployed_world import STACK, encryption_key
@@ -24,47 +22,9 @@ from sandbox.playground.files import Files
 from sandbox.playground.world import World, running_world
 from sandbox.servers import login_text, set_password
 from tests.docs.console import commands, typed
-from tests.docs.pages import ROOT, name_of, repository_files
+from tests.docs.pages import ROOT
 
-_COMMAND = re.compile(
-    r"\b(?:(?:pip3?|pipx|uv|uv pip|uv tool|poetry|pdm|p?npm|yarn|gem|go) "
-    r"(?:install|inject|add|get|upgrade|uninstall|download|run)|uvx|npx)\b"
-    r"(?P<words>[^`#;|&,\n]*)"
-)
-_WRAPPED = re.compile(r"(?<!`)`([^`\n]+)\n\s*([^`\n]+)`")
-_NO_NAME = re.compile(r"[-./$]|.*(?:/|\.whl$|\.txt$)")
 PAGE = ROOT / "docs/how-to/first-rotation.md"
-
-
-def texts() -> dict[str, str]:
-    """Every text of the repository, by its path; this one has wrong examples."""
-    files = (file for file in repository_files() if file != Path(__file__))
-    return {name_of(file): file.read_text(errors="replace") for file in files}
-
-
-def asked_of_an_index(text: str) -> Iterator[str]:
-    """The names of packages that the commands of a text ask an index for."""
-    for command in _COMMAND.finditer(_WRAPPED.sub(r"`\1 \2`", text.replace("\\\n", ""))):
-        words = (word.strip("'\"") for word in command["words"].split())
-        yield from (re.split(r"[\[=<>~@]", word)[0] for word in words if not _NO_NAME.match(word))
-
-
-def test_no_text_says_to_install_a_name_that_others_may_own() -> None:
-    """Whoever registers it would run code beside every reader's password: the project is installed from files."""
-    wrong = f"""pip install --upgrade '{DISTRIBUTION}[cli]'\n`pipx
-        install x`, uv tool install x==1, pip uninstall x\nuvx x; npm install x; go get x
-        python -m pip install --quiet \\\n  x"""
-    assert sorted(asked_of_an_index(wrong)) == [DISTRIBUTION, *"xxxxxxx"]
-    required = re.compile(r"\blockstep(?:[-_]rotation)?(?:\[[a-z,]+\])? ?(?:[=~<>]=|@ )")
-    found = {name: [*asked_of_an_index(text), *required.findall(text)] for name, text in texts().items()}
-    assert {name: names for name, names in found.items() if names} == {}
-
-
-def test_pages_and_errors_say_in_the_same_words_how_it_is_installed() -> None:
-    told = {name: advice for name, (_, advice) in told_errors().items()}
-    said = {name: text for name, text in {**texts(), **told}.items() if "pipx install" in text}
-    assert [name for name, text in said.items() if text.count("pipx install") > text.count(PIPX)] == []
-    assert {"OciExtraMissingError", "docs/agent.md", "docs/how-to/upgrade.md", name_of(PAGE)} <= said.keys()
 
 
 def instead(world: World) -> Mapping[str, str]:

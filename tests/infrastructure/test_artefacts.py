@@ -63,7 +63,7 @@ def test_the_source_archive_makes_the_same_wheel(packages: Path, tmp_path: Path)
     built, released = (zipfile.ZipFile(next(folder.glob("*.whl"))) for folder in (tmp_path, packages))
     assert built.namelist() == released.namelist()
     assert [name for name in built.namelist() if built.read(name) != released.read(name)] == []
-    local = [link.target.partition("#")[0] for link in links(source / "README.md") if ":" not in link.target]
+    local = [target.partition("#")[0] for target in links(source / "README.md") if ":" not in target]
     assert [name for name in local if not (source / name).exists()] == []
     # It installs no server for what only a checkout has.
     assert subprocess.run([source / ".ci/setup"], check=False).returncode == 2  # noqa: S603 - our own script

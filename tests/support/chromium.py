@@ -3,7 +3,6 @@
 https://chromedevtools.github.io/devtools-protocol/
 """
 
-import base64
 import fcntl
 import json
 import os
@@ -104,12 +103,6 @@ class Page:
         light = {name: _luminance(colour) for name, colour in zip(names, colours, strict=True)}
         both = [sorted((light[a], light[b]), reverse=True) for a, b in pairs]
         return min((lighter + 0.05) / (darker + 0.05) for lighter, darker in both)
-
-    def pdf(self) -> bytes:
-        """The page as it is printed."""
-        return base64.b64decode(
-            self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"]
-        )
 
     def call(self, method: str, **parameters: object) -> dict[str, Any]:
         """One call of the protocol; its result."""

@@ -7,7 +7,6 @@ import base64
 import hashlib
 import json
 import re
-import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -62,29 +61,42 @@ def one(
 # Figures
 
 
-def test_every_run_on_record_is_counted_once() -> None:
-    report = report_of(told())
+def test_the_whole_story_is_in_the_figures() -> None:
     events = {s: [e.event for e in entries(told().world, s)] for s in ("aws", "oci")}
     runs = {s: [e for e in es if e["activity_id"] == 3] for s, es in events.items()}
     rotated = {s: sum(e["status"] == "Success" for e in es) for s, es in runs.items()}
-    (credential,) = report.credentials
-    assert credential.figures.rotated == rotated
-    assert rotated["oci"] > 15
-    assert (
-        credential.figures.failed == sum(e["status"] == "Failure" for es in runs.values() for e in es) == 25
-    )
-    assert len(credential.runs) == sum(map(len, runs.values()))
-    assert sum(rotated.values()) == credential.figures.rotations
-    assert report.verdict is Verdict.VERIFIED
-
-
-def test_each_gap_says_how_many_runs_failed_in_it() -> None:
+    failures = sum(e["status"] == "Failure" for es in runs.values() for e in es)
     report = one(told())
+    figures = report.figures
+    assert (report.verdict, figures.rotated, figures.failed) == (Verdict.VERIFIED, rotated, failures)
+    assert (rotated["oci"] > 15, failures) == (True, 25)
+    assert len(report.runs) == sum(map(len, runs.values()))
+    assert sum(rotated.values()) == figures.rotations
+    # Each gap says how many runs failed in it.
     failed, _paused, database, silent = report.gaps
     assert (failed.failed, silent.failed) == (17, 0)
     assert sum(run.error == "DatabaseUnreachableError" for run in report.runs) <= database.failed
     assert all(gap.end - gap.start > timedelta(minutes=41) for gap in report.gaps)
-    assert report.figures.longest_age_seconds == max(g.end - g.start for g in report.gaps).total_seconds()
+    assert figures.longest_age_seconds == max(g.end - g.start for g in report.gaps).total_seconds()
+    # Each generation lives until its login is refused.
+    *old, previous, current = report.generations
+    assert current.superseded is None
+    assert (previous.superseded, previous.revoked) == (current.promoted, None)
+    for life, after in pairwise(old):
+        assert life.superseded == after.promoted
+        assert life.revoked is not None
+        assert life.revocation in {"refused", "revoked"}
+    assert figures.proven_revoked == sum(life.revocation == "refused" for life in old)
+    assert figures.unproven == ()
+    assert figures.shortest_overlap_seconds is not None
+    assert figures.shortest_overlap_seconds >= report.credential.overlap_seconds
+    # The password is as old as the time since its promotion.
+    assert min(life.age_seconds for life in report.generations[2:-1]) == INTERVAL_SECONDS
+    # A period shows only what is in it.
+    last = one(told(), days=0.2)
+    assert 0 < len(last.runs) < len(report.runs)
+    assert all(run.at >= told().now - 0.2 * DAY for run in last.runs)
+    assert (last.verdict, last.checks) == (Verdict.VERIFIED, report.checks)
 
 
 def test_a_standby_that_steps_in_leaves_no_gap() -> None:
@@ -98,8 +110,7 @@ def test_a_standby_that_steps_in_leaves_no_gap() -> None:
     assert report.figures.longest_between_seconds <= report.figures.between_limit_seconds == 42 * 60
 
 
-def test_the_password_is_as_old_as_the_time_since_its_promotion() -> None:
-    assert min(life.age_seconds for life in one(told()).generations[2:-1]) == INTERVAL_SECONDS
+def test_a_silence_of_now_is_a_gap_that_is_not_over() -> None:
     story = quiet_days(0.5)
     age = one(story).figures.longest_age_seconds
     assert age is not None
@@ -108,23 +119,6 @@ def test_the_password_is_as_old_as_the_time_since_its_promotion() -> None:
     story.world.clock.sleep(3 * 3600)
     (gap,) = one(story).gaps
     assert (gap.is_open, gap.end) == (True, story.now)
-    assert '<td data-name="Until"><span>not over</span>' in page(report_of(story))
-
-
-def test_each_generation_lives_until_its_login_is_refused() -> None:
-    report = one(told())
-    *old, previous, current = report.generations
-    assert current.superseded is None
-    assert (previous.superseded, previous.revoked) == (current.promoted, None)
-    for life, after in pairwise(old):
-        assert life.superseded == after.promoted
-        assert life.revoked is not None
-        assert life.revocation in {"refused", "revoked"}
-    figures = report.figures
-    assert figures.proven_revoked == sum(life.revocation == "refused" for life in old)
-    assert figures.unproven == ()
-    assert figures.shortest_overlap_seconds is not None
-    assert figures.shortest_overlap_seconds >= report.credential.overlap_seconds
 
 
 def test_a_generation_that_nobody_has_shown_to_be_revoked_is_named() -> None:
@@ -133,7 +127,6 @@ def test_a_generation_that_nobody_has_shown_to_be_revoked_is_named() -> None:
     for entry in read[0].entries:
         entry.event["unmapped"]["lockstep"]["databases"]["db-2"]["revoked"].pop(str(shown), None)
     assert one(story, read).figures.unproven == (shown,)
-    assert "1 generation without proof" in page(report_of(story, read))
 
 
 def test_a_revocation_waits_for_no_overlap_and_shortens_none() -> None:
@@ -146,14 +139,6 @@ def test_a_revocation_waits_for_no_overlap_and_shortens_none() -> None:
     overlaps = [life.overlap_seconds for life in report.generations if life.revocation == "revoked"]
     assert overlaps == [None] * len(overlaps) != []
     assert report.figures.shortest_overlap_seconds == before
-
-
-def test_a_period_shows_only_what_is_in_it() -> None:
-    whole, last = one(told()), one(told(), days=0.2)
-    assert 0 < len(last.runs) < len(whole.runs)
-    assert all(run.at >= told().now - 0.2 * DAY for run in last.runs)
-    assert last.figures.longest_age_seconds is not None
-    assert (last.verdict, last.checks) == (Verdict.VERIFIED, whole.checks)
 
 
 # Doubtful evidence
@@ -193,7 +178,7 @@ def test_a_stream_that_is_unreachable_is_told_beside_the_other_ones_verdict() ->
     report = report_of(story)
     assert [c.verdict for c in report.credentials[0].checks] == [Verdict.VERIFIED, Verdict.UNREADABLE]
     assert report.verdict is Verdict.UNREADABLE
-    assert "AuditLogUnreachableError: The audit log or its signing key did not answer." in page(report)
+    assert "AuditLogUnreachableError: " in page(report)
 
 
 def test_an_archived_run_is_not_counted_and_explains_its_gap() -> None:
@@ -216,10 +201,7 @@ def test_an_archived_run_is_not_counted_and_explains_its_gap() -> None:
     assert report.figures.archived == unread > 5
     (gap,) = report.gaps
     assert (gap.archived, gap.failed) == (unread, 0)
-    text = page(report_of(story))
-    assert f"{unread} archived runs not read" in text
-    assert "it is archived: restore it to have it read" in text
-    assert "their seals were verified, their events were not read" in text
+    assert f"{unread} archived runs not read" in page(report_of(story))
 
 
 def test_the_verdict_of_a_whole_is_the_worst() -> None:
@@ -233,16 +215,11 @@ def test_the_verdict_of_a_whole_is_the_worst() -> None:
 
 
 NOW = EPOCH + timedelta(days=400)
-BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
-C1 = "".join(map(chr, range(0x80, 0xA0)))
 HOSTILE = [
-    "<script>alert(1)</script>",
     "</style><script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
     "{{ 7 * 7 }}{% include 'page.css' %}",
-    f"admin{BIDI}txt",
-    f"a{C1}b\x00\x1b[31m\r\n",
-    "\ud800 lone",
+    "admin\u202a\u202e\u2066\u2069\u200e\u061ctxt\x80\x9b\x00\x1b[31m\r\n \ud800 lone",
     "x" * 10_000_000,
 ]
 
@@ -302,8 +279,8 @@ def test_the_page_refers_to_nothing_outside_itself() -> None:
     assert not [name for name, _ in attributes if name == "style" or name.startswith("on")]
     references = {value for name, value in attributes if name in {"href", "src", "xlink:href"}}
     assert {f"#{id_}" for name, id_ in attributes if name == "id"} >= references != set()
-    assert not [word for word in ("@import", "url(") if word in text]
     style = text.partition("<style>")[2].partition("</style>")[0]
+    assert not [word for word in ("@import", "url(") if word in style]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     assert f'content="{policy}"' in text
@@ -321,8 +298,7 @@ def test_a_hostile_text_is_escaped_and_bounded_wherever_it_is(text: str) -> None
 
 
 ODD: tuple[object, ...] = (
-    *(None, True, 0, -1, 2**53, 2**63, 10**400, 1.5, float("nan"), float("inf")),
-    *("", "x", "²", "1", "refused", "schedule", "revoke", [], ["x"], [1, None, {}], {}, {"x": {"y": [0]}}),
+    *(None, -1, 2**63, 10**400, float("nan"), "", "²", "1", [1, None, {}], {"x": {"y": [0]}}),
     {"1": "refused", "x": "refused", "-1": 1},
 )
 
@@ -350,7 +326,6 @@ LINES: list[tuple[object, str]] = [
     ("\u202e\x9b", "<U+202E><U+009B>"),
     (10**5000, "?"),
     ([None, True, 1.5], "none yes ?"),
-    ([], "none"),
     ({"a_b": 1}, "a b 1"),
     (json.loads("[" * 900 + "]" * 900), "?"),
 ]
@@ -372,23 +347,20 @@ def test_json_is_by_its_schema_and_no_form_has_a_secret() -> None:
     assert current
     assert login_of(story.world, current).password.reveal() not in text + page(report_of(story))
     empty = report_of(AuditStory())
-    assert empty.verdict is Verdict.EMPTY
-    assert "No promotion is on record in the period." in page(empty)
+    assert (empty.verdict, "No promotion is on record" in page(empty)) == (Verdict.EMPTY, True)
 
 
-def test_a_year_of_one_credential_is_a_page_of_bounded_size() -> None:
-    """26,280 rotations, none of which proves a revocation."""
+def test_a_long_period_of_one_credential_is_a_page_of_bounded_size() -> None:
+    """None of its rotations proves a revocation."""
     success, _, _ = samples()
     found: list[Entry] = []
-    for number in range(26_280):
+    for number in range(3_000):
         details = {**success.details, "generation": number + 1, "base_generation": number, "databases": {}}
         event = {**success.event, "unmapped": {"lockstep": details}}
         found.append(replace(success, time=success.time + number * 20 * 60_000, event=event))
-    began = time.process_time()
     report = made(*found)
     shown = page(report)
-    assert time.process_time() - began < 20  # 1.2 s measured
     (credential,) = report.credentials
-    assert (credential.figures.rotations, len(credential.figures.unproven)) == (26_280, 26_278)
+    assert (credential.figures.rotations, len(credential.figures.unproven)) == (3_000, 2_998)
     assert len(shown) < 500_000
-    assert "26,080 more rows left out here; JSON has all." in shown
+    assert "2,800 more rows left out here; JSON has all." in shown

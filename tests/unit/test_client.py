@@ -1,34 +1,45 @@
-"""The client for applications: its cache, its sources and its threads."""
+"""The client for applications: its cache, refused logins, event loops, and no password in a traceback."""
 
+import asyncio
+import json
 import threading
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import FrameType
 from typing import Any
 
+import psycopg
+import pymysql
 import pytest
+from psycopg.errors import FinishedPGconn
 
-from lockstep.client import ClientCredential, CredentialClient
-from lockstep.client.cache import RETRY_SECONDS, decode
-from lockstep.client.drivers import MYSQL, POSTGRESQL, address
+from lockstep.client import AsyncCredentialClient, ClientCredential, CredentialClient
+from lockstep.client.cache import REFUSAL_SECONDS, RETRY_SECONDS, StoreSource, decode, without_locals
+from lockstep.client.drivers import MYSQL, POSTGRESQL, address, is_refused_by_postgresql
 from lockstep.protocol.errors import (
+    LockstepError,
     SecretMalformedError,
     StoreAccessDeniedError,
     StoreThrottledError,
     StoreUnreachableError,
 )
-from lockstep.protocol.model import SecretStr
+from lockstep.protocol.model import SecretStr, is_mysql_refusal, is_postgresql_refusal
 from lockstep.stores.contents import decode_databases
 from tests.support.memory import FakeClock
 from tests.unit.client_world import (
     MAX_AGE_SECONDS,
     SECONDS,
     Database,
+    RefusedError,
     Store,
     begun,
     client_of,
     is_refusal,
     renewed,
     settle,
+    value,
 )
 
 # The cache
@@ -57,16 +68,6 @@ def test_nobody_waits_for_a_store_that_does_not_answer_while_there_is_a_value() 
         assert store.reads == 2  # One thread reads, however many ask.
     finally:
         store.answers.set()
-
-
-def test_the_age_is_that_of_the_read_that_gave_the_value() -> None:
-    store, clock = Store(3, name="near"), FakeClock()
-    client = client_of(store, clock=clock)
-    assert (client.kept, client.age_seconds) == (None, float("inf"))
-    client.get()
-    clock.sleep(7)
-    assert client.kept
-    assert (client.kept.source, client.age_seconds) == ("near", 7.0)
 
 
 def test_a_value_that_is_too_old_is_not_given_if_the_application_wants_that() -> None:
@@ -146,14 +147,9 @@ def test_a_secret_is_decoded() -> None:
     assert (found.username, found.password.reveal(), found.generation) == ("app", "p", 7)
     assert found.connection == {"host": "h", "port": 3306, "dbname": "d", "engine": "mysql"}
     assert "'p'" not in repr(found)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"databases": 7}', '{"databases": {"orders": 7}}', '{"placeholder": true}']
-)
-def test_a_text_without_databases_is_malformed(text: str) -> None:
-    with pytest.raises(SecretMalformedError):
-        decode_databases(text, store="aws", secret="s")
+    for malformed in ("", "[]", "{}", '{"databases": {"orders": 7}}', '{"placeholder": true}'):
+        with pytest.raises(SecretMalformedError):
+            decode_databases(malformed, store="aws", secret="s")
 
 
 # Which address a login goes to
@@ -182,6 +178,7 @@ def test_the_address_of_a_login() -> None:
     assert some == {"host": "ledger.example", "port": 5432}, "other options override one field each"
     plain = credential({"host": "h"})
     assert address(plain, None, POSTGRESQL, {}) == {"host": "h"}, "a secret without an engine is as it is"
+    assert BOTH == WITHOUT_BLOB, "the same value wherever it was read"
 
 
 def test_a_login_that_has_no_address() -> None:
@@ -197,5 +194,306 @@ def test_a_login_that_has_no_address() -> None:
         address(BOTH, "ledger", POSTGRESQL, {"host": "replica.example"})
 
 
-def test_credentials_are_the_same_value_wherever_they_were_read() -> None:
-    assert BOTH == WITHOUT_BLOB
+# Refused logins
+
+
+def refused(client: CredentialClient, database: Database | None = None) -> RefusedError:
+    """The error of a login that no value helps."""
+    with pytest.raises(RefusedError) as caught:
+        client.login((database or Database()).connect, is_refusal)
+    return caught.value
+
+
+def test_a_refused_login_is_retried_once_with_a_fresh_value() -> None:
+    # What the store has then, what the database accepts, and the generations that are tried.
+    for served, accepted, tried in ((2, 2, [1, 2]), (2, 3, [1, 2]), (1, 3, [1])):
+        client, _, [store] = begun(1)
+        database = Database(accepted)
+        store.generation = served
+        if served == accepted:
+            assert client.login(database.connect, is_refusal) == served
+        else:
+            refused(client, database)
+        assert (database.tried, store.reads) == (tried, 2)
+
+
+def test_a_loop_of_refused_logins_does_not_read_the_store_each_time() -> None:
+    client, clock, [store] = begun(1)
+    for _ in range(50):
+        refused(client)
+    assert (store.reads, client.refusals) == (2, 50)
+    clock.sleep(REFUSAL_SECONDS)
+    store.generation = 2
+    refused(client)
+    assert store.reads == 3
+    store.generation = 3
+    # No time has passed, but generation 2 was never asked about.
+    assert client.login(Database(3).connect, is_refusal) == 3
+
+
+def test_dead_stores_are_not_asked_after_each_refusal() -> None:
+    client, clock, [store] = begun(1)
+    store.trouble = StoreUnreachableError()
+    for _ in range(10):
+        assert refused(client).__cause__ is store.trouble
+    assert store.reads == 2
+    store.trouble, store.generation = None, 2
+    clock.sleep(REFUSAL_SECONDS)
+    assert client.login(Database(2).connect, is_refusal) == 2
+
+
+def test_a_failure_that_is_not_a_refusal_reads_nothing() -> None:
+    client, _, [store] = begun(1)
+
+    def broken(_credential: ClientCredential) -> str:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        client.login(broken, is_refusal)
+    assert store.reads == 1
+
+
+def test_a_slow_read_does_not_bring_back_what_a_refusal_has_replaced() -> None:
+    client, clock, [near, _] = begun(1, 2)
+    clock.sleep(MAX_AGE_SECONDS)
+    near.answers.clear()
+    near.asked.clear()
+    client.get()
+    reading = client._refresh
+    assert reading
+    assert near.asked.wait(SECONDS)
+    client.kept = client.kept and replace(client.kept, value=value(2))
+    near.answers.set()
+    assert reading.result(SECONDS).generation == 2
+    assert client.get().generation == 2
+
+
+def test_a_connection_is_revoked_an_overlap_after_a_newer_generation_was_seen() -> None:
+    one, two, unknown = Database(1), Database(2), Database(3)  # Any object is a connection.
+    assert not client_of(Store(1)).is_revoked(unknown, 60), "it knows nothing yet"
+    client, clock, [store] = begun(1)
+    client.opened(one, value(1))
+    client.opened(7, value(1))  # Nothing that can be noted; no error.
+    store.generation = 2
+    clock.sleep(MAX_AGE_SECONDS)
+    assert renewed(client) == 2
+    client.opened(two, value(2))
+
+    def revoked() -> list[bool]:
+        return [client.is_revoked(connection, 60) for connection in (one, two, unknown)]
+
+    assert revoked() == [False, False, False]
+    clock.sleep(60)
+    assert revoked() == [True, False, True]
+
+
+def test_asking_for_revoked_connections_begins_a_read_that_is_due() -> None:
+    client, clock, [store] = begun(1)
+    clock.sleep(MAX_AGE_SECONDS / 2)
+    store.asked.clear()
+    client.is_revoked(Database(), 60)
+    assert store.asked.wait(SECONDS)
+
+
+# Which errors are refusals
+
+ASKED = FinishedPGconn(used_password=True)
+FAILED = 'connection failed: FATAL:  password authentication failed for user "app"'
+
+
+@pytest.mark.parametrize(
+    ("is_refusal_of", "error", "expected"),
+    [
+        (is_mysql_refusal, pymysql.OperationalError(1045, "Access denied for user 'app'@'h'"), True),
+        (is_mysql_refusal, pymysql.OperationalError(3118, "Account is locked"), False),
+        (is_postgresql_refusal, psycopg.errors.InvalidPassword(), True),
+        (is_postgresql_refusal, psycopg.OperationalError(FAILED), True),
+        (is_postgresql_refusal, psycopg.OperationalError('FATAL:  database "app" does not exist'), False),
+        (is_refused_by_postgresql, psycopg.OperationalError("FATAL:  SASL failed", pgconn=ASKED), True),
+        (is_refused_by_postgresql, psycopg.OperationalError("FATAL:  no such host"), False),
+        (is_refused_by_postgresql, psycopg.errors.ProtocolViolation(), True),
+    ],
+)
+def test_which_errors_are_refusals(
+    is_refusal_of: Callable[[Exception], bool], error: Exception, *, expected: bool
+) -> None:
+    assert is_refusal_of(error) is expected
+
+
+# In an event loop
+
+
+def test_a_waiter_that_is_cancelled_neither_blocks_the_loop_nor_cancels_the_read_of_the_others() -> None:
+    store = Store()
+    client = AsyncCredentialClient(client_of(store))
+
+    async def work() -> None:
+        store.answers.clear()
+        first, second = (asyncio.create_task(client.get()) for _ in range(2))
+        assert await asyncio.to_thread(store.asked.wait, SECONDS)
+        assert not first.done()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        store.answers.set()
+        assert (await second).generation == 1
+        assert store.reads == 1
+
+    asyncio.run(work())
+
+
+def test_many_refused_logins_of_a_loop_read_a_fresh_value_once() -> None:
+    store, database = Store(1), Database(2)
+    client = AsyncCredentialClient(client_of(store))
+
+    async def work() -> None:
+        await client.get()
+        store.generation = 2
+        logins = [client.login(database.connect_async, is_refusal) for _ in range(10)]
+        assert set(await asyncio.gather(*logins)) == {2}
+        assert store.reads == 2
+        database.accepted = {3}
+        with pytest.raises(RefusedError):
+            await client.login(database.connect_async, is_refusal)
+
+    asyncio.run(work())
+
+
+# Tracebacks, which crash reporters send with local variables
+
+NEEDLE = "needle-in-a-haystack"
+TEXTS = {
+    "malformed": f'{{"username": 7, "password": "{NEEDLE}"}}',
+    "not JSON": f"password={NEEDLE}",
+    "newer format": json.dumps({"login": NEEDLE, "format": 99}),
+}
+
+
+def frames(error: BaseException) -> Iterator[FrameType]:
+    """Every frame of an error and of what it came from."""
+    waiting: list[BaseException | None] = [error]
+    seen: list[BaseException] = []
+    while waiting:
+        one = waiting.pop()
+        if one is None or one in seen:
+            continue
+        seen.append(one)
+        waiting += [one.__cause__, one.__context__]
+        yield from (frame for frame, _ in traceback.walk_tb(one.__traceback__))
+
+
+def error_of(work: Callable[[], object]) -> BaseException:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - each test looks at it
+        work()
+    return caught.value
+
+
+def leaks(error: BaseException) -> list[str]:
+    """The local variables in which the needle is, as a crash reporter would send them."""
+    return [
+        f"{frame.f_code.co_qualname}.{name}"
+        for frame in frames(error)
+        for name, found in frame.f_locals.items()
+        if NEEDLE in repr(found)
+    ]
+
+
+def secret(generation: int = 1) -> ClientCredential:
+    return ClientCredential(username="app", password=SecretStr(NEEDLE), generation=generation)
+
+
+def fail(error: type[Exception] = KeyError) -> None:
+    """With a password in a variable, as a driver has it."""
+    password = NEEDLE
+    raise error(len(password))
+
+
+def connect(credential: ClientCredential) -> None:
+    password = credential.password.reveal()
+    raise RefusedError(len(password))
+
+
+async def connect_async(credential: ClientCredential) -> None:
+    connect(credential)
+
+
+def read() -> ClientCredential:
+    fail()
+    return secret()
+
+
+def once() -> Iterator[ClientCredential]:
+    """A store that answers the first time."""
+    yield secret()
+    fail(StoreUnreachableError)
+
+
+def failing(source: Callable[[], ClientCredential]) -> Callable[[], object]:
+    return lambda: CredentialClient([source]).login(connect, is_refusal)
+
+
+def failing_in_a_loop(source: Callable[[], ClientCredential]) -> Callable[[], object]:
+    client = AsyncCredentialClient(CredentialClient([source]))
+    return lambda: asyncio.run(client.login(connect_async, is_refusal))
+
+
+def fail_in_a_group() -> None:
+    try:
+        fail()
+    except KeyError as e:
+        raise ExceptionGroup("both", [e]) from None
+
+
+def cleared(work: Callable[[], None]) -> None:
+    with without_locals():
+        work()
+
+
+FAILURES: dict[str, Callable[[], object]] = {
+    "a defect of a source": CredentialClient([read]).get,
+    "a refused login": failing(secret),
+    "a refused login of a loop": failing_in_a_loop(secret),
+    "a login that is refused twice": failing(iter([secret(1), secret(2)]).__next__),
+    "a refused login after which no store answers": failing(once().__next__),
+    "another error of a driver": lambda: CredentialClient([secret]).login(lambda _: fail(), is_refusal),
+    "several errors": lambda: cleared(fail_in_a_group),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_shows_no_password(failure: str) -> None:
+    error = error_of(FAILURES[failure])
+    assert leaks(error) == []
+    group = error.exceptions if isinstance(error, ExceptionGroup) else ()
+    assert [leaks(one) for one in group] == [[]] * len(group)
+    assert any(frame.f_code.co_name in {"fail", "connect", "fail_in_a_group"} for frame in frames(error)), (
+        "it shows where it was"
+    )
+    assert leaks(error_of(fail)) == ["fail.password"], "the search finds a password"
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_reading_shows_no_password(text: str) -> None:
+    def decoded() -> ClientCredential:
+        return decode(text[:], store="aws", secret="s")
+
+    source = StoreSource("aws", decoded)
+    client = CredentialClient([source])
+    for work in (source, client.get, lambda: asyncio.run(AsyncCredentialClient(client).get())):
+        error = error_of(work)
+        assert isinstance(error, LockstepError)
+        assert [name for name in leaks(error) if "<lambda>" not in name] == []
+
+
+def test_what_a_caller_handles_keeps_its_variables() -> None:
+    def begin() -> None:
+        raise ValueError
+
+    kept: list[BaseException] = []
+    try:
+        fail()
+    except KeyError as handled:
+        with pytest.raises(ValueError), without_locals():  # noqa: PT011 - the error is of this test
+            begin()
+        kept.append(handled)
+    assert leaks(kept[0]) == ["fail.password"]

@@ -32,33 +32,22 @@ OUTPUT = {
 }
 
 
-def test_the_first_content_is_a_placeholder_and_leaves_nothing_to_carry_on() -> None:
-    assert decode_app_user(FIRST_TEXT, store="s", secret="a") == (None, 0)
-    extras = extras_in(FIRST_TEXT)
-    assert (extras is None, bool(extras)) == (False, False)
-
-
-def test_settings_are_those_of_cdk_json() -> None:
+def test_settings_are_those_of_cdk_json_and_of_terraform() -> None:
     context = {"stack": "prod", "tags": {"team": "data"}, "adopt": {"encryption_key": KEY}, "canary": None}
     assert stack_terms({"context": context}) == StackTerms(stack="prod", key=KEY, tags={"team": "data"})
     assert stack_terms({"context": {"tags": {}, "adopt": None}}) == StackTerms()
-
-
-def test_another_file_is_refused() -> None:
-    wrong = {
-        "object": [],
-        "context": {},
-        "tags": {"context": {"tags": "team"}},
-        "stack": {"context": {"stack": 1}},
-    }
-    for told, document in wrong.items():
-        with pytest.raises(ValueError, match=told):
-            stack_terms(document)
-    for output, told in (({}, "compartment_id"), ([], "object"), ({**OUTPUT, "key_id": None}, "key_id")):
-        with pytest.raises(ValueError, match=told):
-            ring_terms(output, region="eu-frankfurt-1")
     found = ring_terms({**OUTPUT, "defined_tags": None}, region="eu-frankfurt-1")
     assert (found.region, found.vault_id, found.defined_tags) == ("eu-frankfurt-1", OUTPUT["vault_id"], None)
+    for told, wrong in (("object", []), ("context", {}), ("tags", {"context": {"tags": "team"}})):
+        with pytest.raises(ValueError, match=told):
+            stack_terms(wrong)
+    for told, output in (("compartment_id", {}), ("object", []), ("key_id", {**OUTPUT, "key_id": None})):
+        with pytest.raises(ValueError, match=told):
+            ring_terms(output, region="eu-frankfurt-1")
+    # The first content leaves nothing to carry on.
+    assert decode_app_user(FIRST_TEXT, store="s", secret="a") == (None, 0)
+    extras = extras_in(FIRST_TEXT)
+    assert (extras is None, bool(extras)) == (False, False)
 
 
 # Secrets that are there
@@ -90,7 +79,6 @@ TAGS = {STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
         ({**TAGS, STACK_TAG: "other"}, {}, "'other', not 'lockstep'"),
         ({**TAGS, SECRET_TAG: "admin"}, {}, "'admin', not 'app_user'"),
         ({SECRET_TAG: "admin"}, {}, "'admin', not 'app_user'"),
-        ({**TAGS, STACK_TAG: ""}, {}, "'', not 'lockstep'"),
         (TAGS, {"DeletedDate": datetime(2026, 1, 1, tzinfo=UTC)}, "scheduled for deletion"),
         (TAGS, {"PrimaryRegion": "eu-west-1"}, "replica of a secret in eu-west-1"),
         (TAGS, {"OwningService": "rds"}, "rds manages it"),

@@ -20,7 +20,7 @@ from lockstep.protocol.deadlines import IMPORT_LEASE
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
 from tests.support.memory import make_plan
-from tests.unit.test_cli import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
+from tests.unit.test_status import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
 
 PLAN = make_plan()
 OF = PLANNED.id

@@ -1,0 +1,128 @@
+"""`make demo` claims no proof that it has not, `make bench` fails over its budget, and `sandbox` needs a sandbox."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from lockstep.audit.verify import Verification
+from sandbox import demo
+from sandbox.applications import Application, Applications, Login, Refusal
+from sandbox.bench.budget import CALLS, MACHINE, SMALL, STEPS, SUMS, Goal, figure, goals
+from sandbox.bench.measure import small
+from sandbox.bench.network import covered_ms, longest_chain
+from sandbox.emulators.databases import MariaDbServer, available
+from sandbox.playground.__main__ import app
+from sandbox.playground.control import CONTROL, NOT_RUNNING
+from sandbox.playground.files import Files
+from sandbox.story import End, Run, Story
+from tests.support.evidence import EvidenceWorld
+
+RUN = Run(credential_id="app_user", runner="aws", outcome="rotated", generation=3)
+ROTATED = (RUN, End())
+
+
+@pytest.mark.parametrize(
+    ("acts", "refused", "is_confirmed", "proven"),
+    [
+        ([ROTATED, ROTATED], 0, True, "What was proven: no login was refused, "),
+        ([ROTATED, ROTATED], 2, True, "What was NOT proven: 2 logins were refused."),
+        ([ROTATED], 0, False, "What was NOT proven: the audit log is verified, not confirmed."),
+        (
+            [(RUN, End(outcome="DatabaseUnreachableError", cause="it was stopped"))],
+            0,
+            True,
+            "NOT EXPECTED: app_user by AWS: ",
+        ),
+        ([(RUN, End(adopted=True))], 0, True, "proven: An act: app_user by AWS: rotated instead of"),
+    ],
+)
+def test_the_end_of_the_demo_is_its_status_its_sentence_and_a_line_of_json(
+    acts: list[tuple[Run, End]],
+    refused: int,
+    proven: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_confirmed: bool,
+) -> None:
+    monkeypatch.setattr(demo, "console", Console(width=2000))
+    story = Story(tell=lambda line: demo.console.print(line.text), acts=1)
+    story.begin("An act", "Something happens.")
+    for run, end in acts:
+        story.add(run, end)
+    application = Application("at orders", lambda: Login(1, lambda: None), lambda _: True, logins=1200)
+    application.refusals.extend([Refusal(application=application.name, generation=1, at=0)] * refused)
+    world = EvidenceWorld()
+    if is_confirmed:
+        world.hours(2)
+    chains = {"app_user": [Verification(stream="aws")]}
+    ended = (story, Applications([application]), world.verifier(), chains)
+    assert demo.tell_end(*ended, seconds=1, runner_keys=0) == ("What was proven" not in proven)
+    output = capsys.readouterr().out
+    assert proven in output
+    last = json.loads(output.splitlines()[-1])
+    assert last | {"rotations": len(acts), "logins": 1200, "refused": refused} == last
+
+
+# The bench
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected", "covered"),
+    [
+        ([], 0, 0),
+        ([(0, 4), (0, 1), (1, 2), (2, 3)], 3, 4000),
+        ([(1.5, 2.5), (0, 1), (0.5, 1.5), (2.6, 3)], 3, 2900),
+    ],
+)
+def test_the_chain_is_the_most_that_follow_one_another_and_shared_time_counts_once(
+    intervals: list[tuple[float, float]], expected: int, covered: float
+) -> None:
+    assert longest_chain(intervals) == expected
+    assert covered_ms(intervals) == pytest.approx(covered)
+
+
+@pytest.mark.skipif(not available()[MariaDbServer], reason=available()[MariaDbServer].missing)
+def test_a_rotation_stays_in_its_budget_and_locks_nobody_out(tmp_path: Path) -> None:
+    figures = small(None, tmp_path, lambda _text: None, repetitions=1, times=2)
+    rotation = figures[SMALL][MACHINE]
+    assert list(rotation["steps"]) == list(STEPS[SMALL])
+    assert rotation["calls"] == sum(step["aws_calls"] for step in rotation["steps"].values())
+    assert [f"{g.name}: {figure(figures, g.path)}" for g in goals() if g.verdict(figures) == "FAILS"] == []
+    assert (rotation["boundaries"]["refused"], rotation["back to back"]["refused"]) == (0, 0)
+    assert rotation["boundaries"]["boundaries"] >= rotation["calls"]
+    goal = Goal(
+        name="of a call less", path=(SMALL, MACHINE, "calls"), at_most=1, claimed=rotation["calls"] - 1
+    )
+    assert goal.verdict(figures) == "FAILS"
+
+
+def test_the_page_has_the_counts_of_the_budget() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    told = {most for _, most in (*SUMS.values(), *CALLS.values())}
+    assert told <= {int(count) for count in re.findall(r"\| (\d+) (?=\|)", page)}
+
+
+# The command `sandbox`
+
+
+@pytest.mark.parametrize("words", ["deploy", "standby c", "value s", "edit s", "login orders"])
+def test_without_a_sandbox_it_says_how_to_start_one(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in ("", str(tmp_path / "of-one-that-has-ended")):
+        monkeypatch.setenv(CONTROL, address)
+        shown = CliRunner().invoke(app, words.split(), input="{}")
+        assert (shown.exit_code, shown.stdout, shown.stderr) == (3, "", f"{NOT_RUNNING}\n")
+
+
+def test_what_a_shell_sources_is_for_its_owner_alone(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    files.write_environment({CONTROL: "/run/control", "WITH_SPACE": "a b"})
+    assert files.control() == "/run/control"
+    assert files.environment.stat().st_mode & 0o077 == 0
+    assert "export WITH_SPACE='a b'\n" in files.environment.read_text()
