@@ -1,61 +1,50 @@
 """Real chains that are then tampered with, and what is seen of it.
 
 A `Scene` is one credential with both streams, after a life with rotations of both clouds, a failed run,
-a pause and a replaced key. It is made once, and put into new buckets for each mutation.
+a pause and a replaced key. It is made once, and copied for each mutation.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
 from lockstep.audit.confirmed import Verdict
-from lockstep.audit.digest import Evidence, Maker
 from lockstep.audit.entry import Seal, Stored, is_signed, stored
-from lockstep.audit.verify import Verification, Verifier
 from lockstep.protocol.errors import DatabaseUnreachableError, LockstepError
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.orders import Pause, Resume
-from lockstep.protocol.ports import AuditLog, chain_folder
-from lockstep.protocol.workers import one_after_the_other
-from tests.proof.raw_logs import Backend, Object, RawLog
 from tests.support.audit_story import AuditStory
-from tests.support.evidence import MemoryDigestKey, MemoryFolder
-from tests.support.memory import EntryObjects, MemorySigner, MemoryWorld
+from tests.support.evidence import FOLDER, EvidenceWorld
+from tests.support.memory import EntryObjects, MemoryAuditLog, MemorySigner, MemoryWorld
 from tests.support.world import INTERVAL_SECONDS, make_world, rotate, rotate_again, undisturbed
 
 STREAMS = ("aws", "oci")
 CREDENTIAL, OTHER = "multi-cloud/app_user", "multi-cloud/other"
-FOLDER = chain_folder(CREDENTIAL)
 A_TURN = 1 / 72
 """In days."""
 ALARMS = {Verdict.NOT_VERIFIED, Verdict.UNREADABLE}
 NEXT_RUN = "next-run"
 
 
-class Past(NamedTuple):
-    """What a life has left: the world without its logs, and of each stream the objects and the digests."""
+class Scene(EvidenceWorld):
+    """A credential whose chains may be tampered with."""
 
-    world: MemoryWorld
-    objects: dict[str, dict[int, Object]]
-    digests: dict[str, MemoryFolder]
+    def log(self, stream: str) -> MemoryAuditLog:
+        """The objects of its chain."""
+        return self.world.audit_logs[stream]
 
+    def numbers(self, stream: str) -> list[int]:
+        """All numbers that have an object, ascending."""
+        return sorted(self.log(stream).entries)
 
-@dataclass(kw_only=True)
-class Scene:
-    """A credential whose chains may be tampered with.
-
-    Attributes:
-        raw: Each stream's objects.
-        digests: Each stream's digests, the newest of which names all that is there.
-    """
-
-    world: MemoryWorld
-    raw: dict[str, RawLog]
-    digests: dict[str, MemoryFolder]
+    def erase(self, stream: str, *numbers: int) -> None:
+        """Delete objects with all their versions: no trace is left."""
+        for number in numbers:
+            self.log(stream).entries.pop(number, None)
+            self.log(stream).dates.pop(number, None)
 
     def head(self, stream: str, head: ChainHead | None) -> None:
         """Write a head into the lock record."""
@@ -64,61 +53,32 @@ class Scene:
 
     def at(self, stream: str, number: int) -> Stored:
         """The object under a number, by its metadata."""
-        return stored(number, self.raw[stream].get(number)[1])
+        return stored(number, self.log(stream).entries[number][1])
 
     def last(self, stream: str) -> Stored:
         """The object with the highest number."""
-        return self.at(stream, self.raw[stream].numbers()[-1])
-
-    def verify(self) -> list[Verification]:
-        """What verification says."""
-        evidence = [_evidence(self.world, self.raw[s].log, self.digests[s]) for s in STREAMS]
-        verifier = Verifier(evidence, now=self.world.clock.now(), side_by_side=one_after_the_other)
-        return verifier.chain(FOLDER)
+        return self.at(stream, self.numbers(stream)[-1])
 
     def genuine(self) -> list[Seal]:
         """The seals of entries whose MAC is valid."""
-        logs = ((stream, number) for stream in STREAMS for number in self.raw[stream].numbers())
-        found = [(stored(n, self.raw[s].log.look(n) or {}), self.world.signers[s]) for s, n in logs]
+        found = [(self.at(s, n), self.world.signers[s]) for s in STREAMS for n in self.numbers(s)]
         return [one.seal for one, signer in found if one.seal and is_signed(signer, one)]
 
-
-def _evidence(world: MemoryWorld, log: AuditLog, digests: MemoryFolder) -> Evidence:
-    return Evidence(
-        stream=log.stream,
-        digests=digests,
-        chains=MemoryFolder(world.clock, lambda: [FOLDER]),
-        log=lambda _folder: log,
-        signer=world.signers[log.stream],
-        keys=[MemoryDigestKey(log.stream).public_key()],
-        deployment="eu-central-1/locks",
-        retention=timedelta(days=400),
-    )
+    def alarm(self) -> tuple[bool, list[str]]:
+        """Whether verification raises one, and what it says."""
+        found = self.verifier().chain(FOLDER)
+        seen = [str(p) for v in found for p in (*v.problems, v.unreadable) if str(p)]
+        return any(v.verdict in ALARMS for v in found), seen
 
 
-def _digests(world: MemoryWorld) -> dict[str, MemoryFolder]:
-    """The digests of both clouds, made now."""
-    made = {stream: MemoryFolder(world.clock) for stream in STREAMS}
-    evidence = {s: _evidence(world, world.audit_logs[s], made[s]) for s in STREAMS}
-    for own, other in (("oci", "aws"), ("aws", "oci")):
-        Maker(
-            own=evidence[own],
-            other=evidence[other],
-            key=MemoryDigestKey(own),
-            clock=world.clock,
-            side_by_side=one_after_the_other,
-        ).make()
-    return made
-
-
-def _past(credential_id: str, *, wait: float = 0, longer: int = 0) -> Past:
+def _lived(credential_id: str, *, wait: float = 0, longer: int = 0) -> MemoryWorld:
     world = make_world(id=credential_id)
     world.clock.sleep(wait)
     for stream in STREAMS:
         world.audit_logs[stream].objects = EntryObjects(stream, credential_id)
     story = AuditStory(world)
     story.run(trigger="cli", force=True)
-    story.days(4 * A_TURN)
+    story.days(2 * A_TURN)
     story.run("oci", force=True)
     story.order(Pause())
     story.order(Resume())
@@ -129,7 +89,7 @@ def _past(credential_id: str, *, wait: float = 0, longer: int = 0) -> Past:
     }
     story.failing(DatabaseUnreachableError, A_TURN, of="db-2")
     for _ in range(3):
-        story.days(3 * A_TURN)
+        story.days(A_TURN)
         story.run("oci", force=True)
     story.days(2 * A_TURN, oci=lambda _: False)
     undisturbed(world)
@@ -137,43 +97,42 @@ def _past(credential_id: str, *, wait: float = 0, longer: int = 0) -> Past:
         for stream in STREAMS:
             world.clock.sleep(INTERVAL_SECONDS)
             rotate(world, f"longer-{run}-{stream}", runner=stream, force=True)
-    return Past(world, {s: dict(world.audit_logs[s].entries) for s in STREAMS}, _digests(world))
+    return world
 
 
 @cache
-def past() -> Past:
-    """The credential's."""
-    return _past(CREDENTIAL)
+def _past() -> Scene:
+    """The credential's, with a digest of each cloud that names all that is there."""
+    scene = Scene(world=_lived(CREDENTIAL))
+    for stream in ("oci", "aws"):
+        log = scene.log(stream)
+        log.dates = {number: log.at(number) for number in log.entries}
+        scene.make(stream)
+    return scene
 
 
 @cache
-def of_other() -> Past:
+def of_other() -> MemoryWorld:
     """Another credential of the same plan, with the same keys."""
-    return _past(OTHER, longer=2)
+    return _lived(OTHER, longer=2)
 
 
 @cache
-def of_elsewhere() -> Past:
+def of_elsewhere() -> MemoryWorld:
     """The same credential in another deployment, with the same keys and other buckets."""
-    return _past(CREDENTIAL, wait=61, longer=2)
+    return _lived(CREDENTIAL, wait=61, longer=2)
 
 
-def scene(backend: Backend, *, digests: bool = True) -> Scene:
-    """A new scene in new buckets; without digests only the chains are looked at."""
-    before = past()
-    # The world as it is, without its past's locks and hooks.
+def new_scene(*, digests: bool = True) -> Scene:
+    """A new scene; without digests only the chains are looked at."""
+    before = _past()
+    # Not copied: the past's plan, and its locks.
     shared = [before.world.credential, *(d._advisory for d in before.world.databases.values())]
-    world = copy.deepcopy(before.world, {id(one): one for one in shared})
-    raw = {stream: backend(stream, CREDENTIAL) for stream in STREAMS}
-    for stream, objects in before.objects.items():
-        for number, (body, metadata) in objects.items():
-            raw[stream].put(number, body, metadata)
-            raw[stream].dates[number] = before.world.audit_logs[stream].at(number)
-    world.audit_logs = {s: raw[s].log for s in STREAMS}  # type: ignore[misc]  # either adapter serves the port
-    made = {s: dict(before.digests[s].objects) if digests else {} for s in STREAMS}
-    return Scene(
-        world=world, raw=raw, digests={s: MemoryFolder(world.clock, objects=made[s]) for s in STREAMS}
-    )
+    scene = copy.deepcopy(before, {id(one): one for one in shared})
+    if not digests:
+        for folder in scene.digests.values():
+            folder.objects.clear()
+    return scene
 
 
 class Mutation(NamedTuple):
@@ -182,13 +141,11 @@ class Mutation(NamedTuple):
     Attributes:
         act: Does it.
         by_design: The words of the threat model that say why it is not seen; empty if it must be.
-        heavy: Takes long over an emulator.
     """
 
     name: str
     act: Callable[[Scene], object]
     by_design: str = ""
-    heavy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,14 +157,16 @@ class Outcome:
         stated: Whether the next entries say that something is missing or foreign.
         later: Whether verification raises an alarm after the next runs of both clouds.
         recorded: Whether the next run of AWS is on record, by its own signed entry.
-        seen: What verification says, for a report.
+        seen: What verification says.
+        is_brief: Whether no run has followed.
     """
 
     at_once: bool
     stated: bool = False
     later: bool = False
     recorded: bool = False
-    seen: tuple[str, ...] = field(default=(), compare=False)
+    seen: list[str]
+    is_brief: bool = False
 
     @property
     def caught(self) -> bool:
@@ -215,28 +174,22 @@ class Outcome:
         return self.at_once or self.stated or self.later
 
 
-def outcome_of(mutation: Mutation, at: Scene, *, briefly: bool = False) -> Outcome:
+def outcome_of(mutation: Mutation, scene: Scene, *, briefly: bool = False) -> Outcome:
     """Do it to a new scene, and look; `briefly` lets no run follow where verification raises an alarm at once."""
-    mutation.act(at)
-    at_once, seen = _alarm(at.verify())
+    mutation.act(scene)
+    at_once, seen = scene.alarm()
     if briefly and at_once:
-        return Outcome(at_once=True, seen=seen)
+        return Outcome(at_once=True, seen=seen, is_brief=True)
     for _ in range(2):
         with suppress(LockstepError):
-            rotate_again(at.world, NEXT_RUN)
-        at.world.clock.sleep(INTERVAL_SECONDS)
+            rotate_again(scene.world, NEXT_RUN)
+        scene.world.clock.sleep(INTERVAL_SECONDS)
         with suppress(LockstepError):
-            rotate(at.world, "next-of-oci", runner="oci", force=True)
-        genuine = at.genuine()
+            rotate(scene.world, "next-of-oci", runner="oci", force=True)
+        genuine = scene.genuine()
         recorded = any((s.rotation_id, s.stream) == (NEXT_RUN, "aws") for s in genuine)
         if recorded:
             break
-    later, seen_later = _alarm(at.verify())
+    later, seen_later = scene.alarm()
     stated = any(s.differs or s.stepped_over for s in genuine)
     return Outcome(at_once=at_once, stated=stated, later=later, recorded=recorded, seen=seen or seen_later)
-
-
-def _alarm(found: Sequence[Verification]) -> tuple[bool, tuple[str, ...]]:
-    """Whether there is one, and what verification says."""
-    seen = [str(p) for v in found for p in (*v.problems, v.unreadable) if str(p)]
-    return any(v.verdict in ALARMS for v in found), tuple(seen)

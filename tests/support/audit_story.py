@@ -14,12 +14,11 @@ from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.errors import DatabaseUnreachableError, StoreUnreachableError
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.orders import Order, Pause, Resume, Revoke
-from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from tests.support.memory import MemoryWorld
-from tests.support.world import RUN_SECONDS, make_world, orders, undisturbed
+from tests.support.world import RUN_SECONDS, make_world, orders, revokes_everything, undisturbed
 
 if TYPE_CHECKING:
     from lockstep.protocol.messages import Runner
@@ -95,21 +94,16 @@ class AuditStory:
         undisturbed(self.world)
         self._wait_until(began + timedelta(seconds=triggers * HALF))
 
-    def order(self, order: Order, *, who: str = ANNA) -> None:
+    def order(self, order: Order) -> None:
         """Give an order as an operator does: first its entry, then the record."""
-        world, ports = self.world, self.world.ports("aws")
-        lock = world.lock.record
+        world, details = self.world, order.details(self.world.lock.record)
         self.count += 1
-        by = Operator(who=who, now=world.clock.now, new_id=lambda: f"{self.count:06d}")
-        chain = chain_of(ports)
-        record_order(order.name, order.details(lock), by=by, chain=chain)
-        match order:
-            case Pause():
-                orders(world, paused=True)
-            case Resume():
-                orders(world, paused=False)
-            case Revoke():
-                orders(world, revoke_through=lock.highest_generation)
+        by = Operator(who=ANNA, now=world.clock.now, new_id=lambda: f"{self.count:06d}")
+        record_order(order.name, details, by=by, chain=chain_of(world.ports("aws")))
+        if isinstance(order, Revoke):
+            revokes_everything(world)
+        else:
+            orders(world, paused=isinstance(order, Pause))
 
     def revoke(self) -> None:
         """An emergency, and the run that fulfils it."""
@@ -119,11 +113,8 @@ class AuditStory:
 
     def verify(self) -> list[Verification]:
         """What verification says of both chains."""
-        return verify(self.world.credential.id, self.logs())
-
-    def logs(self) -> list[tuple[AuditLog, Signer]]:
-        """Both logs with their keys."""
-        return [(self.world.audit_logs[s], self.world.signers[s]) for s in ("aws", "oci")]
+        logs = [(self.world.audit_logs[s], self.world.signers[s]) for s in ("aws", "oci")]
+        return verify(self.world.credential.id, logs)
 
     def _wait_until(self, moment: datetime) -> None:
         left = (moment - self.now).total_seconds()

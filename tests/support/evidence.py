@@ -1,8 +1,8 @@
 """Both clouds' audit logs with their digests, in memory: who makes and who verifies them, and what happens to them."""
 
 import base64
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import count
@@ -21,7 +21,7 @@ from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreacha
 from lockstep.protocol.ports import Clock, Listed
 from lockstep.protocol.workers import one_after_the_other
 from tests.support.faults import Faults
-from tests.support.memory import MemoryAuditLog, MemorySigner
+from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryWorld
 from tests.support.world import make_world, rotate
 
 MINUTE = {"oci": 5, "aws": 15}
@@ -66,11 +66,11 @@ class MemoryFolder:
     """The port `Folder`.
 
     Attributes:
-        within: The names of the folders in it.
+        within: The folders in it, which are chains.
     """
 
     clock: Clock
-    within: Callable[[], list[str]] = list
+    within: Mapping[str, MemoryAuditLog] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
     objects: dict[str, tuple[bytes, datetime]] = field(default_factory=dict)
 
@@ -97,7 +97,7 @@ class MemoryFolder:
 
     def folders(self) -> Iterator[str]:
         with self.faults.around("folders"):
-            return iter(self.within())
+            return iter(sorted(name for name, log in self.within.items() if log.entries or log.past))
 
 
 class EvidenceWorld:
@@ -105,6 +105,7 @@ class EvidenceWorld:
 
     Args:
         streams: The clouds that run rotations, and so make digests.
+        world: One that has rotated already.
 
     Attributes:
         logs: By cloud and folder.
@@ -114,8 +115,8 @@ class EvidenceWorld:
         runs: The number of each run.
     """
 
-    def __init__(self, *streams: str) -> None:
-        self.world = make_world()
+    def __init__(self, *streams: str, world: MemoryWorld | None = None) -> None:
+        self.world = world or make_world()
         self.streams = streams or ("aws", "oci")
         self.keys = {stream: MemoryDigestKey(stream) for stream in MINUTE}
         self.known = {
@@ -124,16 +125,10 @@ class EvidenceWorld:
         }
         self.logs = {stream: {FOLDER: self.world.audit_logs[stream]} for stream in MINUTE}
         self.digests = {stream: MemoryFolder(self.world.clock) for stream in MINUTE}
-        self.chains = {
-            "aws": MemoryFolder(self.world.clock, lambda: self._folders("aws")),
-            "oci": MemoryFolder(self.world.clock, lambda: self._folders("oci")),
-        }
+        self.chains = {stream: MemoryFolder(self.world.clock, logs) for stream, logs in self.logs.items()}
         self.retention = timedelta(days=400)
         self.runs = count()
         self._others = count()
-
-    def _folders(self, stream: str) -> list[str]:
-        return sorted(folder for folder, log in self.logs[stream].items() if log.entries or log.past)
 
     def evidence(self, stream: str, *, to: str = AUDITOR, macs: bool = True) -> Evidence:
         """A cloud's audit log as somebody sees it."""
@@ -172,9 +167,15 @@ class EvidenceWorld:
         at: datetime | None = None,
         signer: MemorySigner | None = None,
         entry_id: str = "",
+        sealed_for: str = "",
+        skipping: int = 0,
         **event_fields: object,
     ) -> int:
-        """Write an entry with keys, dated at any time; its number."""
+        """Write an entry that never happened, by default with the stream's keys, for its chain and as of now.
+
+        Returns:
+            Its number, before which so many are skipped.
+        """
         log = self.logs[stream].setdefault(folder, MemoryAuditLog(stream, folder))
         own, number = self.world.signers[stream], next(self._others)
         entry_id = entry_id or f"other-{number}"
@@ -186,11 +187,16 @@ class EvidenceWorld:
         }
         end = Ends(credential_id=folder, log=log, signer=own).find(None)
         made = seal(
-            event, end, credential_id=folder, stream=stream, signer=signer or own, rotation_id=entry_id
+            event,
+            replace(end, seq=end.seq + skipping),
+            credential_id=sealed_for or folder,
+            stream=stream,
+            signer=signer or own,
+            rotation_id=entry_id,
         )
-        log.put(end.seq, made.body, made.metadata)
-        log.dates[end.seq] = self.world.clock.now()
-        return end.seq
+        log.put(made.stored.number, made.body, made.metadata)
+        log.dates[made.stored.number] = self.world.clock.now()
+        return made.stored.number
 
     def until(self, minute: int) -> None:
         """Let the time pass until a minute of an hour."""

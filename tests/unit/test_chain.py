@@ -1,4 +1,7 @@
-"""The audit chain: how entries are sealed and parsed, and that every change is found (protocol E2, E3)."""
+"""The audit chain: how entries are sealed and parsed (protocol E2, E3), and what attacks cost (protocol E6, E7, E11).
+
+That every attack is found, and stops no rotation: tests/proof/mutations.py.
+"""
 
 import base64
 import hashlib
@@ -9,11 +12,22 @@ from typing import Any
 import pytest
 import rfc8785
 
-from lockstep.audit.chain import Entry, Sealed, parse, seal
-from lockstep.audit.entry import ChainEnd, Differs, Stored, stored
-from lockstep.protocol.errors import AuditVerificationError
+from lockstep.audit.append import MAX_LOOK_BACK
+from lockstep.audit.chain import FARTHEST, MAX_FOREIGN, MAX_TAKEN_IN, Entry, Sealed, parse, seal
+from lockstep.audit.confirmed import Verdict
+from lockstep.audit.entry import NO_PREVIOUS, ChainEnd, Differs, Stored, stored
+from lockstep.protocol.errors import (
+    AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
+    AuditVerificationError,
+)
+from lockstep.protocol.model import ChainHead
+from lockstep.protocol.ports import Mac
 from tests.support import seals
 from tests.support.memory import MAX_METADATA_BYTES, MemorySigner
+from tests.support.world import at_every_boundary, quiet, rotate, rotate_again, strike
+from tests.unit import audit_case
+from tests.unit.audit_case import at, begun, extend, head, heads, problems, verified
 
 CREDENTIAL = "multi-cloud/app_user"
 SIGNER = MemorySigner("aws-key")
@@ -140,3 +154,138 @@ def test_an_entry_at_another_place_is_misplaced(where: Any) -> None:  # noqa: AN
     with pytest.raises(AuditVerificationError) as caught:
         _parsed(BODY, **where)
     assert caught.value.where["code"] == "misplaced"
+
+
+# What somebody who writes the lock record or the log costs a run
+
+
+@pytest.mark.parametrize("ahead", [0, 1, FARTHEST + 1])
+def test_a_head_that_the_log_does_not_hold_costs_a_word_and_no_numbers(ahead: int) -> None:
+    world = begun()
+    last = head(world)
+    for run in range(3):
+        before = at(world, max(world.audit_logs["aws"].entries))
+        forged = ChainHead(seq=before.number + ahead, hash="f" * 64)
+        heads(world, aws=forged)
+        rotate_again(world, f"again-{run}")
+        told = at(world, max(world.audit_logs["aws"].entries)).seal
+        assert told
+        assert told.differs == Differs(seq=forged.seq, hash=forged.hash, found=None if ahead else before.hash)
+        assert told.previous_hash == before.hash
+    assert head(world).seq <= last.seq + 3 * (FARTHEST + 1)
+    assert last.seq in {p.first for p in verified(world)["aws"].problems} or ahead
+
+
+@pytest.mark.parametrize("behind", [MAX_TAKEN_IN - 1, MAX_TAKEN_IN + 1])
+def test_a_head_of_long_ago_stops_no_rotation(behind: int) -> None:
+    """Orders do not move it, and a lock table can be restored from a backup, or written by who may write it."""
+    world = begun(2)
+    extend(world, behind)
+    last = max(world.audit_logs["aws"].entries)
+    looks = list[str]()
+    world.audit_logs["aws"].faults.before = looks.append
+    rotate_again(world, "run-9")
+    assert head(world).seq == last + 1
+    assert looks.count("look") < MAX_TAKEN_IN + MAX_LOOK_BACK + 20
+    assert verified(world)["aws"].verdict is Verdict.VERIFIED
+
+
+class _RetiredKeyIsDisabled(MemorySigner):
+    def verify(self, digest: bytes, mac: Mac) -> bool:
+        if mac.key_id == "retired":
+            raise AuditLogAccessDeniedError(code="DisabledException")
+        return super().verify(digest, mac)
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_a_foreign_object_that_names_a_disabled_key_stops_no_rotation(*, with_head: bool) -> None:
+    world = begun(2)
+    world.signers = {**world.signers, "aws": _RetiredKeyIsDisabled("aws-key", retired=["retired"])}
+    last = head(world)
+    made = seals.sealed(audit_case.EVENT, at(world, last.seq), signer=MemorySigner("retired"))
+    world.audit_logs["aws"].entries[last.seq + 1] = made.body, made.metadata
+    heads(world, aws=last if with_head else None)
+    rotate_again(world, "run-9")
+    assert head(world).seq == last.seq + 2
+
+
+@pytest.mark.parametrize(("runs", "is_head_lost"), [(0, True), (3, False), (3, True)])
+@pytest.mark.parametrize("count", [1, 2, MAX_TAKEN_IN, MAX_TAKEN_IN + 1, MAX_FOREIGN, MAX_FOREIGN + 1])
+def test_foreign_objects_are_stepped_over_however_many(count: int, runs: int, *, is_head_lost: bool) -> None:
+    world = begun(runs)
+    for number in range(count):
+        world.audit_logs["aws"].entries[runs + 1 + number] = b"{}", {}
+    if is_head_lost:
+        heads(world, aws=None)
+    rotate_again(world, "run-9")
+    over = at(world, runs + count + 1).seal
+    assert over
+    assert over.stepped_over == (runs + 1, runs + count)
+    assert over.previous_hash == (at(world, runs).hash if runs else NO_PREVIOUS)
+    named = f"entries {runs + 1} to {runs + count}" if count > 1 else f"entry {runs + 1}"
+    assert problems(world) == [f"{named}: is malformed; entry {runs + count + 1} has stepped over it"]
+
+
+# A verdict for everything
+
+
+def test_each_stream_has_its_verdict_whatever_is_wrong_with_the_other_one() -> None:
+    world = begun(1)
+    assert [v.verdict for v in verified(world).values()] == [Verdict.VERIFIED, Verdict.EMPTY]
+    rotate_again(world, "run-1")
+    rotate_again(world, "oci-1", runner="oci")
+    rotate_again(world, "aws-1")
+    for stream in ("aws", "oci"):
+        found = verified(world, stream)[stream]
+        assert (found.verdict, found.problems) == (Verdict.VERIFIED, [])
+        assert "that every rotation is on record was not checked" in found.notes[-1]
+    log = world.audit_logs["aws"]
+    kept, log.entries[1] = log.entries[1], (b"\xff", {})
+    assert [v.verdict for v in verified(world).values()] == [Verdict.NOT_VERIFIED, Verdict.VERIFIED]
+    log.entries[1] = kept
+    signers, world.signers = world.signers, {**world.signers, "aws": MemorySigner("new-key")}
+    told = "entries 1 to 3: has a MAC that does not match, of key 'aws-key'"
+    assert told in problems(world), "a key that the plan has no more is named"
+    world.signers = signers
+
+    def down(_operation: str) -> None:
+        raise AuditLogUnreachableError(stream="aws")
+
+    log.faults.before = down
+    assert [v.verdict for v in verified(world).values()] == [Verdict.UNREADABLE, Verdict.VERIFIED]
+
+
+def test_a_run_that_appends_while_it_is_verified_is_no_problem() -> None:
+    """At every boundary of a rotation (protocol E11). Whatever it dies of: tests/proof/honest.py."""
+    seen = list[str]()
+
+    def look(boundary: str) -> None:
+        seen.append(boundary)
+        with quiet(world):
+            found = verified(world)
+        assert [v.problems for v in found.values()] == [[], []], boundary
+
+    world = begun(4)
+    at_every_boundary(world, look)
+    rotate_again(world, "aws")
+    rotate_again(world, "oci", runner="oci")
+    rotate(world, "skipped", runner="oci")
+    assert len(seen) > 50
+
+
+def test_what_archived_rotations_recorded_is_no_false_alarm_and_accounts_for_nothing_later() -> None:
+    """The runs of OCI do not switch the check off for good: their seals say when they were."""
+    world = begun(2)
+    rotate_again(world, "oci-1", runner="oci")
+    rotate_again(world, "aws-1")
+    strike(world, {"before oci log read": AuditLogUnreachableError(stream="oci", code="NotRestored")})
+    found = verified(world)
+    assert {v.verdict for v in found.values()} == {Verdict.VERIFIED}
+    assert "what 1 archived entries of runs record was not read" in found["aws"].notes[-1]
+    rotate_again(world, "aws-2")
+    assert problems(world) == []
+    del world.audit_logs["aws"].entries[head(world).seq]
+    heads(world, aws=at(world, head(world).seq - 1).head)
+    with quiet(world):
+        rotate_again(world, "aws-3")
+    assert [p for p in problems(world) if "began from generation 5, which no entry records" in p]
