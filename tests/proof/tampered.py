@@ -4,7 +4,6 @@ A `Scene` is one credential with both streams, after a life with rotations of bo
 a pause and a replaced key. It is made once, and copied for each mutation.
 """
 
-import copy
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -125,10 +124,7 @@ def of_elsewhere() -> MemoryWorld:
 
 def new_scene(*, digests: bool = True) -> Scene:
     """A new scene; without digests only the chains are looked at."""
-    before = _past()
-    # Not copied: the past's plan, and its locks.
-    shared = [before.world.credential, *(d._advisory for d in before.world.databases.values())]
-    scene = copy.deepcopy(before, {id(one): one for one in shared})
+    scene = _past().copied()
     if not digests:
         for folder in scene.digests.values():
             folder.objects.clear()

@@ -1,11 +1,13 @@
 """Both clouds' audit logs with their digests, in memory: who makes and who verifies them, and what happens to them."""
 
 import base64
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import count
+from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -129,6 +131,12 @@ class EvidenceWorld:
         self.retention = timedelta(days=400)
         self.runs = count()
         self._others = count()
+
+    def copied(self) -> Self:
+        """Another one, in which nothing has happened yet that is not here."""
+        # The plan stays what it is, and locks cannot be copied.
+        shared = [self.world.credential, *(d._advisory for d in self.world.databases.values())]
+        return copy.deepcopy(self, {id(one): one for one in shared})
 
     def evidence(self, stream: str, *, to: str = AUDITOR, macs: bool = True) -> Evidence:
         """A cloud's audit log as somebody sees it."""

@@ -1,25 +1,41 @@
-"""Making digests: what they name, that nothing stops them, and that no honest state is taken for an attack (E15)."""
+"""Digests: what they name, that nothing stops them, and which attacks on the evidence are seen (protocol E15).
 
+`SEEN` names the attacks that end in "NOT VERIFIED", and `UNTOLD` those that end in "verified, not confirmed", or that
+no log can show. Attacks on chains alone are of tests/proof/mutations.py.
+"""
+
+import base64
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import pytest
+import rfc8785
 
 from lockstep.audit.confirmed import Since, Verdict
 from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError, LockstepError
 from tests.support.evidence import AUDITOR, FOLDER, EvidenceWorld, MemoryDigestKey
+from tests.support.memory import MemoryAuditLog, MemorySigner
 from tests.unit.audit_case import heads
 
+Act = Callable[[EvidenceWorld], object]
 GOOD: tuple[Verdict, list[str]] = (Verdict.VERIFIED, [])
 NOT_CONFIRMED: tuple[Verdict, list[str]] = (Verdict.NOT_CONFIRMED, [])
 
 
-def begun(hours: int, *streams: str) -> EvidenceWorld:
+@cache
+def _begun(hours: int, streams: tuple[str, ...]) -> EvidenceWorld:
     world = EvidenceWorld(*streams)
     world.hours(hours)
     return world
+
+
+def begun(hours: int, *streams: str) -> EvidenceWorld:
+    """A world that has rotated for so many hours."""
+    return _begun(hours, streams).copied()
 
 
 def documents(world: EvidenceWorld, stream: str = "aws") -> list[dict[str, Any]]:
@@ -110,8 +126,6 @@ def test_a_digest_does_not_wait_for_the_other_cloud() -> None:
 
 # Honest states. Each is looked at after every hour, by who may verify MACs and by who may not.
 
-Life = Callable[[EvidenceWorld], None]
-
 
 def an_entry_that_lands_meanwhile(world: EvidenceWorld) -> None:
     def land(operation: str) -> None:
@@ -166,30 +180,24 @@ def the_job_is_late_and_runs_twice(world: EvidenceWorld) -> None:
     world.hours(2)
 
 
-def a_chain_that_ends(world: EvidenceWorld) -> None:
-    world.append("aws", "retired")
-    world.hours(4)
-
-
 def the_lock_record_is_lost(world: EvidenceWorld) -> None:
     heads(world.world, aws=None, oci=None)
     world.hours(3)
 
 
-HONEST: tuple[Life, ...] = (
+HONEST: tuple[Act, ...] = (
     an_entry_that_lands_meanwhile,
     clocks_14_minutes_off,
     a_cloud_down_for_a_day,
     key_replaced_in_one_cloud_first,
     the_job_fails_three_times,
     the_job_is_late_and_runs_twice,
-    a_chain_that_ends,
     the_lock_record_is_lost,
 )
 
 
 @pytest.mark.parametrize("life", HONEST, ids=lambda life: life.__name__)
-def test_an_honest_life_is_verified(life: Life) -> None:
+def test_an_honest_life_is_verified(life: Act) -> None:
     world = begun(3)
     life(world)
     for macs in (True, False):
@@ -256,15 +264,130 @@ def test_what_is_older_than_the_retention_may_go() -> None:
     assert world.verified() == GOOD
 
 
-def lose_bucket(world: EvidenceWorld) -> None:
-    world.logs["oci"].clear()
-    world.digests["oci"].objects.clear()
+# Attacks, by name: who can, and after how many hours it is seen at the latest
+
+BEFORE = 8
+"""Hours that the world has rotated when an attack begins."""
 
 
-def restore_bucket(world: EvidenceWorld) -> None:
-    objects = dict(world.digests["oci"].objects)
+class Attack(NamedTuple):
+    """Something that somebody does to the evidence.
+
+    Attributes:
+        by: Who can.
+        do: Does it, and lets the time pass as far as the attack has a say in it.
+        told: A part of a problem; empty where there is none.
+        macs: Whether who verifies may verify MACs. Who may not sees it an hour later.
+    """
+
+    by: str
+    do: Act
+    told: str = ""
+    macs: bool = True
+
+
+def log_of(world: EvidenceWorld, stream: str = "aws", folder: str = FOLDER) -> MemoryAuditLog:
+    return world.logs[stream][folder]
+
+
+def cut(world: EvidenceWorld, hours: int, stream: str = "aws") -> None:
+    """Remove without a trace what was written in the last hours, as in a bucket that is not locked."""
+    since = world.world.clock.now() - timedelta(hours=hours)
+    log = log_of(world, stream)
+    for number in [n for n in log.entries if log.at(n) > since]:
+        del log.entries[number]
+    folder = world.digests[stream]
+    folder.objects = {name: kept for name, kept in folder.objects.items() if kept[1] <= since}
+    heads(world.world, **{stream: None})
+
+
+def signed(document: dict[str, Any], key: MemoryDigestKey, *, signature: str = "") -> bytes:
+    """A digest as who holds a key can sign it."""
+    canonical = rfc8785.dumps(document)
+    place = f"lockstep digest of eu-central-1/locks, {document['stream']}, {document['hour']}: {hash_of(document)}\n"
+    made = base64.b64encode(key.sign(hashlib.sha256(place.encode()).digest())).decode()
+    return b'{"digest":' + canonical + b',"signature":"' + (signature or made).encode() + b'"}'
+
+
+def hash_of(document: dict[str, Any]) -> str:
+    return hashlib.sha256(rfc8785.dumps(document)).hexdigest()
+
+
+def newest(world: EvidenceWorld, stream: str = "aws") -> tuple[str, dict[str, Any]]:
+    """The name of a cloud's newest digest, and what it says."""
+    name = max(n for n in world.digests[stream].objects if n[:1].isdigit())
+    document: dict[str, Any] = json.loads(world.digests[stream].objects[name][0])["digest"]
+    return name, document
+
+
+def put(world: EvidenceWorld, name: str, body: bytes, stream: str = "aws") -> None:
+    """Exchange a digest's bytes."""
+    world.digests[stream].objects[name] = (body, world.digests[stream].objects[name][1])
+
+
+def forge(
+    world: EvidenceWorld, stream: str = "aws", *, key: str = "", signature: str = "", **changes: object
+) -> None:
+    """Put a digest of another content in the place of the newest one."""
+    name, document = newest(world, stream)
+    put(world, name, signed(document | changes, MemoryDigestKey(key or stream), signature=signature), stream)
+
+
+def entry(folder: str = FOLDER, *, by: str = "", **fields: Any) -> Act:  # noqa: ANN401 - of any event
+    """Somebody appends an entry that is signed with a key."""
+    signer = MemorySigner(by) if by else None
+    return lambda world: world.append("aws", folder, signer=signer, **fields)
+
+
+# What each attack does.
+
+
+def back_date(world: EvidenceWorld, *, object_too: bool = False) -> None:
+    at = world.world.clock.now() - timedelta(hours=6)
+    number = world.append("aws", FOLDER, at=at)
+    if object_too:
+        log_of(world).dates[number] = at
+
+
+def freeze(world: EvidenceWorld) -> None:
+    frozen = dict(world.digests["oci"].objects)
+    for _ in range(4):
+        world.hours()
+        world.digests["oci"].objects = dict(frozen)
+
+
+def fast_forward(world: EvidenceWorld) -> None:
+    name, document = newest(world)
+    at = world.digests["aws"].objects[name][1]
+    ahead = at + timedelta(hours=3)
+    document |= {"hour": f"{ahead:%Y-%m-%dT%H}", "began": round(ahead.timestamp() * 1000)}
+    world.digests["aws"].objects[f"{document['hour']}.json"] = signed(document, MemoryDigestKey("aws")), at
+
+
+def fork(world: EvidenceWorld) -> None:
+    _, document = newest(world)
+    world.hours()
+    forge(world, previous=document["previous"])
+
+
+def replace_a_confirmed_one(world: EvidenceWorld) -> None:
+    world.hours()
+    objects = world.digests["aws"].objects
+    del objects[max(objects)]
+    forge(world, problems=["x"])
+
+
+def cut_the_other(world: EvidenceWorld) -> None:
+    world.append("oci", FOLDER)
     world.hours(2)
-    world.digests["oci"].objects = objects
+    cut(world, 4, "oci")
+
+
+def replay(world: EvidenceWorld) -> None:
+    entries, objects = dict(log_of(world).entries), dict(world.digests["aws"].objects)
+    world.hours(3)
+    log_of(world).entries, world.digests["aws"].objects = entries, objects
+    heads(world.world, aws=None)
 
 
 def copy_bucket(world: EvidenceWorld) -> None:
@@ -275,15 +398,223 @@ def copy_bucket(world: EvidenceWorld) -> None:
     folder.objects = {name: (body, now) for name, (body, _) in folder.objects.items()}
 
 
-@pytest.mark.parametrize("loss", [lose_bucket, restore_bucket, copy_bucket])
-def test_what_is_really_lost_is_told_once_and_does_not_grow(loss: Life) -> None:
-    world = EvidenceWorld()
+def delete_everything(world: EvidenceWorld, *streams: str) -> None:
+    for stream in streams or world.streams:
+        world.logs[stream].clear()
+        world.digests[stream].objects.clear()
+
+
+def swap_the_key(world: EvidenceWorld) -> None:
+    world.keys["aws"] = MemoryDigestKey("attacker")
+    world.hours(4)
+
+
+def swap_the_key_and_the_past(world: EvidenceWorld) -> None:
+    world.keys["aws"] = MemoryDigestKey("attacker")
+    previous = None
+    for name, (body, _) in sorted(world.digests["aws"].objects.items()):
+        document = json.loads(body)["digest"] | {"previous": previous, "chains": {}}
+        put(world, name, signed(document, world.keys["aws"]))
+        previous = {"hour": document["hour"], "hash": hash_of(document)}
+
+
+def accuse(world: EvidenceWorld, *, by_hash: bool) -> None:
+    _, document = newest(world, "oci")
+    hour, other = document["hour"], document["other"]
+    digest = {"hour": hour, "hash": "a" * 64} if by_hash else other["digest"] | {"hour": hour}
+    forge(world, "oci", other=other | {"digest": digest})
+
+
+def squat(world: EvidenceWorld) -> None:
+    now = world.world.clock.now()
+    world.digests["aws"].objects[f"{now + timedelta(hours=1):%Y-%m-%dT%H}.json"] = (b"{}", now)
+    world.hours()
+
+
+def junk(world: EvidenceWorld) -> None:
+    log, now = log_of(world), world.world.clock.now()
+    for number in range(3_000):
+        log.entries[BEFORE + 1 + number] = (b"{}", {})
+        world.digests["aws"].objects[f"junk-{number}"] = (b"", now)
+        folder = f"junk-{number % 50}"
+        world.logs["aws"].setdefault(folder, MemoryAuditLog("aws", folder)).plant("x")
+    world.hours()
+    assert newest(world)[1]["chains"][FOLDER]["seq"] == BEFORE + 3_001, (
+        "the next entry steps over, and the digest has it"
+    )
+
+
+def left_the_plan(world: EvidenceWorld, *, whole: bool) -> None:
+    for _ in range(2):
+        world.append("aws", "retired")
+    world.hours()
+    if whole:
+        del world.logs["aws"]["retired"]
+    else:
+        del log_of(world, folder="retired").entries[2]
+
+
+def bridge_of_a_spoiled_digest(world: EvidenceWorld) -> None:
+    name, kept = newest(world, "oci")
+    at = world.digests["oci"].objects[name][1]
+    world.until(5)
+    log_of(world, "oci").entries.clear()
     world.append("oci", FOLDER)
-    world.hours(5)
-    loss(world)
-    world.hours(2)
-    verdict, first = world.verified()
+    other = newest(world)
+    signature = json.loads(world.digests["aws"].objects[other[0]][0])["signature"]
+    now = world.world.clock.now()
+    new = kept | {
+        "began": round(now.timestamp() * 1000),
+        "hour": f"{now:%Y-%m-%dT%H}",
+        "previous": {"hour": kept["hour"], "hash": hash_of(kept)},
+        "other": {"digest": {"hour": other[1]["hour"], "hash": hash_of(other[1])}, "signature": signature},
+        "chains": {},
+    }
+    key = MemoryDigestKey("oci")
+    world.digests["oci"].objects = {
+        name: (signed(kept, key, signature="AAAA"), at),
+        f"{new['hour']}.json": (signed(new, key), now),
+    }
+
+
+def heads_said_to_be_old(world: EvidenceWorld) -> None:
+    world.rotate()
+    world.hours(1)
+    _, document = newest(world)
+    forge(world, chains={folder: head | {"at": 0} for folder, head in document["chains"].items()})
+    del log_of(world).entries[max(log_of(world).entries)]
+    heads(world.world, aws=None)
+
+
+def forge_as_of_now(world: EvidenceWorld) -> None:
+    world.append("aws", FOLDER)
+    world.hours(rotating=False)
+
+
+AWS, OCI = "administrator of AWS", "administrator of OCI"
+ROLE, PUTS, AUDIT = "digest's role", "who may put objects", "Audit role"
+SEEN = {
+    "back-date into a gap": Attack(AWS, back_date, "dated more than 15 minutes"),
+    "back-date the object too": Attack(
+        "the store itself", lambda w: back_date(w, object_too=True), "which lacks it"
+    ),
+    "freeze": Attack(OCI, freeze, "is gone"),
+    "fast-forward, a digest dated ahead of its object": Attack(ROLE, fast_forward, "minutes from its object"),
+    "fork": Attack(ROLE, fork, "go on from the same one"),
+    "replace a confirmed digest": Attack(f"{ROLE}, bucket not locked", replace_a_confirmed_one, "is gone"),
+    "cut": Attack(AWS, lambda w: cut(w, 4), "oci has confirmed it"),
+    "cut in OCI": Attack(OCI, cut_the_other, "aws has confirmed it"),
+    "lose a bucket": Attack(OCI, lambda w: delete_everything(w, "oci"), "is gone"),
+    "copy a bucket": Attack(OCI, copy_bucket, "minutes from its object"),
+    "replay after a restore": Attack(AWS, replay, "is gone"),
+    "swap of a key, with the past": Attack(AWS, swap_the_key_and_the_past, "is gone"),
+    "omit a chain": Attack(ROLE, lambda w: forge(w, chains={}), "which lacks it"),
+    "accuse falsely": Attack(
+        f"{ROLE} of OCI", lambda w: accuse(w, by_hash=True), "digests oci: the digest of"
+    ),
+    "accuse by another hour": Attack(
+        f"{ROLE} of OCI", lambda w: accuse(w, by_hash=False), "digests oci: the digest of"
+    ),
+    "unsigned digest": Attack(AWS, lambda w: put(w, newest(w)[0], b"{}"), "is no digest"),
+    "name of the next digest taken": Attack(AWS, squat, "was taken by what is none"),
+    "junk names": Attack(PUTS, junk, "objects are no digests"),
+    "unsigned object in an entry's place": Attack(
+        f"diagnostician, {PUTS}", entry(by="nobodys"), "MAC that does not match"
+    ),
+    "the same, seen without MACs": Attack(PUTS, entry(by="nobodys"), "entry", macs=False),
+    "left the plan": Attack(AWS, lambda w: left_the_plan(w, whole=False), "aws: entry 2: is gone"),
+    "left the plan, whole": Attack(AWS, lambda w: left_the_plan(w, whole=True), "aws: entry 2: is gone"),
+    "bridge of a digest with a spoiled signature": Attack(
+        OCI, bridge_of_a_spoiled_digest, "no key of the plan"
+    ),
+    "a chain that no digest names": Attack(PUTS, entry("invented", by="nobodys"), "lacks it", macs=False),
+    "heads said to be old": Attack(f"{ROLE}, bucket not locked", heads_said_to_be_old, "is gone"),
+    "rewrite": Attack(
+        "who may overwrite",
+        lambda w: log_of(w).overwrite(3, log_of(w).entries[3][0]),
+        "written more than once",
+    ),
+}
+STALE, UNSEEN = Verdict.NOT_CONFIRMED, Verdict.VERIFIED
+UNTOLD = {
+    "deny, the own digest": (STALE, Attack(AWS, lambda w: w.hours(4, but="aws"))),
+    "deny, the other's": (STALE, Attack(AWS, lambda w: w.hours(4, but="oci"))),
+    "swap of a key": (STALE, Attack(AWS, swap_the_key)),
+    "delete everything": (STALE, Attack("administrators of both clouds", delete_everything)),
+    "what was never written": (UNSEEN, Attack(AUDIT, lambda w: w.hours(rotating=False))),
+    "what is forged as of now": (UNSEEN, Attack(AUDIT, forge_as_of_now)),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_an_attack_is_seen_until_a_verification_begins_after_it(name: str) -> None:
+    """A problem does not grow, and a digest after it is the way past it."""
+    attack, world = SEEN[name], begun(BEFORE)
+    attack.do(world)
+    if not attack.macs:
+        world.hours(rotating=False)
+    verdict, told = world.verified(macs=attack.macs)
     assert verdict is Verdict.NOT_VERIFIED
-    world.hours(6)
-    assert world.verified()[1] == first
-    assert world.verified(world.newest_confirmed()) == GOOD
+    assert any(attack.told in problem for problem in told), told
+    world.keys["aws"] = MemoryDigestKey("aws")
+    world.hours(3)
+    _, first = world.verified()
+    world.hours(4)
+    _, told = world.verified()
+    assert len(told) <= len(first) + 1, told
+    assert world.verified(world.newest_confirmed()) == (Verdict.VERIFIED, []), told
+
+
+@pytest.mark.parametrize(("verdict", "attack"), UNTOLD.values(), ids=UNTOLD)
+def test_what_digests_do_not_tell(verdict: Verdict, attack: Attack) -> None:
+    """What is kept from a digest is not confirmed, and what no log can show is verified."""
+    world = begun(BEFORE)
+    attack.do(world)
+    assert world.verified() == (verdict, [])
+
+
+NO_DIGEST = (b'"', b"{}", b'{"digest":{},"signature":1}', b'{"digest":{},"signature":"\xc3\xa9"}')
+
+
+@pytest.mark.parametrize("body", [*NO_DIGEST, None], ids=str)
+def test_whatever_stands_in_the_place_of_a_digest_stops_nobody(body: bytes | None) -> None:
+    world = begun(BEFORE)
+    for stream in world.streams:
+        if body is None:
+            forge(world, stream, signature="\u00e9")
+        else:
+            put(world, newest(world, stream)[0], body, stream)
+    world.hours(1)
+    assert [len(world.digests[stream].objects) for stream in world.streams] == [BEFORE + 1] * 2
+    told = Verdict.NOT_VERIFIED if body else Verdict.VERIFIED
+    assert world.verified()[0] is told, "what is signed by nobody, nobody has confirmed"
+
+
+def test_an_entry_whose_gap_is_none_stops_neither_digest_nor_verification() -> None:
+    world = begun(BEFORE)
+    number, metadata = max(log_of(world).entries) + 1, log_of(world).entries[BEFORE][1]
+    chain = json.loads(metadata["chain"]) | {"stepped_over": [], "seq": number}
+    log_of(world).entries[number] = (b"{}", {**metadata, "chain": rfc8785.dumps(chain).decode()})
+    world.hours(1)
+    assert newest(world)[1]["chains"][FOLDER]["seq"] == number + 1
+    assert world.verified()[0] is Verdict.NOT_VERIFIED
+
+
+WAYS: tuple[Callable[[bytes, int], bytes], ...] = (
+    lambda body, at: body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :],
+    lambda body, at: body[:at] + bytes([body[at] ^ 0x20]) + body[at + 1 :],
+    lambda body, at: body[:at] + b"0" + body[at:],
+    lambda body, at: body[:at] + body[at + 1 :],
+    lambda body, at: body[:at],
+)
+"""Flip a bit, or the case, of a byte; put one before it; leave it out; cut there. They take turns."""
+
+
+def test_every_byte_of_a_confirmed_digest_counts() -> None:
+    world = EvidenceWorld()
+    world.hours(3)
+    name = sorted(world.digests["aws"].objects)[1]
+    body = world.digests["aws"].objects[name][0]
+    for place in range(0, len(body), 3):
+        put(world, name, changed := WAYS[place % len(WAYS)](body, place))
+        assert any(d.problems for d in world.verifier().digests.values()), (place, changed)
