@@ -1,5 +1,6 @@
-"""What happens to a machine: hooks that hang, templates that raise, a sleep."""
+"""What happens to a machine: hooks that hang, templates that raise, a sleep, and SIGTERM while a file is written."""
 
+import json
 import os
 import signal
 import socket
@@ -13,15 +14,18 @@ from typing import Any
 import pytest
 
 from lockstep.agent import serve
+from lockstep.agent.__main__ import main
 from lockstep.agent.files import run_command
 from lockstep.agent.serve import Agent
 from lockstep.agent.settings import load_settings
+from lockstep.client.sources import StoredText
 from lockstep.protocol.errors import EnvironmentalError
 from lockstep.protocol.federation import stamps_of
-from tests.agent.harness import NAME, FakeStore
-from tests.agent.process import command, settings_file
+from lockstep.protocol.names import VersionNames
+from tests.agent.harness import NAME, FakeStore, app_user
+from tests.agent.process import settings_file
+from tests.contract.test_client_fork import in_child
 from tests.support.memory import FakeClock
-from tests.support.programs import ran
 from tests.support.settling import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,12 +154,10 @@ def test_a_hook_waits_for_its_file(tmp_path: Path) -> None:
         until(ran.exists)
 
 
-@pytest.mark.parametrize(
-    ("command", "code"), [(["false"], "status 1"), (["/no/such/program"], "No such file or directory")]
-)
-def test_a_command_that_fails_is_told(command: list[str], code: str) -> None:
-    with pytest.raises(EnvironmentalError, match=code):
-        run_command(command, threading.Event())
+def test_a_command_that_fails_is_told() -> None:
+    for command, code in ((["false"], "status 1"), (["/no/such/program"], "No such file or directory")):
+        with pytest.raises(EnvironmentalError, match=code):
+            run_command(command, threading.Event())
 
 
 def _ends(child: Path) -> None:
@@ -179,7 +181,8 @@ def test_a_command_ends_with_a_process_that_is_ended(tmp_path: Path) -> None:
         raise SystemExit(3)
 
     before = signal.signal(signal.SIGUSR1, end)
-    script = f"sleep 60 & echo $! > {child}; kill -USR1 {os.getpid()}; wait"
+    # Not while it is being started: of that nobody knows a process yet.
+    script = f"sleep 60 & echo $! > {child}; sleep 0.5; kill -USR1 {os.getpid()}; wait"
     try:
         with pytest.raises(SystemExit):
             run_command(["/bin/sh", "-c", script], threading.Event())
@@ -192,7 +195,6 @@ def test_a_command_ends_with_a_process_that_is_ended(tmp_path: Path) -> None:
     ("template", "told"),
     [
         (None, "code=No such file or directory"),
-        ("{{ port.x.y }}", "UndefinedError"),
         ("{% if %}", "template-line-1"),
         ("{{ port / 0 }}", "TypeError"),
     ],
@@ -215,16 +217,14 @@ def test_a_template_that_is_wrong_ends_nothing_else(
         until(lambda: "-2" in good.read_text())
 
 
-def test_a_port_that_is_taken_is_told_in_a_line_and_status_2(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_told_in_a_line_and_status_2(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        document = {**SERVED, "port": port, "token_file": f"{tmp_path}/token"}
-        done = ran(
-            command(settings_file(tmp_path, document)),
-            env={**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
-        )
-    assert done.returncode == 2
-    [told] = done.stderr.splitlines()
+        file = settings_file(tmp_path, {**SERVED, "port": port, "token_file": f"{tmp_path}/token"})
+        assert in_child(lambda: main(["--config", str(file)])) == 2
+    [told] = capfd.readouterr().err.splitlines()
     assert f"[path=127.0.0.1:{port}, code=Address already in use]" in told
     assert "ss -lntp" in told
 
@@ -235,3 +235,67 @@ def test_a_machine_that_was_suspended_reads_within_a_second(tmp_path: Path) -> N
         machine.store.generation = 2
         machine.clock.sleep(3600.0)
         until(lambda: machine.value.served and machine.value.served.value.generation == 2)
+
+
+def test_files_follow_when_a_caller_asks_for_a_fresh_value(tmp_path: Path) -> None:
+    file = tmp_path / "one"
+    machine = Machine(tmp_path, {"path": str(file)})
+    with machine.running():
+        machine.store.generation = 2
+        machine.value.refresh_now()
+        until(lambda: "-2" in file.read_text())
+
+
+# SIGTERM while a file is written: it is the old one or the new one, and nothing of a password is beside it
+
+
+def _ended(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, *more: str) -> int:
+    """The status of an agent with a store of its own, whose value is another one at each read.
+
+    A write to the file takes a second, and the write with this number begins with a SIGTERM to the agent. If it serves,
+    the first read begins with a SIGHUP: it ends nothing, and the stores are read again long before it is time.
+    """
+    stores: dict[str, FakeStore] = {}
+    writes, fsync = iter(range(1, 100)), os.fsync
+
+    def read(names: VersionNames) -> StoredText:
+        store = stores.setdefault(names.secret, FakeStore())
+        if not (store.reads or more):
+            os.kill(os.getpid(), signal.SIGHUP)
+        store.generation += 1
+        return store()
+
+    def slowly(descriptor: int) -> None:
+        if "/kept/" in str(Path(f"/proc/self/fd/{descriptor}").readlink()) and next(writes) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slowly)
+    monkeypatch.setattr(serve, "reader_of", lambda _store: read)
+    (folder / "kept").mkdir()
+    (folder / "kept" / "login.json").write_text("old\n")
+    files = [{"path": f"{folder}/kept/login.json", "format": "json"}]
+    own = {"token_file": f"{folder}/token", "port": 0, "refresh": "5m", "files": files}
+    file = settings_file(folder, {**SERVED, **own})
+    return in_child(lambda: main(["--config", str(file), *more]))
+
+
+def _kept(folder: Path) -> str:
+    [file] = (folder / "kept").iterdir()
+    return file.read_text()
+
+
+@pytest.mark.parametrize(("more", "status"), [(["--once"], 3), ([], 0)], ids=["once", "serve"])
+def test_sigterm_at_the_first_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], status: int
+) -> None:
+    assert _ended(tmp_path, monkeypatch, 1, *more) == status
+    assert _kept(tmp_path) == "old\n"
+
+
+def test_a_later_write_is_waited_for_and_sighup_reads_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _ended(tmp_path, monkeypatch, 2) in (0, -signal.SIGTERM)
+    assert json.loads(_kept(tmp_path)) == json.loads(app_user(3))

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from cdk.artefacts import PIPX
+from lockstep.agent.__main__ import main
 from lockstep.agent.serve import TokenFile, check_token, token_of
 from lockstep.agent.settings import Settings, load_settings
 from lockstep.plan.file import PlanProblemsError
 from lockstep.protocol.errors import EnvironmentalError
-from tests.agent.process import command, settings_file
-from tests.support.programs import Ran, ran
+from tests.agent.process import settings_file
+from tests.contract.test_client_fork import in_child
+from tests.support.programs import ran
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = {"version": 1, "plan": str(ROOT / "lockstep.yaml"), "credentials": ["multi-cloud/app_user"]}
@@ -96,18 +98,22 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, more: Mapping[str, Any
     assert any(told in problem for problem in caught.value.lines), caught.value.lines
 
 
-def _check(file: Path, *more: str) -> Ran:
-    done = ran(command(file, "--check", *more))
-    assert "Traceback" not in done.stderr
-    return done
+def _told(capfd: pytest.CaptureFixture[str], file: Path, *more: str) -> tuple[int, str]:
+    """The status and the standard error of an agent of its own."""
+    status = in_child(lambda: main(["--config", str(file), *more]))
+    told = capfd.readouterr().err
+    assert "Traceback" not in told
+    return status, told
 
 
 @pytest.mark.parametrize("text", ["\0", "a: &a [*a]", "version: 1\nplan: {a: pa55word}"])
-def test_a_file_that_is_no_settings_is_told_in_a_line_and_status_2(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_settings_is_told_in_a_line_and_status_2(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str
+) -> None:
     file = tmp_path / "agent.yaml"
     file.write_text(text)
-    done = _check(file)
-    assert (done.returncode, str(file) in done.stderr, "pa55word" in done.stderr) == (2, True, False)
+    status, told = _told(capfd, file, "--check")
+    assert (status, str(file) in told, "pa55word" in told) == (2, True, False)
 
 
 def test_a_token_is_made_once_in_a_folder_for_its_owner_and_group(tmp_path: Path) -> None:
@@ -149,30 +155,29 @@ def test_a_token_file_that_is_replaced_counts_at_once(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_a_token_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_token_that_cannot_be_made_is_told_with_what_to_do(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a-file").touch()
     file = settings_file(tmp_path, {**PLAN, "token_file": f"{tmp_path}/a-file/token"})
-    for done in (ran(command(file)), _check(file)):
-        assert (done.returncode, "sudo install -d" in done.stderr, "Traceback" in done.stderr) == (
-            2,
-            True,
-            False,
-        )
-    assert _check(file, "--once").returncode == 0
+    for more in ((), ("--check",)):
+        status, told = _told(capfd, file, *more)
+        assert (status, "sudo install -d" in told) == (2, True)
+    assert _told(capfd, file, "--check", "--once") == (0, "")
 
 
-def test_check_finds_a_template_and_a_place_that_are_wrong(tmp_path: Path) -> None:
-    template = tmp_path / "template"
+def test_check_finds_a_template_and_a_place_that_are_wrong(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    template, out = tmp_path / "template", tmp_path / "out"
     template.write_text("{{ nobody }}")
-    (tmp_path / "a-file").touch()
-    for more in ({"path": f"{tmp_path}/out", "template": str(template)}, {"path": f"{tmp_path}/a-file/out"}):
-        document = {
-            **PLAN,
-            "token_file": f"{tmp_path}/token",
-            "files": [more],
-        }
-        assert _check(settings_file(tmp_path, document)).returncode == 2
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name in {"out", "token"}) == []
+    own = {**PLAN, "token_file": f"{tmp_path}/token"}
+    for file in (
+        {"path": str(out), "template": str(template)},
+        {"path": f"{template}/out", "format": "json"},
+    ):
+        assert _told(capfd, settings_file(tmp_path, {**own, "files": [file]}), "--check")[0] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.yaml", "template"]
 
 
 def test_without_the_sdk_of_oracle_it_says_what_to_install(tmp_path: Path) -> None:
