@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ConnectionClosedError
 
 from lockstep.aws.clients import AwsKeys, aws_client
@@ -139,18 +140,8 @@ class DynamoDbHarness(_OfClient):
             )
 
 
-def _typed(value: object) -> dict[str, object]:
-    match value:
-        case bool():
-            return {"BOOL": value}
-        case int():
-            return {"N": str(value)}
-        case datetime():
-            return {"N": str(int(value.timestamp()))}
-        case frozenset():
-            return {"SS": sorted(value)}
-        case _:
-            return {"S": value}
+def _typed(value: object) -> object:
+    return TypeSerializer().serialize(int(value.timestamp()) if isinstance(value, datetime) else value)
 
 
 class S3Harness(Renewed, _OfClient):

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -13,12 +12,10 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.ring import VaultRing
 from lockstep.oci.vault import Vault, VaultSigner
-from lockstep.protocol import names as oci_names
 from lockstep.protocol.deadlines import CloudTimeouts
 from lockstep.protocol.model import Credential
-from lockstep.protocol.names import VersionNames
+from lockstep.protocol.names import VersionNames, slot_name
 from lockstep.protocol.ports import Clock, VersionedSecret
-from lockstep.protocol.workers import SideBySide, one_after_the_other
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from sandbox.emulators.oci import OciSandbox
@@ -52,13 +49,11 @@ def sandbox_clients(
     return OciClients(lambda: identity, "eu-frankfurt-1", endpoint=sandbox.endpoint, timeouts=timeouts)
 
 
-def sandbox_vault(
-    sandbox: OciSandbox, clients: OciClients | None = None, *, compartment: str | None = None
-) -> Vault:
-    """The sandbox's vault, as the plan's store `oci`; by default with the rings' compartment."""
+def sandbox_vault(sandbox: OciSandbox, clients: OciClients | None = None) -> Vault:
+    """The sandbox's vault, as the plan's store `oci`, with the rings' compartment."""
     return Vault(
         clients or sandbox_clients(sandbox),
-        compartment_id=compartment or sandbox.compartment_id,
+        compartment_id=sandbox.compartment_id,
         vault_id=sandbox.vault_id,
         store="oci",
     )
@@ -76,17 +71,9 @@ class OciConsole:
     def create_secret(self, name: str, text: str) -> str:
         return create_secret(self._sandbox, name, text.encode())
 
-    def create_ring(self, secret: str, slots: int) -> list[str]:
-        """The slots of a ring with placeholders, as Terraform makes them."""
-        return [self.create_secret(oci_names.slot_name(secret, i), PLACEHOLDER_TEXT) for i in range(slots)]
-
     def edit(self, secret_id: str, text: str, *, stage: str = "CURRENT", name: str | None = None) -> None:
         details = oci.vault.models.UpdateSecretDetails(secret_content=_content(text, stage=stage, name=name))
         self.vaults.update_secret(secret_id, details)
-
-    def schedule(self, secret_id: str, number: int, at: datetime) -> None:
-        details = oci.vault.models.ScheduleSecretVersionDeletionDetails(time_of_deletion=at)
-        self.vaults.schedule_secret_version_deletion(secret_id, number, details)
 
     def remove(self, secret_id: str) -> None:
         self.vaults.schedule_secret_deletion(secret_id, oci.vault.models.ScheduleSecretDeletionDetails())
@@ -151,7 +138,6 @@ class VaultRingHarness(Renewed, _OfClients):
         self.sandbox = sandbox
         self.slots = slots
         self.clock = clock or SystemClock()
-        self.side_by_side: SideBySide = one_after_the_other
         self.console = OciConsole(sandbox)
         self.clients, self._theirs = sandbox_clients(sandbox), sandbox_clients(sandbox)
         super().__init__(self.clients)
@@ -159,7 +145,12 @@ class VaultRingHarness(Renewed, _OfClients):
 
     def _make(self, credential: Credential) -> None:
         super()._make(credential)
-        self.ids = {kind: self.console.create_ring(name, self.slots) for kind, name in self.names.items()}
+        self.ids = {
+            kind: [
+                self.console.create_secret(slot_name(name, i), PLACEHOLDER_TEXT) for i in range(self.slots)
+            ]
+            for kind, name in self.names.items()
+        }
         self.vault = sandbox_vault(self.sandbox, self.clients)
         self.store = self.store_on(self.vault)
         self.secret = self._open_ring(self.vault, self._versions)
@@ -167,12 +158,10 @@ class VaultRingHarness(Renewed, _OfClients):
 
     def store_on(self, vault: Vault) -> CredentialStore:
         """A new store on a vault, as each run of a process makes it."""
-        return CredentialStore(
-            "oci", self.credential, partial(self._open_ring, vault), side_by_side=self.side_by_side
-        )
+        return CredentialStore("oci", self.credential, partial(self._open_ring, vault))
 
     def _open_ring(self, vault: Vault, names: VersionNames) -> VaultRing:
-        return VaultRing(vault, names, slots=self.slots, clock=self.clock, side_by_side=self.side_by_side)
+        return VaultRing(vault, names, slots=self.slots, clock=self.clock)
 
     def rival(self) -> CredentialStore:
         return self.store_on(sandbox_vault(self.sandbox, self._theirs))
@@ -182,13 +171,12 @@ class VaultRingHarness(Renewed, _OfClients):
 
     def serving(self, secret: SecretKind) -> tuple[str, int, str]:
         """The slot that applications read: its OCID, the generation, the text."""
-        found = [(secret_id, *self.console.current(secret_id)) for secret_id in self.ids[secret]]
         versions = VersionNames(credential_id=self.credential.id, secret=self.names[secret])
-        ranked = [
-            (versions.generation_of(name), -i, secret_id, text)
-            for i, (secret_id, name, text) in enumerate(found)
-        ]
-        generation, _, secret_id, text = max(ranked)
+        found = []
+        for index, secret_id in enumerate(self.ids[secret]):
+            name, text = self.console.current(secret_id)
+            found.append((versions.generation_of(name), -index, secret_id, text))
+        generation, _, secret_id, text = max(found)
         return secret_id, generation, text
 
     def edit(self, secret: SecretKind, text: str) -> None:

@@ -101,18 +101,17 @@ def test_the_largest_seal_is_kept_and_a_body_is_read_as_far_as_one_can_be_long(l
     assert len(log.read(1) or b"") > MAX_ENTRY_BYTES
 
 
-@pytest.mark.parametrize("gap", [(), (1,), (1, 2, 5)])
 def test_numbers_ascend_above_one_even_if_entries_are_missing_and_others_have_names_there(
-    world: AuditLogHarness, log: AuditLog, gap: tuple[int, ...]
+    world: AuditLogHarness, log: AuditLog
 ) -> None:
     for junk in range(5):
         world.plant(f"000000000000.{junk}")
         world.plant(f"000000000001.json.{junk}")
-    present = [seq for seq in range(1, 8) if seq not in gap]
-    for seq in reversed(present):
-        put(log, seq)
-    for after in (0, 1, 3, 7):
-        assert list(log.numbers(after=after)) == [seq for seq in present if seq > after]
+    for present in ([3, 4, 6, 7], [1, 2, 3, 4, 5, 6, 7]):
+        for seq in reversed(present):
+            put(log, seq)
+        for after in (0, 1, 3, 7):
+            assert list(log.numbers(after=after)) == [seq for seq in present if seq > after]
 
 
 def test_a_log_that_only_grew_has_one_version_of_each_entry(world: AuditLogHarness, log: AuditLog) -> None:
@@ -173,32 +172,26 @@ def signers(request: pytest.FixtureRequest) -> Iterator[Signers]:
         yield SIGNERS[request.param](clouds)
 
 
-def test_each_key_makes_its_own_mac(signers: Signers) -> None:
-    mac, other = signers.signer.sign(DIGEST), signers.other.sign(DIGEST)
-    assert len(mac.value) == 32
-    assert signers.signer.sign(DIGEST) == mac
-    assert [signer.verify(DIGEST, mac) for signer in (signers.signer, signers.other)] == [True, False]
-    assert (mac.value == other.value, mac.key_id == other.key_id) == (False, False)
-    assert not signers.signer.verify(sha256(b"another entry").digest(), mac)
-
-
-KEY_IDS = ("another-key", "", "lockstep.mac:999", f"lockstep.mac:{'9' * 5_000}", "\u00e9" * 9)
-
-
-def of_key(key_id: str) -> Callable[[Mac], Mac]:
-    return lambda mac: replace(mac, key_id=key_id)
-
-
 FORGED: Mapping[str, Callable[[Mac], Mac]] = {
     "its first byte is changed": lambda mac: replace(mac, value=bytes([mac.value[0] ^ 1]) + mac.value[1:]),
     "its last byte is changed": lambda mac: replace(mac, value=mac.value[:-1] + bytes([mac.value[-1] ^ 1])),
     "it is half as long": lambda mac: replace(mac, value=mac.value[:16]),
     "it is empty": lambda mac: replace(mac, value=b""),
     "it is twice as long": lambda mac: replace(mac, value=mac.value * 2),
-    **{f"of the key {key_id[:20]!r}": of_key(key_id) for key_id in KEY_IDS},
+    "of another key": lambda mac: replace(mac, key_id="another-key"),
+    "of no key": lambda mac: replace(mac, key_id=""),
+    "of a version that is not there": lambda mac: replace(mac, key_id="lockstep.mac:999"),
+    "of a long number": lambda mac: replace(mac, key_id=f"lockstep.mac:{'9' * 5_000}"),
+    "of a key with an accent": lambda mac: replace(mac, key_id="\u00e9" * 9),
 }
 
 
-@pytest.mark.parametrize("how", FORGED)
-def test_another_mac_does_not_verify(signers: Signers, how: str) -> None:
-    assert not signers.signer.verify(DIGEST, FORGED[how](signers.signer.sign(DIGEST)))
+def test_each_key_makes_its_own_mac_and_no_other_verifies(signers: Signers) -> None:
+    mac, other = signers.signer.sign(DIGEST), signers.other.sign(DIGEST)
+    assert len(mac.value) == 32
+    assert signers.signer.sign(DIGEST) == mac
+    assert [signer.verify(DIGEST, mac) for signer in (signers.signer, signers.other)] == [True, False]
+    assert (mac.value == other.value, mac.key_id == other.key_id) == (False, False)
+    assert not signers.signer.verify(sha256(b"another entry").digest(), mac)
+    for how, forge in FORGED.items():
+        assert not signers.signer.verify(DIGEST, forge(mac)), how

@@ -46,7 +46,7 @@ def succeeded(execution: Execution) -> Execution:
 
 
 def outcomes(fleet: Fleet, execution: Execution) -> dict[str, str]:
-    told = [json.loads(entry["Output"]) for entry in fleet.results(execution)["SUCCEEDED"]]
+    told = [json.loads(entry["Output"]) for entry in fleet.report(execution.output["report"])["SUCCEEDED"]]
     return {one["credential_id"]: one["outcome"] for one in told}
 
 

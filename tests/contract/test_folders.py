@@ -2,15 +2,12 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from threading import Lock, Thread
-from typing import Any, Literal
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
-from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
 from lockstep.aws.clients import aws_client
 from lockstep.aws.s3 import S3Folder
@@ -37,7 +34,7 @@ from lockstep.protocol.errors import (
     PlanDocumentRefusedError,
     PlanUnreachableError,
 )
-from lockstep.protocol.ports import AuditLog
+from lockstep.protocol.ports import EntryLog
 from lockstep.protocol.schedule import run_key
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.system import SystemClock
@@ -47,12 +44,10 @@ from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.clock import SandboxClock, real_time
 from tests.contract.aws_fixtures import SESSIONS, sandbox_client
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients
-from tests.support.logs import object_storage_log, s3_log
+from tests.support.peer import peer
 
 PLAN_FILE = Path(__file__).parents[1] / "infrastructure/plan/lockstep.yaml"
 BUCKET = "lockstep-audit"
-CREDENTIAL = "multi-cloud/app_user"
-Operation = Literal["create", "read", "list"]
 SECOND = timedelta(seconds=1)
 """To which S3's lists are exact."""
 JUNK = ("", " ", "%2E%2e", "a+b", "a&b=c", "ä€", "~", "'\"", "x" * 200)
@@ -72,27 +67,28 @@ class Waits(SystemClock):
 
 @dataclass
 class World:
-    """A bucket whose clock goes on by orders, with faults on order.
+    """A bucket whose clock goes on by orders.
 
     Attributes:
         put: Writes an object, as somebody with all rights does.
-        open: Gives a folder of a bucket of that name: of the audit log or, by default, of published plans.
-        log: The audit log of the credential.
+        open: Gives a folder, of the audit log if its stream is named; by default of published plans.
         stick: From the next call on, each page of a list names itself as the next one.
-        throttle: The next calls of an operation are throttled, so many times.
-        lose_reply: The next writing takes effect, and its reply is lost.
-        versions: How many versions of an object there are.
     """
 
+    stream: str
     clock: SandboxClock
     put: Callable[[str, bytes], object]
     open: Callable[..., S3Folder | ObjectStorageFolder]
-    log: AuditLog
     stick: Callable[[], object]
-    throttle: Callable[[Operation, int], object]
-    lose_reply: Callable[[], object]
-    versions: Callable[[str], int]
-    waits: Waits = field(default_factory=Waits)
+
+    @property
+    def chain(self) -> str:
+        return f"{self.stream}/multi-cloud.app_user"
+
+    @property
+    def log(self) -> EntryLog:
+        """The audit log of a credential."""
+        return EntryLog(self.open(self.chain, stream=self.stream))
 
 
 @pytest.fixture(params=["aws", "oci"], name="world")
@@ -111,82 +107,37 @@ def _aws(sandbox: AwsSandbox, clock: SandboxClock) -> World:
     console.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": sandbox.region})
     console.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     stuck = {"IsTruncated": True, "NextContinuationToken": "again", "Contents": [], "CommonPrefixes": []}
-    names = {"create": "PutObject", "read": "GetObject", "list": "ListObjectsV2"}
-
-    def opened(folder: str, *, bucket: str = BUCKET, page: int = 2, of_the_log: bool = False) -> S3Folder:
-        return S3Folder(client, bucket, folder, page_size=page, stream="aws" if of_the_log else "")
-
-    def failing(event: str, times: int, error: Exception) -> None:
-        counting, left = Lock(), [times]
-
-        def fail(**_: object) -> None:
-            with counting:
-                left[0] -= 1
-                if left[0] < 0:
-                    return
-            raise error
-
-        client.meta.events.register(event, fail)
-
     return World(
+        stream="aws",
         clock=clock,
         put=lambda name, body: console.put_object(Bucket=BUCKET, Key=name, Body=body),
-        open=opened,
-        log=s3_log(client, BUCKET, CREDENTIAL, page_size=2),
+        open=lambda folder, *, page=2, stream="": S3Folder(
+            client, BUCKET, folder, page_size=page, stream=stream
+        ),
         stick=lambda: client.meta.events.register(
             "after-call.s3.ListObjectsV2", lambda parsed, **_: parsed.update(stuck)
         ),
-        throttle=lambda operation, times: failing(
-            f"before-call.s3.{names[operation]}", times, EndpointConnectionError(endpoint_url="throttled")
-        ),
-        lose_reply=lambda: failing("after-call.s3.PutObject", 1, ConnectionClosedError(endpoint_url="lost")),
-        versions=lambda name: len(console.list_object_versions(Bucket=BUCKET, Prefix=name)["Versions"]),
     )
 
 
 def _oci(sandbox: OciSandbox, clock: SandboxClock) -> World:
-    console, clients, place = OciConsole(sandbox), sandbox_clients(sandbox), (sandbox.namespace, BUCKET)
+    console, clients = OciConsole(sandbox), sandbox_clients(sandbox)
     console.create_bucket(BUCKET)
-    names = {"create": "put_object", "read": "get_object", "list": "list_objects"}
+    objects, listing = clients.objects, clients.objects.list_objects
 
-    def opened(
-        folder: str, *, bucket: str = BUCKET, page: int = 2, of_the_log: bool = False
-    ) -> ObjectStorageFolder:
-        return ObjectStorageFolder(
-            clients,
-            namespace=sandbox.namespace,
-            bucket=bucket,
-            folder=folder,
-            page_size=page,
-            stream="oci" if of_the_log else "",
-        )
-
-    def stick() -> None:
-        objects = clients.objects
-        listing = objects.list_objects
-
-        def stuck(*where: str, start: str, **options: object) -> oci.response.Response:
-            found = listing(*where, start=start, **options)
-            found.data.next_start_with = start
-            return found
-
-        objects.list_objects = stuck
-
-    def versions(name: str) -> int:
-        found = console.storage.list_object_versions(*place, prefix=name)
-        return len([item for item in found.data.items if not item.is_delete_marker])
+    def stuck(*where: str, start: str, **options: object) -> oci.response.Response:
+        found = listing(*where, start=start, **options)
+        found.data.next_start_with = start
+        return found
 
     return World(
+        stream="oci",
         clock=clock,
-        put=lambda name, body: console.storage.put_object(*place, name, body),
-        open=opened,
-        log=object_storage_log(clients, sandbox.namespace, BUCKET, CREDENTIAL, page_size=2),
-        stick=stick,
-        throttle=lambda operation, times: sandbox.faults.refuse(
-            names[operation], status=429, code="TooManyRequests", times=times
+        put=lambda name, body: console.storage.put_object(sandbox.namespace, BUCKET, name, body),
+        open=lambda folder, *, page=2, stream="": ObjectStorageFolder(
+            clients, namespace=sandbox.namespace, bucket=BUCKET, folder=folder, page_size=page, stream=stream
         ),
-        lose_reply=lambda: sandbox.faults.drop_reply("put_object"),
-        versions=versions,
+        stick=lambda: setattr(objects, "list_objects", stuck),
     )
 
 
@@ -201,8 +152,8 @@ def test_each_folder_is_listed_once_by_its_name_and_what_lies_beside_is_not(worl
     world.put("aws/multi-cloud.app-2/deeper/still.json", b"{}")
     for beside in ("aws/notes.txt", "aws/zz.txt", "aws.txt", "awsome/x/1.json", "digests/2026-11-29T19.json"):
         world.put(beside, b"{}")
-    assert sorted(world.open("aws", of_the_log=True).folders()) == chains
-    empty = world.open("aw", of_the_log=True)
+    assert sorted(world.open("aws", stream=world.stream).folders()) == chains
+    empty = world.open("aw", stream=world.stream)
     assert (list(empty.folders()), list(empty.listed())) == ([], [])
 
 
@@ -212,7 +163,7 @@ def test_objects_are_listed_with_size_and_the_time_of_the_store(world: World) ->
     for number, name in enumerate(names):
         world.put(f"digests/{name}", b"x" * number)
         world.clock.advance(timedelta(hours=1))
-    found = list(world.open("digests", of_the_log=True).listed())
+    found = list(world.open("digests", stream=world.stream).listed())
     assert [(item.name, item.size) for item in found] == [(n, i) for i, n in enumerate(names)]
     for number, item in enumerate(found):
         assert abs(item.at - begun - number * timedelta(hours=1)) < SECOND
@@ -223,8 +174,8 @@ def test_each_number_of_a_chain_has_the_time_of_its_object(world: World) -> None
     for number in range(1, 6):
         assert world.log.put(number, b"{}", {"chain": "{}", "mac": "{}"})
         world.clock.advance(timedelta(minutes=20))
-    world.put(f"{world.log.stream}/multi-cloud.app_user/000000000003.junk", b"{}")
-    world.put(f"{world.log.stream}/multi-cloud.app_user/000000000004.json", b"written again")
+    world.put(f"{world.chain}/000000000003.junk", b"{}")
+    world.put(f"{world.chain}/000000000004.json", b"written again")
     found = dict(world.log.dated())
     assert list(found) == [1, 2, 3, 4, 5]
     for number, after in ((1, 0), (2, 20), (3, 40), (4, 100), (5, 80)):
@@ -235,9 +186,9 @@ def test_each_number_of_a_chain_has_the_time_of_its_object(world: World) -> None
 def test_a_page_that_names_itself_as_the_next_one_is_an_outage_and_no_end(world: World) -> None:
     """What is listed would look whole."""
     for number in range(1, 6):
-        world.put(f"{world.log.stream}/multi-cloud.app_user/{number:012d}.json", b"{}")
+        world.put(f"{world.chain}/{number:012d}.json", b"{}")
     world.stick()
-    folder = world.open(world.log.stream, of_the_log=True)
+    folder = world.open(world.stream, stream=world.stream)
     for listing in (folder.folders, folder.listed, world.log.dated, world.log.numbers):
         with pytest.raises(AuditLogUnreachableError):
             list(listing())
@@ -262,19 +213,40 @@ def _bucket(world: World, published: Published, monkeypatch: pytest.MonkeyPatch)
     return world.open(folder_of(published.digest), page=1000)
 
 
-def publish(world: World, bucket: PlanBucket, published: Published, **more: Any) -> frozenset[str]:  # noqa: ANN401 - as `write`
-    state = state_of(bucket, published)
-    return write_plan(bucket, published, state.missing, clock=world.waits, done=lambda _: None, **more)
+class Troubled:
+    """A bucket whose first writings are throttled, and then lose their reply."""
+
+    def __init__(self, bucket: PlanBucket, *, throttled: int = 0, lost: int = 0) -> None:
+        self.tag, self.listed, self.read = bucket.tag, bucket.listed, bucket.read
+        self.created: list[str] = []
+        self._bucket, self._throttled, self._lost = bucket, throttled, lost
+
+    def create(self, name: str, file: bytes) -> bool:
+        self._throttled -= 1
+        if self._throttled >= 0:
+            raise PlanUnreachableError
+        is_created = self._bucket.create(name, file)
+        self.created += [name] if is_created else []
+        self._lost -= 1
+        if self._lost >= 0:
+            raise PlanUnreachableError
+        return is_created
+
+    def folders(self) -> Iterator[str]:
+        raise NotImplementedError
 
 
-def are_written_once(world: World, published: Published) -> bool:
-    return all(world.versions(f"{folder_of(published.digest)}/{name}") == 1 for name in published.files)
+def publish(bucket: PlanBucket, published: Published, clock: Waits) -> frozenset[str]:
+    missing = state_of(bucket, published).missing
+    return write_plan(
+        bucket, published, missing, clock=clock, done=lambda _: None, side_by_side=one_after_the_other
+    )
 
 
 def test_a_publication_that_broke_off_goes_on_and_what_is_there_is_not_written_again(
     world: World, bucket: PlanBucket, plan: Plan, published: Published
 ) -> None:
-    written = list[str]()
+    written, clock = list[str](), Waits()
 
     def done(name: str) -> None:
         written.append(name)
@@ -283,65 +255,52 @@ def test_a_publication_that_broke_off_goes_on_and_what_is_there_is_not_written_a
 
     with pytest.raises(KeyboardInterrupt):
         write_plan(
-            bucket, published, published.files, clock=world.waits, done=done, side_by_side=one_after_the_other
+            bucket, published, published.files, clock=clock, done=done, side_by_side=one_after_the_other
         )
     state = state_of(bucket, published)
     assert INDEX in state.missing
     assert set(written) <= state.same
     rest = list[str]()
-    write_plan(bucket, published, state.missing, clock=world.waits, done=rest.append)
+    write_plan(bucket, published, state.missing, clock=clock, done=rest.append)
     assert (frozenset(rest), rest[-1]) == (state.missing, INDEX)
     found = PublishedPlan(published.digest, bucket)
     assert [found.of(c.id).credentials for c in plan.credentials] == [(c,) for c in plan.credentials]
     assert [c.id for c in found.index.credentials] == [c.id for c in plan.credentials]
     with pytest.raises(PlanDocumentMissingError):
         found.of("multi-cloud/other")
-    world.throttle("create", 100)
-    world.throttle("read", 100)
-    state = state_of(world.open(folder_of(published.digest)), published)
+    listed = world.open(folder_of(published.digest))
+    listed.read = lambda *_: pytest.fail("the list says all")  # type: ignore[method-assign]
+    state = state_of(listed, published)
     assert state == State(same=frozenset(published.files), missing=frozenset(), different=frozenset())
-    assert publish(world, bucket, published) == frozenset()
-    assert are_written_once(world, published)
 
 
-@pytest.mark.parametrize("times", [3, 10_000])
-def test_throttled_calls_are_tried_again_and_not_for_ever(
-    world: World, bucket: PlanBucket, published: Published, times: int
-) -> None:
-    world.throttle("create", times)
-    if times == 3:
-        publish(world, bucket, published, side_by_side=one_after_the_other)
-        assert world.waits.slept == [0.5, 1.0, 2.0]
-        assert not state_of(bucket, published).missing
-        return
-    with pytest.raises(PlanUnreachableError):
-        publish(world, bucket, published, side_by_side=one_after_the_other)
-    # Those that were begun beside it end, too.
-    assert len(world.waits.slept) == CALL_POLICY.attempts * (len(published.files) - 1)
-
-
-def test_a_write_without_a_reply_is_known_to_have_come(
+def test_throttled_calls_and_lost_replies_are_tried_again_and_not_for_ever(
     world: World, bucket: PlanBucket, published: Published
 ) -> None:
-    world.lose_reply()
-    assert publish(world, bucket, published, side_by_side=one_after_the_other) == frozenset()
-    assert len(world.waits.slept) == 1
-    assert are_written_once(world, published)
+    clock, troubled = Waits(), Troubled(bucket, throttled=2, lost=1)
+    assert publish(troubled, published, clock) == frozenset()
+    assert clock.slept == [0.5, 1.0, 2.0]
+    assert sorted(troubled.created) == sorted(published.files)
+    assert not state_of(bucket, published).missing
+    clock, elsewhere = Waits(), Troubled(world.open("plans/elsewhere"), throttled=10_000)
+    with pytest.raises(PlanUnreachableError):
+        publish(elsewhere, published, clock)
+    # Those that were begun beside it end, too.
+    assert len(clock.slept) == CALL_POLICY.attempts * (len(published.files) - 1)
 
 
 def test_what_somebody_else_wrote_is_refused_named_and_never_replaced(
-    world: World, bucket: PlanBucket, plan: Plan, published: Published
+    bucket: PlanBucket, plan: Plan, published: Published
 ) -> None:
-    state = state_of(bucket, published)
     name = credential_name(run_key(plan.credentials[0].id))
     forged = published.files[name].replace(b'"port":3306', b'"port":3307')
-    world.put(f"{folder_of(published.digest)}/{name}", forged)
-    # It came in between, so no index is written.
-    different = write_plan(bucket, published, state.missing, clock=world.waits, done=lambda _: None)
+    assert bucket.create(name, forged)
+    # It came after the list was made, so no index is written.
+    names = published.files.keys()
+    assert write_plan(bucket, published, names, clock=Waits(), done=lambda _: None) == {name}
     state = state_of(bucket, published)
-    assert different == state.different == {name}
-    assert not state.missing
-    assert publish(world, bucket, published) == frozenset()
+    assert (state.different, state.missing) == (frozenset({name}), frozenset())
+    assert bucket.read(INDEX, 10) is None
     with pytest.raises(PlanDocumentRefusedError) as error:
         PublishedPlan(published.digest, bucket).of(plan.credentials[0].id)
     assert error.value.where == {"path": name, "code": "not-of-this-plan"}
@@ -362,14 +321,10 @@ def _object_storage(endpoint: str) -> PlanBucket:
 @pytest.mark.parametrize("opened", [_s3, _object_storage])
 def test_a_reply_that_is_cut_is_an_outage_and_no_document(opened: Callable[[str], PlanBucket]) -> None:
     """Its beginning alone would be refused for good."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{"document":')
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{"document":')
 
-        Thread(target=serve, daemon=True).start()
-        with pytest.raises(PlanUnreachableError):
-            opened(f"http://127.0.0.1:{server.getsockname()[1]}").read(INDEX, 10_000)
+    with peer(serve) as port, pytest.raises(PlanUnreachableError):
+        opened(f"http://127.0.0.1:{port}").read(INDEX, 10_000)

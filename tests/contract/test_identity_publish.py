@@ -17,11 +17,11 @@ from lockstep.protocol.model import Engine
 from sandbox import plans
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
+from sandbox.oci_resources import create_issuer_bucket
 from tests.contract.test_calls_of_commands import listed_in_oci
 
 BUCKET = "lockstep-issuer"
 RIGHTS = sorted(set().union(*listed_in_oci("identity publish").values()))
-HOST = "https://objectstorage.eu-frankfurt-1.oraclecloud.com"
 
 
 @dataclass
@@ -33,20 +33,12 @@ class Issuer:
     config: dict[str, str]
 
     def __post_init__(self) -> None:
+        self.file = self.folder / "lockstep.yaml"
         self.storage: Any = self.oci.client(oci.object_storage.ObjectStorageClient)
         self.key = self.oci.keys.new_key(self.oci.compartment_id, self.oci.vault_id, name="issuer")
-        details = oci.object_storage.models.CreateBucketDetails(
-            name=BUCKET,
-            compartment_id=self.oci.own_compartment_id,
-            public_access_type="ObjectReadWithoutList",
-        )
-        self.storage.create_bucket(self.oci.namespace, details)
+        self.url = create_issuer_bucket(self.oci, BUCKET)
         self.version = self.key.versions[0].ocid
         self.plan(self.version)
-
-    @property
-    def url(self) -> str:
-        return f"{HOST}/n/{self.oci.namespace}/b/{BUCKET}/o"
 
     def plan(self, version: str, **federation: object) -> None:
         """The plan names this version."""
@@ -56,16 +48,11 @@ class Issuer:
             [plans.credential("multi-cloud/app_user", "orders")],
             oci=names,
         )
-        endpoint = "https://sandbox-crypto.kms.eu-frankfurt-1.oraclecloud.com"
+        key = {**plans.TO_AWS["key"], "id": self.key.ocid, "version": version}
         document["runners"]["oci"] = {
-            "federation": {
-                **plans.TO_AWS,
-                "issuer": self.url,
-                "key": {"id": self.key.ocid, "version": version, "endpoint": endpoint},
-                **federation,
-            }
+            "federation": {**plans.TO_AWS, "issuer": self.url, "key": key, **federation}
         }
-        (self.folder / "lockstep.yaml").write_text(json.dumps(document))
+        self.file.write_text(json.dumps(document))
 
     def run(self, *words: str) -> Result:
         """Run the command."""
@@ -75,20 +62,13 @@ class Issuer:
             "OCI_CONFIG_FILE": str(write_config_file(self.folder, "deployer", self.config)),
         }
         with environment(variables):
-            return CliRunner().invoke(
-                app, ["identity", "publish", "-p", str(self.folder / "lockstep.yaml"), *words]
-            )
+            return CliRunner().invoke(app, ["identity", "publish", "-p", str(self.file), *words])
 
     def done(self, *words: str) -> str:
         """Run the command, which succeeds; what it says."""
         shown = self.run(*words)
         assert shown.exit_code == 0, shown.output
         return shown.stdout
-
-    def new_version(self) -> str:
-        """Make the key's next version, as its administrator does."""
-        self.oci.client(oci.key_management.KmsManagementClient).create_key_version(self.key.ocid)
-        return self.key.versions[-1].ocid
 
     @property
     def written(self) -> list[str]:
@@ -106,10 +86,6 @@ class Issuer:
     def put(self, name: str, content: bytes) -> None:
         self.storage.put_object(self.oci.namespace, BUCKET, name, content)
 
-    @property
-    def kids(self) -> list[str]:
-        return [key["kid"] for key in self.read(KEYS)["keys"]]
-
 
 @pytest.fixture(name="issuer")
 def _issuer(tmp_path: Path) -> Iterator[Issuer]:
@@ -117,6 +93,17 @@ def _issuer(tmp_path: Path) -> Iterator[Issuer]:
     with OciSandbox() as found:
         config = found.new_api_key("deployer", *RIGHTS)
         yield Issuer(found, tmp_path, config)
+
+
+def trusted(issuer: Issuer) -> list[str]:
+    """The key versions that verifiers trust."""
+    return [key["kid"] for key in issuer.read(KEYS)["keys"]]
+
+
+def new_version(issuer: Issuer) -> str:
+    """Make the key's next version, as its administrator does."""
+    issuer.oci.client(oci.key_management.KmsManagementClient).create_key_version(issuer.key.ocid)
+    return issuer.key.versions[-1].ocid
 
 
 def refused(shown: Result, code: int, *told: str) -> None:
@@ -148,9 +135,9 @@ def test_the_documents_are_published_in_order_and_then_left_alone(issuer: Issuer
 
 def test_every_enabled_version_is_trusted_and_what_comes_next_is_told(issuer: Issuer) -> None:
     issuer.done()
-    new = issuer.new_version()
+    new = new_version(issuer)
     told = issuer.done()
-    assert issuer.kids == [new, issuer.version]
+    assert trusted(issuer) == [new, issuer.version]
     assert f"trusted: {issuer.version}, signs\n" in told
     leaving = f"--key-id {issuer.key.ocid} --key-version-id {issuer.version}"
     steps = ("wait 24 h", f"runners.oci.federation.key.version: {new}; then make deploy-oci", leaving)
@@ -160,12 +147,11 @@ def test_every_enabled_version_is_trusted_and_what_comes_next_is_told(issuer: Is
     assert ("wait 24 h" in told, leaving in told) == (False, True)
     issuer.key.versions[0].state = "PENDING_DELETION"
     assert "Next:" not in issuer.done()
-    assert (issuer.kids, issuer.written) == ([new], [KEYS])
+    assert (trusted(issuer), issuer.written) == ([new], [KEYS])
 
 
 def test_what_is_of_somebody_else_is_told_and_replaced_by_order_alone(issuer: Issuer) -> None:
     for name, content in (
-        (KEYS, b"<html>"),
         (KEYS, b'{"keys": [{"kty": "RSA"}]}'),
         (CONFIGURATION, b'{"issuer": "https://other.example.com"}'),
     ):
@@ -181,12 +167,12 @@ def test_what_is_of_somebody_else_is_told_and_replaced_by_order_alone(issuer: Is
         refused(issuer.run(*words), 1, "mine", "lockstep identity publish --replace")
         assert issuer.written == []
     issuer.done("--replace")
-    assert issuer.kids == [issuer.version]
+    assert trusted(issuer) == [issuer.version]
 
 
 def test_two_writers_do_not_write_over_each_other(issuer: Issuer) -> None:
     issuer.done()
-    issuer.new_version()
+    new_version(issuer)
 
     def change(moment: str, operation: str, resource: str) -> None:
         if (moment, operation, resource) == ("before", "put_object", f"{BUCKET}/{KEYS}"):
@@ -216,10 +202,9 @@ def test_what_a_plan_says_that_does_not_do_is_told_and_nothing_is_written(issuer
     issuer.key.versions[0].state = "DISABLED"
     refused(issuer.run(), 1, "runners.oci.federation.key.version")
     assert issuer.written == []
-    file = issuer.folder / "lockstep.yaml"
-    document = json.loads(file.read_text())
+    document = json.loads(issuer.file.read_text())
     document["runners"]["oci"] = {"aws_key_secret": plans.AWS_KEY_SECRET}
-    file.write_text(json.dumps(document))
+    issuer.file.write_text(json.dumps(document))
     refused(issuer.run(), 2, "no runners.oci.federation")
 
 

@@ -105,8 +105,8 @@ class Machine:
         """What may happen to an identity in either cloud."""
         file = self.home / HOME[cloud]
         match act, cloud:
-            case (("empty" | "garbage"), _):
-                file.write_text("" if act == "empty" else "hunter2\n[x")
+            case "garbage", _:
+                file.write_text("hunter2\n[x")
             case "write", "aws":
                 file.write_text(f"[default]\naws_access_key_id=AKIA{number}\naws_secret_access_key=s\n")
             case "write", _:
@@ -170,16 +170,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 
 ENVIRONMENTS: Mapping[str, tuple[str, str]] = {
     "an API key in a config": ("key", "person"),
-    "an API key in the default config": ("default", "person"),
     "a session of a person": ("session", "person"),
     "Cloud Shell": ("shell", "person"),
     "a VM": ("vm", INSTANCE),
     "a VM, by its config": (f"vm {OF_VM}", INSTANCE),
     "a pod of OKE": ("pod", POD),
-    "a pod of OKE, by its config": ("pod oke_workload_identity", POD),
     "a function": ("function", FUNCTION),
     "a config that is named, in a function": ("function session", "person"),
-    "a default config in a function": ("function default", FUNCTION),
     "a default config on a VM": ("vm default", "person"),
 }
 
@@ -214,7 +211,6 @@ REFUSED: Mapping[str, tuple[str, Callable[[Machine], object], str]] = {
         lambda m: m.file("session.pem", m.keys[1]["key_content"]),
         "NotAuthenticated",
     ),
-    "an expired delegation": ("shell", lambda m: m.token("user", exp=1), "NotAuthenticated"),
     "a session as an account's": ("pod", lambda m: m.token("account"), "Unauthorized"),
     "no file": ("key", lambda m: (m.home / "key.config").unlink(), "ConfigFileNotFound"),
     "no token": ("function", lambda m: (m.home / "resource.token").unlink(), "FileNotFoundError"),
@@ -238,8 +234,6 @@ def test_what_is_of_no_use_is_refused_and_the_advice_is_no_key(
 
 STORIES: Mapping[str, str] = {
     "it is late": "late-, -, write 1",
-    "its file is empty at the start": "empty-, write 1",
-    "its file is malformed at the start": "garbage-, write 1",
     "its file is malformed for a while": "write 1, garbage-, write 1",
     "it is replaced before it dies": "write 1, write 2, delete 1",
     "it dies before it is replaced": "write 1, delete 1-, write 2",

@@ -37,21 +37,17 @@ def _scope(clock: JumpingClock, *, seconds: float = 60.0) -> Scope:
 
 def test_a_call_is_sent_while_its_scope_is_open_and_without_one_never() -> None:
     scope = _scope(JumpingClock())
-    with scope.open():
+    with scope.open(), ThreadPoolExecutor() as pool:
         check_scope()
         at_the_same_time([check_scope, check_scope])
         one_after_the_other([check_scope])
+        # A thread that no step waits for sends nothing.
+        with pytest.raises(DeadlineExceededError):
+            pool.submit(check_scope).result(BOUND_SECONDS)
     for check in (scope.check, check_scope):
         with pytest.raises(DeadlineExceededError):
             check()
     always()
-
-
-def test_a_thread_that_no_step_waits_for_sends_nothing() -> None:
-    with _scope(JumpingClock()).open(), ThreadPoolExecutor() as pool:
-        left_behind = pool.submit(check_scope)
-        with pytest.raises(DeadlineExceededError):
-            left_behind.result(BOUND_SECONDS)
 
 
 def test_a_worker_keeps_the_scope_of_its_own_invocation() -> None:
@@ -87,10 +83,7 @@ def test_no_call_begins_when_its_answer_would_come_too_late() -> None:
         clock.jump(1)
         with pytest.raises(DeadlineExceededError):
             check_scope()
-
-
-def test_an_invocation_without_time_begins_nothing() -> None:
-    with pytest.raises(DeadlineExceededError), _scope(JumpingClock(), seconds=LAST_CALL_SECONDS).open():
+    with pytest.raises(DeadlineExceededError), _scope(clock, seconds=LAST_CALL_SECONDS).open():
         pytest.fail("the scope must not open")
 
 

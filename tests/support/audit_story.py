@@ -7,21 +7,14 @@ a store that fails, an operator who pauses and resumes, a leaked password that i
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, cast
 
 from lockstep.audit.append import Chain, Operator, record_order
 from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.errors import DatabaseUnreachableError, StoreUnreachableError
-from lockstep.protocol.messages import RunInput
 from lockstep.protocol.orders import Order, Pause, Resume, Revoke
 from lockstep.stores.credential import Ports
-from oci_fn import sequence
-from oci_fn.retries import Retries
 from tests.support.memory import MemoryWorld
-from tests.support.world import RUN_SECONDS, make_world, orders, revokes_everything, undisturbed
-
-if TYPE_CHECKING:
-    from lockstep.protocol.messages import Runner
+from tests.support.world import make_world, orders, revokes_everything, rotate, undisturbed
 
 HALF = 600
 ANNA = "arn:aws:sts::111122223333:assumed-role/dba/anna"
@@ -47,16 +40,11 @@ class AuditStory:
     def run(self, runner: str = "aws", *, trigger: str = "schedule", force: bool = False) -> str:
         """One run that takes some seconds; its outcome."""
         self.count += 1
-        clock = self.world.clock
         self.world.databases["db-1"].faults.before = lambda operation: (
-            clock.sleep(6) if operation == "stage" else None
+            self.world.clock.sleep(6) if operation == "stage" else None
         )
-        ports, of = self.world.ports(runner), cast("Runner", runner)
-        given = RunInput(credential_id=ports.credential.id, trigger=trigger, force=force)
         name = f"{runner}-{self.count:06d}"
-        retries = Retries(clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
-        promoted = sequence.rotate(given, ports, retries, rotation_id=name, runner=of)
-        return "rotated" if promoted else "skipped"
+        return rotate(self.world, name, runner=runner, trigger=trigger, force=force).outcome
 
     def days(
         self,

@@ -20,16 +20,16 @@ from lockstep.protocol.strict_json import write
 
 _PROMOTED_AT = datetime(2026, 11, 27, 12, 0, 7, tzinfo=UTC)
 _OVERLAP_ENDS_AT = datetime(2026, 11, 27, 12, 16, 7, tzinfo=UTC)
-_ID, _ENTRY, _RUN = (
-    "multi-cloud/app_user",
-    Entry(stream="aws", seq=42),
-    "5d0b9a1c-6f3e-4c39-9d63-2f8f6b1f7c11",
-)
+_ENTRY = Entry(stream="aws", seq=42)
+_RUN: Any = {
+    "credential": "multi-cloud/app_user",
+    "runner": "aws",
+    "rotation": "5d0b9a1c-6f3e-4c39-9d63-2f8f6b1f7c11",
+}
+_ORDERED: Any = {"credential": _RUN["credential"], "entry": _ENTRY}
 
 PROMOTED = Promoted(
-    credential=_ID,
-    runner="aws",
-    rotation=_RUN,
+    **_RUN,
     trigger="schedule",
     kind="new",
     generation=8,
@@ -46,29 +46,28 @@ PROMOTED = Promoted(
 def examples() -> Mapping[type[EventData], dict[str, Any]]:
     """An event of each kind."""
     source = source_of(region="eu-central-1", table="lockstep")
-    return {type(h): write(event_of(h, source=source, cause=_RUN, time=_PROMOTED_AT)) for h in _event_data()}
+    return {
+        type(h): write(event_of(h, source=source, cause=_RUN["rotation"], time=_PROMOTED_AT))
+        for h in _event_data()
+    }
 
 
 def _event_data() -> Iterator[EventData]:
     yield PROMOTED
     yield PreviousDies(
-        credential=_ID,
-        runner="aws",
-        rotation=_RUN,
+        **_RUN,
         generation=8,
         previous_generation=7,
         dies_at=_OVERLAP_ENDS_AT,
         reason="overlap",
     )
     yield Failed(
-        credential=_ID,
-        runner="aws",
-        rotation=_RUN,
+        **_RUN,
         trigger="schedule",
         status="failed",
         error="DatabaseUnreachableError",
     )
-    yield Adopted(credential=_ID, stores=("aws", "oci"), databases=("orders",), entry=_ENTRY)
-    yield Paused(credential=_ID, entry=_ENTRY)
-    yield Resumed(credential=_ID, entry=_ENTRY)
-    yield Retired(credential=_ID, left_valid=(7, 8), entry=_ENTRY)
+    yield Adopted(stores=("aws", "oci"), databases=("orders",), **_ORDERED)
+    yield Paused(**_ORDERED)
+    yield Resumed(**_ORDERED)
+    yield Retired(left_valid=(7, 8), **_ORDERED)

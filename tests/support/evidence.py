@@ -52,14 +52,14 @@ class MemoryDigestKey:
         return base64.b64encode(der).decode()
 
 
-def _denied(_operation: str) -> None:
-    raise AuditLogAccessDeniedError(code="AccessDenied")
-
-
 def _no_keys() -> MemorySigner:
     """The keys of entries as who has no right to them sees them."""
+
+    def denied(_operation: str) -> None:
+        raise AuditLogAccessDeniedError(code="AccessDenied")
+
     signer = MemorySigner("none")
-    signer.faults.before = _denied
+    signer.faults.before = denied
     return signer
 
 

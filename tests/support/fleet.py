@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 
 import uvicorn
 from msgspec import structs
@@ -29,17 +28,19 @@ _MINUTE = timedelta(minutes=1)
 
 
 class StillClock:
-    """A clock that stands, except for what only grows."""
+    """A clock that stands, except for what only grows: by hand, or by a step whenever somebody asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: float = 0.0) -> None:
         self.seconds = 0.0
+        self._step = step
 
     def now(self) -> datetime:
         """The moment."""
         return NOW
 
     def monotonic(self) -> float:
-        """Moved by hand."""
+        """The seconds so far."""
+        self.seconds += self._step
         return self.seconds
 
     def sleep(self, seconds: float) -> None:
@@ -76,11 +77,8 @@ def look(credentials: int) -> FleetSnapshot:
     return FleetSnapshot(at=NOW, seen=seen)
 
 
-_plan = cache(make_plan)
-
-
 def _credential(number: int) -> Credential:
-    [made] = _plan().credentials
+    [made] = make_plan().credentials
     database = DATABASES[(number * number + number) % 7 % len(DATABASES)]
     server = structs.replace(made.servers[0], name=database, host=f"{database}.internal")
     return structs.replace(
@@ -110,20 +108,13 @@ def _seen(number: int) -> CredentialState:
         version=f"13cf509b-b00d-89f1-89bb-{generation:012d}",
     )
     answers: dict[str, Answer] = {"aws": value, "oci": replace(value, version="3:17")}
-    return _troubled(number, credential, record, answers, since)
-
-
-def _troubled(
-    number: int, credential: Credential, record: LockRecord, answers: dict[str, Answer], since: datetime
-) -> CredentialState:
-    """One in some has something."""
-    runs = _runs(credential, record.highest_generation, since)
-    match number % 61:
+    runs = _runs(credential, generation, since)
+    match number % 61:  # One in some has something.
         case 1:
             claim = Claim(
                 kind=ClaimKind.NEW,
-                generation=record.highest_generation + 1,
-                base_generation=record.highest_generation,
+                generation=generation + 1,
+                base_generation=generation,
                 rotation_id="run-now",
             )
             record = replace(record, holder="run-now", expires_at=NOW + 8 * _MINUTE, claim=claim)
@@ -149,7 +140,7 @@ def state_by(
 ) -> CredentialState:
     """What is known of a credential, by what was read of it."""
     table = Table(records={credential.id: record}, unreadable={})
-    state = state_of(_plan(), table, credential, NOW, answers=answers, runs=runs)
+    state = state_of(make_plan(), table, credential, NOW, answers=answers, runs=runs)
     return replace(state, read_at=NOW - timedelta(seconds=4) if answers else None)
 
 
@@ -175,15 +166,6 @@ def _runs(credential: Credential, generation: int, since: datetime, *, error: st
     ]
 
 
-class _RunningClock(StillClock):
-    """Looks follow each other at once."""
-
-    def monotonic(self) -> float:
-        """So much has passed since it was asked last that the next look is due."""
-        self.seconds += polling.WATCHED_SECONDS + 1
-        return self.seconds
-
-
 @contextmanager
 def shown(made_up: MadeUp, *, is_live: bool = False) -> Iterator[str]:
     """The page of a fleet, served; its address.
@@ -192,7 +174,8 @@ def shown(made_up: MadeUp, *, is_live: bool = False) -> Iterator[str]:
         made_up: The fleet.
         is_live: Look again at each request.
     """
-    clock = _RunningClock() if is_live else StillClock()
+    # Looks follow each other at once: so much has passed since the last one that the next is due.
+    clock = StillClock(polling.WATCHED_SECONDS + 1 if is_live else 0.0)
     poller = Poller(made_up, clock)  # type: ignore[arg-type]  # it has what the poller uses
     listener = listener_of(0)
     port = listener.getsockname()[1]

@@ -1,7 +1,7 @@
 """The state machine of the fleet in a sandbox, over a stand-in for that of rotations that behaves by the credential."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
@@ -70,16 +70,6 @@ class _Throttle(Guard):
         return super().__call__(environ)
 
 
-def _wait(is_so: Callable[[], bool]) -> None:
-    assert poll_until(is_so, timeout_seconds=WAIT_SECONDS)
-
-
-def _set_event() -> Event:
-    event = Event()
-    event.set()
-    return event
-
-
 @dataclass
 class Fleet:
     """What runs.
@@ -101,10 +91,11 @@ class Fleet:
     _running: int = 0
     _lock: Lock = field(default_factory=Lock)
     _throttle: _Throttle = field(init=False)
-    _may_go_on: Event = field(default_factory=_set_event)
+    _may_go_on: Event = field(default_factory=Event)
 
     def deploy(self, *, canary: str = "") -> None:
         """Make what the stack makes."""
+        self._may_go_on.set()
         self.aws.guard = self._throttle = _Throttle(region=self.aws.region, account_id=self.aws.account_id)
         for bucket in (PLANS, REPORTS):
             self.aws.client("s3").create_bucket(
@@ -179,7 +170,7 @@ class Fleet:
 
     def await_rotations(self, number: int) -> None:
         """Wait until so many rotations have begun."""
-        _wait(lambda: len(self.rotated) >= number)
+        assert poll_until(lambda: len(self.rotated) >= number, timeout_seconds=WAIT_SECONDS)
 
     def await_children(self, execution_arn: str, number: int) -> None:
         """Wait until so many items run, and have looked for their execution."""
@@ -188,34 +179,32 @@ class Fleet:
         def have_submitted() -> bool:
             if not states.list_map_runs(executionArn=execution_arn)["mapRuns"]:
                 return False
-            children = self.children(execution_arn)
-            return len(children) >= number and all(
-                any(event["type"] == "TaskSubmitted" for event in history(child)) for child in children
-            )
-
-        def history(child: Mapping[str, Any]) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = states.get_execution_history(executionArn=child["executionArn"])[
-                "events"
+            histories = [
+                states.get_execution_history(executionArn=child["executionArn"])["events"]
+                for child in self.children(execution_arn)
             ]
-            return found
+            return sum(any(e["type"] == "TaskSubmitted" for e in found) for found in histories) >= number
 
-        _wait(have_submitted)
+        assert poll_until(have_submitted, timeout_seconds=WAIT_SECONDS)
 
     def end_of(self, execution_arn: str) -> dict[str, Any]:
         """Wait for the end of an execution; its description."""
-        _wait(lambda: self._described(execution_arn)["status"] != "RUNNING")
-        return self._described(execution_arn)
+
+        def described() -> dict[str, Any]:
+            found: dict[str, Any] = self.aws.client("stepfunctions").describe_execution(
+                executionArn=execution_arn
+            )
+            return found
+
+        assert poll_until(lambda: described()["status"] != "RUNNING", timeout_seconds=WAIT_SECONDS)
+        return described()
 
     def report_keys(self) -> list[str]:
         """The objects in the bucket of reports."""
         return [o["Key"] for o in self.aws.client("s3").list_objects_v2(Bucket=REPORTS).get("Contents", [])]
 
-    def results(self, execution: Execution) -> dict[str, list[dict[str, Any]]]:
-        """The entries of the report, by status."""
-        return self.report(execution.output["report"])
-
     def report(self, key: str) -> dict[str, list[dict[str, Any]]]:
-        """The same, by the manifest's key."""
+        """The entries of the report, by status; it is named by its manifest's key."""
         manifest = self._read(key)
         return {
             status: [entry for file in files for entry in self._read(file["Key"])]
@@ -232,12 +221,6 @@ class Fleet:
         states = self.aws.client("stepfunctions")
         [run] = states.list_map_runs(executionArn=execution_arn)["mapRuns"]
         found: list[dict[str, Any]] = states.list_executions(mapRunArn=run["mapRunArn"])["executions"]
-        return found
-
-    def _described(self, execution_arn: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.aws.client("stepfunctions").describe_execution(
-            executionArn=execution_arn
-        )
         return found
 
     def _read(self, key: str) -> Any:  # noqa: ANN401 - any JSON

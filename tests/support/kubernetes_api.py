@@ -35,25 +35,22 @@ class KubernetesApi:
 
     def start(self) -> str:
         """Listen on loopback; the address."""
-        self._server = HttpServer(self._answer)
+        self._server = HttpServer(lambda request: Reply(self._patched(request)))
         self._server.start()
         return f"http://127.0.0.1:{self._server.port}"
-
-    def _answer(self, request: Request) -> Reply:
-        is_patch = request.method == "PATCH"
-        return Reply(self.patch(request.target, request.headers, request.body) if is_patch else 501)
 
     def stop(self) -> None:
         """Listen no more."""
         self._server.stop()
 
-    def patch(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
+    def _patched(self, request: Request) -> int:
         """The status of one PATCH."""
-        place = "/".join(found.groups()) if (found := _PATH.fullmatch(path)) else ""
-        if refused := self._refusal(place, headers):
+        found = _PATH.fullmatch(request.target)
+        place = "/".join(found.groups()) if found and request.method == "PATCH" else ""
+        if refused := self._refusal(place, request.headers):
             return refused
         try:
-            annotations = json.loads(body)["metadata"]["annotations"]
+            annotations = json.loads(request.body)["metadata"]["annotations"]
         except (ValueError, LookupError, TypeError):
             return 400
         if not all(isinstance(value, str) for value in annotations.values()):

@@ -169,10 +169,6 @@ class MemoryStore(CredentialStore):
             for kind in KINDS:
                 self.edit(kind, PLACEHOLDER_TEXT)
 
-    def overlap(self, side_by_side: SideBySide) -> None:
-        """Ask for both secrets in this way from now on."""
-        self._side_by_side = side_by_side
-
     def _open_secret(self, names: VersionNames) -> MemorySecret:
         is_user = names.secret == self._credential.secret_names.app_user
         kind: SecretKind = "app_user" if is_user else "connection_blob"
@@ -196,12 +192,9 @@ class MemoryStore(CredentialStore):
 
     def edit(self, secret: SecretKind, text: str) -> None:
         """Make a text current, as a person would in the console."""
-        self._secrets[secret].make_current(self._edited(secret, text))
-
-    def _edited(self, secret: SecretKind, text: str) -> str:
         version = f"edit-{next(self._edits)}"
         self._secrets[secret].versions[version] = text
-        return version
+        self._secrets[secret].make_current(version)
 
     def forge(self, secret: SecretKind, generation: int, text: str) -> None:
         """Make a text current under the name of a generation, as an attacker would."""

@@ -3,23 +3,16 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
-from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError
-from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.ring import SLOTS
-from lockstep.stores.credential import CredentialStore, Ports, Stores
-from oci_fn import sequence
-from oci_fn.retries import Retries
 from sandbox.emulators.oci import OciSandbox, SandboxClock
-from tests.contract.harness import SecretKind
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, FakeClock
-from tests.support.world import INTERVAL_SECONDS, RUN_SECONDS, Ran, make_world
+from tests.support.world import Ran, make_world, rotate_again
 
 TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
 
@@ -54,47 +47,30 @@ class RingWorld:
         lockouts: The calls after which an application that reads the ring could not log in.
     """
 
-    def __init__(
-        self, sandbox: OciSandbox, clock: FakeClock, *, slots: int, alone: bool, plan: Plan | None = None
-    ) -> None:
-        self.sandbox = sandbox
-        self.memory = make_world(credentials=plan.credentials[0] if plan else None, clock=clock)
+    def __init__(self, sandbox: OciSandbox, clock: FakeClock, *, slots: int, alone: bool) -> None:
+        self.memory = make_world(clock=clock)
         self.ring = VaultRingHarness(sandbox, slots=slots, clock=clock)
         self.edit(0, TAKEN_OVER)
         self.lockouts: list[str] = []
-        self._alone = alone
+        self._others = {} if alone else {"aws": self.memory.stores["aws"]}
         self._looking = False
         self._accounts: object = None
         sandbox.on_call = self._look
 
-    @property
-    def store(self) -> CredentialStore:
-        return self.ring.store
-
-    def ports(self) -> Ports:
-        """The ports of one run, with a new store object."""
-        ports = self.memory.ports("oci")
-        others = [] if self._alone else [self.memory.stores["aws"]]
-        return replace(ports, stores=Stores([*others, self.ring.store_on(self.ring.vault)]))
-
-    def rotate(self, rotation_id: str) -> Ran:
-        clock = self.memory.clock
-        run = RunInput(credential_id=self.memory.credential.id, trigger="test")
-        retries = Retries(clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
-        return Ran(sequence.rotate(run, self.ports(), retries, rotation_id=rotation_id))
-
     def rotate_again(self, rotation_id: str) -> Ran:
-        self.memory.clock.sleep(INTERVAL_SECONDS)
-        return self.rotate(rotation_id)
+        """A run at the next trigger, with a new store object."""
+        stores: Any = {**self._others, "oci": self.ring.store_on(self.ring.vault)}
+        self.memory.stores = stores
+        return rotate_again(self.memory, rotation_id, runner="oci")
 
     def edit(self, slot: int, login: Login, **more: object) -> None:
         """Put a login into a slot of `app_user`, as an operator does in the console."""
         text = {"username": login.username, "password": login.password.reveal(), **more}
         self.ring.console.edit(self.ring.ids["app_user"][slot], json.dumps(text))
 
-    def slot(self, kind: SecretKind = "app_user") -> int:
+    def slot(self) -> int:
         """The slot that applications read."""
-        return self.ring.ids[kind].index(self.ring.serving(kind)[0])
+        return self.ring.ids["app_user"].index(self.ring.serving("app_user")[0])
 
     def read(self) -> Login:
         """The login that an application reads from the ring."""
@@ -133,24 +109,16 @@ class RingWorld:
         return not is_same
 
     def _locked_out(self) -> bool:
-        return not self._accepted(self.read())
-
-    def _accepted(self, login: Login) -> bool:
-        return all(d.accepts(login) for d in self.memory.databases.values())
+        login = self.read()
+        return not all(d.accepts(login) for d in self.memory.databases.values())
 
 
 @contextmanager
-def ring_world(*, slots: int = SLOTS, alone: bool = False, plan: Plan | None = None) -> Iterator[RingWorld]:
-    """A world with an existing login to take over.
-
-    Args:
-        slots: Slots of each ring.
-        alone: Whether the vault is the only store.
-        plan: Its first credential counts; by default one with dual passwords.
-    """
+def ring_world(*, slots: int = SLOTS, alone: bool = False) -> Iterator[RingWorld]:
+    """A world with an existing login to take over; the vault is alone if it is the only store."""
     clock = FakeClock(EPOCH)
     with OciSandbox(SandboxClock(clock.now)) as sandbox:
-        yield RingWorld(sandbox, clock, slots=slots, alone=alone, plan=plan)
+        yield RingWorld(sandbox, clock, slots=slots, alone=alone)
 
 
 def attempt(world: RingWorld, rotation_id: str) -> str:

@@ -11,15 +11,19 @@ from tests.support.world import at_every_boundary
 T = TypeVar("T")
 
 
-class LongestChain:
-    """How many calls come one after the other.
+class Trips:
+    """Counts the calls of a world's doubles.
 
     Attributes:
-        length: Of those that are made side by side, the longest chain counts.
+        calls: Each double with its operation, in the order of the calls.
+        length: How many come one after the other; of those that are made side by side, the longest chain counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, world: MemoryWorld) -> None:
+        self.calls: list[str] = []
         self.length = 0
+        self._world = world
+        at_every_boundary(world, self._boundary)
 
     def side_by_side(self, calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
         """The `SideBySide` of what is counted."""
@@ -30,20 +34,6 @@ class LongestChain:
             longest = max(longest, self.length)
         self.length = longest
         return tuple(results)
-
-
-class Trips(LongestChain):
-    """Counts the calls of a world's doubles.
-
-    Attributes:
-        calls: Each double with its operation, in the order of the calls.
-    """
-
-    def __init__(self, world: MemoryWorld) -> None:
-        super().__init__()
-        self.calls: list[str] = []
-        self._world = world
-        at_every_boundary(world, self._boundary)
 
     def ports(self, runner: str = "aws") -> Ports:
         """The ports of the world; what is made side by side counts as such."""

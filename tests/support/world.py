@@ -109,9 +109,11 @@ def make_world(
     return world
 
 
-def rotate(world: MemoryWorld, rotation_id: str, *, runner: str = "aws", force: bool = False) -> Ran:
+def rotate(
+    world: MemoryWorld, rotation_id: str, *, runner: str = "aws", force: bool = False, trigger: str = "test"
+) -> Ran:
     """One run, from acquiring to releasing the lock, one database after the other."""
-    run = messages.RunInput(credential_id=world.credential.id, trigger="test", force=force)
+    run = messages.RunInput(credential_id=world.credential.id, trigger=trigger, force=force)
     deadline = world.clock.monotonic() + RUN_SECONDS
     retries = Retries(world.clock, deadline=deadline, jitter=lambda: 0.5)
     ports, of = world.ports(runner), cast("messages.Runner", runner)

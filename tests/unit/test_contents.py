@@ -1,20 +1,16 @@
 """The contents of the two secrets: how they are written, and how any text is read."""
 
-import copy
 import json
-import pickle
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec import structs
 
 from lockstep.client.cache import decode
 from lockstep.protocol import model
 from lockstep.protocol.errors import NewerFormatError, SecretMalformedError, SecretTooLargeError
-from lockstep.protocol.model import MASK, CredentialValue, Engine, Login, SecretStr, Strategy
+from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr, Strategy
 from lockstep.protocol.ports import MAX_TEXT_BYTES, SecretVersion
 from lockstep.stores.contents import (
     CLAIM,
@@ -38,13 +34,10 @@ from tests.support.memory import make_plan
 
 CREDENTIAL = make_plan().credentials[0]
 WHERE = {"store": "aws", "secret": "multi-cloud/app_user"}
-words = st.text(min_size=1, max_size=40)
 
 
-def value(
-    generation: int = 7, claim: str | None = None, *, username: str = "app", password: str = "hunter2"
-) -> CredentialValue:
-    return CredentialValue(generation, Login(username, SecretStr(password)), claim)
+def value(generation: int = 7, claim: str | None = None) -> CredentialValue:
+    return CredentialValue(generation, Login("app", SecretStr("hunter2")), claim)
 
 
 VALUE = value()
@@ -119,14 +112,6 @@ def test_a_text_of_strings_is_given_to_applications_in_the_other_form() -> None:
 # How any text is read
 
 
-@given(words, words, st.integers(min_value=1, max_value=10**12))
-def test_app_user_is_read_back_unchanged(username: str, password: str, generation: int) -> None:
-    written = value(generation, username=username, password=password)
-    text = encode_app_user(written, CREDENTIAL)
-    assert decode_app_user(text, **WHERE) == (written.login, generation)
-    assert text == encode_app_user(written, CREDENTIAL)
-
-
 def test_a_secret_may_be_as_long_as_the_smaller_limit_of_the_clouds_in_bytes() -> None:
     text = json.dumps({"username": "app", "password": "hunter2", "more": ""})
     padded = text[:-2] + "x" * (MAX_TEXT_BYTES - len(text)) + text[-2:]
@@ -150,20 +135,16 @@ def test_a_generation_that_is_not_a_natural_number_is_0(claimed: str, generation
     assert decode_blob_generation(f'{{"generation":{claimed}}}', **WHERE) == generation
 
 
-MALFORMED = {
-    "not-a-json-object": ("", "hunter2", "[]", '"hunter2"', '{"username":"app","password":"h', "[" * 20_000),
-    "no-login": (
-        *('{"username":"app"}', '{"password":"hunter2"}', '{"username":"app","password":null}'),
-        '{"placeholder":true,"password":"hunter2"}',
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("code", "text"), [(code, text) for code, rows in MALFORMED.items() for text in rows]
+MALFORMED = (
+    *((text, "not-a-json-object") for text in ("", "hunter2", "[]", '{"password":"h', "[" * 20_000)),
+    *((text, "no-login") for text in ('{"username":"app"}', '{"username":null,"password":"hunter2"}')),
+    ('{"placeholder":true,"password":"hunter2"}', "no-login"),
 )
+
+
+@pytest.mark.parametrize(("text", "code"), MALFORMED, ids=range(len(MALFORMED)))
 @pytest.mark.usefixtures("deep")
-def test_anything_else_is_malformed_and_not_quoted(code: str, text: str) -> None:
+def test_anything_else_is_malformed_and_not_quoted(text: str, code: str) -> None:
     with pytest.raises(SecretMalformedError) as caught:
         decode_app_user(text, **WHERE)
     assert caught.value.where == {**WHERE, "code": code}
@@ -180,14 +161,11 @@ def claim_in(text: str, generation: int) -> str | None:
     return decode_claim_id(text, generation, store="aws", secret="app_user")
 
 
-@pytest.mark.parametrize("claim_id", ["run-1", "arn:aws:states:eu:1:execution:a:b", "manual/x=1", None])
-def test_a_value_names_its_claim(claim_id: str | None) -> None:
-    text = encode_app_user(value(7, claim_id), CREDENTIAL)
-    assert claim_in(text, 7) == claim_id
-    assert (CLAIM in json.loads(text)) == (claim_id is not None)
-
-
-def test_a_claim_is_of_its_value_alone() -> None:
+def test_a_value_names_its_claim_which_is_of_its_value_alone() -> None:
+    for claim_id in ("run-1", "arn:aws:states:eu:1:execution:a:b", "manual/x=1", None):
+        text = encode_app_user(value(7, claim_id), CREDENTIAL)
+        assert claim_in(text, 7) == claim_id
+        assert (CLAIM in json.loads(text)) == (claim_id is not None)
     text = encode_app_user(value(7, "run-1"), CREDENTIAL)
     # To a build without this key it is a key of others, of the generation before.
     assert claim_in(text.replace('"generation":7', '"generation":8'), 8) is None
@@ -197,7 +175,7 @@ def test_a_claim_is_of_its_value_alone() -> None:
     assert CLAIM not in json.loads(encode_app_user(value(0), CREDENTIAL, extras))
 
 
-@pytest.mark.parametrize("written", ["7", "", ":", "7:", ":run", 7, None, ["7:run"], "07:run", "8:run"])
+@pytest.mark.parametrize("written", ["7", "7:", ":run", 7, ["7:run"], "07:run", "8:run"])
 def test_what_is_no_claim_of_the_generation_is_none(written: object) -> None:
     assert claim_in(json.dumps({CLAIM: written}), 7) is None
 
@@ -230,14 +208,11 @@ def test_the_keys_of_an_rds_secret_are_carried_on_and_ours_win() -> None:
     assert decode_app_user(json.dumps(new), **WHERE) == (VALUE.login, 7)
 
 
-@pytest.mark.parametrize(
-    "text", ['{"placeholder":true}', '{"placeholder":"x","engine":"mysql"}', '{"placeholder":null}']
-)
-def test_a_placeholder_has_no_login_and_its_mark_does_not_survive(text: str) -> None:
-    assert decode_app_user(text, **WHERE) == (None, 0)
-    assert rewritten(text) == APP_USER
-    with_more = {**json.loads(text), "team": "payments", "username": "app", "password": "x"}
-    new = json.loads(rewritten(json.dumps(with_more)))
+def test_a_placeholder_has_no_login_and_its_mark_does_not_survive() -> None:
+    for text in ('{"placeholder":true}', '{"placeholder":"x","engine":"mysql"}', '{"placeholder":null}'):
+        assert decode_app_user(text, **WHERE) == (None, 0)
+        assert rewritten(text) == APP_USER
+    new = json.loads(rewritten('{"placeholder":true,"team":"payments","username":"app","password":"x"}'))
     assert (new["team"], "placeholder" in new) == ("payments", False)
 
 
@@ -246,15 +221,6 @@ def test_connection_blob_carries_keys_but_no_login() -> None:
     blob = json.loads(encode_connection_blob(7, CREDENTIAL, extras_in(before) or NO_EXTRAS))
     own = json.loads(encode_connection_blob(7, CREDENTIAL))
     assert blob == {**own, "url": "jdbc:x", "format": model.FORMAT}
-
-
-def test_extras_are_not_shown_pickled_or_copied() -> None:
-    extras = Extras({"api_key": '"hunter2"'})
-    shown = {repr(extras), str(extras), f"{extras}", f"{extras!r:>9}", repr([extras]).strip("[]")}
-    assert shown == {f"Extras({MASK!r})", MASK}
-    for leak in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError):
-            leak(extras)
 
 
 # Which place of a secret counts
@@ -270,14 +236,11 @@ OURS = version(6, 60, RING)
 SERVED: dict[str, tuple[list[SecretVersion], str | None]] = {
     "of ours the newest": ([version(5, 50, '{"k":"old"}'), OURS], "ring"),
     "a later edit": ([version(0, 70, EDIT), OURS], "edit"),
-    "an earlier edit": ([OURS, version(0, 10, EDIT)], "ring"),
     "an edit without a date": ([version(0, None, EDIT), OURS], "ring"),
     "no dates": ([version(0, None, EDIT), version(6, None, RING)], "edit"),
     "at the same time": ([version(0, 60, EDIT), OURS], "edit"),
     "a new slot": ([OURS, version(0, 90, '{"placeholder":true}')], "ring"),
-    "an empty object": ([OURS, version(0, 90, "{}")], "ring"),
     "an edit that is no object": ([OURS, version(0, 90, "hunter2")], "ring"),
-    "a binary edit": ([OURS, version(0, 90, None)], "ring"),
     "one slot of a ring is adopted": ([version(0, 5, '{"placeholder":true}'), version(0, 1, EDIT)], "edit"),
     "nowhere an object": ([version(0, 1, "hunter2"), version(0, 2, None)], None),
 }

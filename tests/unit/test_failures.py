@@ -5,40 +5,38 @@ In both cases no application is locked out (protocol I1, F7), and the next run f
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import count
-from typing import NoReturn
 
 import pytest
 
 from lockstep.protocol import errors
+from lockstep.protocol.deadlines import LOCK_POLICY, STEP_POLICY, RetryPolicy
 from lockstep.protocol.model import Strategy
+from oci_fn.retries import Retries
 from tests.proof.memory_observer import InstantObserver
 from tests.support import world as w
-from tests.support.memory import MemoryWorld
+from tests.support.memory import FakeClock, MemoryWorld
 from tests.unit.flights import steady
 
 ERRORS: dict[str, tuple[type[errors.LockstepError], type[errors.LockstepError]]] = {
-    "aws": (errors.StoreUnreachableError, errors.StoreAccessDeniedError),
-    "oci": (errors.StoreUnreachableError, errors.StoreAccessDeniedError),
-    "db-1": (errors.DatabaseUnreachableError, errors.PrivilegeMissingError),
-    "db-2": (errors.DatabaseUnreachableError, errors.PrivilegeMissingError),
+    **dict.fromkeys(("aws", "oci"), (errors.StoreUnreachableError, errors.StoreAccessDeniedError)),
+    **dict.fromkeys(("db-1", "db-2"), (errors.DatabaseUnreachableError, errors.PrivilegeMissingError)),
     "lock": (errors.LockTableUnreachableError, errors.LockTableAccessDeniedError),
-    "aws log": (errors.AuditLogUnreachableError, errors.AuditLogAccessDeniedError),
-    "aws signer": (errors.AuditLogUnreachableError, errors.AuditLogAccessDeniedError),
+    **dict.fromkeys(
+        ("aws log", "aws signer"), (errors.AuditLogUnreachableError, errors.AuditLogAccessDeniedError)
+    ),
 }
 """What each double raises: to be tried again, or not."""
 BOUNDARIES = 80
 """A run has more."""
 
 
-class AtBoundary:
-    """A hook that acts once, at the n-th boundary, and observes at each."""
+class FailsAt:
+    """A hook that raises once, at the n-th boundary, and observes at each."""
 
-    def __init__(self, world: MemoryWorld, at: int, act: Callable[[str], object]) -> None:
+    def __init__(self, world: MemoryWorld, at: int, *, terminal: bool) -> None:
         self.boundary = ""
-        self._left = at
-        self._act = act
+        self._left, self._terminal = at, terminal
         self._observer = InstantObserver(world)
         w.at_every_boundary(world, self)
 
@@ -47,12 +45,10 @@ class AtBoundary:
         self._left -= 1
         if self._left == -1:
             self.boundary = boundary
-            self._act(boundary)
-
-
-def _error_at(boundary: str, *, terminal: bool) -> errors.LockstepError:
-    where = boundary.split(" ", 1)[1]
-    return next(raised[terminal]() for name, raised in ERRORS.items() if where.startswith(f"{name} "))
+            where = boundary.split(" ", 1)[1]
+            raise next(
+                raised[self._terminal]() for name, raised in ERRORS.items() if where.startswith(f"{name} ")
+            )
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["once", "refused"])
@@ -60,12 +56,9 @@ def _error_at(boundary: str, *, terminal: bool) -> errors.LockstepError:
 def test_a_call_that_fails_is_retried_within_the_run_or_its_run_is_finished_by_the_next_one(
     strategy: Strategy, *, terminal: bool
 ) -> None:
-    def fails(boundary: str) -> NoReturn:
-        raise _error_at(boundary, terminal=terminal)
-
     for at in count():
         world = steady(strategy)
-        failure = AtBoundary(world, at, fails)
+        failure = FailsAt(world, at, terminal=terminal)
         try:
             result, failed = w.rotate(world, "third"), False
         except errors.LockstepError:
@@ -94,72 +87,99 @@ def _left_in_order(world: MemoryWorld, boundary: str) -> None:
     assert recorded["third"] == ("Success" if is_recorded else "Failure"), boundary
 
 
-def _taken_over_once(world: MemoryWorld) -> None:
-    for database in world.databases.values():
-        database.kill_connections()
-    assert w.rotate_again(world, "taker", runner="oci").outcome == "rotated"
+# The retry policies, as the OCI function follows them (protocol F3)
 
 
-def _taken_over_and_half_done(world: MemoryWorld) -> None:
-    """The taker fails in its second database, so its claim is in the record when the zombie wakes up."""
-    _taken_over_once(world)
-    world.databases["db-2"].unreachable = True
-    with suppress(errors.LockstepError):
-        w.rotate_again(world, "half-done", runner="aws")
-    world.databases["db-2"].unreachable = False
+class _Clock(FakeClock):
+    """Records the delays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delays: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.delays.append(seconds)
+        super().sleep(seconds)
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
-@pytest.mark.parametrize("meanwhile", [_taken_over_once, _taken_over_and_half_done])
-def test_a_zombie_changes_nothing(meanwhile: Callable[[MemoryWorld], None], strategy: Strategy) -> None:
-    """Neither stores nor databases (invariant I5)."""
-    before: object = None
+def _failing(*raised: type[Exception]) -> tuple[list[str], Callable[[], str]]:
+    """A list with one item for each try, and work that raises these errors in order and then returns."""
+    left, done = list(raised), []
 
-    def sleeps(_boundary: str) -> None:
-        nonlocal before
-        with w.quiet(world):
-            meanwhile(world)
-        before = w.served(world), w.known_logins(world)
+    def work() -> str:
+        done.append("tried")
+        if left:
+            raise left.pop(0)
+        return "result"
 
-    for at in count():
-        world = steady(strategy)
-        sleep = AtBoundary(world, at, sleeps)
-        with suppress(errors.LockstepError):
-            w.rotate(world, "zombie")
-        w.undisturbed(world)
-        if not sleep.boundary:
-            break
-        if sleep.boundary != "before lock acquire":  # It had no lock to lose yet.
-            assert (w.served(world), w.known_logins(world)) == before, sleep.boundary
-        assert world.locked_out() == [], sleep.boundary
-        w.assert_in_sync(world, w.rotate_again(world, "following", runner="oci").generation)
-        w.assert_on_record(world)
-    assert at >= BOUNDARIES
+    return done, work
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
-def test_a_zombie_with_an_advisory_lock_blocks_the_taker_in_that_database(strategy: Strategy) -> None:
-    met = set[str]()
+def _retries(clock: _Clock, *, deadline: float = 600) -> Retries:
+    return Retries(clock, deadline=clock.monotonic() + deadline, jitter=lambda: 0.5)
 
-    def taken_over(_boundary: str) -> None:
-        try:
-            with w.quiet(world):
-                w.rotate_again(world, "taker", runner="oci")
-        except errors.LockstepError as e:
-            met.add(type(e).__name__)
 
-    for at in count(0, 2):
-        world = steady(strategy)
-        sleep = AtBoundary(world, at, taken_over)
-        with suppress(errors.LockstepError):
-            w.rotate(world, "zombie")
-        w.undisturbed(world)
-        if not sleep.boundary:
-            break
-        generation = w.rotate_again(world, "following", runner="oci").generation
-        w.assert_in_sync(world, generation)
-        live = {w.shown(w.login_of(world, g)) for g in world.lock.record.valid}
-        assert generation in world.lock.record.valid
-        assert all(let_in == live for let_in in w.known_logins(world).values())
-        w.assert_on_record(world)
-    assert met == {"AdvisoryLockBusyError"}
+@pytest.mark.parametrize(
+    ("policy", "error", "delays"),
+    [
+        (STEP_POLICY, errors.StoreUnreachableError, [1, 2, 4, 8]),
+        (LOCK_POLICY, errors.LockTableUnreachableError, [0.5, 1, 2, 4, 5]),
+    ],
+)
+def test_a_call_is_retried_with_growing_delays_until_the_retries_are_used_up(
+    policy: RetryPolicy, error: type[errors.LockstepError], delays: list[float]
+) -> None:
+    clock = _Clock()
+    _, work = _failing(*[error] * policy.attempts)
+    assert _retries(clock).call("State", work, policy=policy) == "result"
+    assert clock.delays == delays
+    done, work = _failing(*[error] * (policy.attempts + 1))
+    with pytest.raises(error):
+        _retries(_Clock()).call("State", work, policy=policy)
+    assert len(done) == policy.attempts + 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "raised"),
+    [
+        (STEP_POLICY, errors.FenceLostError, errors.FenceLostError),
+        (LOCK_POLICY, errors.FenceLostError, errors.FenceLostError),
+        (LOCK_POLICY, errors.StoreUnreachableError, errors.StoreUnreachableError),
+        (STEP_POLICY, ValueError, errors.UnexpectedError),
+    ],
+)
+def test_an_error_that_the_policy_does_not_name_is_raised_at_once_and_a_foreign_one_without_its_text(
+    policy: RetryPolicy, error: type[Exception], raised: type[errors.LockstepError]
+) -> None:
+    done, work = _failing(error)
+    with pytest.raises(raised) as caught:
+        _retries(_Clock()).call("State", work, policy=policy)
+    assert done == ["tried"]
+    assert caught.value.where == ({"code": "ValueError"} if error is ValueError else {})
+
+
+@pytest.mark.parametrize(("deadline", "is_owed", "tries"), [(3.5, False, 3), (0, False, 0), (0, True, 1)])
+def test_no_try_begins_after_the_deadline_but_the_first_one_of_a_call_that_is_owed(
+    deadline: float, tries: int, *, is_owed: bool
+) -> None:
+    done, work = _failing(*[errors.StoreUnreachableError] * 4)
+    with pytest.raises(errors.DeadlineExceededError) as caught:
+        _retries(_Clock(), deadline=deadline).call("State", work, is_owed=is_owed)
+    assert len(done) == tries
+    assert caught.value.where == {"code": "State"}
+
+
+def test_it_tells_how_long_each_state_took_with_its_retries_and_failures() -> None:
+    clock = _Clock()
+    retries = _retries(clock)
+    for _ in range(2):
+        _, work = _failing(errors.StoreUnreachableError)
+        retries.call("Generate", work)
+
+    def fails() -> None:
+        clock.sleep(0.25)
+        raise errors.FenceLostError
+
+    with pytest.raises(errors.FenceLostError):
+        retries.call("ApplyDb", fails)
+    assert retries.states_ms == {"Generate": 2000, "ApplyDb": 250}

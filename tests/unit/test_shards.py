@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
-from math import ceil
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from lockstep.cli import app
 from lockstep.plan import limits
 from lockstep.plan.limits import (
     FULLEST,
-    LEAST,
     ROTATION_SECONDS,
     WINDOW,
     WRITES_A_SECOND,
@@ -33,7 +31,7 @@ from lockstep.protocol.ring import SLOTS
 from lockstep.protocol.schedule import COUNTS, Shard, last_trigger, shards
 from sandbox import plans
 from tests.support.scaled import scaled, with_sections
-from tests.unit.plan_case import GONE, Document, edited, parse
+from tests.unit.plan_case import GONE, edited, parse
 
 MINUTE = timedelta(minutes=1)
 ORDERS = plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")
@@ -41,13 +39,11 @@ ONE = plans.plan_document([ORDERS], [plans.credential("multi-cloud/app_user", "o
 IN_BOTH = plans.plan_document(ONE["databases"], ONE["credentials"], oci=plans.OciNames())
 
 
-def _fleet(count: int, interval: timedelta = 20 * MINUTE) -> Mapping[str, timedelta]:
-    return {f"team-{number % 7}/app-{number}": interval for number in range(count)}
+def _fleet(count: int) -> Mapping[str, timedelta]:
+    return {f"team-{number % 7}/app-{number}": 20 * MINUTE for number in range(count)}
 
 
-@pytest.mark.parametrize(
-    ("count", "expected"), [(1, 1), (200, 1), (201, 5), (1000, 5), (1001, 10), (4000, 20), (10_000, 20)]
-)
+@pytest.mark.parametrize(("count", "expected"), [(1, 1), (200, 1), (201, 5), (1001, 10), (10_000, 20)])
 def test_a_class_has_as_many_shards_as_it_needs(count: int, expected: int) -> None:
     found = shards(_fleet(count))
     assert len(found) == expected
@@ -55,14 +51,11 @@ def test_a_class_has_as_many_shards_as_it_needs(count: int, expected: int) -> No
     assert max(len(shard.credential_ids) for shard in found) <= 1.3 * max(count / expected, 1)
 
 
-def test_each_interval_is_a_class_of_its_own() -> None:
+def test_each_interval_is_a_class_and_growth_moves_a_credential_to_a_later_minute_of_its_old_shard() -> None:
     found = shards({**_fleet(3), "b": 60 * MINUTE, "a": 60 * MINUTE})
     assert [(shard.name, len(shard.credential_ids)) for shard in found] == [("20m-00", 3), ("1h-00", 2)]
     assert found[1].credential_ids == ("a", "b")
-
-
-def test_growth_moves_a_credential_to_a_later_minute_of_its_old_shard_only() -> None:
-    for small, large in pairwise((100, 300, 700, 1200, 1900, 4000, 10_000)):
+    for small, large in pairwise((100, 300, 1200, 4000, 10_000)):
         before, after = shards(_fleet(small)), shards(_fleet(large))
         now = {i: shard.phase for shard in after for i in shard.credential_ids}
         for shard in before:
@@ -105,19 +98,19 @@ def _plan(count: int, *minutes: int) -> Plan:
     return with_sections(plan, credential_sections=sections)
 
 
-def _shard(interval: timedelta, number: int, count: int, size: int) -> Shard:
-    ids = tuple(f"{interval}-{number}-{i}" for i in range(size))
-    return Shard(interval=interval, number=number, count=count, credential_ids=ids)
-
-
 def test_the_busiest_minute_adds_up_what_starts_in_it() -> None:
     of = ((20, 0, 5, 30), (20, 3, 5, 30), (60, 4, 20, 50), (1440, 0, 1, 20))
-    found = busiest([_shard(minutes * MINUTE, *rest) for minutes, *rest in of])
+    found = busiest(
+        [
+            Shard(interval=minutes * MINUTE, number=number, count=shards_, credential_ids=("x",) * size)
+            for minutes, number, shards_, size in of
+        ]
+    )
     # 00:12, where 20m-03 and 1h-04 start, not midnight, where 20m-00 and the daily ones do.
     assert found == (12 * MINUTE, 80)
 
 
-@pytest.mark.parametrize("count", [1, 10, 100, 200, 1000, 4000, 10_000])
+@pytest.mark.parametrize("count", [1, 200, 1000, 10_000])
 @pytest.mark.parametrize("minutes", [(20,), (20, 20, 20, 60, 60, 1440)])
 def test_no_minute_writes_more_than_its_share(count: int, minutes: tuple[int, ...]) -> None:
     plan = _plan(count, *minutes)
@@ -134,21 +127,6 @@ def test_no_minute_writes_more_than_its_share(count: int, minutes: tuple[int, ..
         assert at_once[shard.name] >= 1
 
 
-@pytest.mark.parametrize(("size", "every"), [(3, 250), (144, 250), (200, 180), (450, 100), (500, 100)])
-def test_a_shard_alone_is_spread_over_most_of_its_minute_and_is_never_slow(size: int, every: int) -> None:
-    plan = with_sections(_plan(1, 20))
-    # One shard, though a class of so many would have more.
-    vars(plan)["shards"] = (_shard(20 * MINUTE, 0, 1, size),)
-    assert every_ms(plan) == {"20m-00": every}
-    assert concurrency(plan) == {"20m-00": min(size, max(LEAST, ceil(12_000 / every)))}
-
-
-def test_shards_of_one_minute_share_what_may_be_written() -> None:
-    plan = _plan(540, 20, 60, 1440)
-    assert every_ms(plan) == dict.fromkeys(("20m-00", "1h-00", "1d-00"), 300)
-    assert concurrency(plan) == dict.fromkeys(("20m-00", "1h-00", "1d-00"), 40)
-
-
 # The clouds' limits
 
 
@@ -157,18 +135,14 @@ def named(plan: Plan, name: str) -> Use:
     return found
 
 
-def test_small_plans_and_shards_of_a_fleet_fit() -> None:
-    plan = parse(IN_BOTH)
-    assert not any(use.exceeded for use in uses(plan))
-    assert not named(scaled(plan, 10_000), "Lockstep, time").exceeded
-
-
 def test_a_ring_needs_two_secrets_for_each_slot() -> None:
+    assert not any(use.exceeded for use in uses(parse(IN_BOTH)))
     plan = parse(edited(IN_BOTH, {"runners.oci": GONE}))
     assert named(plan, "OCI Vault, secrets").need == 2 * SLOTS
     assert not named(scaled(plan, 625), "OCI Vault, secrets").exceeded
     assert named(scaled(plan, 626), "OCI Vault, secrets").exceeded
     assert limits.broken(scaled(plan, 626)) == []
+    assert not named(scaled(parse(IN_BOTH), 10_000), "Lockstep, time").exceeded
 
 
 @pytest.mark.parametrize(
@@ -190,33 +164,15 @@ def test_admins_that_are_known_by_arn_fill_the_policy_of_one_function(secret: st
     assert with_admins(most + 1).exceeded
 
 
-@pytest.mark.parametrize(("need", "exceeded"), [(100, False), (100.01, True)])
-def test_all_of_a_limit_still_fits(need: float, *, exceeded: bool) -> None:
-    use = Use("x", need, 100, "y", "change")
-    assert use.exceeded is exceeded
-    assert ("change" in str(use)) is exceeded
-
-
-def check(tmp_path: Path, made: Document, *words: str) -> tuple[int, str]:
-    """Exit code and output of `lockstep check`."""
-    file = tmp_path / "lockstep.yaml"
-    file.write_text(json.dumps(made))
-    shown = CliRunner().invoke(app, ["check", "-p", str(file), *words])
-    return shown.exit_code, shown.stdout + shown.stderr
-
-
-def fleet(count: int, *hours: int) -> Document:
-    """A plan of so many credentials, whose intervals take turns."""
-    made = [plans.credential(f"app-{i}", "orders", username=f"app_{i}") for i in range(count)]
-    for number, credential in enumerate(made if hours else ()):
-        credential["interval"] = f"{hours[number % len(hours)]}h"
-    return edited(IN_BOTH, {"credentials": made})
-
-
 def test_check_refuses_a_plan_beyond_a_limit_that_nobody_raises(tmp_path: Path) -> None:
-    told = "Secrets Manager, writes in the busiest minute"
+    file = tmp_path / "lockstep.yaml"
     # Each of six classes begins at midnight.
-    code, text = check(tmp_path, fleet(660, 1, 2, 4, 6, 8, 12))
-    assert (code, told in text) == (0, False)
-    code, text = check(tmp_path, fleet(900, 1, 2, 4, 6, 8, 12))
-    assert (code, told in text, "begin at 00:00 UTC: use longer intervals" in text) == (2, True, True)
+    for count, code in ((660, 0), (900, 2)):
+        made = [plans.credential(f"app-{i}", "orders", username=f"app_{i}") for i in range(count)]
+        for number, credential in enumerate(made):
+            credential["interval"] = f"{(1, 2, 4, 6, 8, 12)[number % 6]}h"
+        file.write_text(json.dumps(edited(IN_BOTH, {"credentials": made})))
+        shown = CliRunner().invoke(app, ["check", "-p", str(file)])
+        text = shown.stdout + shown.stderr
+        told = ("Secrets Manager, writes in the busiest minute", "begin at 00:00 UTC: use longer intervals")
+        assert (shown.exit_code, [one in text for one in told]) == (code, [code == 2] * 2)

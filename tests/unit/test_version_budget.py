@@ -1,9 +1,9 @@
-"""The rules of a ring of Vault secrets, and how many versions it may have (protocol V13)."""
+"""The names of versions (protocol V3), the rules of a ring, and how many versions it may have (protocol V13)."""
 
 import json
-import re
 from datetime import timedelta
 from pathlib import Path
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -11,9 +11,41 @@ from lockstep.plan.file import PlanProblemsError, parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol import ring
 from lockstep.protocol.model import Engine, Strategy
+from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ring import SLOTS, Slot, Version, fits_quota
 from sandbox import plans
-from tests.support.memory import make_plan
+
+# The names of versions
+
+OURS = VersionNames(credential_id="multi-cloud/app_user", secret="multi-cloud/app_user")
+
+
+def test_a_name_is_a_uuid_that_contains_its_generation_and_never_changes() -> None:
+    for generation in (1, 42, 999_999_999_999):
+        name = OURS.name_of(generation)
+        assert (len(name), UUID(name).version, UUID(name).variant) == (36, 8, RFC_4122)
+        assert name.endswith(f"-{generation:012d}")
+        assert OURS.generation_of(name) == generation
+    dotted = VersionNames(credential_id=OURS.credential_id, secret="multi-cloud.app_user")
+    assert OURS.name_of(42) == dotted.name_of(42) == "13cf509b-b00d-89f1-89bb-000000000042"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        None,
+        "42",
+        VersionNames(credential_id="another/credential", secret=OURS.secret).name_of(7),
+        VersionNames(credential_id=OURS.credential_id, secret="another/secret").name_of(7),
+        OURS.name_of(7)[:-12] + "00000000000a",
+        OURS.name_of(7) + "0",
+        OURS.name_of(7)[:-1] + "\N{ARABIC-INDIC DIGIT SEVEN}",
+        "7f1d9a52-3f63-4d7a-8f0c-000000000007",
+    ],
+)
+def test_any_other_name_is_generation_0(name: str | None) -> None:
+    assert OURS.generation_of(name) == 0
+
 
 # The rules of `lockstep.protocol.ring`
 
@@ -28,17 +60,13 @@ def version(number: int, generation: int, *stages: str, deleted: bool = False) -
     )
 
 
-def test_the_only_slot_left_is_used_although_it_serves() -> None:
-    last = slot(2, version(1, 9, "CURRENT"))
-    assert ring.staging_slot([last], 10) is last
-
-
 def test_a_full_slot_is_passed_over() -> None:
     full = slot(0, version(1, 1, "CURRENT"), *(version(n, 100 + n, "PENDING") for n in range(2, 31)))
     next_lowest = slot(1, version(1, 2, "CURRENT"))
     serving = slot(2, version(1, 3, "CURRENT"))
     assert ring.staging_slot([full, next_lowest, serving], 200) is next_lowest
     assert ring.staging_slot([full, serving], 200) is None
+    assert ring.staging_slot([serving], 200) is serving, "the only slot left, although it serves"
 
 
 def test_a_version_that_may_be_in_flight_is_not_disposable() -> None:
@@ -99,34 +127,21 @@ def plan_of(*stores: object, interval: str = "20m") -> Plan:
     return parse_plan(json.dumps(document), base=Path())
 
 
-def test_a_plan_whose_interval_is_too_short_for_a_ring_is_refused_with_advice() -> None:
+@pytest.mark.parametrize(
+    ("stores", "recommended", "slots"),
+    [
+        # Which of two values is a generation's would depend on the slot.
+        ((VAULT, "aws-secrets-manager"), "2h", 1),
+        (("aws-secrets-manager", VAULT), "20m", SLOTS),
+    ],
+)
+def test_an_interval_too_short_for_a_ring_is_refused_with_one_that_is_accepted(
+    stores: tuple[object, ...], recommended: str, slots: int
+) -> None:
+    """A ring in the first store has one slot (protocol V13)."""
     with pytest.raises(PlanProblemsError) as error:
-        make_plan(interval="10m")
+        plan_of(*stores, interval="10m")
     text = " ".join(error.value.lines)
     assert "credentials[0].interval: 10m exhausts Vault's quota" in text
-    assert "of versions; use an interval of 20m or more" in text
-    assert fits_quota(make_plan().credentials[0].schedule.interval, SLOTS)
-
-
-@pytest.mark.parametrize("stores", [(VAULT, "aws-secrets-manager"), ("aws-secrets-manager", VAULT)])
-@pytest.mark.parametrize("interval", ["10m", "12m", "15m", "20m"])
-def test_an_interval_that_is_recommended_is_accepted(stores: tuple[object, ...], interval: str) -> None:
-    try:
-        plan_of(*stores, interval=interval)
-    except PlanProblemsError as error:
-        for line in error.lines:
-            recommended = re.search(r"use an interval of (\w+) or more", line)
-            assert recommended, line
-            assert plan_of(*stores, interval=recommended[1])
-
-
-def test_a_ring_in_the_first_store_has_one_slot() -> None:
-    """Which of two values is a generation's would depend on the slot (protocol V13)."""
-    with pytest.raises(PlanProblemsError) as error:
-        plan_of(VAULT, "aws-secrets-manager")
-    assert "credentials[0].interval: 20m exhausts Vault's quota" in " ".join(error.value.lines)
-    assert "use an interval of 2h or more" in " ".join(error.value.lines)
-    assert (
-        plan_of(VAULT, interval="2h").slots == plan_of(VAULT, "aws-secrets-manager", interval="2h").slots == 1
-    )
-    assert plan_of("aws-secrets-manager", VAULT).slots == SLOTS
+    assert f"use an interval of {recommended} or more" in text
+    assert plan_of(*stores, interval=recommended).slots == slots
