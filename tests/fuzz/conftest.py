@@ -1,19 +1,9 @@
-"""Prints how many inputs were judged."""
+"""The interpreter of the fuzz tests."""
 
-import json
 import sys
 from collections.abc import Iterator
 
 import pytest
-
-from tests.fuzz.harness import counted
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the figures as one JSON line."""
-    if counted:
-        figures = {"fuzz_inputs": sum(counted.values()), "by_kind": dict(sorted(counted.items()))}
-        terminalreporter.write_line(json.dumps(figures))
 
 
 @pytest.fixture(autouse=True, scope="module")

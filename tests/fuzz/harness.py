@@ -1,4 +1,4 @@
-"""Shared by all fuzz tests: the number of inputs, the strategies that make them, and the checks on every result."""
+"""Shared by all fuzz tests: how many inputs, the strategies that make them, and the checks on every result."""
 
 import copy
 import json
@@ -7,7 +7,6 @@ import os
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,9 +23,6 @@ CPU_SECONDS = 10.0
 
 CANARY = "Canary!hunter2"
 """Takes the place of a secret in the fuzzed texts; no message may contain it."""
-
-counted: Counter[str] = Counter()
-"""Number of inputs judged, by kind."""
 
 Json = Any
 """A JSON document, or one with values that only Python's JSON has, such as NaN."""
@@ -51,14 +47,8 @@ class _Everything(logging.Handler):
 
 
 @contextmanager
-def judged(what: str, allowed: type[LockstepError] = LockstepError) -> Iterator[None]:
-    """Judge one input: it succeeds or raises `allowed`, in bounded time, and the canary is in no error or log line.
-
-    Args:
-        what: The kind under which the input is counted.
-        allowed: The error that it may raise.
-    """
-    counted[what] += 1
+def judged(allowed: type[LockstepError] = LockstepError) -> Iterator[None]:
+    """Judge one input: it succeeds or raises `allowed`, in bounded time, and the canary is in no error or log line."""
     logged, logger = _Everything(logging.DEBUG), logging.getLogger("lockstep")
     logger.addHandler(logged)
     began = time.process_time()
@@ -74,7 +64,7 @@ def judged(what: str, allowed: type[LockstepError] = LockstepError) -> Iterator[
     spent = time.process_time() - began
     assert CANARY not in shown, f"an error shows a secret: {shown}"
     assert CANARY not in logged.text, f"a log line shows a secret: {logged.text}"
-    assert spent < CPU_SECONDS, f"{what} took {spent:.1f} s"
+    assert spent < CPU_SECONDS, f"{spent:.1f} s"
 
 
 # Strategies

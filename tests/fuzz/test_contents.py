@@ -1,16 +1,32 @@
-"""Fuzzed contents of secrets: each gives a credential or one of our errors."""
+"""Fuzzed contents of secrets, and audit entries: each gives a value or one of our errors, and no change is verified."""
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
+from lockstep.audit.chain import Sealed, parse
+from lockstep.audit.confirmed import Verdict
+from lockstep.audit.entry import event_of
+from lockstep.audit.verify import verify
+from lockstep.cli.audit import _line
 from lockstep.client.cache import decode
-from lockstep.protocol.errors import SecretMalformedError, SecretTooLargeError
+from lockstep.protocol.errors import (
+    AuditVerificationError,
+    NewerFormatError,
+    SecretMalformedError,
+    SecretTooLargeError,
+)
+from lockstep.protocol.messages import RotatedRun
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
-from lockstep.protocol.ports import MAX_TEXT_BYTES
+from lockstep.protocol.ports import MAX_ENTRY_BYTES, MAX_TEXT_BYTES
+from lockstep.protocol.strict_json import read
+from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.identity import aws_access_key, oci_api_key
 from lockstep.stores.contents import (
     NO_EXTRAS,
@@ -35,7 +51,9 @@ from tests.fuzz.harness import (
     spelled,
     texts,
 )
-from tests.support.memory import make_plan
+from tests.fuzz.test_inputs import EVENTS
+from tests.support.memory import EPOCH, MemoryAuditLog, MemorySigner, make_plan
+from tests.support.seals import sealed
 
 CREDENTIAL = make_plan().credentials[0]
 WHERE = {"store": "aws", "secret": "s"}
@@ -64,7 +82,7 @@ AWS_KEY = {"access_key_id": "AKIA", "secret_access_key": CANARY}
 
 
 def app_user(text: str) -> None:
-    with judged("app_user", SecretMalformedError):
+    with judged(SecretMalformedError):
         login, generation = decode_app_user(text, **WHERE)
         assert generation >= 0
         if login is None:
@@ -80,15 +98,15 @@ def app_user(text: str) -> None:
 
 
 def others(text: str) -> None:
-    with judged("connection", SecretMalformedError):
+    with judged(SecretMalformedError):
         assert decode_connection(text, **WHERE).keys() <= {"engine", "host", "port", "dbname"}
-    with judged("connection_blob", SecretMalformedError):
+    with judged(SecretMalformedError):
         assert decode_blob_generation(text, **WHERE) >= 0
-    with judged("client"):
+    with judged():
         assert CANARY not in repr(decode(text, **WHERE).password)
-    with judged("identity"):
+    with judged():
         assert CANARY not in repr(oci_api_key(text, **WHERE))
-    with judged("identity"):
+    with judged():
         key = aws_access_key(text, **WHERE)
         assert CANARY in key.access_key_id or CANARY not in repr(key)
 
@@ -96,7 +114,7 @@ def others(text: str) -> None:
 def carried_on(text: str) -> None:
     """What was there is in the next value, spelled the same way, and the next value is one (protocol V20)."""
     value = CredentialValue(7, Login("app", SecretStr("new")))
-    with judged("carried", SecretTooLargeError):
+    with judged(SecretTooLargeError):
         extras = extras_in(text)
         assert (extras is None) == (object_in(text) is None)
         assert CANARY not in f"{extras!r} {extras} {[extras]}"
@@ -119,8 +137,8 @@ READERS: tuple[Callable[[str], None], ...] = (app_user, others, carried_on)
 @inputs(250)
 @given(mutated(APP_USER) | mutated(BLOB) | mutated(OCI_KEY) | mutated(AWS_KEY) | documents)
 def test_any_document(document: Json) -> None:
-    for read in READERS:
-        read(spelled(document))
+    for reader in READERS:
+        reader(spelled(document))
 
 
 @inputs(200)
@@ -132,8 +150,8 @@ def test_any_keys_of_others(document: dict[str, Json], indent: int | str | None,
 @inputs(150)
 @given(mangled(json.dumps(APP_USER).encode()))
 def test_a_mangled_text(data: bytes) -> None:
-    for read in (app_user, others):
-        read(data.decode(errors="surrogateescape"))
+    for reader in (app_user, others):
+        reader(data.decode(errors="surrogateescape"))
 
 
 LOGIN = '"username": "u", "password": '
@@ -156,5 +174,71 @@ SPECIAL = {
 
 @pytest.mark.parametrize("text", SPECIAL.values(), ids=SPECIAL)
 def test_special_contents(text: str) -> None:
-    for read in READERS:
-        read(text)
+    for reader in READERS:
+        reader(text)
+
+
+# Entries of the audit log: it is verified only if no byte of it was changed.
+
+SIGNER = MemorySigner("key-1")
+
+
+def chained() -> list[Sealed]:
+    """A chain of three entries."""
+    request = read(RotatedRun, EVENTS["audit"][0])
+    chain: list[Sealed] = []
+    for name in ("run-0", "run-1", "run-2"):
+        run = structs.replace(request, rotation=structs.replace(request.rotation, rotation_id=name))
+        event = event_of(run, usernames=("app",), now=EPOCH)
+        last = chain[-1].stored if chain else None
+        chain.append(sealed(event, last, signer=SIGNER, credential_id=CREDENTIAL.id, rotation_id=name))
+    return chain
+
+
+CHAIN = chained()
+BODY = CHAIN[1].body
+
+
+def entry(body: bytes) -> None:
+    """Parse the entry alone, then verify a log with it as entry 2."""
+    with judged(AuditVerificationError), suppress(NewerFormatError):
+        _line(parse(body, credential_id=CREDENTIAL.id, stream="aws", seq=2))
+    log = MemoryAuditLog("aws")
+    for seq, made in enumerate(CHAIN, 1):
+        log.put(seq, body if seq == 2 else made.body, made.metadata)
+    with judged():
+        [found] = verify(CREDENTIAL.id, [(log, SIGNER)], side_by_side=one_after_the_other)
+        assert (found.verdict is Verdict.VERIFIED) == (body == BODY)
+        assert CANARY not in " ".join(map(str, found.problems))
+
+
+@inputs(220)
+@given(mutated(json.loads(BODY)) | documents)
+def test_any_entry(document: Json) -> None:
+    bodies = [spelled(document).encode()]
+    with suppress(ValueError, RecursionError):
+        bodies.append(rfc8785.dumps(document))
+    for body in bodies:
+        entry(body)
+
+
+@inputs(200)
+@given(mangled(BODY))
+def test_a_mangled_entry(data: bytes) -> None:
+    entry(data)
+
+
+ID = b'"activity_id":3'
+ENTRIES = {
+    "unchanged": BODY,
+    "deeper": b"[" * 20_000,
+    "a deep event": BODY.replace(ID, b'"activity_id":' + b"[" * 900 + b"]" * 900),
+    "a huge entry": BODY.replace(ID, b'"activity_id":"' + b"x" * (2 * MAX_ENTRY_BYTES) + b'"'),
+    "trailing spaces": BODY + b" " * MAX_ENTRY_BYTES,
+    "a secret": BODY.replace(b'"aws"', f'"{CANARY}"'.encode()),
+}
+
+
+@pytest.mark.parametrize("body", ENTRIES.values(), ids=ENTRIES)
+def test_special_entries(body: bytes) -> None:
+    entry(body)

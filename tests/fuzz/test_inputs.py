@@ -1,7 +1,6 @@
 """Fuzzed inputs of the functions: each gives an answer that is JSON, or one of our errors."""
 
 import json
-import logging
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -94,7 +93,7 @@ def ports(credential_id: str) -> Ports:
 def in_lambda(step: str, event: Json) -> None:
     run, kind = STEPS[step]
     handler = LambdaFace(run, kind, ports=ports)
-    with judged(f"lambda {step}"):
+    with judged():
         answer = json.dumps(handler(event, TimeLeft()))
         assert CANARY not in answer
 
@@ -150,7 +149,7 @@ def in_oci(
     data: bytes | None, *, call_id: object = "call-1", deadline: object = "2099-01-01T00:00:00Z"
 ) -> Json:
     ctx = context.InvokeContext("app", "lockstep", "fn", "lockstep", call_id, deadline=deadline)
-    with judged("oci function"):
+    with judged():
         answer = func.handler(ctx, None if data is None else BytesIO(data))
         body = json.loads(answer.body())
         # There is no identity, so every call fails.
@@ -184,8 +183,3 @@ def test_a_mangled_ask(data: bytes) -> None:
 def test_any_context(call_id: object, deadline: object) -> None:
     for data in (None, b"", b"{}", json.dumps(ASK).encode()):
         in_oci(data, call_id=call_id, deadline=deadline)
-
-
-def test_judged_finds_a_canary_in_the_logs() -> None:
-    with pytest.raises(AssertionError, match="a log line shows a secret"), judged("nothing"):
-        logging.getLogger("lockstep").warning("ended", extra={"password": CANARY})

@@ -34,7 +34,7 @@ FOREIGN = re.compile(r"Input should|String should|Value error|Tuple|pydantic|\^|
 
 def judge(text: str) -> None:
     """The plan loads and can be rotated, or its problems are told in our words with their places, without a secret."""
-    with judged("plan", PlanProblemsError):
+    with judged(PlanProblemsError):
         try:
             usable(parse_plan(text, base=Path()))
         except PlanProblemsError as e:
@@ -75,7 +75,7 @@ def test_any_document(document: Json) -> None:
 def test_a_mangled_file(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     file = tmp_path_factory.getbasetemp() / "mangled.yaml"
     file.write_bytes(data)
-    with judged("plan file", PlanProblemsError):
+    with judged(PlanProblemsError):
         usable(load_plan(file))
 
 
@@ -133,10 +133,10 @@ def test_files_that_are_no_plan(tmp_path: Path) -> None:
     file = tmp_path / "lockstep.yaml"
     for data in (b"\xff\xfe\x00", b"\xef\xbb\xbfversion: 1\n", b"lock: \x80\n", b"\x00" * 100):
         file.write_bytes(data)
-        with judged("plan file"), pytest.raises(PlanProblemsError):
+        with judged(), pytest.raises(PlanProblemsError):
             load_plan(file)
     for other in (tmp_path, tmp_path / "nowhere", Path("/dev/null"), tmp_path / ("x" * 5000), Path("a\0b")):
-        with judged("plan file"), pytest.raises(PlanProblemsError):
+        with judged(), pytest.raises(PlanProblemsError):
             load_plan(other)
 
 

@@ -19,7 +19,6 @@ from msgspec import structs
 from functions.apply_db import logins
 from functions.apply_db import step as apply_db
 from functions.apply_db.search import Search
-from functions.audit import step as audit
 from functions.generate import step as generate
 from functions.generate.step import Preparation
 from functions.update_secrets import step as update_secrets
@@ -29,7 +28,6 @@ from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, Slots
 from lockstep.protocol import decide
 from lockstep.protocol.errors import (
-    CurrentCredentialRejectedError,
     DatabaseBlockedError,
     DatabaseUnreachableError,
     FenceLostError,
@@ -86,24 +84,6 @@ def claim_without_condition(
     made = {"claim": claim, "promoting": False, "highest_generation": claim.generation}
     with lock.faults.around("claim"):
         lock.record = replace(lock.record, plan=plan, activate=None, **made)  # type: ignore[arg-type]  # as it has
-
-
-@bug(
-    "L10",
-    over=(MemoryLock, "release"),
-    model=Model(
-        None,
-        TWO_TERMS,
-        POSTGRESQL,
-        instead="the fence: a run that has lost the lock changes nothing after it",
-    ),
-)
-def release_without_condition(original: Foreign, lock: MemoryLock, lease: Foreign, *done: Foreign) -> None:
-    """The lock is released without asking whether it is still held."""
-    fence = lock.record.fence
-    lock.record = replace(lock.record, holder=lease.holder, fence=lease.fence)
-    original(lock, lease, *done)
-    lock.record = replace(lock.record, fence=fence)
 
 
 @bug("M1", over=(MemoryLock, "release"), races=Races(("I4",), seed=3), model=Model("I5", is_slow=True))
@@ -199,14 +179,6 @@ def blocked_database_asked(_original: Foreign, *_: Foreign) -> None:
 
 # What a run is to do.
 
-_BESIDES = "the claim that a value names: what another claim has staged is not taken"
-
-
-@bug("C3", over=(decide, "next_generation"), model=Model(None, LOST_RECORD, POSTGRESQL, instead=_BESIDES))
-def named_without_a_look(_original: Foreign, record: LockRecord, _served: Foreign) -> int:
-    """A generation is named without a look at what the stores serve."""
-    return record.highest_generation + 1
-
 
 class _AnyClaim(str):
     """The id of a claim that is equal to every other one."""
@@ -225,7 +197,7 @@ class _AnyClaim(str):
 @bug("C3, V22", model=Model("I13", LOST_RECORD, POSTGRESQL))
 def generation_reused() -> Patches:
     """A generation is named without a look at the stores, and what they hold of that name is taken for its value."""
-    yield named_without_a_look()
+    yield put(decide, "next_generation", lambda record, _served: record.highest_generation + 1)
     yield around(model_ports, "claim_id", lambda original, run: _AnyClaim(original(run) or "0"))
 
 
@@ -237,13 +209,6 @@ def instead_of_reconcile(instead: Callable[[LockRecord, Foreign], decide.Decisio
         return (instead(record, served) if isinstance(found, decide.Reconcile) else None) or found
 
     return around(decide, "decide", decided)
-
-
-def _begins_at_base(record: LockRecord, served: Foreign) -> decide.Decision | None:
-    """A new value, where all stores serve what is current."""
-    base = record.current_generation
-    at_base = decide.agree(served.values()) and next(iter(served.values())).generation == base
-    return decide.Begin(base_generation=base) if at_base and base is not None else None
 
 
 @bug("C5", races=Races(("I1", "I8"), ("edited",)), model=Model("I13", Budget(terms=1, edits=1)))
@@ -272,21 +237,12 @@ def adopt_whatever_stores_serve() -> Patches:
 @bug("I4", model=Model("I4", TWO_TERMS, POSTGRESQL, is_slow=True))
 def promotion_replaced_by_a_new_value() -> Patches:
     """Where all stores still serve base, a promotion under way is replaced by a new value."""
-    yield instead_of_reconcile(lambda r, served: _begins_at_base(r, served) if r.promoting else None)
-
-
-@bug(
-    "C2",
-    model=Model(
-        None, TWO_TERMS, POSTGRESQL, instead="what works is kept beside a new value, whatever the claim"
-    ),
-)
-def reconcile_replaced_by_a_new_value() -> Patches:
-    """Where all stores still serve base, a reconcile that replaced a promotion is replaced by a new value."""
 
     def instead(record: LockRecord, served: Foreign) -> decide.Decision | None:
-        is_reconcile = record.claim and record.claim.kind is ClaimKind.RECONCILE and not record.promoting
-        return _begins_at_base(record, served) if is_reconcile else None
+        base = record.current_generation
+        at_base = decide.agree(served.values()) and next(iter(served.values())).generation == base
+        is_replaced = record.promoting and at_base and base is not None
+        return decide.Begin(base_generation=base) if is_replaced else None
 
     yield instead_of_reconcile(instead)
 
@@ -433,17 +389,7 @@ def changed_before_the_fence_answered(original: Foreign, request: Foreign, ports
     return done
 
 
-@bug(
-    "D3",
-    over=(logins, "refusing"),
-    races=Races(("I1", "I11"), CHANGED_BY_DBA),
-    model=Model(
-        None,
-        TWO_TERMS,
-        POSTGRESQL,
-        instead="the fence under the advisory lock, unless a person changes the account",
-    ),
-)
+@bug("D3", over=(logins, "refusing"), races=Races(("I1", "I11"), CHANGED_BY_DBA))
 def base_not_probed(_original: Foreign, *_: Foreign) -> tuple[str, ...]:
     """An account is changed without asking whether base logs in."""
     return ()
@@ -453,58 +399,6 @@ def base_not_probed(_original: Foreign, *_: Foreign) -> tuple[str, ...]:
 def neither_fence_nor_base() -> Patches:
     """Neither the lock record is read nor base asked for before an account is changed."""
     return [fence_not_read(), base_not_probed()]
-
-
-@bug(
-    "D3",
-    model=Model(
-        None, Budget(terms=1, restores=1), instead="an open claim may be replaced, and staging keeps base"
-    ),
-)
-def live_barrier_missing() -> Patches:
-    """A database is changed once it accepts base, though another one may refuse it."""
-    refusing = logins.refusing
-
-    def change_one(
-        original: Foreign, ports: Ports, lease: Foreign, change: Foreign, name: str, stager: Foreign
-    ) -> Foreign:
-        base = change.beside.get(name)
-        if base and refusing(ports, {name: stager}, {name: base.login}):
-            raise CurrentCredentialRejectedError(database=name)
-        return original(ports, lease, change, name, stager)
-
-    def applied(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
-        try:
-            return original(request, ports)
-        except CurrentCredentialRejectedError as error:
-            return BaseRefused(refused=(error.where["database"],))
-
-    return [
-        base_not_probed(),
-        around(apply_db, "_apply_one", change_one),
-        around(apply_db, "_apply", applied),
-    ]
-
-
-@bug(
-    "L9",
-    model=Model(
-        None,
-        Budget(terms=1, twins=1, revokes=1),
-        MARIADB,
-        instead="the advisory lock: a step that comes late finds base revoked, and stops",
-    ),
-)
-def phase_not_compared() -> Patches:
-    """A step goes on whether the claim is open or promoting."""
-
-    def either(
-        original: Foreign, lock: MemoryLock, *claim: Foreign, promoting: bool, **now: Foreign
-    ) -> Foreign:
-        del promoting
-        return original(lock, *claim, promoting=lock.record.promoting, **now)
-
-    return [around(MemoryLock, "require", either)]
 
 
 @bug("D5", over=(MemoryDatabase, "set_passwords"), races=Races(("I1",), seed=2))
@@ -725,27 +619,6 @@ def promote_below_newer(
     return _promoted(store, generation)
 
 
-@bug(
-    "V10",
-    over=(update_secrets, "run"),
-    model=Model(
-        None,
-        TWO_TERMS,
-        POSTGRESQL,
-        instead="the compare-and-set: what is promoted late is what is in flight, or is refused",
-    ),
-)
-def fence_not_read_before_promotion(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
-    """After a lost comparison a store is looked at and promoted without another look at the lock record."""
-    answers = list[LockRecord]()
-
-    def asked_once(*args: Foreign, **more: Foreign) -> LockRecord:
-        answers[:] = answers or [ports.lock.begin_promotion(*args, **more)]
-        return answers[0]
-
-    return original(request, with_lock(ports, begin_promotion=asked_once))
-
-
 @bug("V10", over=(update_secrets, "run"), model=LATE_WRITE)
 def promoted_before_the_conditional_write(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
     """Stores compare and set before the claim is marked as promoting, under the fence."""
@@ -767,7 +640,14 @@ def promotion_not_marked() -> Patches:
     def begin_promotion(lock: MemoryLock, *claim: Foreign, **now: Foreign) -> LockRecord:
         return lock.require(*claim, promoting=False, **now)
 
-    return [put(MemoryLock, "begin_promotion", begin_promotion), phase_not_compared()]
+    def require_either(
+        original: Foreign, lock: MemoryLock, *claim: Foreign, promoting: bool, **now: Foreign
+    ) -> Foreign:
+        del promoting
+        return original(lock, *claim, promoting=lock.record.promoting, **now)
+
+    yield put(MemoryLock, "begin_promotion", begin_promotion)
+    yield around(MemoryLock, "require", require_either)
 
 
 @bug("M2", over=(update_secrets, "run"), model=Model("I12", Budget(terms=1, revokes=1)))
@@ -784,41 +664,6 @@ def revoked_before_promotion(original: Foreign, request: Foreign, ports: Ports) 
 @bug("E9", over=(Chain, "_own"), races=Races(("I7",), seed=132))
 def own_entry_not_looked_for(_original: Foreign, *_: Foreign) -> None:
     """A run writes its entry whether or not the log has it."""
-
-
-@bug(
-    "C11",
-    over=(decide, "release_after"),
-    model=Model(None, Budget(terms=1, edits=1), instead="staging leaves exactly base and pending"),
-)
-def past_forgotten(
-    original: Foreign, claim: Claim, record: LockRecord, *more: Foreign, **named: Foreign
-) -> Foreign:
-    """Only the value before the current one is remembered as valid."""
-    kept = record.valid & {claim.base_generation}
-    return original(claim, replace(record, valid=frozenset(kept)), *more, **named)
-
-
-@bug(
-    "C11",
-    over=(audit, "_revoked_everywhere"),
-    model=Model(
-        None, ONE_TERM, instead="a login that should be revoked and is accepted fails the run before"
-    ),
-)
-def revocation_on_one_database_is_enough(_original: Foreign, databases: Foreign) -> set[int]:
-    """A value counts as revoked when one database refuses it."""
-    return {d.generation for database in databases for d in database.revoked}
-
-
-@bug(
-    "O5",
-    over=(decide, "_can_adopt"),
-    model=Model(None, Budget(terms=1, revokes=1), instead="a value at or below the order does not answer it"),
-)
-def emergency_adopts_an_old_value(_original: Foreign, _record: Foreign, claim: Claim, base: int) -> bool:
-    """A value that was staged before the emergency order is promoted as its answer."""
-    return claim.base_generation == base
 
 
 @bug("O5", over=(update_secrets, "_revokes"), model=Model("I9", Budget(terms=1, revokes=1)))

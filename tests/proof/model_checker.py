@@ -6,25 +6,28 @@ Nothing is hashed down: two states are the same if all their parts are equal.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from lockstep.protocol.model import Lease
+from lockstep.protocol.model import Lease, LockRecord
 from tests.proof.invariants import ViolationError
 from tests.proof.model_bounds import Budget
 from tests.proof.model_invariants import World, has_lock, violation
 from tests.proof.model_process import Interpreter, Process
 from tests.proof.model_world import (
     DATABASES,
+    DIGEST,
     JUNK,
+    LATER,
     LOCK,
     LOST,
+    NOW,
     STORES,
     Call,
     Database,
     Effect,
-    Lock,
     Login,
     Reply,
     Run,
@@ -32,6 +35,8 @@ from tests.proof.model_world import (
     Value,
     acquired,
     effects,
+    is_due,
+    made_due,
 )
 
 State = tuple[int, ...]
@@ -70,10 +75,14 @@ class Result(NamedTuple):
     story: tuple[str, ...] = ()
 
 
-def _answered(lock: Lock) -> Lock:
+def _answered(lock: LockRecord) -> LockRecord:
     """The record after an operator did what a failed run asked for: plan activated, take-over of what is blocked."""
-    take_over = tuple(sorted({*lock.take_over, *lock.blocked}))
-    return lock._replace(activate=lock.activate or not lock.plan, take_over=take_over)
+    activate = lock.activate if lock.plan else DIGEST
+    return replace(lock, activate=activate, take_over=lock.take_over | lock.blocked)
+
+
+def _freed(lock: LockRecord) -> LockRecord:
+    return replace(lock, holder=None, expires_at=None)
 
 
 class Checker:
@@ -108,7 +117,8 @@ class Checker:
         base, newest = Login(0, (1,)), Login(int(alternating), (2,))
         ring = Store((Value(1, base), Value(2, newest)), ((1, base, 0, 0), (2, newest, 1, 0)), 2, False)
         aws = Store((Value(2, newest),), ((1, base, 0, 0), (2, newest, 0, 0)), 2, False)
-        lock = Lock(0, 2, False, None, False, 2, (1, 2), 2, True)
+        recorded = {"current_generation": 2, "highest_generation": 2, "valid": frozenset({1, 2})}
+        lock = replace(LOST, fence=2, plan=DIGEST, **recorded)  # type: ignore[arg-type]  # as it has
         databases = [self._at_first(engine, newest.user) for engine in self.engines]
         return (*map(self._id, (lock, aws, ring, *databases, self.budget)), *[NONE] * (1 + ALIVE))
 
@@ -158,24 +168,24 @@ class Checker:
                 yield from self._process_moves(state, i)
 
     def _events(self, state: State) -> Events:
-        lock: Lock = self._values[state[S_LOCK]]
+        lock: LockRecord = self._values[state[S_LOCK]]
         left: Budget = self._values[state[S_BUDGET]]
         # Without anybody else, the end of a lease or of a session is no more than a failed call.
         rivals = sum(map(bool, state[S_ORPHAN:])) > 1 or left.terms > 0
-        if lock.live and rivals:
-            yield "", "the lease ends", {S_LOCK: lock._replace(live=False)}
-        if not lock.due:
-            yield "", "the overlap is over and a rotation is due", {S_LOCK: lock._replace(due=True)}
+        if lock.expires_at and lock.expires_at > NOW and rivals:
+            yield "", "the lease ends", {S_LOCK: replace(lock, expires_at=NOW - LATER)}
+        if not is_due(lock):
+            yield "", "the overlap is over and a rotation is due", {S_LOCK: made_due(lock)}
         for i, name, database in self._databases(state):
             if database.session and rivals:
                 yield "", f"{name} ends the session that holds its advisory lock", {i: database.unlocked()}
         yield from self._acts_of_people(state, lock, left)
         yield from self._failures(state, left)
 
-    def _acts_of_people(self, state: State, lock: Lock, left: Budget) -> Events:
-        if left.revokes and lock.highest:
+    def _acts_of_people(self, state: State, lock: LockRecord, left: Budget) -> Events:
+        if left.revokes and lock.highest_generation:
             # It does not wait for the overlap, and promises none.
-            revoking = lock._replace(revoke=lock.highest, due=True)
+            revoking = replace(made_due(lock), revoke_through=lock.highest_generation)
             yield "revokes", "an operator orders the emergency", {S_LOCK: revoking}
         if (answered := _answered(lock)) != lock:
             yield "", "an operator orders what the last error names", {S_LOCK: answered}
@@ -255,7 +265,7 @@ class Checker:
     def _ended_well(self, state: list[int], call: Call, effect: Effect) -> None:
         """Where a database accepts what stores serve, it is as any other; what an emergency has ended may be back."""
         is_done = call.op == "release" and call.args[1] is not None and effect.reply is None
-        if not is_done or self._values[state[S_LOCK]].revoke is not None:
+        if not is_done or self._values[state[S_LOCK]].revoke_through is not None:
             return
         served = [self._values[state[i]].serving().login for i in (S_STORES, S_STORES + 1)]
         for i, _, database in self._databases(state):
@@ -340,7 +350,7 @@ class Checker:
 
         Where a person must act first, the error says so: an operator does that, and the run after it must do it.
         """
-        lock = self._values[world[S_LOCK]]._replace(holder=0, live=False, due=True)
+        lock = _freed(made_due(self._values[world[S_LOCK]]))
         databases = [self._id(database.unlocked()) for _, _, database in self._databases(world)]
         rest = (self._id(lock), *world[S_STORES:S_DATABASES], *databases)
         if rest not in self._recovered:
@@ -356,7 +366,7 @@ class Checker:
         if self._has_cure(state) and (broken := self._is_not_cured(state)):
             return broken
         for number in range(RECOVERY, RECOVERY + RECOVERING_RUNS):
-            held = acquired(_answered(self._values[state[S_LOCK]])._replace(due=True), number)
+            held = acquired(made_due(_answered(self._values[state[S_LOCK]])), number)
             assert held
             failure = self._alone(state, held, number)
             is_over = failure is None and not self._values[state[S_LOCK]].is_revoking
@@ -373,10 +383,10 @@ class Checker:
         )
 
     def _is_not_cured(self, state: list[int]) -> ViolationError | None:
-        for number, (invariant, is_due) in enumerate((("I13", True), ("I14", False)), RECOVERY):
-            after, lock = list(state), self._values[state[S_LOCK]]._replace(due=is_due)
-            held = acquired(lock._replace(activate=not lock.plan), number, force=True)
-            when = "the first run" if is_due else "the first forced run"
+        for number, (invariant, due) in enumerate((("I13", True), ("I14", False)), RECOVERY):
+            after, lock = list(state), made_due(self._values[state[S_LOCK]], due)
+            held = acquired(replace(lock, activate=None if lock.plan else DIGEST), number, force=True)
+            when = "the first run" if due else "the first forced run"
             if held is None:
                 return ViolationError(invariant, f"{when} does not get the lock")
             if failure := self._alone(after, held, number):
@@ -386,7 +396,7 @@ class Checker:
                 return ViolationError(invariant, f"after {when} a store serves what is refused")
         return None
 
-    def _alone(self, state: list[int], held: Lock, number: int) -> ViolationError | None:
+    def _alone(self, state: list[int], held: LockRecord, number: int) -> ViolationError | None:
         """One run, undisturbed, that has got the lock."""
         state[S_LOCK] = self._id(held)
         i, begun = self._id(self.interpreter.start(Run(number, held.fence))), set[tuple[int, ...]]()
@@ -408,7 +418,7 @@ class Checker:
             if not self._values[i].replies:
                 self._hung_up(state, process)
                 if self.interpreter.place(self._values[i]).step == "ReleaseLockAfterFailure":
-                    state[S_LOCK] = self._id(self._values[state[S_LOCK]]._replace(holder=0, live=False))
+                    state[S_LOCK] = self._id(_freed(self._values[state[S_LOCK]]))
                     return ViolationError("I8", f"an undisturbed run fails at {call.op} of {call.to}")
 
     # ---- Exploration
@@ -457,5 +467,6 @@ class Checker:
             return f"{who}it is tried again{', and the first try goes on' * (kind == 'twin')}"
         call = self.interpreter.pending(process)
         _, effect, _ = self._moves_of(state[details[0]], process, call, state[PART[call.to]])[details[1]]
-        arguments = ", ".join(repr(a) for a in call.args if not isinstance(a, Lease))
+        asked = (*call.args, *(value for _, value in call.named))
+        arguments = ", ".join(repr(a) for a in asked if not isinstance(a, Lease))
         return f"{who}{call.to}.{call.op}({arguments}) → {effect.note or effect.reply}"

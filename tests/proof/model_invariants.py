@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from lockstep.protocol.model import Claim, ClaimKind
+from lockstep.protocol.model import Claim, ClaimKind, LockRecord
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.model_process import Process
@@ -14,12 +14,12 @@ from tests.proof.model_world import (
     Call,
     Database,
     Effect,
-    Lock,
     Login,
     Part,
     Run,
     Store,
     holds_advisory_lock,
+    is_due,
 )
 
 
@@ -32,9 +32,9 @@ def violation(check: Callable[..., None], *arguments: object) -> ViolationError 
     return None
 
 
-def has_lock(lock: Lock, run: Run) -> bool:
+def has_lock(lock: LockRecord, run: Run) -> bool:
     """Whether no other run has acquired the lock since a run did, and the run has not released it."""
-    return (lock.holder, lock.fence) == run
+    return (lock.holder, lock.fence) == (str(run.number), run.fence)
 
 
 class World:
@@ -46,7 +46,7 @@ class World:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = dict(zip(("lock", *STORES, *DATABASES), parts, strict=True))
-        self.lock: Lock = self._parts["lock"]  # type: ignore[assignment]  # as the checker lays them out
+        self.lock: LockRecord = self._parts["lock"]  # type: ignore[assignment]  # as the checker lays them out
         self.stores: dict[str, Store] = {s: self._parts[s] for s in STORES}  # type: ignore[misc]  # likewise
         self.databases: dict[str, Database] = {d: self._parts[d] for d in DATABASES}  # type: ignore[misc]  # likewise
         self.foreign = [name for name, database in self.databases.items() if database.foreign]
@@ -64,7 +64,7 @@ class World:
             holds={name: store.find(claim.generation) for name, store in stores} if claim else {},
             lets_in=lambda database, login: self.databases[database].accepts(login),
             in_flight=InFlight.of(claim),
-            current=self.lock.current,
+            current=self.lock.current_generation,
         )
 
     def in_state(self, *, has_overlap: bool) -> None:
@@ -79,7 +79,7 @@ class World:
         edited = [name for name, store in self.stores.items() if store.edited]
         excused = [f"{s} at {d}" for s in STORES for d in DATABASES if s in edited or d in self.foreign]
         invariants.no_lockout(now, when, excused=excused)
-        through = self.lock.revoke
+        through = self.lock.revoke_through
         if through is not None and not self.lock.is_revoking and not self.foreign:
             leaked = [login for generation, login, *_ in first.versions if generation <= through]
             invariants.emergency_is_over(now, leaked, f"after the order through {through}")
@@ -126,14 +126,14 @@ class World:
         """
         generation, login, *_ = call.args
         lock = self.lock
-        if lock.current is None or lock.claim is None or self.foreign:
+        if lock.current_generation is None or lock.claim is None or self.foreign:
             return
-        later = range(max(lock.current, login.password[0]) + 1, generation)
+        later = range(max(lock.current_generation, login.password[0]) + 1, generation)
         given = [g for g, held, *_ in self.stores[call.to].versions if held == login and g in later]
         if given and lock.claim.kind is ClaimKind.RECONCILE and lock.claim.generation == generation:
             raise ViolationError("I16", f"generation {generation} gives what {given} give, at {call.to}")
 
-    def at_claim(self, after: Lock) -> None:
+    def at_claim(self, after: LockRecord) -> None:
         """I4: what is in promotion gives its place to a reconcile alone."""
         if self.lock.promoting:
             claimed = self._with("lock", after)
@@ -143,7 +143,7 @@ class World:
         """I9: when a new value is done, no database accepts what is not valid on record; one that was restored may."""
         if claim.kind is ClaimKind.RECONCILE:
             return
-        through = self.lock.revoke
+        through = self.lock.revoke_through
         if through is not None and self.lock.is_revoking and claim.generation > through:
             valid = [claim.generation]
         store = self.stores[STORES[0]]
@@ -169,10 +169,10 @@ class World:
     def _promised(self) -> Iterable[Login]:
         """What must log in although it is not served any more."""
         lock, store = self.lock, self.stores[STORES[0]]
-        older = [g for g in lock.valid if lock.current is not None and g < lock.current]
-        if lock.due or not older or self.foreign:
+        older = [g for g in lock.valid if lock.current_generation is not None and g < lock.current_generation]
+        if is_due(lock) or not older or self.foreign:
             return []
-        previous, current = store.find(max(older)), store.find(lock.current or 0)
-        if previous is None or (current and current.password[0] != lock.current):
+        previous, current = store.find(max(older)), store.find(lock.current_generation or 0)
+        if previous is None or (current and current.password[0] != lock.current_generation):
             return []  # A reconcile renames a login that works; it promises no new overlap.
         return [previous]

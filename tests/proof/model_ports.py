@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
@@ -45,8 +44,6 @@ from tests.proof.model_world import (
     Login,
     Reply,
     Value,
-    describe,
-    record_of,
     staging_slot,
 )
 from tests.support.memory import FakeClock, MemoryAuditLog, MemorySigner, make_plan
@@ -130,10 +127,10 @@ class Replay:
         """The entry of this run."""
         return _entry_of(str(self.invocation.maker[0]))
 
-    def ask(self, to: str, op: str, *args: Reply) -> Reply:
+    def ask(self, to: str, op: str, *args: Reply, **named: Reply) -> Reply:
         """The next answer; the step stops where there is none."""
         if not self._left:
-            raise Suspended(Call(to, op, args))
+            raise Suspended(Call(to, op, args, tuple(named.items())))
         reply = self._left.pop(0)
         if isinstance(reply, type) and issubclass(reply, LockstepError):
             raise reply
@@ -296,32 +293,27 @@ class _Lock:
     def read(self) -> LockRecord:
         if self._replay.invocation.step.startswith("Audit"):
             return self._with_heads(LockRecord(credential_id=""))
-        record = record_of(self._ask("read"))
+        record: LockRecord = self._ask("read")
         self._replay.highest = record.highest_generation
         return record
 
-    def claim(
-        self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
-    ) -> None:
+    def claim(self, lease: Lease, claim: Claim, *, served: Collection[int], **more: Reply) -> None:
         self._replay.claim = claim
-        self._ask("claim", lease, claim, describe(over), plan, tuple(sorted(served)))
+        self._ask("claim", lease, claim, served=tuple(sorted(served)), **more)
 
-    def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
-        del now
-        return record_of(self._ask("begin_promotion", lease, claim))
+    def begin_promotion(self, *claim: Reply, **now: Reply) -> Reply:
+        return self._ask("begin_promotion", *claim, **now)
 
-    def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
-        del now
+    def require(self, lease: Lease, claim: Claim, **more: Reply) -> LockRecord:
         self._replay.claim = claim
-        record = record_of(self._ask("require", lease, claim, promoting))
+        record: LockRecord = self._ask("require", lease, claim, **more)
         return self._with_heads(record) if self._replay.invocation.step == "Audit" else record
 
     def _with_heads(self, record: LockRecord) -> LockRecord:
         return replace(record, heads={STREAM: self._replay.own_entry.stored.head})
 
-    def require_lease(self, lease: Lease, *, now: datetime) -> LockRecord:
-        del now
-        return record_of(self._ask("require_lease", lease))
+    def require_lease(self, lease: Lease, **now: Reply) -> Reply:
+        return self._ask("require_lease", lease, **now)
 
     def block(self, lease: Lease, databases: Collection[str]) -> None:
         self._ask("block", lease, tuple(sorted(databases)))

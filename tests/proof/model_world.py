@@ -4,12 +4,13 @@ A call goes to one part of the world and is atomic there; `effects` lists what c
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from lockstep.protocol import errors
 from lockstep.protocol.errors import LockstepError
-from lockstep.protocol.model import Claim, LockRecord
+from lockstep.protocol.model import ChainHead, LockRecord
 from tests.support.memory import make_plan
 from tests.support.memory_lock import MemoryLock
 
@@ -47,35 +48,26 @@ class Value(NamedTuple):
     login: Login
 
 
-class Lock(NamedTuple):
-    """The lock record. `holder` is a run, 0 for none; `live` ends with the lease; `due` replaces the schedule.
+class _NoHeads(dict[str, ChainHead]):
+    """A record can be a part of a state if all in it is hashable."""
 
-    `plan`: the plan of the runs is the active one. `activate`: it is ordered to become so.
-    """
-
-    holder: int
-    fence: int
-    live: bool
-    claim: Claim | None
-    promoting: bool
-    current: int | None
-    valid: tuple[int, ...]
-    highest: int
-    due: bool
-    plan: bool = True
-    activate: bool = False
-    revoke: int | None = None
-    take_over: tuple[str, ...] = ()
-    blocked: tuple[str, ...] = ()
-
-    @property
-    def is_revoking(self) -> bool:
-        """Whether an emergency order is not fulfilled."""
-        return record_of(self).is_revoking
+    def __hash__(self) -> int:  # type: ignore[override]  # dict has none
+        return 0
 
 
-LOST = Lock(0, 0, False, None, False, None, (), 0, True, plan=False)
-"""The record of a table that was lost and made again."""
+LOST = LockRecord(credential_id="", next_due_at=NOW, not_before=NOW, heads=_NoHeads())
+"""The record of a table that was lost and made again. The model has no heads, and times are before or after now."""
+
+
+def is_due(lock: LockRecord) -> bool:
+    """Whether a rotation may begin."""
+    return max(lock.next_due_at or NOW, lock.not_before or NOW) <= NOW
+
+
+def made_due(lock: LockRecord, due: bool = True) -> LockRecord:  # noqa: FBT001, FBT002 - all that there is to say
+    """The record when a rotation may begin, or may not."""
+    at = NOW if due else NOW + LATER
+    return replace(lock, next_due_at=at, not_before=at)
 
 
 class Store(NamedTuple):
@@ -159,7 +151,7 @@ class Database(NamedTuple):
         return self._replace(session=None, fenced=False)
 
 
-Part = Lock | Store | Database
+Part = LockRecord | Store | Database
 Reply = Any
 """What calls take and answer. An exception class is raised."""
 JUNK = Login(0, (0,))
@@ -175,6 +167,7 @@ class Call(NamedTuple):
     to: str
     op: str
     args: tuple[Any, ...] = ()
+    named: tuple[tuple[str, Any], ...] = ()
 
 
 class Run(NamedTuple):
@@ -204,7 +197,7 @@ class Effect(NamedTuple):
 
 def effects(part: Part, call: Call, session: tuple[int, int]) -> list[Effect]:
     """All ways in which a call can end, the ordinary one first."""
-    if isinstance(part, Lock):
+    if isinstance(part, LockRecord):
         return [_on_lock(part, call)]
     if isinstance(part, Store):
         return [_ON_STORE[call.op](part, *call.args)]
@@ -214,88 +207,34 @@ def effects(part: Part, call: Call, session: tuple[int, int]) -> list[Effect]:
 # ---- The lock record: the double in memory decides. It passes the same contract tests as the DynamoDB adapter.
 
 
-def acquired(lock: Lock, holder: int, *, force: bool = False) -> Lock | None:
+def acquired(lock: LockRecord, holder: int, *, force: bool = False) -> LockRecord | None:
     """The record once a run has the lock; None where it does not get it."""
     double = _double(lock)
     lease = double.acquire(holder=str(holder), now=NOW, expires_at=NOW + LATER, force=force)
-    return _value(double.record) if lease else None
+    return double.record if lease else None
 
 
-def _on_lock(lock: Lock, call: Call) -> Effect:
+def _on_lock(lock: LockRecord, call: Call) -> Effect:
     double, reply = _double(lock), None
     try:
-        reply = _ON_LOCK[call.op](double, *call.args)
+        reply = getattr(double, call.op)(*call.args, **dict(call.named))
     except LockstepError as e:
         reply = type(e)
-    return Effect(_value(double.record), reply)
+    if isinstance(reply, LockRecord):
+        # No step asks who has the lock.
+        reply = replace(_plain(reply), holder=None, fence=0, expires_at=None)
+    return Effect(_plain(double.record), reply)
 
 
-_ON_LOCK: dict[str, Callable[..., Reply]] = {
-    "read": lambda lock: describe(lock.read()),
-    "require": lambda lock, lease, claim, promoting: describe(
-        lock.require(lease, claim, promoting=promoting, now=NOW)
-    ),
-    "require_lease": lambda lock, lease: describe(lock.require_lease(lease, now=NOW)),
-    "claim": lambda lock, lease, claim, over, plan, served: lock.claim(
-        lease, claim, over=record_of(over), plan=plan, served=served
-    ),
-    "begin_promotion": lambda lock, lease, claim: describe(lock.begin_promotion(lease, claim, now=NOW)),
-    "block": lambda lock, lease, databases: lock.block(lease, databases),
-    "release": lambda lock, lease, done: lock.release(lease, done),
-}
-
-
-def describe(record: LockRecord) -> Lock:
-    """What a step uses of a record that it has read."""
-    return _value(record)._replace(holder=0, fence=0, live=False)
-
-
-def _double(lock: Lock) -> MemoryLock:
+def _double(lock: LockRecord) -> MemoryLock:
     double = MemoryLock("")
-    double.record = record_of(lock)
+    double.record = lock
     return double
 
 
-def record_of(lock: Lock) -> LockRecord:
-    """The record as the shipped code has it."""
-    due_at = NOW if lock.due else NOW + LATER
-    return LockRecord(
-        credential_id="",
-        holder=str(lock.holder) if lock.holder else None,
-        expires_at=(NOW + LATER if lock.live else NOW - LATER) if lock.holder else None,
-        fence=lock.fence,
-        plan=DIGEST if lock.plan else None,
-        activate=DIGEST if lock.activate else None,
-        claim=lock.claim,
-        promoting=lock.promoting,
-        current_generation=lock.current,
-        valid=frozenset(lock.valid),
-        highest_generation=lock.highest,
-        next_due_at=due_at,
-        not_before=due_at,
-        revoke_through=lock.revoke,
-        take_over=frozenset(lock.take_over),
-        blocked=frozenset(lock.blocked),
-    )
-
-
-def _value(record: LockRecord) -> Lock:
-    return Lock(
-        holder=int(record.holder or 0),
-        fence=record.fence,
-        live=record.expires_at is not None and record.expires_at > NOW,
-        claim=record.claim,
-        promoting=record.promoting,
-        current=record.current_generation,
-        valid=tuple(sorted(record.valid)),
-        highest=record.highest_generation,
-        due=max(record.next_due_at or NOW, record.not_before or NOW) <= NOW,
-        plan=record.plan == DIGEST,
-        activate=record.activate == DIGEST,
-        revoke=record.revoke_through,
-        take_over=tuple(sorted(record.take_over)),
-        blocked=tuple(sorted(record.blocked)),
-    )
+def _plain(record: LockRecord) -> LockRecord:
+    """Without what says nothing in the model, where time does not pass."""
+    return replace(made_due(record, is_due(record)), rotated_by=None, rotated_at=None, heads=LOST.heads)
 
 
 # ---- The stores
@@ -351,7 +290,6 @@ def _stage(store: Store, generation: int, login: Login, run: int, place: int | N
 _ON_STORE: dict[str, Callable[..., Effect]] = {
     "read_current": lambda store: Effect(store, store.slots),
     "read_label": lambda store: Effect(store, store.label),
-    "read_highest": lambda store: Effect(store, max(g for g, *_ in store.versions)),
     "read_generation": lambda store, generation: Effect(store, store.held(generation)),
     "versions": lambda store: Effect(store, tuple((g, (login, by)) for g, login, _, by in store.versions)),
     "stage": _stage,

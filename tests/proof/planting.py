@@ -31,21 +31,19 @@ class Races(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The explicit-state model finds it, or shows that another rule gives the same protection.
+    """The explicit-state model finds it.
 
     Attributes:
-        invariant: What breaks first; None: nothing.
+        invariant: What breaks first.
         budget: How much has to happen for it.
         engines: Where it shows.
         is_slow: It takes too many states for `make test`.
-        instead: Where nothing breaks, the other rule.
     """
 
-    invariant: str | None
+    invariant: str
     budget: Budget = Budget(terms=2)
     engines: tuple[str, str] = MYSQL
     is_slow: bool = False
-    instead: str = ""
 
     @property
     def bound(self) -> Bound:
@@ -91,7 +89,7 @@ def bug(
             function gives the patches.
         races: How races find it, if they have to.
         faults: The kind of credential on which faults on the wire to real servers find it, if they have to.
-        model: What the model says of it, if anything.
+        model: How the model finds it, if it has to.
     """
 
     def planted(function: Callable[..., Foreign]) -> Plant:

@@ -137,11 +137,10 @@ def second_tier(part: str, *, minutes: float) -> Found:
 
 
 def _command(part: str, arguments: Sequence[str], *, prefix: str = "", **environment: str) -> Found:
-    """Another command of the proof, whose figures are the last line of JSON that it prints."""
+    """Another command of the proof, whose figures are the last line of JSON that it prints, if any."""
     done = ran([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **environment}, timeout=None)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    holds = done.returncode == 0 and bool(lines)
-    said = json.loads(lines[-1]) if lines else {}
+    holds, said = done.returncode == 0, json.loads(lines[-1]) if lines else {}
     figures = Counter({f"{prefix}{name}": value for name, value in said.items() if isinstance(value, int)})
     return Found(part, holds, figures, {} if holds else {"output": done.stdout + done.stderr})
 
