@@ -141,7 +141,7 @@ def aws() -> Iterator[AwsSandbox]:
         yield sandbox
 
 
-@pytest.mark.parametrize(("number", "broken"), enumerate(AWS.values()), ids=AWS)
+@pytest.mark.parametrize(("number", "broken"), list(enumerate(AWS.values())), ids=AWS)
 def test_commands_where_aws_cannot_be_called(
     number: int, broken: Broken, unset: pytest.MonkeyPatch, tmp_path: Path, aws: AwsSandbox
 ) -> None:
