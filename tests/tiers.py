@@ -7,12 +7,10 @@ a test of the first tier holds already. Everything else is of the first tier.
 PROOF_TIER: dict[str, tuple[str, ...]] = {
     "deployments": (
         "tests/docs/test_installation.py::test_a_release_deploys_and_rotates_without_a_checkout",
-        "tests/infrastructure/test_agent_image.py",
-        "tests/infrastructure/test_artefacts.py::test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_same_bytes",
+        "tests/infrastructure/test_release.py::test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_same_bytes",
         "tests/infrastructure/test_cdk_sizes.py",
         "tests/infrastructure/test_fleet_run.py",
-        "tests/infrastructure/test_oci_image.py",
-        "tests/infrastructure/test_terraform_adoption.py",
+        "tests/infrastructure/test_images.py",
         "tests/infrastructure/test_terraform_sessions.py",
     ),
     "emulators": ("tests/emulators",),

@@ -18,20 +18,13 @@ from botocore.exceptions import ClientError
 from cdk import app
 from cdk.bundle import Bundle, ca_files, digests
 from cdk.deployment import Deployment, read_deployment
-from cdk.settings import ROOT, Settings
+from cdk.settings import Settings
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from sandbox.emulators.aws.policies import Statement, as_list
-from tests.support.scaled import with_sections
 
 _PLANS = Path("tests/infrastructure/plan")
-PLAN = _PLANS / "lockstep.yaml"
-BOTH_CLOUDS = _PLANS / "both.yaml"
-FEDERATED = _PLANS / "federated.yaml"
-READERS = _PLANS / "readers.yaml"
-WITH_EVENTS = _PLANS / "events.yaml"
-BY_IAM = _PLANS / "iam.yaml"
-OTHER_TEAM = _PLANS / "other.yaml"
+PLAN, BOTH_CLOUDS, FEDERATED = (_PLANS / f"{name}.yaml" for name in ("lockstep", "both", "federated"))
 VPC: Mapping[str, Any] = {
     "id": "vpc-0123456789abcdef0",
     "availability_zones": ["eu-central-1a"],
@@ -40,7 +33,6 @@ VPC: Mapping[str, Any] = {
 }
 ACCOUNT, REGION = "111122223333", "eu-central-1"
 BREAK_GLASS = f"arn:aws:iam::{ACCOUNT}:role/break-glass"
-OPERATORS = f"arn:aws:iam::{ACCOUNT}:role/aws-reserved/*/AWSReservedSSO_Operator_*"
 AUDIT, PLANS = "example-lockstep-audit", "example-lockstep-audit-plans"
 SIGNING = ("alias/lockstep-audit", "alias/lockstep-orders", "alias/lockstep-digests")
 STEPS = ("generate", "apply-db", "update-secrets", "audit")
@@ -59,20 +51,17 @@ _WIDE: Mapping[str, Any] = {
     "alarm_email": "operator@example.com",
     "runbook_url": RUNBOOK,
     "audit_break_glass_role": BREAK_GLASS,
-    "operators": [OPERATORS],
+    "operators": [f"arn:aws:iam::{ACCOUNT}:role/aws-reserved/*/AWSReservedSSO_Operator_*"],
 }
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "plain": {"plan": PLAN},
     "both": {"plan": BOTH_CLOUDS, **_WIDE},
     "federated": {"plan": FEDERATED, **_WIDE},
-    "readers": {"plan": READERS, **_WIDE},
-    "events": {"plan": WITH_EVENTS},
-    "iam": {"plan": BY_IAM},
-    "another stack": {"plan": OTHER_TEAM, "stack": "lockstep-two", "vpc": VPC},
-    "canary": {"plan": PLAN, "schedules": True, "canary": CANARY},
+    "readers": {"plan": _PLANS / "readers.yaml", **_WIDE},
+    "canary": {"plan": PLAN, "schedules": True, "canary": CANARY, "tags": TAGS},
     # Every setting that is not its default, as for a trial that is removed again.
     "trial": {
-        "plan": BOTH_CLOUDS,
+        "plan": _PLANS / "admins.yaml",
         "vpc": {**VPC, "functions": "all"},
         "tags": TAGS,
         "permissions_boundary": "estate/boundary",
@@ -84,11 +73,22 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
     },
     "all adopted": {
         "plan": PLAN,
-        "vpc": {**VPC, "database_cidrs": [], "security_group_ids": ["sg-01234567"], "functions": "all"},
         "adopt": {
             "existing": ["lockstep", AUDIT, PLANS, *LOGS, *SIGNING],
             "encryption_key": ADOPTED_KEY,
             "keys": [OTHER_KEY],
+        },
+    },
+    # In China, with a part of each kind adopted.
+    "another partition": {
+        "plan": _PLANS / "other.yaml",
+        "stack": "lockstep-two",
+        "vpc": {**VPC, "database_cidrs": [], "security_group_ids": ["sg-01234567"]},
+        "canary": "two/app_user",
+        "alarm_email": "operator@example.com",
+        "adopt": {
+            "existing": ["lockstep-two", "example-lockstep-audit-two", "/aws/lambda/lockstep-two-watch"],
+            "topics": {"ticket": TOPICS["ticket"].replace("arn:aws:", "arn:aws-cn:")},
         },
     },
 }
@@ -318,21 +318,6 @@ def _made(deployment: Deployment) -> Synthesised:
     return Synthesised(
         folder=folder, template=template, stack=deployment.settings.stack, region=deployment.plan.lock.region
     )
-
-
-@cache
-def with_listed_admins() -> Synthesised:
-    """A stack whose rotation users' secrets are given by ARN and by RDS's name: LISTED and MANAGED."""
-    plan = load_plan(ROOT / BOTH_CLOUDS)
-    sections = tuple(
-        section.model_copy(update={"admin_secret": secret, "oci_admin_secret": f"dba.{section.name}"})
-        for section, secret in zip(plan.database_sections, (LISTED, MANAGED), strict=True)
-    )
-    return synthesise(with_sections(plan, database_sections=sections), plan=BOTH_CLOUDS)
-
-
-LISTED = "arn:aws:secretsmanager:eu-west-1:444455556666:secret:dba/orders-AbCdEf"
-MANAGED = "rds!cluster-1f2e3d"
 
 
 def hollow_bundle(folder: Path, plan_file: Path) -> Path:

@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 
 from cdk import bundle, image, trim
-from cdk.bundle import HANDLERS, ROOT, BundleError, build, read_bundle
+from cdk.bundle import ROOT, BundleError, build, read_bundle
 from cdk.deployment import read_deployment
 from cdk.settings import Settings
-from lockstep.plan.file import PlanProblemsError, load_plan
-from sandbox.emulators.aws.lambda_host import LambdaHost
-from sandbox.emulators.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
-from tests.infrastructure.cdk_case import PLAN, hollow_bundle, shape, synthesise
+from lockstep.plan.file import PlanProblemsError
+from tests.infrastructure.cdk_case import PLAN, shape
 from tests.support.programs import ran
 
 
@@ -42,39 +40,16 @@ def _content(out: Path) -> Path:
     return out / "content"
 
 
-@pytest.mark.parametrize("function", HANDLERS)
-def test_each_function_starts_under_the_runtime_client_and_refuses_another_input(
-    content: Path, tmp_path: Path, function: str
-) -> None:
-    handler = f"functions.{function}.handler.handler"
-    processes = FunctionProcesses(
-        DeployedFunction(name="function", handler=handler, environment={}, task_root=content, memory_mb=512),
-        runtime=copy_runtime(tmp_path / "runtime"),
-        sandbox_environment={},
-        log_file=tmp_path / "log",
-    )
-    host = LambdaHost(region="eu-central-1", account_id="123456789012")
-    host.register("function", processes, timeout_seconds=30)
-    try:
-        result = json.loads(host.invoke("function", b'{"rotation": {}}').payload)
-    finally:
-        processes.stop()
-    # The digest has no input, and lacks its plan.
-    error = "InvalidPlanError" if function == "digest" else "InvalidRequestError"
-    assert result["errorType"] == error
-
-
 def test_the_build_fails_if_a_module_is_missing(content: Path, tmp_path: Path) -> None:
+    """At its end it imports every handler, and what they import later."""
     for missing, complaint in (
-        # Imported when an error is handled, when a database is asked, when a client is made.
+        # Imported when an error is handled, when a client is made.
         ("botocore/retryhandler.pyc", "cannot import name 'retryhandler'"),
-        ("lockstep/databases/tls.py", "lockstep.databases.base: No module named 'lockstep.databases.tls'"),
         ("botocore/data/kms", "Unknown service: 'kms'"),
         ("plan", ""),
     ):
         copy = shutil.copytree(content, tmp_path / Path(missing).name)
         (shutil.rmtree if (copy / missing).is_dir() else os.unlink)(copy / missing)
-        # What the build does at its end.
         done = ran([sys.executable, "-I", "-S", "-B", str(ROOT / "cdk/trim.py"), "check", "aws", str(copy)])
         assert done.returncode == (1 if complaint else 0), missing
         assert complaint in done.stdout + done.stderr
@@ -97,29 +72,10 @@ def test_it_holds_only_what_a_function_needs(out: Path, content: Path) -> None:
     assert ca_file.read_text().startswith("-----BEGIN CERTIFICATE-----")
 
 
-def test_our_own_modules_have_their_source_and_byte_code_with_an_unchecked_hash(content: Path) -> None:
-    sources = [*content.rglob("*.py")]
-    assert {f.relative_to(content).parts[0] for f in sources} == {"functions", "lockstep"}
-    for source in sources:
-        (compiled,) = source.parent.glob(f"__pycache__/{source.stem}.cpython-*.pyc")
-        assert compiled.read_bytes()[4] == 1, "by hash, unchecked (PEP 552)"
-
-
 def test_the_same_content_makes_the_same_archive(out: Path, tmp_path: Path) -> None:
     bundle._zip(out / "content", tmp_path / "again.zip")
     assert (tmp_path / "again.zip").read_bytes() == (out / "bundle.zip").read_bytes()
     assert "functions/generate/handler.py" in zipfile.ZipFile(out / "bundle.zip").namelist()
-
-
-def test_the_package_type_can_be_switched(tmp_path: Path) -> None:
-    """CloudFormation makes the new function before it deletes the old one, so their names must differ."""
-    bundle = hollow_bundle(tmp_path / "bundle", ROOT / PLAN)
-    zipped = synthesise(load_plan(ROOT / PLAN), packaging="zip", bundle=bundle)
-    names, of_zips = (
-        {(f["FunctionName"], f["LoggingConfig"]["LogGroup"]) for f in stack.each("AWS::Lambda::Function")}
-        for stack in (shape("plain"), zipped)
-    )
-    assert of_zips == {(f"{name}-zip", log) for name, log in names}
 
 
 def test_a_ca_file_outside_the_plans_folder_is_refused(tmp_path: Path) -> None:

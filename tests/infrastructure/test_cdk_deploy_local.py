@@ -2,15 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
-from lockstep.audit.verify import findings
-from lockstep.protocol.errors import AuditLogAccessDeniedError
 from lockstep.protocol.model import Login, SecretStr
 from sandbox.deploy_local import (
     check_credential,
@@ -20,15 +17,13 @@ from sandbox.deploy_local import (
     check_shard,
     doctor_in_cloud,
 )
-from sandbox.deployed_world import BREAK_GLASS, DeployedWorld, deployed_world
+from sandbox.deployed_world import DeployedWorld, deployed_world
 from sandbox.emulators.aws import InvocationContext
 from sandbox.emulators.aws.deployed import NotPermittedError
-from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.aws.policies import as_list
-from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
+from sandbox.plans import LOCK_TABLE
 from sandbox.servers import set_password
 from sandbox.watching import Subscriber, Watching
-from tests.support.logs import s3_log
 
 ROUNDS = 3
 UNSEEN_SERVICES = {"logs", "xray"}
@@ -94,6 +89,8 @@ def test_no_call_is_refused_every_permission_is_used_and_nothing_secret_is_logge
     guard, stack = rotated.aws.guard, rotated.stack
     assert check_roles(rotated) == []
     assert check_logs(rotated) == []
+    # CloudFormation makes a function of another package type before it deletes the old one, so their names differ.
+    assert all(name.endswith("-zip") for name in stack.functions)
     used = {(r.role, r.call.action) for r in guard.records}
     assert used
     titles = {role: "fleet" if "Fleet" in role else "state machine" for role, _ in used}
@@ -107,44 +104,6 @@ def test_no_call_is_refused_every_permission_is_used_and_nothing_secret_is_logge
         if action.partition(":")[0] not in UNSEEN_SERVICES and (role, action) not in used
     }
     assert unused == UNUSED
-
-
-def test_a_named_operator_writes_an_entry_and_the_break_glass_role_hides_one_which_shows(
-    rotated: DeployedWorld,
-) -> None:
-    entry = {"chain": "{}", "mac": "{}"}
-    stranger = s3_log(_administrator(rotated, "s3"), AUDIT_BUCKET, "by-an-operator")
-    with pytest.raises(AuditLogAccessDeniedError):
-        stranger.put(1, b"{}", entry)
-    operator = _administrator(rotated, "s3", role="on-duty", path="/operators/")
-    log = s3_log(operator, AUDIT_BUCKET, "by-an-operator")
-    assert log.put(1, b"{}", entry)
-    assert [str(finding) for finding in findings(log.history())] == []
-    key = "aws/by-an-operator/000000000001.json"
-    with pytest.raises(ClientError, match="AccessDenied"):
-        operator.delete_object(Bucket=AUDIT_BUCKET, Key=key)
-    break_glass = _administrator(rotated, "s3", role=BREAK_GLASS)
-    break_glass.delete_object(Bucket=AUDIT_BUCKET, Key=key)
-    assert list(log.numbers()) == []
-    assert [str(f) for f in findings(log.history())] == ["entry 1: hidden by a delete marker"]
-
-
-def _administrator(
-    world: DeployedWorld, service: str, *, role: str = "administrator", path: str = "/", on: str = "*"
-) -> Client:
-    """A client of a role that may do everything that resources do not deny, on these."""
-    iam, key = world.aws.client("iam"), f"AKIA{role.upper()}"
-    trust = {"Version": "2012-10-17", "Statement": []}
-    everything = {"Effect": "Allow", "Action": "*", "Resource": on}
-    with suppress(iam.exceptions.EntityAlreadyExistsException):
-        iam.create_role(RoleName=role, Path=path, AssumeRolePolicyDocument=json.dumps(trust))
-    iam.put_role_policy(
-        RoleName=role,
-        PolicyName="everything",
-        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [everything]}),
-    )
-    world.aws.guard.know(key, role)
-    return world.aws.client_as(key, service)
 
 
 def test_people_are_paged_for_a_stale_credential_and_hear_when_it_is_over(rotated: DeployedWorld) -> None:
@@ -210,7 +169,14 @@ def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(
 def test_who_may_diagnose_runs_no_step_and_writes_no_entry_of_a_run_under_way(rotated: DeployedWorld) -> None:
     """Who may use the aliases alone sends each input of an honest run, before the run does."""
     host, credential = rotated.aws.lambda_host, rotated.plan.credentials[1]
-    mine = _administrator(rotated, "lambda", role="diagnostician", on=host.arn("lockstep-*:doctor"))
+    iam = rotated.aws.client("iam")
+    trust = {"Version": "2012-10-17", "Statement": []}
+    allowed = {"Effect": "Allow", "Action": "*", "Resource": host.arn("lockstep-*:doctor")}
+    iam.create_role(RoleName="diagnostician", AssumeRolePolicyDocument=json.dumps(trust))
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    iam.put_role_policy(RoleName="diagnostician", PolicyName="aliases", PolicyDocument=policy)
+    rotated.aws.guard.know("AKIADIAGNOSTICIAN", "diagnostician")
+    mine = rotated.aws.client_as("AKIADIAGNOSTICIAN", "lambda")
     tried: set[tuple[str, str]] = set()
 
     def attack(call: InvocationContext, event: object) -> None:

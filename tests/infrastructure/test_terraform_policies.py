@@ -18,7 +18,6 @@ from tests.infrastructure.terraform.case import (
     ROOT,
     SCHEDULES,
     Deployment,
-    Stack,
     Statement,
     keys,
     needs_tools,
@@ -46,7 +45,7 @@ MAY: dict[str, tuple[set[str], set[str]]] = {
 @pytest.mark.parametrize("principal", MAY)
 def test_each_principal_has_what_it_has_in_the_sandbox_where_both_clouds_are_rotated(principal: str) -> None:
     """Each world of the other tests gives its runners these permissions and no other."""
-    stack, deployed = sessions() if principal in ROLES else keys()
+    stack, _, deployed = sessions() if principal in ROLES else keys()
     granted = deployed.of(principal)
     rings, own = stack.store["compartment_id"], stack.store["own_compartment_id"]
     assert {s.compartment for s in granted} <= {rings, own}
@@ -56,8 +55,8 @@ def test_each_principal_has_what_it_has_in_the_sandbox_where_both_clouds_are_rot
     assert has == MAY[principal]
 
 
-def test_the_documentation_lists_exactly_the_granted_permissions(deployed: Deployment) -> None:
-    text = (ROOT / "docs/iam-oci.md").read_text()
+def test_the_documentation_lists_exactly_the_granted_permissions() -> None:
+    text, deployed = (ROOT / "docs/iam-oci.md").read_text(), keys()[2]
     for heading, wanted in (
         ("The AWS runner", deployed.may(AWS)),
         ("The OCI runner", deployed.may(OCI) | {"KEY_SIGN"}),
@@ -70,26 +69,27 @@ def test_the_documentation_lists_exactly_the_granted_permissions(deployed: Deplo
         assert {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)} == wanted, heading
 
 
-def test_an_application_reads_only_its_own_credential(stack: Stack, deployed: Deployment) -> None:
+def test_an_application_reads_only_its_own_credential() -> None:
+    stack, _, deployed = keys()
     slots = {ocid: name for name, ocid in deployed.outputs["slots"].items()}
-    for credential in stack.parsed.credentials:
-        texts = deployed.outputs["application_grants"][credential.id]
-        given = parsed_policy(
-            [f"Allow dynamic-group id ocid1.dynamicgroup.oc1..app {text}" for text in texts]
-        )
-        limited = {frozenset(s.targets["target.secret.id"]): s.permissions for s in given if s.targets}
-        assert {p for s in given if not s.targets for p in s.permissions} == {"SECRET_INSPECT"}
-        ((targets, may_do),) = limited.items()
-        assert may_do == {"SECRET_BUNDLE_READ"}
+    grants = deployed.outputs["application_grants"]
+    texts = [(c, text) for c in stack.parsed.credentials for text in grants[c.id]]
+    given = parsed_policy([f"Allow dynamic-group id ocid1.dynamicgroup.oc1..app {text}" for _, text in texts])
+    for (credential, _), statement in zip(texts, given, strict=True):
+        if not statement.targets:
+            assert statement.permissions == {"SECRET_INSPECT"}
+            continue
         names = credential.secret_names
         own = {slot_name(n, i) for n in (names.app_user, names.connection_blob) for i in range(4)}
-        assert {slots[ocid] for ocid in targets} == own
+        assert statement.permissions == {"SECRET_BUNDLE_READ"}
+        assert {slots[ocid] for ocid in statement.targets["target.secret.id"]} == own
 
 
 # ---- on which things
 
 
-def test_each_statement_is_limited_to_its_bucket_secrets_and_keys(deployed: Deployment) -> None:
+def test_each_statement_is_limited_to_its_bucket_secrets_and_keys() -> None:
+    deployed = keys()[2]
     keys_ = {k["id"]: name for name, k in deployed.all("oci_kms_key").items()}
     functions = {f["id"]: name for name, f in deployed.all("oci_functions_function").items()}
     names = {s["id"]: s["secret_name"] for s in deployed.secrets.values()} | keys_ | functions
@@ -122,15 +122,15 @@ def test_each_statement_is_limited_to_its_bucket_secrets_and_keys(deployed: Depl
     assert {functions[f] for f in calls["target.function.id"]} == {"rotate", "digest"}
 
 
-def test_dynamic_groups_name_the_functions_and_the_schedules_by_ocid(deployed: Deployment) -> None:
+def test_dynamic_groups_name_the_functions_and_the_schedules_by_ocid() -> None:
+    deployed = keys()[2]
     groups, functions = (
         deployed.all(kind) for kind in ("oci_identity_dynamic_group", "oci_functions_function")
     )
-    schedules = [s["id"] for s in deployed.all("oci_resource_scheduler_schedule").values()]
     wanted = {
         "function": [functions[name]["id"] for name in ("rotate", "doctor")],
         "digest": [functions["digest"]["id"]],
-        "schedules": schedules,
+        "schedules": [s["id"] for s in deployed.all("oci_resource_scheduler_schedule").values()],
     }
     for name, ids in wanted.items():
         rule = groups[name]["matching_rule"]
@@ -138,35 +138,34 @@ def test_dynamic_groups_name_the_functions_and_the_schedules_by_ocid(deployed: D
         assert sorted(re.findall(r"'([^']+)'", rule)) == sorted(ids)
 
 
-def test_where_the_plan_sends_events_the_function_may_publish_in_the_compartment_of_the_topic(
-    deployed: Deployment, fresh: Stack
-) -> None:
-    topics = "ocid1.compartment.oc1..topics"
-    fresh.plan["events"] = {"oci": "ocid1.onstopic.oc1.eu.a"}
-    fresh.there["oci_ons_notification_topic.events"] = {"compartment_id": topics}
-    after = fresh.apply(**with_image())
-    [added] = [s for s in after.of(OCI) if s not in deployed.policy]
-    assert (added.compartment, {*added.permissions}) == (topics, {"ONS_TOPIC_PUBLISH"})
-    assert len(after.policy) == len(deployed.policy) + 1
-
-
-def test_the_rings_are_alone_in_their_compartment_and_policies_do_not_grow_with_them(
-    stack: Stack, deployed: Deployment, fresh: Stack
-) -> None:
-    rings = stack.store["compartment_id"]
+def test_policies_grow_with_no_credential_and_with_events_by_one_statement() -> None:
+    """The rings are alone in their compartment; the function may publish in that of the topic."""
+    stack, _, deployed = keys()
+    rings, topics = stack.store["compartment_id"], "ocid1.compartment.oc1..topics"
     assert deployed.outputs["secrets"]["compartment_id"] == rings
     there = {a.partition(".")[0] for a, v in deployed.resources.items() if v.get("compartment_id") == rings}
     assert there == {"oci_identity_policy"}
-    first = fresh.plan["credentials"][0]
+    fresh = stack.copy()
     fresh.plan["credentials"] += [
-        {**first, "id": f"more/app_{i}/user", "username": f"more_{i}"} for i in range(12)
+        {**fresh.plan["credentials"][0], "id": f"more/app_{i}/user", "username": f"more_{i}"}
+        for i in range(12)
     ]
-    more = fresh.apply(**with_image()).policy
-    assert sorted(len(s.text) for s in more) == sorted(len(s.text) for s in deployed.policy)
+    fresh.plan["events"] = {"oci": "ocid1.onstopic.oc1.eu.a"}
+    fresh.there["oci_ons_notification_topic.events"] = {"compartment_id": topics}
+    # Only rotation users whose logins are in Vault have a secret to fill in.
+    for database, form in zip(fresh.plan["databases"], ("admin_iam", "admin_credential"), strict=True):
+        database.pop("admin_secret"), database.pop("oci_admin_secret", None)
+        database[form] = "batch" if form == "admin_credential" else "lockstep_rotator"
+    more = fresh.apply(**with_image())
+    [added] = [s for s in more.of(OCI) if s not in deployed.policy]
+    assert (added.compartment, {*added.permissions}) == (topics, {"ONS_TOPIC_PUBLISH"})
+    others = [s for s in more.policy if s != added]
+    assert sorted(len(s.text) for s in others) == sorted(len(s.text) for s in deployed.policy)
+    assert set(more.outputs["secrets_to_fill_in"]) == {"lockstep.aws-key"}
 
 
 def test_a_function_in_aws_is_named_by_its_role_in_this_domain() -> None:
-    _, deployed = sessions()
+    deployed = sessions()[2]
     trust = deployed.one("oci_identity_domains_identity_propagation_trust")
     for step, role in ROLES.items():
         for statement in deployed.of(step):
@@ -183,14 +182,13 @@ def test_a_function_in_aws_is_named_by_its_role_in_this_domain() -> None:
 # ---- who may delete from the audit log, or change what protects it
 
 BREAK_GLASS, STORAGE = "ocid1.group.oc1..breakglass", "ocid1.group.oc1..storage"
-DELETION = {
-    *("OBJECT_DELETE", "OBJECT_VERSION_DELETE", "OBJECT_UPDATE_TIER", "BUCKET_UPDATE", "BUCKET_DELETE"),
-    *("RETENTION_RULE_MANAGE", "RETENTION_RULE_LOCK", "PAR_MANAGE"),
+RULE = {"BUCKET_UPDATE", "BUCKET_DELETE", "RETENTION_RULE_MANAGE"}
+DELETION = RULE | {
+    *("OBJECT_DELETE", "OBJECT_VERSION_DELETE", "OBJECT_UPDATE_TIER", "RETENTION_RULE_LOCK", "PAR_MANAGE"),
 }
 """With which an entry, a version, the life cycle, the versioning or the retention of the bucket goes."""
 WRITING, READING = {"OBJECT_CREATE", "OBJECT_OVERWRITE"}, {"OBJECT_INSPECT", "OBJECT_READ"}
 EVERYTHING = DELETION | WRITING | READING
-DENYING = {"audit_break_glass_group_ocid": BREAK_GLASS, "audit_deny_policies": True}
 
 
 def may(
@@ -218,32 +216,20 @@ def may(
     return {permission for permission, denies in about.items() if denies and not any(denies)}
 
 
-@pytest.fixture(name="guarded", scope="module")
-def _guarded(stack: Stack, deployed: Deployment) -> Deployment:
-    # The plan has the OCIDs of what was deployed.
-    assert deployed.resources
-    return stack.apply(**with_image(**DENYING))
-
-
-def test_only_the_break_glass_group_may_delete_and_one_function_writes_to_each_bucket(
-    guarded: Deployment,
-) -> None:
+def test_with_denials_only_the_break_glass_group_may_delete_and_one_function_writes_to_each_bucket() -> None:
+    stack = sessions()[0]
+    denying = {"audit_break_glass_group_ocid": BREAK_GLASS, "audit_deny_policies": True}
+    guarded = stack.apply(**with_image(**denying, **FROM_AWS))
     functions = {n: f["id"] for n, f in guarded.all("oci_functions_function").items()}
-    rule = {"BUCKET_UPDATE", "BUCKET_DELETE", "RETENTION_RULE_MANAGE"}
     for bucket, group, name, reads in (
         (LOG, OCI, "rotate", {"OBJECT_INSPECT"}),
         (DIGESTS, DIGEST, "digest", READING),
     ):
-        assert may(guarded, BREAK_GLASS, bucket=bucket) == {
-            *("OBJECT_INSPECT", "OBJECT_DELETE", "OBJECT_VERSION_DELETE"),
-            *rule,
-        }
-        assert may(guarded, STORAGE, bucket=bucket) == READING
+        deletes = may(guarded, BREAK_GLASS, bucket=bucket)
+        assert deletes == {"OBJECT_INSPECT", "OBJECT_DELETE", "OBJECT_VERSION_DELETE", *RULE}
         # Also where a storage administrator is an instance, or a service.
-        assert (
-            may(guarded, STORAGE, principal="ocid1.instance.oc1..x", kind="instance", bucket=bucket)
-            == READING
-        )
+        for kind in ("user", "instance"):
+            assert may(guarded, STORAGE, bucket=bucket, kind=kind) == READING
         # No other function that is put into its dynamic group.
         for other in ("ocid1.fnfunc.oc1..other", *functions.values()):
             writes = {"OBJECT_CREATE"} if other == functions[name] else set[str]()
@@ -251,30 +237,22 @@ def test_only_the_break_glass_group_may_delete_and_one_function_writes_to_each_b
             assert may(guarded, dynamic, principal=other, kind="fnfunc", bucket=bucket) == writes | reads
     as_rotate = {"principal": functions["rotate"], "kind": "fnfunc", "bucket": DIGESTS}
     assert may(guarded, guarded.groups[OCI], **as_rotate) == set()
-    # AWS reads digests, and other buckets are not touched.
-    assert may(guarded, guarded.groups[AWS], bucket=DIGESTS) == READING
+    # Other buckets are not touched.
     assert may(guarded, STORAGE, bucket="other-audit") == EVERYTHING
     for group in (BREAK_GLASS, *guarded.groups.values()):
         assert may(guarded, group, bucket="other-audit") == set()
-
-
-def test_deny_policies_are_on_demand_and_exempt_a_group_alone(stack: Stack, deployed: Deployment) -> None:
-    # A tenancy that has not enabled them refuses the statements.
-    assert not any(s.denies for s in deployed.policy)
-    for group in deployed.groups.values():
-        assert not may(deployed, group) & (DELETION | {"OBJECT_OVERWRITE"})
-    guarded = stack.apply(**with_image(audit_deny_policies=True))
-    assert may(guarded, STORAGE) == may(guarded, STORAGE, kind="instance") == READING
-    # Before the function is made nobody may write.
-    before = stack.apply(audit_deny_policies=True)
-    assert not may(before, STORAGE) & WRITING
-
-
-def test_nobody_writes_the_documents_of_the_issuer_but_whoever_administers_without_denials() -> None:
-    stack, deployed = sessions()
-    for group in deployed.groups.values():
-        assert not may(deployed, group, bucket=ISSUER) & (DELETION | WRITING)
-    guarded = stack.apply(**with_image(**DENYING, **FROM_AWS))
+    # The documents of the issuer are only of whoever administers where nothing is denied.
     changing = DELETION - {"OBJECT_UPDATE_TIER", "RETENTION_RULE_MANAGE", "RETENTION_RULE_LOCK"} | WRITING
     assert may(guarded, STORAGE, bucket=ISSUER) == EVERYTHING - changing
     assert may(guarded, STORAGE, BREAK_GLASS, bucket=ISSUER) == EVERYTHING
+
+
+def test_denials_are_on_demand_and_nobody_writes_before_the_function_is_made() -> None:
+    for bucket, deployed in ((LOG, keys()[2]), (ISSUER, sessions()[2])):
+        # A tenancy that has not enabled them refuses the statements.
+        assert not any(s.denies for s in deployed.policy)
+        for group in deployed.groups.values():
+            assert not may(deployed, group, bucket=bucket) & (DELETION | {"OBJECT_OVERWRITE"})
+            assert bucket == LOG or not may(deployed, group, bucket=bucket) & WRITING
+    without_group = keys()[0].apply(audit_deny_policies=True)
+    assert may(without_group, STORAGE) == may(without_group, STORAGE, kind="instance") == READING

@@ -1,11 +1,12 @@
-"""Who the runners are in the other cloud: users with keys, sessions of the functions in AWS, and OCI's issuer."""
+"""Who the runners are in the other cloud: users with keys, sessions, OCI's issuer. And what is there is adopted."""
+
+import json
 
 import pytest
 from msgspec import structs
 
 from lockstep.plan.compiled import ClientKey, FederationToAws, FederationToOci
 from lockstep.protocol.federation import place_of
-from sandbox.identities import DIGEST_READER_MAY, READERS_MAY, RUNNERS_MAY
 from tests.infrastructure.terraform.case import (
     AWS,
     CERTIFICATE,
@@ -16,7 +17,6 @@ from tests.infrastructure.terraform.case import (
     OCI,
     ROLES,
     TOKENS,
-    Deployment,
     Document,
     Stack,
     needs_tools,
@@ -38,11 +38,6 @@ READER = "lockstep-aws-reader"
 BUCKETS, KEYS = "oci_objectstorage_bucket", "oci_kms_key"
 
 
-@pytest.fixture(name="shared")
-def _shared() -> tuple[Stack, Deployment]:
-    return sessions()
-
-
 @pytest.fixture(name="new")
 def _new() -> Stack:
     """Before its first deployment."""
@@ -60,15 +55,9 @@ def compiled(stack: Stack) -> tuple[FederationToOci, FederationToAws]:
     return found.to_oci, found.to_aws
 
 
-# ---- users with keys, which Terraform does not rotate
-
-
-def test_one_key_is_for_one_user_and_a_reader_is_a_user_of_its_own(deployed: Deployment) -> None:
-    assert [u["name"] for u in deployed.all("oci_identity_user").values()] == [AWS]
-    assert "aws_reader" not in deployed.outputs
-    two = {**KEY_OF_AWS, "oci_reader_key_secret": "lockstep/oci-reader-key"}
+def test_one_key_is_for_one_user_and_a_reader_is_a_user_of_its_own() -> None:
     stack = Stack(plan=plan_document())
-    stack.plan["runners"]["aws"] = two
+    stack.plan["runners"]["aws"] = {**KEY_OF_AWS, "oci_reader_key_secret": "lockstep/oci-reader-key"}
     pair = stack.apply()
     users = {u["id"]: u["name"] for u in pair.all("oci_identity_user").values()}
     groups = {ocid: name for name, ocid in pair.groups.items()}
@@ -79,18 +68,14 @@ def test_one_key_is_for_one_user_and_a_reader_is_a_user_of_its_own(deployed: Dep
     for capabilities in pair.all("oci_identity_user_capabilities_management").values():
         allowed = [n for n, value in capabilities.items() if n.startswith("can_use_") and value]
         assert allowed == ["can_use_api_keys"]
-    rings, own = stack.store["compartment_id"], pair.outputs["own_compartment_id"]
-    may = [pair.may(user, place) for user in (AWS, READER) for place in (rings, own)]
-    assert may == [{*RUNNERS_MAY}, set(), {*READERS_MAY}, {*DIGEST_READER_MAY}]
+    assert not {"SECRET_UPDATE", "SECRET_CREATE"} & pair.may(READER)
 
 
 # ---- sessions of the functions in AWS
 
 
-def test_the_application_and_the_trust_are_the_plans_without_a_key(
-    shared: tuple[Stack, Deployment],
-) -> None:
-    stack, deployed = shared
+def test_the_application_and_the_trust_are_the_plans_without_a_key() -> None:
+    stack, _, deployed = sessions()
     assert not deployed.kinds & OF_KEYS
     assert "aws_runner" not in deployed.outputs
     app, alias, (to_oci, _) = deployed.one(APP), deployed.one(ALIAS), compiled(stack)
@@ -127,8 +112,6 @@ def test_sessions_of_users_have_one_for_each_function_and_a_secret_needs_no_cert
     assert (trust["subject_type"], trust["impersonating_resource"]) == ("User", None)
     rules = {(u["rule"], u["value"]) for u in trust["impersonation_service_users"]}
     assert rules == {(f"sub eq '{ROLES[step]}'", users[f'aws_function["{step}"]']["id"]) for step in ROLES}
-    for user in users.values():
-        assert user["urnietfparamsscimschemasoracleidcsextensionuser_user"] == [{"service_user": True}]
     granted = {s.about["request.user.id"] for s in made.policy if "request.user.id" in s.about}
     assert granted == {u["ocid"] for u in users.values()}
 
@@ -136,59 +119,64 @@ def test_sessions_of_users_have_one_for_each_function_and_a_secret_needs_no_cert
 def test_terraform_comes_first_then_the_stack_in_aws_then_terraform_again(new: Stack) -> None:
     first = new.apply()
     assert not first.kinds & {APP, TRUST, ALIAS, *OF_KEYS}
-    assert "runners_aws_federation" not in first.outputs
     new.name_made(first.outputs)
     refused = new.refused(**with_image())
     for missing in ("aws_token_issuer", "aws_role_arns with generate, apply_db", "aws_client_certificate"):
         assert missing in refused
-
-
-def test_without_a_standby_the_digest_needs_nothing_in_oci(new: Stack) -> None:
-    del new.plan["runners"]["oci"]
-    roles = {step: arn for step, arn in ROLES.items() if step != "digest"}
-    made = new.apply(**{**FROM_AWS, "aws_role_arns": roles})
-    assert {s.about.get("request.principal.name") for s in made.policy} - {None} == set(roles.values())
-
-
-def test_wrong_variables_are_refused_with_a_reason(new: Stack) -> None:
     say(new, client_id="lockstep-client")
+    assert "It must be letters, digits and underscores" in new.refused(**FROM_AWS)
     text = new.refused(
         aws_token_issuer="https://sts.amazonaws.com",
         aws_role_arns={"generate": "arn:aws:iam::123456789012:user/x", "prove": "' or 'a' = 'a"},
         aws_client_certificate="-----BEGIN PRIVATE KEY-----",
         keep_api_keys=["admin"],
     )
-    assert "aws_token_issuer must be an address such as" in text
-    assert "aws_role_arns must be named by step" in text
-    assert "aws_role_arns must be ARNs of roles" in text
-    assert "aws_client_certificate must be one certificate" in text
-    assert "keep_api_keys must be writer, reader, or both" in text
+    for complaint in (
+        "aws_token_issuer must be an address such as",
+        "aws_role_arns must be named by step",
+        "aws_role_arns must be ARNs of roles",
+        "aws_client_certificate must be one certificate",
+        "keep_api_keys must be writer, reader, or both",
+    ):
+        assert complaint in text
     same = {**FROM_AWS, "aws_role_arns": dict.fromkeys(ROLES, ROLES["digest"])}
     assert "a role of its own for each step" in new.refused(**same)
-    assert "It must be letters, digits and underscores" in new.refused(**FROM_AWS)
 
 
-def test_the_user_can_stay_beside_the_sessions(new: Stack, shared: tuple[Stack, Deployment]) -> None:
+def test_the_user_can_stay_beside_the_sessions_and_the_issuer_can_be_there_before(new: Stack) -> None:
     both = new.apply(**FROM_AWS, keep_api_keys=["writer"])
     assert both.kinds & OF_KEYS == OF_KEYS
-    assert both.kinds - OF_KEYS <= shared[1].kinds
-    new.plan["runners"]["aws"] = dict(KEY_OF_AWS)
-    keys = new.apply()
+    new.plan["runners"] = {
+        "aws": dict(KEY_OF_AWS),
+        "oci": {"aws_key_secret": "lockstep/aws-key"},
+    }
+    new.name_made(new.apply().outputs)
+    keys = new.apply(**with_image(keep_issuer=ISSUER))
     assert both.outputs["aws_runner"] == keys.outputs["aws_runner"]
     texts = [{s.text for s in one.of(AWS)} for one in (both, keys)]
     assert texts[0] == texts[1] != set()
+    assert {s.subject for s in keys.policy if "KEY_SIGN" in s.permissions} == {keys.groups[DIGEST]}
+    for kind in (KEYS, BUCKETS):
+        assert keys.all(kind)["issuer[0]"] == both.all(kind)["issuer[0]"]
 
 
 def test_a_second_stack_adopts_the_trust_of_its_account(new: Stack) -> None:
     first = new.apply(**FROM_AWS, trusted_clients=["second_client"]).one(TRUST)
+    # Without a standby the digest needs nothing in OCI.
+    del new.plan["runners"]["oci"]
+    roles = {step: arn for step, arn in ROLES.items() if step != "digest"}
     say(new, client_id="second_client")
-    adopting = {**FROM_AWS, "name": "second", "aws_trust_id": "trust"}
+    adopting = {**FROM_AWS, "name": "second", "aws_trust_id": "trust", "aws_role_arns": roles}
     new.there[f"{TRUST}.adopted"] = first
     second = new.apply(**adopting)
     assert not second.all(TRUST)
     assert second.one(APP)["name"] == "second_client"
-    domains = {s.about["request.principal.domain.id"] for s in second.policy if s.about}
-    assert domains == {first["domain_ocid"]}
+    named = {
+        (s.about["request.principal.domain.id"], s.about["request.principal.name"])
+        for s in second.policy
+        if s.about
+    }
+    assert named == {(first["domain_ocid"], role) for role in roles.values()}
     other = {"oauth_clients": [], "impersonating_resource": "x", "client_claim_values": ["x"]}
     new.there[f"{TRUST}.adopted"] = {**first, **other}
     text = new.refused(**{**adopting, "aws_token_issuer": TOKENS.replace("0", "1")})
@@ -204,36 +192,24 @@ def test_a_second_stack_adopts_the_trust_of_its_account(new: Stack) -> None:
 # ---- the issuer of the function's tokens for AWS: a key that signs, and a public bucket with its documents
 
 
-def test_anybody_reads_the_documents_nobody_lists_them_and_the_key_cannot_be_exported(
-    shared: tuple[Stack, Deployment], new: Stack
-) -> None:
-    stack, deployed = shared
+def test_anybody_reads_the_documents_nobody_lists_them_and_the_key_signs_for_the_functions_alone() -> None:
+    stack, _, deployed = sessions()
     bucket, key = deployed.all(BUCKETS)["issuer[0]"], deployed.all(KEYS)["issuer[0]"]
     assert (bucket["name"], bucket["namespace"]) == (ISSUER, "tenant")
     assert (bucket["access_type"], bucket["versioning"]) == ("ObjectReadWithoutList", "Enabled")
-    assert bucket["compartment_id"] == stack.store["own_compartment_id"]
-    # 2,048 bits.
+    # 2,048 bits, in hardware whatever the other keys are.
     assert [(s["algorithm"], s["length"]) for s in key["key_shape"]] == [("RSA", 256)]
-    protections = {n: k["protection_mode"] for n, k in new.apply(key_protection="SOFTWARE").all(KEYS).items()}
-    others = dict.fromkeys(("secrets[0]", "audit[0]"), "SOFTWARE")
-    assert protections == {**others, "issuer[0]": "HSM", "digests[0]": "HSM"}
+    assert key["protection_mode"] == "HSM"
     # There is no secret with an access key.
     assert set(deployed.outputs["secrets_to_fill_in"]) == {"lockstep.admin.orders", "lockstep.admin.reports"}
-    # The functions sign with this key alone.
-    granted = [s for s in deployed.policy if s.targets == {"target.key.id": {key["id"]}}]
     # The function that makes digests reads those of AWS by such a session.
+    granted = [s for s in deployed.policy if s.targets == {"target.key.id": {key["id"]}}]
     assert {s.subject for s in granted} == {deployed.groups[name] for name in (OCI, DIGEST)}
     assert {s.permissions for s in granted} == {frozenset({"KEY_SIGN"})}
-
-
-def test_the_output_is_the_section_of_the_plan_and_another_key_is_refused(
-    shared: tuple[Stack, Deployment], new: Stack
-) -> None:
-    stack, deployed = shared
-    (_, to_aws), (_, before) = compiled(stack), compiled(new)
-    key, vault = deployed.all(KEYS)["issuer[0]"], deployed.one("oci_kms_vault")
+    # The output is the section of the plan, and another key is refused.
+    (_, to_aws), (_, before) = compiled(stack), compiled(with_sessions())
     assert (to_aws.key.id, to_aws.key.version) == (key["id"], key["current_key_version"])
-    assert to_aws.key.endpoint == vault["crypto_endpoint"]
+    assert to_aws.key.endpoint == deployed.one("oci_kms_vault")["crypto_endpoint"]
     assert structs.replace(to_aws, key=before.key) == before
     changed = stack.copy()
     named = changed.plan["runners"]["oci"]["federation"]["key"]
@@ -247,45 +223,84 @@ def test_the_output_is_the_section_of_the_plan_and_another_key_is_refused(
     changed.apply(**with_image(**FROM_AWS))
 
 
-RIGHT = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/tenant/b/lockstep-issuer/o"
-
-
-@pytest.mark.parametrize(
-    "issuer",
-    [
-        RIGHT.replace("tenant", "other"),
-        RIGHT.replace("eu-frankfurt-1", "us-ashburn-1"),
-        "https://issuer.example.com/lockstep",
-    ],
-)
-def test_another_issuer_is_refused_with_the_right_one_unless_it_is_adopted(issuer: str, new: Stack) -> None:
-    new.plan["runners"]["oci"]["federation"]["issuer"] = issuer
-    assert f"runners.oci.federation.issuer in the plan: {RIGHT} is expected" in new.refused()
+def test_another_issuer_is_refused_with_the_right_one_unless_it_is_adopted(new: Stack) -> None:
+    right = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/tenant/b/lockstep-issuer/o"
+    federation = new.plan["runners"]["oci"]["federation"]
+    for issuer in (right.replace("tenant", "other"), right.replace("eu-frankfurt-1", "us-ashburn-1")):
+        federation["issuer"] = issuer
+        assert f"runners.oci.federation.issuer in the plan: {right} is expected" in new.refused()
     elsewhere = new.apply(adopt_issuer=True)
     assert "issuer[0]" not in elsewhere.all(BUCKETS)
     assert elsewhere.all(KEYS)["issuer[0]"]
-
-
-def test_the_bucket_is_the_one_that_the_command_writes(new: Stack) -> None:
+    # The bucket is the one that the command writes.
     host = "tenant.objectstorage.eu-frankfurt-1.oci.customer-oci.com"
-    issuer = f"https://{host}/n/tenant/b/of-ours/o/standby"
-    new.plan["runners"]["oci"]["federation"]["issuer"] = issuer
-    place = place_of(issuer)
+    federation["issuer"] = f"https://{host}/n/tenant/b/of-ours/o/standby"
+    place = place_of(federation["issuer"])
     assert place is not None
-    assert place.bucket == "of-ours"
-    assert "of-ours" in {b["name"] for b in new.apply().all(BUCKETS).values()}
+    assert place.bucket in {b["name"] for b in new.apply().all(BUCKETS).values()}
 
 
-def test_the_issuer_can_be_there_before_the_function_uses_it(new: Stack) -> None:
-    keyless = new.apply(**FROM_AWS)
-    new.plan["runners"]["oci"] = {"aws_key_secret": "lockstep/aws-key"}
-    without = new.apply(**FROM_AWS).outputs
-    assert "runners_oci_federation" not in without
-    new.name_made(without)
-    both = new.apply(**with_image(keep_issuer=ISSUER, **FROM_AWS))
-    signing = {s.subject for s in both.policy if "KEY_SIGN" in s.permissions}
-    assert signing == {both.groups[DIGEST]}
-    for kind in (KEYS, BUCKETS):
-        assert both.all(kind)["issuer[0]"] == keyless.all(kind)["issuer[0]"]
-    made, asked = (one.outputs["runners_oci_federation"] for one in (both, keyless))
-    assert {**made, "role_arn": asked["role_arn"]} == asked
+# ---- what exists in a tenancy
+
+RINGS, OWN = "ocid1.compartment.oc1..aaaa", "ocid1.compartment.oc1..platform"
+ELSEWHERE, TENANCY = "ocid1.compartment.oc1..shared", "ocid1.tenancy.oc1..aaaa"
+VAULT = "ocid1.vault.oc1.eu-frankfurt-1.estate"
+EVERYTHING: Document = {
+    "compartment_ocid": OWN,
+    "vault_ocid": VAULT,
+    "secrets_key_ocid": "ocid1.key.oc1.eu-frankfurt-1.secrets",
+    "audit_key_ocid": "ocid1.key.oc1.eu-frankfurt-1.audit",
+    "topic_ocid": "ocid1.onstopic.oc1.eu-frankfurt-1.ops",
+}
+
+
+@pytest.fixture(name="estate")
+def _estate() -> Stack:
+    """A tenancy with everything that Lockstep can adopt, made by others: what data sources find."""
+    ends = {"management_endpoint": "https://estate", "crypto_endpoint": "https://estate"}
+    there = {
+        "oci_kms_vault.adopted": ends,
+        "oci_ons_notification_topic.adopted": {"compartment_id": ELSEWHERE},
+    }
+    return Stack(plan=plan_document(), there=there)
+
+
+def test_everything_is_adopted_at_once(estate: Stack) -> None:
+    estate.name_made(estate.apply(**EVERYTHING).outputs)
+    assert (estate.store["vault_id"], estate.store["own_compartment_id"]) == (VAULT, OWN)
+    made = estate.apply(**with_image(**EVERYTHING))
+    text = json.dumps(dict(made.resources))
+    assert [ocid for ocid in EVERYTHING.values() if ocid not in text] == []
+    kinds = ("identity_compartment", "kms_vault", "ons_notification_topic")
+    assert not made.kinds & {f"oci_{kind}" for kind in kinds}
+    # Each stack signs its digests with a key of its own.
+    assert list(made.all(KEYS)) == ["digests[0]"]
+    # The topic is in a compartment of others: the policies go there, and cover nothing else in it.
+    there = {s.permissions for s in made.policy if s.compartment == ELSEWHERE}
+    assert there == {frozenset({"ONS_TOPIC_PUBLISH"})}
+
+
+def test_nobody_gets_permissions_in_a_compartment_with_secrets_of_others(estate: Stack) -> None:
+    stranger = {"secret_name": "payroll", "vault_id": VAULT, "state": "ACTIVE", "id": "x"}
+    compartments = "oci_identity_compartments.all"
+    estate.name_made(estate.apply(compartment_ocid=OWN).outputs)
+    estate.there["oci_vault_secrets.own"] = {"secrets": [stranger]}
+    refused = estate.refused(**with_image(compartment_ocid=OWN))
+    assert "list them in retired_secrets: payroll." in refused
+    # Below the rings' compartment, by two levels.
+    between = "ocid1.compartment.oc1..between"
+    active = {"description": "", "state": "ACTIVE"}
+    found = [
+        {**active, "id": OWN, "name": "platform", "compartment_id": between},
+        {**active, "id": between, "name": "x", "compartment_id": RINGS},
+    ]
+    estate.there[compartments] = {"compartments": found}
+    estate.there["oci_vault_secrets.rings"] = {"secrets": [stranger]}
+    refused = estate.refused(compartment_ocid=OWN)
+    assert "it must not be the compartment of the rings (compartment_id in the plan), or below it" in refused
+    assert "list them in retired_slots: payroll." in refused
+    # One of others with the same name is not taken.
+    mine = {**active, "id": "x", "name": "lockstep", "compartment_id": TENANCY, "description": "Mine."}
+    estate.there[compartments] = {"compartments": [mine]}
+    refused = estate.refused()
+    assert "A compartment with the name lockstep exists there, and Lockstep has not made it" in refused

@@ -32,19 +32,17 @@ def test_only_a_name_that_is_served_resolves(names: Names) -> None:
             names.fetch(f"https://{host}/")
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        *(
-            f"https://{HOST}{end}"
-            for end in (":443/keys", ":/keys", ":port/", "/keys#part", "/keys\r\nX: y", "/a b")
-        ),
-        *(f"http://{HOST}/keys", f"https://user@{HOST}/keys", "https:///keys", HOST),
-    ],
-)
-def test_only_https_urls_without_a_port_are_read(names: Names, url: str) -> None:
-    with pytest.raises(FetchError, match="URL"):
-        names.fetch(url)
+def test_only_https_urls_without_a_port_are_read(names: Names) -> None:
+    ends = (":443/keys", ":/keys", ":port/", "/keys#part", "/keys\r\nX: y", "/a b")
+    for url in (
+        *(f"https://{HOST}{end}" for end in ends),
+        f"http://{HOST}/",
+        f"https://user@{HOST}/",
+        "https:///",
+        HOST,
+    ):
+        with pytest.raises(FetchError, match="URL"):
+            names.fetch(url)
 
 
 @pytest.mark.parametrize(

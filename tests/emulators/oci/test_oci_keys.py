@@ -13,7 +13,6 @@ from tests.emulators.oci.oci_case import OciCase, Untyped, refused
 DIGEST = hashlib.sha256(b"header.claims").digest()
 ALGORITHM = "SHA_256_RSA_PKCS1_V1_5"
 NOT_FOUND = (404, "NotAuthorizedOrNotFound")
-INCORRECT = (409, "IncorrectState")
 
 
 class Keys:
@@ -43,19 +42,15 @@ def _keys(case: OciCase) -> Keys:
     return Keys(case)
 
 
-@pytest.mark.parametrize(
-    ("changes", "status", "code"),
-    [
-        *(({"message": message}, 400, "InvalidParameter") for message in (b"", DIGEST[:-1], DIGEST + b"x")),
-        ({"signing_algorithm": "ECDSA_SHA_256"}, 400, "InvalidParameter"),
-        ({"signing_algorithm": "SHA_256_RSA_PKCS_PSS"}, 501, "NotImplemented"),
-        ({"key_version_id": "ocid1.keyversion.oc1..other"}, *NOT_FOUND),
-    ],
-    ids=str,
-)
-def test_what_is_not_signed(keys: Keys, changes: dict[str, Untyped], status: int, code: str) -> None:
-    with refused(status, code):
-        keys.sign(**changes)
+def test_what_is_not_signed(keys: Keys) -> None:
+    for changes, refusal in (
+        *(({"message": message}, (400, "InvalidParameter")) for message in (b"", DIGEST[:-1], DIGEST + b"x")),
+        ({"signing_algorithm": "ECDSA_SHA_256"}, (400, "InvalidParameter")),
+        ({"signing_algorithm": "SHA_256_RSA_PKCS_PSS"}, (501, "NotImplemented")),
+        ({"key_version_id": "ocid1.keyversion.oc1..other"}, NOT_FOUND),
+    ):
+        with refused(*refusal):
+            keys.sign(**changes)
 
 
 Call = Callable[[Keys, dict[str, str]], object]

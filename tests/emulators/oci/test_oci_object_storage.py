@@ -1,10 +1,15 @@
+"""Objects: conditions, versions, archive, retention; and those that anyone may read."""
+
 import contextlib
 from datetime import timedelta
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
+import urllib3
 
-from tests.emulators.oci.oci_case import START, OciCase, Untyped, refused
+from sandbox.emulators.oci.names import FetchError
+from sandbox.oci_resources import create_issuer_bucket
+from tests.emulators.oci.oci_case import OciCase, Untyped, refused
 
 
 @pytest.fixture
@@ -19,17 +24,6 @@ def get(case: OciCase, name: str, **options: str) -> Untyped:
 
 def head(case: OciCase, name: str, **options: str) -> Untyped:
     return case.storage.head_object(case.sandbox.namespace, "audit", name, **options)
-
-
-def test_missing_namespaces_buckets_and_objects(standard: OciCase) -> None:
-    with refused(404, "NamespaceNotFound"):
-        standard.storage.put_object("other", "audit", "name", b"")
-    with refused(404, "BucketNotFound"):
-        standard.put("name", bucket="other")
-    with refused(404, "ObjectNotFound"):
-        get(standard, "name")
-    with refused(404, None):  # the answer to a HEAD has no body to hold a code
-        head(standard, "name")
 
 
 def test_a_write_may_have_a_condition(standard: OciCase) -> None:
@@ -58,9 +52,6 @@ def test_objects_by_prefix_and_range_in_pages(standard: OciCase) -> None:
     assert [item.name for item in listed(start_after="aws/2", end="oci/").objects] == ["aws/3"]
     page = listed(prefix="aws/", limit=2)
     assert (len(page.objects), page.next_start_with) == (2, "aws/3")
-    assert page.objects[0].size is None
-    summary = listed(fields="name,size,etag,timeCreated,archivalState", limit=1).objects[0]
-    assert (summary.size, summary.time_created, summary.archival_state) == (2, START, None)
 
 
 def test_a_version_can_be_destroyed(standard: OciCase) -> None:
@@ -118,3 +109,42 @@ def test_nobody_deletes_or_replaces_an_object_that_is_younger_than_a_rule_says(c
 def test_a_bucket_has_versions_or_a_rule(standard: OciCase) -> None:
     with refused(409, "InvalidBucketState"):
         rule(standard)
+
+
+# ---- objects that anyone may read: at the sandbox's endpoint, and at the service's own name over HTTPS
+
+DOCUMENT = b'{"keys": []}'
+
+
+def send(case: OciCase, path: str, method: str = "GET") -> tuple[int, bytes]:
+    url = f"{case.sandbox.endpoint}/n/{case.sandbox.namespace}/b/{path}"
+    reply = urllib3.request(method, url, timeout=10.0, retries=False)
+    return reply.status, reply.data
+
+
+def test_anyone_reads_and_nobody_lists_or_writes(case: OciCase) -> None:
+    issuer = create_issuer_bucket(case.sandbox, "issuer")
+    case.create_bucket("private")
+    for bucket in ("issuer", "private"):
+        case.put("jwks.json", DOCUMENT, bucket=bucket, content_type="application/json")
+    # A private bucket looks like a missing one.
+    for bucket in ("private", "none"):
+        status, body = send(case, f"{bucket}/o/jwks.json")
+        assert (status, b"BucketNotFound" in body, DOCUMENT in body) == (404, True, False)
+    with pytest.raises(FetchError, match="status 404"):
+        case.sandbox.names.fetch(issuer.replace("/b/issuer/", "/b/private/") + "/jwks.json")
+    assert send(case, "issuer/o")[0] == 404
+    for method in ("PUT", "DELETE"):
+        assert send(case, "issuer/o/jwks.json", method)[0] == 401
+    config = case.sandbox.new_api_key("stranger")
+    _, _, storage = case.clients(config)
+    assert storage.get_object(case.sandbox.namespace, "issuer", "jwks.json").data.content == DOCUMENT
+    with refused(404, "BucketNotFound"):
+        storage.put_object(case.sandbox.namespace, "issuer", "jwks.json", b"{}")
+    # A wrong signature is refused even where none is needed.
+    case.sandbox.identity.delete_api_key(config)
+    with refused(401, "NotAuthenticated"):
+        case.clients(config)[2].get_object(case.sandbox.namespace, "issuer", "jwks.json")
+    case.sandbox.storage.set_public_access("issuer", "ObjectRead")
+    status, body = send(case, "issuer/o")
+    assert (status, b"jwks.json" in body) == (200, True)

@@ -175,13 +175,6 @@ class Stack:
         assert done["code"] != 0, "it is not refused"
         return _messages(done)
 
-    def deploy(self, **variables: object) -> Deployment:
-        """Deploy as an operator does: first without an image, then with what was made in the plan and an image."""
-        first = self.apply(**variables).outputs
-        self.name_made(first)
-        self.create_slots(first["secrets"])
-        return self.apply(**with_image(**variables))
-
     def create_slots(self, terms: Mapping[str, str]) -> None:
         """Let the plan's slots be there, as after `lockstep secrets create` with the output `secrets`."""
         common = {"vault_id": terms["vault_id"], "state": "ACTIVE"}
@@ -323,14 +316,23 @@ def with_sessions() -> Stack:
 
 
 @cache
-def keys() -> tuple[Stack, Deployment]:
-    """The stack with keys, and what it comes to with its runner. A test that changes the stack changes a copy."""
-    stack = Stack(plan=plan_document())
-    return stack, stack.deploy()
+def keys() -> tuple[Stack, Deployment, Deployment]:
+    """The stack with keys, and what it comes to without its runner and with it.
+
+    A test that changes the stack changes a copy.
+    """
+    return _both(Stack(plan=plan_document()))
 
 
 @cache
-def sessions() -> tuple[Stack, Deployment]:
+def sessions() -> tuple[Stack, Deployment, Deployment]:
     """That with sessions."""
-    stack = with_sessions()
-    return stack, stack.deploy(**FROM_AWS)
+    return _both(with_sessions(), **FROM_AWS)
+
+
+def _both(stack: Stack, **variables: object) -> tuple[Stack, Deployment, Deployment]:
+    """Deploy as an operator does: first without an image, then with what was made in the plan and an image."""
+    first = stack.apply(**variables)
+    stack.name_made(first.outputs)
+    stack.create_slots(first.outputs["secrets"])
+    return stack, first, stack.apply(**with_image(**variables))

@@ -1,17 +1,19 @@
-"""The files of a release: what `make release` makes, and when it refuses."""
+"""The files of a release: what `make release` makes, and when it refuses. And what GitHub and `make` read."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cdk import artefacts
-from cdk.artefacts import BILLS, DISTRIBUTION, Commit, NotReleasableError, check, notes
+from cdk.artefacts import BILLS, DISTRIBUTION, TOOLS, Commit, NotReleasableError, check, notes
 from cdk.bundle import ROOT
 from lockstep import __version__
 from tests.docs.pages import links
@@ -101,16 +103,10 @@ def test_images_are_built_from_what_is_copied_and_nothing_else(packages: Path, t
     program.chmod(0o755)
     out = shutil.copytree(packages, tmp_path / "out")
     artefacts.build_images(out, program=str(program), folder=tmp_path)
-    context, (deploy,) = tmp_path / "image-agent", (tmp_path / "image-deploy").iterdir()
+    context = tmp_path / "image-agent"
     agent = context / artefacts.AGENT_DOCKERFILE
-    built = [line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("build ")]
-    assert built == [
-        f"build --file {dockerfile} --tag {name}:{__version__} --provenance=false --sbom=false {folder}"
-        for name, dockerfile, folder in (
-            ("lockstep-agent", agent, context),
-            ("lockstep-deploy", deploy / artefacts.DEPLOY_DOCKERFILE, deploy),
-        )
-    ]
+    tag = f"--tag lockstep-agent:{__version__} --provenance=false --sbom=false"
+    assert f"build --file {agent} {tag} {context}" in (tmp_path / "calls").read_text().splitlines()
     assert len([*out.glob(f"lockstep-*-{__version__}.tar")]) == 2
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", agent.read_text(), re.MULTILINE)
     wanted = {Path(name) for names in copied for name in names.split()}
@@ -142,3 +138,64 @@ def test_work_that_is_not_committed_is_not_released(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("2")
     with pytest.raises(NotReleasableError, match="git status"):
         check(artefacts.commit_of(tmp_path), version="1.2.0", changelog=CHANGELOG)
+
+
+# ---- the files that GitHub reads, and what deploys
+
+GITHUB = ROOT / ".github"
+SCHEMAS = {
+    "vendor.github-workflows": [*(GITHUB / "workflows").glob("*.yml")],
+    "vendor.dependabot": [GITHUB / "dependabot.yml"],
+    "vendor.github-issue-forms": [*(GITHUB / "ISSUE_TEMPLATE").glob("[!c]*.yml")],
+    "vendor.github-issue-config": [GITHUB / "ISSUE_TEMPLATE/config.yml"],
+}
+
+
+def _run(tool: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [str(TOOLS / tool), *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - from the lock file
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_what_github_reads_follows_its_schema(schema: str) -> None:
+    assert SCHEMAS[schema]
+    done = _run("check-jsonschema", "--builtin-schema", schema, *SCHEMAS[schema])
+    assert done.returncode == 0, done.stdout
+
+
+def test_workflows_have_no_weakness_that_zizmor_knows() -> None:
+    done = _run("zizmor", "--offline", "--persona", "pedantic", "--format", "plain", GITHUB)
+    assert done.returncode == 0, done.stdout
+
+
+def _said(*words: str, **variables: str) -> str:
+    """What a command says where nobody sits at the terminal."""
+    environment = {name: value for name, value in os.environ.items() if name != "LOCKSTEP_APT"} | variables
+    shared: Any = {"cwd": ROOT, "env": environment, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    done = subprocess.run(words, check=False, stdout=subprocess.PIPE, **shared)  # noqa: S603
+    return str(done.stdout, "utf-8")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["build", "deploy-aws", "rollback-aws", "destroy", "build-oci", "image-oci", "deploy-oci", "destroy-oci"],
+)
+def test_deploying_sets_up_what_deploys_alone_and_installs_nothing_unasked(target: str) -> None:
+    told = _said("make", "--dry-run", target, "PLAN=/a b")
+    assert re.findall(r"\.ci/\S*setup", told) == [".ci/deploy-setup"]
+    assert told.count("/a b") == len(re.findall(r'"[^"]*/a b\b', told)) > 0
+    probe = ("make", "--silent", "--eval=probe: ; @echo $$LOCKSTEP_APT", "probe")
+    assert [_said(*probe, f"MAKECMDGOALS={goal}") for goal in (target, "test")] == ["\n", "yes\n"]
+
+
+APT = "apt-get() { :; };"
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "told"),
+    [("", "yes", "missing: x"), (APT, "", "sudo apt-get"), (APT, "yes", "called")],
+)
+def test_apt_get_is_called_after_a_yes(there: str, wanted: str, told: str) -> None:
+    script = f"PATH=; . .ci/lib.sh; as_root() {{ echo called >&2; }}; {there} apt_install x"
+    said = _said("/bin/bash", "-c", script, LOCKSTEP_APT=wanted)
+    assert (told in said, "called" in said) == (True, told == "called")

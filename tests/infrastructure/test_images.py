@@ -1,16 +1,21 @@
-"""The image of the OCI function: its build context, its Dockerfile, and how its bundle behaves under the real fdk."""
+"""The images: that of the OCI function, with its bundle under the real fdk, and that of the agent."""
 
 import json
 import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from typer.testing import CliRunner, Result
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from cdk import image
 from cdk.bundle import ROOT, read_bundle
@@ -18,10 +23,16 @@ from cdk.image import DOCKERFILE, PLAN_IN_CONTEXT, PROGRAMS
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import CA_FOLDER, compile_plan
 from lockstep.protocol.model import Engine
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.emulators.oci.identity import new_private_key
 from sandbox.fn import FunctionProcess, running_function
+from sandbox.oci_resources import create_ring
+from tests.agent.harness import NAME, app_user
+from tests.agent.process import running_agent
 from tests.infrastructure.cdk_case import PLAN
 from tests.support.programs import ran
 from tests.support.published import from_folder, write_published
@@ -84,12 +95,6 @@ def test_images_are_of_bases_by_their_digests_and_run_without_privileges(folder:
     assert len({*bases}) == len(dict(bases))
     (user,) = _all("USER", f"{folder}/Dockerfile")
     assert (int(user.partition(":")[0]) >= 1000, _all("ADD", f"{folder}/Dockerfile")) == (True, [])
-
-
-def test_every_command_names_the_interpreter_by_the_version_of_the_base() -> None:
-    (version,) = {re.findall(r":(\d\.\d+)", rest)[0] for rest in _all("FROM")}
-    commands = " ".join([*_all("RUN"), *json.loads(_all("ENTRYPOINT")[0])])
-    assert {*re.findall(r"python[\d.]*(?= )", commands)} == {f"python{version}"}
 
 
 def test_the_context_holds_what_is_copied_and_only_what_the_bundle_is_made_of(context: Path) -> None:
@@ -175,21 +180,15 @@ def test_docker_is_called_with_the_plan_and_the_platform(
     plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    context, written = tmp_path / "context", tmp_path / "written"
-
-    def run(*arguments: str) -> Result:
-        given = ("--plan", str(plan_file), "--context", str(context))
-        return CliRunner().invoke(image.app, [*given, *arguments])
-
-    done = run()
+    context, written, program = (tmp_path / name for name in ("context", "written", "docker"))
+    given = ["--plan", str(plan_file), "--context", str(context), "--tag", "r/lockstep:1"]
+    done = CliRunner().invoke(image.app, given)
     assert done.exit_code == 2
-    assert all(program in done.output for program in PROGRAMS)
-    assert run("--context-only").exit_code == 0
+    assert all(name in done.output for name in PROGRAMS)
     # A program in docker's place, that writes down BuildKit's setting and its arguments.
-    program = tmp_path / "docker"
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$DOCKER_BUILDKIT" "$@" > {written}\n')
     program.chmod(0o755)
-    assert run("--tag", "r/lockstep:1", "--platform", "linux/arm64").exit_code == 0
+    assert CliRunner().invoke(image.app, [*given, "--platform", "linux/arm64"]).exit_code == 0
     # An index, as of an image with attestations, may be refused by OCI Functions.
     words = "--tag r/lockstep:1 --provenance=false --sbom=false --build-arg PLAN=plan/lockstep.yaml"
     called = f"1 build --platform linux/arm64 --file {context / DOCKERFILE} {words} {context}"
@@ -200,10 +199,7 @@ def test_docker_is_called_with_the_plan_and_the_platform(
     ("settings", "complaint"),
     [
         (["TERRAFORM=no-such-program"], "make deploy-oci TERRAFORM=/path/to/terraform"),
-        (
-            ["TERRAFORM=true", "PLAN=nowhere.yaml"],
-            "nowhere.yaml is no file. Name your plan: make deploy-oci PLAN=",
-        ),
+        (["TERRAFORM=true", "PLAN=nowhere.yaml"], "nowhere.yaml is no file. Name your plan: make deploy-oci"),
     ],
 )
 def test_what_is_missing_for_a_deployment_is_told_with_the_next_command(
@@ -212,3 +208,72 @@ def test_what_is_missing_for_a_deployment_is_told_with_the_next_command(
     done = ran(["make", "--silent", "--old-file=deploy-setup", "deploy-oci", *settings], cwd=ROOT)
     assert done.returncode == 2
     assert complaint in done.stderr.splitlines()[0]
+
+
+# ---- the agent: what its Dockerfile does after the installation, and what is left of it
+
+AGENT = "docs/how-to/agent/Dockerfile"
+READER_MAY = ("SECRET_INSPECT", "SECRET_BUNDLE_READ")
+"""All that an agent needs in OCI, in the compartment of the rings."""
+
+
+@pytest.fixture(scope="module", name="python")
+def _python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of the image's environment. In pip's place uv installs the packages, as links to its cache."""
+    agent = tmp_path_factory.mktemp("image") / "agent"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(agent)], check=True)  # noqa: S603 - our own commands
+    [packages] = agent.glob("lib/python*/site-packages")
+    install = ["-m", "uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-build"]
+    where = ["--target", str(packages), "--requirements", "locks/agent.txt"]
+    subprocess.run([sys.executable, *install, *where], cwd=ROOT, check=True)  # noqa: S603 - our own commands
+    shutil.copytree(ROOT / "lockstep", packages / "lockstep", ignore=shutil.ignore_patterns("__pycache__"))
+    trimming = _all("RUN", AGENT)[-1].replace("/agent", shlex.quote(str(agent)))
+    done = subprocess.run(["/bin/sh", "-ec", trimming], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own commands
+    assert done.returncode == 0, done.stdout + done.stderr
+    return agent / "bin" / "python"
+
+
+def _agent_plan(folder: Path, stores: list[dict[str, Any]]) -> Path:
+    """The plan of the repository with these stores, in both clouds, and one credential, in a file."""
+    plan = YAML(typ="safe", pure=True).load((ROOT / "lockstep.yaml").read_text(encoding="utf-8"))
+    plan["credentials"] = [{**plan["credentials"][0], "id": NAME, "interval": "2h"}]
+    return plans.write_plan(folder / "lockstep.yaml", {**plan, "stores": stores})
+
+
+@pytest.fixture(scope="module", name="clouds")
+def _clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, object], dict[str, str]]]:
+    """Both clouds with one secret: the settings and the variables of an agent."""
+    folder = tmp_path_factory.mktemp("clouds")
+    with AwsSandbox() as aws, OciSandbox() as oci:
+        aws.client("secretsmanager").create_secret(Name=NAME, SecretString=app_user(1))
+        create_ring(oci, NAME, app_user(1))
+        key = oci.new_api_key("agent", *READER_MAY, compartment=oci.compartment_id)
+        vault = {"region": "eu-frankfurt-1", "compartment_id": oci.compartment_id, "vault_id": oci.vault_id}
+        stores = [{"kind": "aws-secrets-manager", "region": aws.region}, {"kind": "oci-vault", **vault}]
+        settings: dict[str, object] = {"plan": str(_agent_plan(folder, stores))}
+        environment = {
+            "PATH": os.defpath,
+            **aws.environment(),
+            OCI_ENDPOINT_VARIABLE: oci.endpoint,
+            CONFIG_FILE_VARIABLE: str(write_config_file(folder, "agent", key)),
+        }
+        yield settings, environment
+
+
+@pytest.mark.parametrize("nearest", ["aws", "oci"])
+def test_the_agent_that_is_left_is_small_and_reads_both_clouds(
+    python: Path, clouds: tuple[dict[str, object], dict[str, str]], tmp_path: Path, nearest: str
+) -> None:
+    files = [file for file in python.parent.parent.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert sum(file.stat().st_size for file in files) < 40_000_000
+    settings, environment = clouds
+    template = tmp_path / "template"
+    template.write_text("{{ username }}@{{ host }}")
+    made = [{"path": f"{tmp_path}/made", "template": str(template)}]
+    document = {**settings, "nearest": nearest, "files": made}
+    with running_agent(tmp_path, document, environment, image=python) as agent:
+        answer = agent.address.get(f"/v1/{NAME}", token=agent.token)
+        assert json.loads(json.loads(answer.body)["SecretString"]) == json.loads(app_user(1))
+        assert answer.headers["x-lockstep-source"] == nearest
+        assert "lockstep_agent_generation" in agent.address.get("/metrics", token=agent.token).body
+    assert (tmp_path / "made").read_text() == "app@db.example.com"
