@@ -43,12 +43,13 @@ def _keys(case: OciCase) -> Keys:
 
 
 def test_what_is_not_signed(keys: Keys) -> None:
-    for changes, refusal in (
+    wrong: list[tuple[dict[str, Untyped], tuple[int, str]]] = [
         *(({"message": message}, (400, "InvalidParameter")) for message in (b"", DIGEST[:-1], DIGEST + b"x")),
         ({"signing_algorithm": "ECDSA_SHA_256"}, (400, "InvalidParameter")),
         ({"signing_algorithm": "SHA_256_RSA_PKCS_PSS"}, (501, "NotImplemented")),
         ({"key_version_id": "ocid1.keyversion.oc1..other"}, NOT_FOUND),
-    ):
+    ]
+    for changes, refusal in wrong:
         with refused(*refusal):
             keys.sign(**changes)
 

@@ -1,6 +1,7 @@
 """Secrets: stages, limits, deletions, and reads that lag behind."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
@@ -26,7 +27,7 @@ def test_what_is_wrong_with_a_secret_is_refused_and_changes_nothing(case: OciCas
     sandbox = case.sandbox
     right = {"secret_name": "name", "secret_content": content_of("g1"), "key_id": sandbox.key_id}
     where = {"compartment_id": sandbox.compartment_id, "vault_id": sandbox.vault_id}
-    for changes, code in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         *(
             ({"secret_name": name}, "InvalidParameter")
             for name in ("multi-cloud/app_user", "taken", "deleted")
@@ -34,7 +35,8 @@ def test_what_is_wrong_with_a_secret_is_refused_and_changes_nothing(case: OciCas
         ({"key_id": None}, "MissingParameter"),
         ({"secret_content": content_of("g1", "PENDING")}, "InvalidParameter"),
         ({"secret_content": content_of("a/b")}, "InvalidParameter"),
-    ):
+    ]
+    for changes, code in wrong:
         with refused(400, code):
             case.vaults.create_secret(models.CreateSecretDetails(**{**right, **where, **changes}))
     # The current version, none, a promotion with content, a name of content that is taken.
@@ -109,7 +111,7 @@ def test_versions_come_in_pages_newest_first_without_their_content(case: OciCase
 
 
 def test_a_bundle_by_its_place(case: OciCase, secret: str) -> None:
-    for choice, name in (
+    bundles: list[tuple[dict[str, Any], str]] = [
         ({}, "g4"),
         *(
             ({"stage": stage}, name)
@@ -118,7 +120,8 @@ def test_a_bundle_by_its_place(case: OciCase, secret: str) -> None:
         *(({"stage": stage}, name) for stage, name in (("PREVIOUS", "g3"), ("DEPRECATED", "g2"))),
         ({"version_number": 1}, "g1"),
         ({"secret_version_name": "g5"}, "g5"),
-    ):
+    ]
+    for choice, name in bundles:
         assert case.content(secret, **choice) == f"value {name}", choice
     with refused(404, "NotAuthorizedOrNotFound"):
         case.content(secret, version_number=9)
