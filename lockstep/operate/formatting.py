@@ -151,7 +151,7 @@ def relative(time: datetime, now: datetime) -> str:
     return f"in {count}" if time > now else f"{count} ago"
 
 
-asked = Namespace(is_json=False)
+asked = Namespace(is_json=False, plan_file=None, is_given=False)
 """What was said to the whole command."""
 
 
