@@ -15,7 +15,7 @@ from lockstep.runtime.identity import OCI_RUNNER
 from oci_fn.retries import Retries
 from oci_fn.sequence import rotate
 from sandbox import plans
-from sandbox.emulators.aws import AwsSandbox, InvocationContext
+from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.servers import default_servers
@@ -26,17 +26,25 @@ READ_BY_ANYONE = ("get_object", "anyone")
 
 
 @dataclass
-class Counting:
-    """Counts the calls of an estate, by the step that makes them."""
+class World:
+    """An estate with one credential and both runners, whose calls are counted by the step that makes them."""
 
     estate: Estate
     step: str = MACHINE
     seen: Counter[str] = field(default_factory=Counter)
+    _number: int = 0
 
     def __post_init__(self) -> None:
         host = self.estate.aws.lambda_host
-        host.before_call, host.after_call = self._enter, lambda *_: self._go_on_in(MACHINE)
+        host.before_call = lambda call, _event: self._go_on_in(call.function_name)
+        host.after_call = lambda *_: self._go_on_in(MACHINE)
         self.estate.aws.on_request = self._see
+
+    @property
+    def credential(self) -> Credential:
+        """The credential."""
+        [found] = self.estate.plan.credentials
+        return found
 
     def of(self, act: Callable[[], object], step: str = MACHINE) -> Counter[str]:
         """The calls of an act, as `step service operation`."""
@@ -46,38 +54,15 @@ class Counting:
         self._go_on_in(MACHINE)
         return Counter(self.seen)
 
-    def _enter(self, call: InvocationContext, _event: object) -> None:
-        self._go_on_in(call.function_name)
-
-    def _see(self, service: str, operation: str) -> None:
-        self.seen[f"{self.step} {service} {operation}"] += 1
-
-    def _go_on_in(self, step: str) -> None:
-        # It is AWS that reads the issuer's documents.
-        records = [r for r in self.estate.oci.calls.records if (r.operation, r.principal) != READ_BY_ANYONE]
-        self.seen.update(f"{self.step} {r.service} {r.operation}" for r in records)
-        self.estate.oci.calls.clear()
-        self.step = step
-
-
-@dataclass
-class World:
-    """An estate with one credential, and both runners."""
-
-    estate: Estate
-    counting: Counting
-    _number: int = 0
-
-    @property
-    def credential(self) -> Credential:
-        """The credential."""
-        [found] = self.estate.plan.credentials
-        return found
-
     def by_aws(self) -> Counter[str]:
         """The calls of a rotation by the state machine."""
+
+        def execute() -> None:
+            done = self.estate.rotate(self.credential.id)
+            assert done.status == "SUCCEEDED", done.cause
+
         self.estate.outside.expire_schedule(self.credential.id)
-        return self.counting.of(self._execute)
+        return self.of(execute)
 
     def by_oci(self) -> Counter[str]:
         """The calls of a rotation by the function, whose process has just started."""
@@ -91,11 +76,17 @@ class World:
             retries = Retries(ports.clock, deadline=ports.clock.monotonic() + 60)
             assert rotate(given, ports, retries, rotation_id=f"counted.{self._number}")
 
-        return self.counting.of(run, "function")
+        return self.of(run, "function")
 
-    def _execute(self) -> None:
-        done = self.estate.rotate(self.credential.id)
-        assert done.status == "SUCCEEDED", done.cause
+    def _see(self, service: str, operation: str) -> None:
+        self.seen[f"{self.step} {service} {operation}"] += 1
+
+    def _go_on_in(self, step: str) -> None:
+        # It is AWS that reads the issuer's documents.
+        records = [r for r in self.estate.oci.calls.records if (r.operation, r.principal) != READ_BY_ANYONE]
+        self.seen.update(f"{self.step} {r.service} {r.operation}" for r in records)
+        self.estate.oci.calls.clear()
+        self.step = step
 
 
 @contextmanager
@@ -110,4 +101,4 @@ def world() -> Iterator[World]:
         # The back-off is not under test, so a retry follows at once.
         aws = AwsSandbox(retry_sleep=lambda _seconds: None)
         with running_estate([credential], servers, folder=Path(folder), settings=settings, aws=aws) as estate:
-            yield World(estate, Counting(estate))
+            yield World(estate)

@@ -5,8 +5,7 @@ A suite asks for these fixtures with `pytest_plugins = ["tests.contract.database
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -48,8 +47,10 @@ def make_database(server: Any) -> None:  # noqa: ANN401 - one of the sandbox's
 
 
 @contextmanager
-def started(server: Any) -> Iterator[Any]:  # noqa: ANN401 - one of the sandbox's
-    with server:
+def started(kind: Any, **options: object) -> Iterator[Any]:  # noqa: ANN401 - one of the sandbox's
+    """A server with the application's database."""
+    require(kind)
+    with kind(**options) as server:
         make_database(server)
         yield server
 
@@ -65,24 +66,22 @@ def over_tls(authority: CertificateAuthority) -> dict[str, Any]:
     return {"authority": authority, "certificate": authority.issue("localhost"), "general_log": True}
 
 
-def server_fixture(name: str, needs: Any, kind: Any) -> Any:  # noqa: ANN401 - of the sandbox, and pytest's own
+def server_fixture(name: str, kind: Any) -> Any:  # noqa: ANN401 - of the sandbox, and pytest's own
     @pytest.fixture(scope="session", name=name)
     def running(over_tls: dict[str, Any]) -> Iterator[Any]:
-        require(needs)
-        with started(kind(**({} if kind is PgserverServer else over_tls))) as server:
+        with started(kind, **({} if kind is PgserverServer else over_tls)) as server:
             yield server
 
     return running
 
 
-_mariadb = server_fixture("mariadb_server", MariaDbServer, MariaDbServer)
-_mysql = server_fixture("mysql_server", MySqlServer, FrontedMySqlServer)
-_postgresql = server_fixture("postgres_server", PostgresServer, PostgresServer)
-_postgresql_18 = server_fixture("pgserver_server", PgserverServer, PgserverServer)
+_mariadb = server_fixture("mariadb_server", MariaDbServer)
+_mysql = server_fixture("mysql_server", FrontedMySqlServer)
+_postgresql = server_fixture("postgres_server", PostgresServer)
+_postgresql_18 = server_fixture("pgserver_server", PgserverServer)
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """A primary, and a replica that lags for as long as it is told to."""
 
     primary: Any

@@ -6,10 +6,8 @@ A suite asks for its fixtures with `pytest_plugins = ["tests.contract.database_f
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 from msgspec import structs
@@ -50,8 +48,7 @@ Value: TypeAlias = int | CredentialValue
 _numbers = count(1)
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A fixture for a server, and the credential that is made there."""
 
     server: str
@@ -70,7 +67,7 @@ SQL_WORLDS = {
     "postgresql-18-plaintext": Kind("pgserver_server", Engine.POSTGRESQL, _ALTERNATING, plaintext=True),
 }
 PAIRED_WORLDS = {
-    name: replace(kind, server=kind.server.replace("_server", "_pair"))
+    name: kind._replace(server=kind.server.replace("_server", "_pair"))
     for name, kind in SQL_WORLDS.items()
     if not kind.plaintext
 }
@@ -173,32 +170,6 @@ class MemoryHarness(Harness):
     def end_admin_sessions(self) -> None:
         self.database.kill_connections()
 
-    @contextmanager
-    def policy(self) -> Iterator[CredentialValue]:
-        """The server refuses this value's password."""
-        refused = self.value(3)
-        self.database.refuses = lambda password: password == refused.login.password.reveal()
-        yield refused
-
-
-# What the superuser does to an account, in MySQL and MariaDB and in PostgreSQL.
-_STATEMENTS = {
-    "lock": ("ALTER USER {account} ACCOUNT LOCK", "ALTER ROLE {account} NOLOGIN"),
-    "drop": ("DROP USER {account}", "DROP ROLE {account}"),
-    "make": (
-        "CREATE USER {account} IDENTIFIED BY 'weak'",
-        "CREATE ROLE {account} LOGIN PASSWORD 'weak'; GRANT CONNECT ON DATABASE {db} TO {account}",
-    ),
-    "verifier": (
-        "SELECT authentication_string FROM mysql.user WHERE user = '{username}'",
-        "SELECT rolpassword FROM pg_authid WHERE rolname = '{username}'",
-    ),
-    "sessions": (
-        "SELECT id FROM information_schema.processlist WHERE user = '{username}'",
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{username}'",
-    ),
-}
-
 
 class SqlHarness(Harness):
     """A real server of the sandbox, which is spoken to with a driver.
@@ -210,25 +181,21 @@ class SqlHarness(Harness):
     def __init__(self, sandbox: Any, kind: Kind) -> None:  # noqa: ANN401 - one of four
         self.sandbox, self.kind, self.engine = sandbox, kind, kind.engine
         self.credential = make_credential(kind.strategy)
-        self.server = self.planned()
+        self.server = DatabaseServer(
+            name="main",
+            engine=self.engine,
+            host="localhost",
+            port=sandbox.port,
+            dbname=DATABASE,
+            tls=None if kind.plaintext else Tls(ca_file=sandbox.ca_file),
+            admin=AdminSecret(aws="contract/admin", oci="contract/admin"),
+        )
         self.database = self.open()
         self.provision()
 
     @property
     def is_postgresql(self) -> bool:
         return self.engine is Engine.POSTGRESQL
-
-    def planned(self, *, host: str = "localhost", ca_file: Path | None = None) -> DatabaseServer:
-        """The server as a plan has it, or almost."""
-        return DatabaseServer(
-            name="main",
-            engine=self.engine,
-            host=host,
-            port=self.sandbox.port,
-            dbname=DATABASE,
-            tls=None if self.kind.plaintext else Tls(ca_file=ca_file or self.sandbox.ca_file),
-            admin=AdminSecret(aws="contract/admin", oci="contract/admin"),
-        )
 
     def open(
         self,
@@ -269,15 +236,15 @@ class SqlHarness(Harness):
         words = {**self.names(username), **more}
         return self.execute(*(one.format_map(words) for one in statements.split("; "))) if statements else []
 
-    def do(self, what: str, username: str | None = None) -> list[tuple[Any, ...]]:
-        """Run one of `_STATEMENTS`."""
-        return self.run(_STATEMENTS[what][self.is_postgresql], username)
+    def either(self, family: str, postgresql: str, username: str | None = None) -> list[tuple[Any, ...]]:
+        """As `run`, with the statements of the engine."""
+        return self.run(postgresql if self.is_postgresql else family, username)
 
     def rival(self) -> Database:
         return self.open()
 
     def lock_account(self, username: str) -> None:
-        self.do("lock", username)
+        self.either("{alter} ACCOUNT LOCK", "{alter} NOLOGIN", username)
 
     def refuse_admin(self) -> Database:
         return self.open(admin=lambda: Login(ROTATION_USER, SecretStr("wrong")))
@@ -292,27 +259,27 @@ class SqlHarness(Harness):
             self.sandbox.resume()
 
     def end_admin_sessions(self) -> None:
-        sessions = self.do("sessions", ROTATION_USER)
-        if sessions and not self.is_postgresql:
-            self.execute(*(f"KILL {number}" for (number,) in sessions))
+        listed = "SELECT id FROM information_schema.processlist WHERE user = '{username}'"
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{username}'"
+        for (number,) in self.either(listed, ended, ROTATION_USER):
+            if not self.is_postgresql:
+                self.execute(f"KILL {number}")
 
     def powerless_admin(self) -> Login:
         """Make an account that may connect, and nothing else."""
         weak = Login(f"weak{next(_numbers)}", SecretStr("weak"))
-        self.do("make", weak.username)
+        self.either(
+            "CREATE USER {account} IDENTIFIED BY 'weak'",
+            "CREATE ROLE {account} LOGIN PASSWORD 'weak'; GRANT CONNECT ON DATABASE {db} TO {account}",
+            weak.username,
+        )
         return weak
 
     def verifier_of(self, username: str) -> str:
         """What the server stores for an account."""
-        return str(self.do("verifier", username)[0][0])
-
-    @contextmanager
-    def policy(self) -> Iterator[CredentialValue]:
-        """PostgreSQL with the module passwordcheck: of a verifier it can tell only that it is the username's."""
-        self.run("ALTER ROLE {rotator} SET session_preload_libraries = 'passwordcheck'")
-        idle = self.login(3).username
-        yield CredentialValue(3, Login(idle, SecretStr(idle)))
-        self.run("ALTER ROLE {rotator} RESET session_preload_libraries")
+        of_family = "SELECT authentication_string FROM mysql.user WHERE user = '{username}'"
+        of_role = "SELECT rolpassword FROM pg_authid WHERE rolname = '{username}'"
+        return str(self.either(of_family, of_role, username)[0][0])
 
     @contextmanager
     def limited(self, limit: int) -> Iterator[None]:

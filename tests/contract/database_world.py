@@ -1,20 +1,29 @@
-"""Rotations of the accounts of a real database, between clouds in memory."""
+"""Rotations of the accounts of a real database, between clouds in memory, and what the doctor sees of it."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from msgspec import structs
 
 from lockstep.databases import mariadb
+from lockstep.databases.findings import HERE, Finding, Outcome
+from lockstep.databases.inspect import Inspector
+from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.errors import LockstepError
-from lockstep.protocol.model import ClaimKind, CredentialValue, Login
+from lockstep.protocol.model import ClaimKind, Credential, CredentialValue, DatabaseServer, LockRecord, Login
 from lockstep.protocol.ports import Database
-from tests.contract.database_harness import SqlHarness
-from tests.support.memory import MemoryDatabase
+from lockstep.protocol.workers import one_after_the_other
+from lockstep.runtime.clouds import inspector_of, open_database
+from tests.contract.database_harness import ADMIN, SqlHarness
+from tests.support.memory import FakeClock
 from tests.support.world import INTERVAL_SECONDS, make_world, rotate, rotate_again
 
 STEADY = 3
@@ -63,23 +72,18 @@ class Refusals:
 
 
 class World:
-    """Rotations of the real accounts, between clouds in memory; the other database, if there is one, loses nothing.
+    """Rotations of the real accounts, between clouds in memory.
 
     Attributes:
         refusals: What the successor was shown.
     """
 
-    def __init__(self, harness: SqlHarness, *, has_other: bool = False) -> None:
+    def __init__(self, harness: SqlHarness) -> None:
         self.refusals = Refusals()
         self.harness, self._server = harness, harness.server
-        self._databases: dict[str, Any] = {harness.server.name: harness.database}
-        credential, planned = harness.credential, [harness.server]
-        if has_other:
-            planned.append(structs.replace(harness.server, name="other"))
-            self._databases["other"] = MemoryDatabase("other", credential.strategy, credential.usernames)
-        credential = structs.replace(credential, servers=tuple(planned))
-        self.memory = make_world(self._databases, credentials=credential, placeholder=True)
-        self._databases = self.memory.databases  # type: ignore[assignment]  # the real one among doubles
+        credential = structs.replace(harness.credential, servers=(harness.server,))
+        databases: dict[str, Any] = {harness.server.name: harness.database}
+        self.memory = make_world(databases, credentials=credential, placeholder=True)
         rotate(self.memory, "first")
         for number in range(1, STEADY):
             rotate_again(self.memory, f"steady-{number}")
@@ -102,7 +106,7 @@ class World:
         self._server = structs.replace(self._server, port=port)
         successor = self.harness.open(port=port)
         self.refusals.watch(successor)
-        self._databases[self._server.name] = successor
+        self.memory.databases[self._server.name] = successor  # type: ignore[assignment]  # a real one
 
     def run(self, *, forced: bool = False) -> ClaimKind | None:
         """The next run, of the other cloud: at its trigger, or at once by hand; what it was, None for nothing."""
@@ -122,10 +126,8 @@ class World:
         return CredentialValue(self.memory.lock.record.highest_generation, login)
 
     def works(self, login: Login) -> bool:
-        """Whether it logs in on every database; this is not counted."""
-        successor = self.harness.open(port=self._server.port)
-        others = [d for name, d in self._databases.items() if name != self._server.name]
-        return all(database.accepts(login) for database in (successor, *others))
+        """Whether it logs in; this is not counted."""
+        return self.harness.open(port=self._server.port).accepts(login)
 
     def assert_cured(self) -> None:
         """Both stores serve one login, which works on every database, and nobody is asked for anything."""
@@ -144,3 +146,94 @@ class World:
         assert self.served()[0] != cured
         assert self.works(cured)
         assert self.refusals.most <= 1
+
+
+class DoctorWorld:
+    """What `lockstep.runtime.clouds.Clouds` gives the doctor, around the server of a harness.
+
+    Attributes:
+        folder: For files of a test.
+        server: As the plan has it; a test may replace it.
+        admin: The rotation user's login; an error: it cannot be read.
+        serving: What both stores serve when they are asked.
+        timeouts: Of looks; one at a database whose lock somebody holds ends soon.
+        logged: What the server has written into its log since this was made.
+    """
+
+    def __init__(self, harness: SqlHarness, folder: Path) -> None:
+        self.folder, self.harness = folder, harness
+        self.server, self.credential = harness.server, harness.credential
+        self.admin: Login | LockstepError = ADMIN
+        self.record = LockRecord(credential_id=harness.credential.id)
+        self.base = harness.value(1)
+        self.serving: Callable[[], CredentialValue] = lambda: self.base
+        self.clock, self.side_by_side = FakeClock(), one_after_the_other
+        self.where, self.timeouts = HERE, Timeouts(lock_seconds=1)
+        self.logged = harness.sandbox.watch_general_log()
+
+    def accept_base(self) -> None:
+        """Let the server accept what the stores serve, as a rotation has left it."""
+        self.harness.stage(None, self.base, self.harness.open())
+
+    def serve(self, value: CredentialValue) -> None:
+        self.serving = lambda: value
+
+    def logins(self) -> int:
+        """How often the credential's accounts were shown a login, by the server's log."""
+        # The first thing that the doctor asks as a role; each account has a test of its own.
+        asks = "SELECT current_user::text" if self.harness.is_postgresql else r"Connect\t(?:{names})@"
+        return self._count(asks) + (self.refusals() if self.harness.is_postgresql else 0)
+
+    def refusals(self) -> int:
+        """How often the credential's accounts were refused, by the server's log."""
+        of_postgresql = r"password authentication failed for user \"(?:{names})\""
+        of_others = r"Connect\tAccess denied for user '(?:{names})'@"
+        return self._count(of_postgresql if self.harness.is_postgresql else of_others)
+
+    def _count(self, line: str) -> int:
+        names = "|".join(map(re.escape, self.credential.usernames))
+        return len(re.findall(line.replace("{names}", names), self.logged.added()))
+
+    # What the doctor asks of `Clouds`.
+
+    def inspector(self, server: DatabaseServer, credential: Credential) -> Inspector[Any]:
+        reached = open_database(server, credential, self._admin, timeouts=self.timeouts)
+        return inspector_of(server.engine)(reached)
+
+    def _admin(self) -> Login:
+        if isinstance(self.admin, LockstepError):
+            raise self.admin
+        return self.admin
+
+    def lock(self, _credential: Credential) -> object:
+        return SimpleNamespace(read=lambda: self.record)
+
+    def each_store(self, _credential: Credential) -> Sequence[object]:
+        return [
+            SimpleNamespace(name=name, read_login=lambda: self.serving().login) for name in ("aws", "oci")
+        ]
+
+    # Results
+
+    def look(self) -> "Seen":
+        """Look once, as one run of the doctor does."""
+        credential = structs.replace(self.credential, servers=(self.server,))
+        seen = Seen([credential], self, where=self.where)  # type: ignore[arg-type]  # what it asks of Clouds is above
+        seen.everything()  # What is not asked for is not looked at.
+        return seen
+
+
+class Seen(Databases):
+    """What one look has found."""
+
+    def outcomes(self, check: str) -> set[Outcome]:
+        """What became of a check."""
+        return {answer.outcome for answer in self.found(check)}
+
+    def everything(self) -> list[Finding]:
+        """All findings."""
+        return self.found(*EVERY_CHECK)
+
+    def complaints(self) -> list[Finding]:
+        """All that did not pass."""
+        return [answer for answer in self.everything() if answer.outcome is not Outcome.PASSED]

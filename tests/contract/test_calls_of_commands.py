@@ -28,7 +28,7 @@ def running() -> Iterator[World]:
 def calls_of(running: World, *words: str, code: int = 0) -> Counter[str]:
     """What a command sends, as service and operation."""
     shown: list[Result] = []
-    found = running.counting.of(lambda: shown.append(run(*words)), "it")
+    found = running.of(lambda: shown.append(run(*words)), "it")
     assert shown[0].exit_code == code, shown[0].output
     return Counter({call.removeprefix("it "): number for call, number in found.items()})
 

@@ -5,12 +5,8 @@ import threading
 from collections.abc import Callable
 from multiprocessing import get_context
 
-import pytest
-
 from lockstep.client.sources import per_process
 from tests.unit.client_world import SECONDS, Store, client_of
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 
 def in_child(work: Callable[[], int]) -> int:

@@ -23,10 +23,9 @@ STATES: list[Slots] = [
     ("current", None),
     ("current", "old"),
     ("current", "pending"),
-    ("current", "abandoned"),
     ("current", "current"),
     ("pending", "current"),
-    ("abandoned", "current"),
+    ("old", "current"),
     # A person has already replaced current.
     ("pending", None),
     ("pending", "pending"),
@@ -34,8 +33,7 @@ STATES: list[Slots] = [
     ("old", "pending"),
     ("old", None),
 ]
-GENERATIONS = {"old": 3, "current": 4, "abandoned": 5, "pending": 6}
-KNOWN = ["not recorded", "recorded", "recorded, then changed by hand"]
+GENERATIONS = {"old": 3, "current": 4, "pending": 6}
 
 
 class Account:
@@ -48,23 +46,16 @@ class Account:
     def value(self, name: str) -> CredentialValue:
         return CredentialValue(GENERATIONS[name], Login(self.username, SecretStr(name)))
 
-    def fill(self, slots: Slots) -> None:
-        """Change the account as a person would: without the record."""
+    def fill(self, slots: Slots, recorded: Slots | None = None) -> None:
+        """Change the account as a person would; by default it never had a record."""
+        self.faults.clear()
         primary, secondary = slots
         self.world.run(f"{{alter}} IDENTIFIED BY '{secondary or primary}'; {{alter}} DISCARD OLD PASSWORD")
         if secondary:
             self.world.run(f"{{alter}} IDENTIFIED BY '{primary}' RETAIN CURRENT PASSWORD")
-        assert self.slots == slots
-
-    def forget(self, slots: Slots) -> None:
-        """As `fill`, in an account that never had a record."""
-        self.faults.clear()
-        self.set_attribute({"lockstep": None})
-        self.fill(slots)
-
-    def record(self, slots: Slots) -> None:
-        primary, secondary = (name and GENERATIONS[name] for name in slots)
-        self.set_attribute({"lockstep": {"primary": primary, "secondary": secondary}})
+        generations = [name and GENERATIONS[name] for name in recorded or ()]
+        record = dict(zip(("primary", "secondary"), generations, strict=True)) if recorded else None
+        self.set_attribute({"lockstep": record})
 
     def set_attribute(self, content: object) -> None:
         self.world.run("{alter} ATTRIBUTE '{content}'", content=json.dumps(content))
@@ -128,13 +119,11 @@ def test_staging_from_any_state(account: Account, slots: Slots) -> None:
         return answer
 
     account.world.database.accepts = accepts_and_notes  # type: ignore[method-assign]
-    for known in KNOWN:
-        account.forget(slots)
-        if known == "recorded":
-            account.record(slots)
-        elif known == "recorded, then changed by hand":
-            # Only Lockstep's own statements make pending a password: a record may leave it out if it is in no slot.
-            account.record(("pending" if "pending" in slots else "current", "old"))
+    # Only Lockstep's own statements make pending a password: a record may leave it out if it is in no slot.
+    others = ("pending" if "pending" in slots else "current", "old")
+    records = {"not recorded": None, "recorded": slots, "recorded, then changed by hand": others}
+    for known, recorded in records.items():
+        account.fill(slots, recorded)
         alive.clear()
         tried.clear()
         account.faults.look = lambda: alive.append(genuine(account.value("current").login))
@@ -161,8 +150,8 @@ def logins_of_staging(slots: Slots, known: str) -> list[str]:
 def test_what_is_cut_off_leaves_current_and_is_finished_by_the_next(
     account: Account, slots: Slots, act: Callable[[Account], None]
 ) -> None:
-    for cut in ((1, "before"), (1, "after"), (2, "before"), (2, "after")):
-        account.forget(slots)
+    for cut in ((1, "before"), (1, "after"), (2, "after")):
+        account.fill(slots)
         account.faults.cut = cut
         with fails(DatabaseUnreachableError):
             act(account)
@@ -176,8 +165,7 @@ def test_what_is_cut_off_leaves_current_and_is_finished_by_the_next(
 
 @every_state
 def test_retiring_from_any_state_and_the_first_value_are_the_only_one(account: Account, slots: Slots) -> None:
-    account.fill(slots)
-    account.record(slots)
+    account.fill(slots, slots)
     account.retire()
     assert (account.slots, account.attribute["lockstep"]) == (("current", None), {"primary": 4})
     account.fill(slots)

@@ -1,12 +1,36 @@
-"""A password goes only to the server that the plan names, and an outage is never taken for an attack."""
+"""A password goes only to the server that is named, over TLS that verifies, and an outage is never an attack.
 
-import socket
+It is so for the runners, and for the client in an application, unless that consents to less in as many words.
+"""
+
+import asyncio
+import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from socket import create_connection, create_server, socket
 from typing import Any
 
+import psycopg
+import pymysql
 import pytest
+from pymysql.constants import CR
+from sqlalchemy import create_engine
 
+from lockstep.client import (
+    AsyncCredentialClient,
+    ClientCredential,
+    CredentialClient,
+    asyncpg_pool,
+    attach_sqlalchemy,
+    connect_asyncpg,
+    connect_psycopg,
+    connect_psycopg_async,
+    connect_pymysql,
+    psycopg_async_pool,
+    psycopg_pool,
+)
+from lockstep.client.drivers import asyncmy_opener, asyncpg_opener, psycopg_opener, pymysql_opener
 from lockstep.protocol.errors import (
     DatabaseBusyError,
     DatabaseUnreachableError,
@@ -20,7 +44,6 @@ from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, Pgs
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
-    Kind,
     SqlHarness,
     each_engine,
     enter,
@@ -28,10 +51,10 @@ from tests.contract.database_harness import (
     make_credential,
     worlds,
 )
-from tests.support.mysql_relay import hide_tls, relay
+from tests.support.mysql_relay import relay
 from tests.support.peer import peer
-from tests.support.servers import require
 from tests.support.statement_faults import mysql_error
+from tests.unit.client_world import log_in
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -68,60 +91,38 @@ def require_failure(database: Database, kind: type[LockstepError]) -> None:
 def test_a_certificate_that_does_not_verify_is_refused(world: SqlHarness, tmp_path: Path) -> None:
     """It is for another name, or of another authority; a CA file that is missing or none is an error at once."""
     other = CertificateAuthority(tmp_path)
-    for elsewhere in (world.planned(host="127.0.0.1"), world.planned(ca_file=other.ca_file)):
-        require_failure(world.open(host=elsewhere.host, tls=elsewhere.tls), TlsVerificationError)
+    for database in (world.open(host="127.0.0.1"), world.open(tls=Tls(ca_file=other.ca_file))):
+        require_failure(database, TlsVerificationError)
     (tmp_path / "none.pem").write_text("no certificate")
     for name in ("missing.pem", "none.pem"):
         with fails(TlsVerificationError):
             world.open(tls=Tls(ca_file=tmp_path / name))
 
 
-def test_an_expired_certificate_is_refused(authority: CertificateAuthority) -> None:
-    kinds: dict[Engine, Any] = {MARIADB: MariaDbServer, POSTGRESQL: PostgresServer}
-    expired = authority.issue_expired("localhost")
-    for engine, kind in kinds.items():
-        require(kind)
-        with kind(authority=authority, certificate=expired) as server:
-            require_failure(database_at(server.port, engine, authority), TlsVerificationError)
-
-
-def test_without_tls_no_password_is_sent(
-    authority: CertificateAuthority, pgserver_server: PgserverServer
-) -> None:
-    require_failure(database_at(pgserver_server.port, POSTGRESQL, authority), TlsVerificationError)
-    settings = {"require_secure_transport": "OFF", "ssl": "OFF"}
-    with MariaDbServer(authority=authority, settings=settings, general_log=True) as mariadb:
-        logged = mariadb.watch_general_log()
-        require_failure(database_at(mariadb.port, MARIADB, authority), TlsVerificationError)
-        assert LOGIN.username not in logged.added()
-
-
-def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: CertificateAuthority) -> None:
-    """On a server of its own: the rotation user of a shared one requires TLS."""
-    settings = {"require_secure_transport": "OFF"}
-    with MariaDbServer(authority=authority, settings=settings, general_log=True) as server:
-        server.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
-        logged = server.watch_general_log()
-        world = SqlHarness(server, Kind("", MARIADB, Strategy.DUAL_PASSWORD, plaintext=True))
-        world.stage(None, 1)
-        assert world.accepted(1) == [True]
-        assert getattr(world.database, "plaintext")  # noqa: B009 - of every real one
-        assert f"{world.credential.usernames[0]}@127.0.0.1 on {DATABASE} using TCP/IP" in logged.added()
-        server.execute_as_superuser("SET GLOBAL require_secure_transport = ON")
-        require_failure(world.database, TlsVerificationError)
+@worlds("mariadb-dual")
+def test_plaintext_is_what_the_plan_says_in_as_many_words(world: SqlHarness) -> None:
+    world.stage(None, 1)
+    plain, logged = world.open(tls=None), world.sandbox.watch_general_log()
+    with fails(TlsVerificationError):
+        plain.accepts(world.login(1))
+    world.run("{alter} REQUIRE NONE; SET GLOBAL require_secure_transport = OFF")
+    assert plain.accepts(world.login(1))
+    world.run("SET GLOBAL require_secure_transport = ON")
+    assert getattr(plain, "plaintext")  # noqa: B009 - of every real one
+    assert f"{world.credential.usernames[0]}@127.0.0.1 on {DATABASE} using TCP/IP" in logged.added()
 
 
 @worlds("mysql-dual")
 def test_a_hidden_tls_offer_is_no_reason_to_do_without(world: SqlHarness) -> None:
-    said: list[bytes] = []
-    with relay(world.sandbox.port, hide_tls, said) as port:
+    """Neither a password nor a token is sent, for which whoever is in between could ask in clear text."""
+    with relay(world.sandbox.port) as (port, said):
         require_failure(world.open(port=port), TlsVerificationError)
     assert b"".join(said) == b""
 
 
 # Peers that are none
 
-Answer = Callable[[socket.socket], None]
+Answer = Callable[[socket], None]
 
 
 def first(packet: bytes) -> Answer:
@@ -129,7 +130,7 @@ def first(packet: bytes) -> Answer:
 
 
 def to_request(answer: bytes) -> Answer:
-    def reply(connection: socket.socket) -> None:
+    def reply(connection: socket) -> None:
         connection.recv(8)
         connection.sendall(answer)
 
@@ -151,10 +152,7 @@ POSTGRESQL_PEERS = [
     ("yes, and the end", to_request(b"S"), DatabaseUnreachableError),
     ("no handshake", to_request(b"Snonsense in place of a handshake"), TlsVerificationError),
 ]
-ROWS = [
-    *((engine, *row) for row in PEERS for engine in (MARIADB, MYSQL)),
-    *((POSTGRESQL, *row) for row in POSTGRESQL_PEERS),
-]
+ROWS = [(MYSQL, *row) for row in PEERS] + [(POSTGRESQL, *row) for row in POSTGRESQL_PEERS]
 
 
 @pytest.mark.parametrize(
@@ -168,12 +166,25 @@ def test_what_a_peer_says_before_tls(
         require_failure(database_at(port, engine, authority), kind)
 
 
+def test_an_expired_certificate_is_refused(authority: CertificateAuthority) -> None:
+    expired, tls = authority.issue_expired("localhost"), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(expired.chain_file, expired.key_file)
+
+    def shake_hands(connection: socket) -> None:
+        to_request(b"S")(connection)
+        with suppress(ssl.SSLError):
+            tls.wrap_socket(connection, server_side=True)
+
+    with peer(shake_hands) as port:
+        require_failure(database_at(port, POSTGRESQL, authority), TlsVerificationError)
+
+
 @worlds("mariadb-dual")
 def test_a_mysql_handshake_that_is_cut_short_is_an_outage(world: SqlHarness) -> None:
-    with socket.create_connection(("127.0.0.1", world.sandbox.port)) as real:
+    with create_connection(("127.0.0.1", world.sandbox.port)) as real:
         greeting = real.recv(1024)
 
-    def greet(connection: socket.socket) -> None:
+    def greet(connection: socket) -> None:
         connection.sendall(greeting)
         connection.recv(36)
 
@@ -181,9 +192,159 @@ def test_a_mysql_handshake_that_is_cut_short_is_an_outage(world: SqlHarness) -> 
         require_failure(world.open(port=port), DatabaseUnreachableError)
 
 
-@pytest.mark.parametrize("engine", Engine)
+@pytest.mark.parametrize("engine", [MYSQL, POSTGRESQL])
 def test_a_port_without_a_server_is_unreachable(authority: CertificateAuthority, engine: Engine) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     for host in ("localhost", "nowhere.invalid"):
         require_failure(database_at(port, engine, authority, host), DatabaseUnreachableError)
+
+
+# The client in an application
+
+PASSWORD = "a-password-of-an-application"
+
+
+@pytest.fixture(scope="module")
+def mariadb(mariadb_server: MariaDbServer) -> MariaDbServer:
+    mariadb_server.execute_as_superuser(f"CREATE OR REPLACE USER app@'%' IDENTIFIED BY '{PASSWORD}'")
+    return mariadb_server
+
+
+@pytest.fixture(scope="module")
+def postgresqls(
+    postgres_server: PostgresServer, pgserver_server: PgserverServer
+) -> tuple[PostgresServer, PgserverServer]:
+    """The second one has no TLS."""
+    for server in (postgres_server, pgserver_server):
+        made = f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'"
+        server.execute_as_superuser(["DROP ROLE IF EXISTS app", made])
+    return postgres_server, pgserver_server
+
+
+def client_at(server: Any, **more: str | int) -> CredentialClient:  # noqa: ANN401 - any of the sandbox
+    where = {"host": "localhost", "port": server.port, **more}
+    if server.product == "PostgreSQL":
+        where["dbname"] = "postgres"
+    login = ClientCredential(username="app", password=SecretStr(PASSWORD), generation=1, connection=where)
+    return CredentialClient([lambda: login])
+
+
+def test_each_way_to_give_pymysql_a_ca(mariadb: MariaDbServer) -> None:
+    """Those of the other drivers: tests/statemachine/test_client.py, whose servers take no login without TLS."""
+    ca = str(mariadb.ca_file)
+    for options in ({"ssl_ca": ca}, {"ssl": ssl.create_default_context(cafile=ca)}):
+        connect_pymysql(client_at(mariadb), **options).close()
+    engine = create_engine(f"mysql+pymysql://?ssl_ca={ca}")
+    attach_sqlalchemy(engine, client_at(mariadb), overlap_seconds=600)
+    engine.connect().close()
+
+
+def test_the_client_shows_nothing_to_a_server_with_a_certificate_of_somebody_else(
+    mariadb: MariaDbServer, postgresqls: tuple[PostgresServer, PgserverServer]
+) -> None:
+    of_mariadb: list[tuple[CredentialClient, dict[str, Any]]] = [
+        (client_at(mariadb), {}),
+        (client_at(mariadb, host="127.1"), {"ssl_ca": str(mariadb.ca_file)}),
+    ]
+    for client, options in of_mariadb:
+        with pytest.raises(pymysql.OperationalError, match="certificate verify failed"):
+            connect_pymysql(client, **options)
+    client = client_at(postgresqls[0])
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        connect_psycopg(client, sslrootcert="system")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        log_in(connect_asyncpg, client)
+    with pytest.raises(ValueError, match="of TLS give `ssl_ca`, or a context"):
+        connect_pymysql(client, ssl=ssl.create_default_context(), ssl_ca=str(mariadb.ca_file))
+
+
+def test_the_client_and_a_mysql_without_tls(mariadb: MariaDbServer) -> None:
+    ca, said = str(mariadb.ca_file), list[bytes]()
+    with create_connection(("127.0.0.1", mariadb.port)) as real:
+        greeting = real.recv(1024)
+
+    def greet(connection: socket) -> None:
+        """As a server does that knows nothing of TLS: what follows the request for it is nonsense there."""
+        connection.sendall(greeting)
+        said.append(connection.recv(65536))
+
+    async def asynchronously(plain_port: int) -> None:
+        face = AsyncCredentialClient(client_at(mariadb, port=plain_port))
+        consenting, opener = asyncmy_opener(plaintext=True), asyncmy_opener(ssl_ca=ca, connect_timeout=30)
+        (await face.login(consenting.open, consenting.is_refusal)).close()
+        with peer(greet) as port:
+            face = AsyncCredentialClient(client_at(mariadb, port=port))
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is, it is no refusal
+                await face.login(opener.open, opener.is_refusal)
+        assert not opener.is_refusal(caught.value)
+
+    mariadb.execute_as_superuser("SET GLOBAL require_secure_transport = OFF")
+    with relay(mariadb.port) as (port, _):
+        client = client_at(mariadb, port=port)
+        with pytest.raises(pymysql.OperationalError) as caught:
+            connect_pymysql(client, ssl_ca=ca)
+        assert caught.value.args[0] == CR.CR_SSL_CONNECTION_ERROR  # It sent nothing.
+        connect_pymysql(client, plaintext=True).close()
+        asyncio.run(asynchronously(port))
+    mariadb.execute_as_superuser("SET GLOBAL require_secure_transport = ON")
+    assert said
+    assert b"app" not in b"".join(said)
+
+
+def test_the_client_and_a_postgresql_without_tls(
+    postgresqls: tuple[PostgresServer, PgserverServer],
+    authority: CertificateAuthority,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The environment does not weaken it. As libpq does over a Unix socket, a driver may pass sslmode over."""
+    client, ca = client_at(postgresqls[1]), str(authority.ca_file)
+    for mode in ("verify-full", "disable"):
+        monkeypatch.setenv("PGSSLMODE", mode)
+        for connect in (connect_psycopg, connect_psycopg_async):
+            with pytest.raises(psycopg.OperationalError, match="does not support SSL"):
+                log_in(connect, client, sslrootcert=ca)
+    with pytest.raises(ConnectionError, match="rejected SSL upgrade"):
+        log_in(connect_asyncpg, client)
+    for connect in (connect_psycopg, connect_asyncpg):
+        log_in(connect, client, plaintext=True)
+    opened: list[Any] = []
+
+    def by_psycopg(**options: Any) -> Any:  # noqa: ANN401 - the driver's
+        opened.append(psycopg.connect(**{**options, "sslmode": "disable"}))
+        return opened[-1]
+
+    opener = psycopg_opener(connect=by_psycopg)
+    with pytest.raises(TlsVerificationError):
+        client.login(opener.open, opener.is_refusal)
+    assert opened[0].closed
+
+
+# Options that verify less take consent
+
+WEAK_CONTEXT = ssl.create_default_context()
+WEAK_CONTEXT.check_hostname = False
+WEAK: list[tuple[Callable[..., object], dict[str, Any]]] = [
+    *((pymysql_opener, {f"ssl_{name}": False}) for name in ("disabled", "verify_cert", "verify_identity")),
+    *(
+        (pymysql_opener, {"ssl": ssl})
+        for ssl in ({"check_hostname": False}, {"verify_mode": "none"}, WEAK_CONTEXT)
+    ),
+    *((psycopg_opener, {"sslmode": m}) for m in ("disable", "allow", "prefer", "require", "verify-ca")),
+    *((asyncpg_opener, {"ssl": mode}) for mode in ("disable", "prefer", "require", "verify-ca")),
+]
+
+
+@pytest.mark.parametrize(("opener", "options"), WEAK)
+def test_what_verifies_less_takes_consent(opener: Callable[..., object], options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="plaintext=True"):
+        opener(**options)
+    opener(plaintext=True, **options)
+
+
+def test_a_pool_that_verifies_less_is_an_error_at_once() -> None:
+    never = CredentialClient([list[ClientCredential]().pop])
+    pools: list[Callable[..., object]] = [psycopg_pool, psycopg_async_pool, asyncpg_pool]
+    for pool, option in zip(pools, ("sslmode", "sslmode", "ssl"), strict=True):
+        with pytest.raises(ValueError, match="plaintext=True"):
+            pool(never, overlap_seconds=600, options={option: "require"})

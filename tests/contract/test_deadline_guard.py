@@ -2,7 +2,9 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
 
 import pytest
 
@@ -19,7 +21,7 @@ from lockstep.protocol.errors import DeadlineExceededError
 from lockstep.protocol.federation import IssuerKey
 from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import SESSIONS
-from tests.contract.database_harness import SqlHarness, every_server
+from tests.contract.database_harness import SqlHarness, each_engine
 from tests.contract.oci_fixtures import sandbox_vault
 from tests.support.logs import object_storage_log
 
@@ -30,99 +32,77 @@ def _refuse() -> None:
     raise DeadlineExceededError
 
 
-class Permits:
-    """A `DeadlineGuard` that permits some calls, and refuses all further ones."""
-
-    def __init__(self, permitted: int) -> None:
-        self.asked = 0
-        self._permitted = permitted
-
-    def __call__(self) -> None:
-        """Count, permit or refuse."""
-        self.asked += 1
-        if self.asked > self._permitted:
-            raise DeadlineExceededError
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """A server that nothing may connect to."""
+@contextmanager
+def nothing_connects() -> Iterator[int]:
+    """A port to which nothing may connect, and where each call inside the block must be refused."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
-        yield server
+        yield server.getsockname()[1]
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
-def _nothing_came(listener: socket.socket) -> bool:
-    try:
-        listener.accept()
-    except BlockingIOError:
-        return True
-    return False
-
-
-def test_a_request_to_aws(listener: socket.socket) -> None:
+def test_a_request_to_aws() -> None:
     """Every service has its client from here."""
-    endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    make = partial(
-        aws_client, region="eu-central-1", keys=SESSIONS, endpoint=endpoint, deadline_guard=_refuse
-    )
-    calls: list[Callable[[], object]] = [
-        DynamoDbLock(make("dynamodb"), "table", "id").read,
-        partial(KmsSigner(make("kms"), "key").sign, bytes(32)),
-        partial(S3Folder(make("s3"), "bucket", "plans/digest").read, "index.json", 1),
-        partial(read_secret, make("secretsmanager"), "aws", "name"),
-    ]
-    for call in calls:
-        with pytest.raises(DeadlineExceededError):
-            call()
-    assert _nothing_came(listener)
-
-
-def _oci(config: dict[str, str], endpoint: str, deadline_guard: DeadlineGuard) -> OciClients:
-    identity = OciIdentity(config=config)
-    return OciClients(lambda: identity, "eu-frankfurt-1", endpoint=endpoint, deadline_guard=deadline_guard)
-
-
-@pytest.fixture(scope="module")
-def oci_sandbox() -> Iterator[OciSandbox]:
-    """The services."""
-    with OciSandbox() as sandbox:
-        yield sandbox
+    with nothing_connects() as port:
+        endpoint = f"http://127.0.0.1:{port}"
+        make = partial(
+            aws_client, region="eu-central-1", keys=SESSIONS, endpoint=endpoint, deadline_guard=_refuse
+        )
+        calls: list[Callable[[], object]] = [
+            DynamoDbLock(make("dynamodb"), "table", "id").read,
+            partial(KmsSigner(make("kms"), "key").sign, bytes(32)),
+            partial(S3Folder(make("s3"), "bucket", "plans/digest").read, "index.json", 1),
+            partial(read_secret, make("secretsmanager"), "aws", "name"),
+        ]
+        for call in calls:
+            with pytest.raises(DeadlineExceededError):
+                call()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_request_to_oci(scheme: str, oci_sandbox: OciSandbox, listener: socket.socket) -> None:
-    endpoint = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
-    clients = _oci(oci_sandbox.config(), endpoint, _refuse)
-    log = object_storage_log(clients, "n", "b", "id")
-    folder = ObjectStorageFolder(clients, namespace="n", bucket="b", folder="plans/digest")
-    key = IssuerKey(id="ocid1.key.oc1..one", version="ocid1.keyversion.oc1..one", endpoint=endpoint)
-    calls: list[Callable[[], object]] = [
-        lambda: list(log.numbers()),
-        lambda: folder.read("index.json", 1),
-        lambda: sandbox_vault(oci_sandbox, clients).read_named("name"),
-        lambda: sign(clients, key, bytes(32)),  # for a session
-    ]
-    for call in calls:
-        with pytest.raises(DeadlineExceededError):
-            call()
-    assert _nothing_came(listener)
+def test_a_request_to_oci(scheme: str) -> None:
+    with OciSandbox() as sandbox, nothing_connects() as port:
+        endpoint, identity = f"{scheme}://127.0.0.1:{port}", OciIdentity(config=sandbox.config())
+        clients = OciClients(lambda: identity, "eu-frankfurt-1", endpoint=endpoint, deadline_guard=_refuse)
+        log = object_storage_log(clients, "n", "b", "id")
+        folder = ObjectStorageFolder(clients, namespace="n", bucket="b", folder="plans/digest")
+        key = IssuerKey(id="ocid1.key.oc1..one", version="ocid1.keyversion.oc1..one", endpoint=endpoint)
+        calls: list[Callable[[], object]] = [
+            lambda: list(log.numbers()),
+            lambda: folder.read("index.json", 1),
+            lambda: sandbox_vault(sandbox, clients).read_named("name"),
+            lambda: sign(clients, key, bytes(32)),  # for a session
+        ]
+        for call in calls:
+            with pytest.raises(DeadlineExceededError):
+                call()
 
 
-@every_server
+@each_engine
 def test_each_login_and_statement_on_a_database(world: SqlHarness) -> None:
     """However far a staging has come, the next statement is refused."""
+
+    def permits(permitted: int) -> DeadlineGuard:
+        left = iter(range(permitted))
+
+        def ask() -> None:
+            if next(left, None) is None:
+                raise DeadlineExceededError
+
+        return ask
+
     with pytest.raises(DeadlineExceededError):
         world.open(deadline_guard=_refuse).accepts(world.login(1))
-    counts = Permits(1000)
-    world.stage(None, 1, world.open(deadline_guard=counts))
-    assert counts.asked >= 3
+    asked = count()
+    world.stage(None, 1, world.open(deadline_guard=partial(next, asked)))
     username = world.login(1).username
     verifier, changed = world.verifier_of(username), []
-    for permitted in range(counts.asked):
+    for permitted in range(next(asked)):
         with pytest.raises(DeadlineExceededError):
-            world.stage(None, 3, world.open(deadline_guard=Permits(permitted)))
+            world.stage(None, 3, world.open(deadline_guard=permits(permitted)))
         changed.append(world.verifier_of(username) != verifier)
     # It connects, bounds its waits and takes the lock before it changes anything.
+    assert len(changed) >= 3
     assert not any(changed[:3])
     assert changed == sorted(changed)

@@ -20,8 +20,7 @@ from lockstep.protocol.model import SecretStr, Tls, VerifyHost
 from sandbox.emulators.databases import CertificateAuthority, process
 from tests.agent.languages.harness import require
 from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness, worlds
-from tests.contract.database_world import STEADY, Refusals, World
-from tests.contract.doctor.database_world import DoctorWorld
+from tests.contract.database_world import STEADY, DoctorWorld, Refusals, World
 from tests.support.world import revokes_everything, rotate_again
 
 pytest_plugins = ["tests.contract.database_fixtures"]
@@ -110,6 +109,21 @@ def test_all_goes_on(pooler: str, world: SqlHarness, authority: CertificateAutho
         doctor = DoctorWorld(world, tmp_path)
         doctor.serve(life.current())
         assert doctor.look().outcomes(VERIFY_HOSTS) == {Outcome.PASSED}
+        if world.is_postgresql:
+            reads_again(world, host)
+
+
+def reads_again(world: SqlHarness, host: VerifyHost) -> None:
+    """The client of an application that is refused, in whatever words the pooler has."""
+    world.execute("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN PASSWORD 'right'")
+    where = {"host": host.host, "port": host.port, "dbname": "postgres"}
+    values = [
+        ClientCredential(username="reader", password=SecretStr(p), generation=g, connection=where)
+        for g, p in ((2, "right"), (1, "wrong"))
+    ]
+    client = CredentialClient([values.pop])
+    connect_psycopg(client, sslrootcert=str(host.tls and host.tls.ca_file)).close()
+    assert (client.refusals, client.get().generation) == (1, 2)
 
 
 @worlds("postgresql")
@@ -121,7 +135,7 @@ def test_a_pooler_that_keeps_passwords_is_named_with_the_reason(
         shown_to(world, host)
         doctor = DoctorWorld(world, tmp_path)
         doctor.accept_base()
-        (answer,) = doctor.look().of(VERIFY_HOSTS)
+        (answer,) = doctor.look().found(VERIFY_HOSTS)
         assert answer.outcome is Outcome.FAILED
         assert answer.subject.startswith(f"main@{host.name} ")
         assert reason in answer.says
@@ -130,20 +144,3 @@ def test_a_pooler_that_keeps_passwords_is_named_with_the_reason(
     # Rotations begin once the plan does not name it.
     shown_to(world)
     World(world).assert_cured()
-
-
-@worlds("postgresql")
-@pytest.mark.parametrize("pooler", [p for p in POOLERS if p != "pgbouncer, auth_file"])
-def test_the_client_reads_again_in_whatever_words_it_is_refused(
-    pooler: str, world: SqlHarness, authority: CertificateAuthority
-) -> None:
-    world.execute("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN PASSWORD 'right'")
-    with running(pooler, world.sandbox, authority) as host:
-        where = {"host": host.host, "port": host.port, "dbname": "postgres"}
-        values = [
-            ClientCredential(username="reader", password=SecretStr(p), generation=g, connection=where)
-            for g, p in ((2, "right"), (1, "wrong"))
-        ]
-        client = CredentialClient([values.pop])
-        connect_psycopg(client, sslrootcert=str(authority.ca_file)).close()
-        assert (client.refusals, client.get().generation) == (1, 2)

@@ -1,8 +1,7 @@
 """Sessions as an application opens them, with the name that it gives itself."""
 
 import ssl
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
 import pymysql
@@ -10,19 +9,8 @@ import pymysql
 from lockstep.protocol.model import Login
 
 
-class Server(Protocol):
-    """A server of the sandbox."""
-
-    port: int
-
-    @property
-    def product(self) -> str: ...
-    @property
-    def ca_file(self) -> Path | None: ...
-
-
-def connect(server: Server, login: Login, database: str | None, application: str) -> Any:  # noqa: ANN401 - either driver's connection
-    """Open a session, over TLS if the server has it."""
+def connect(server: Any, login: Login, database: str | None, application: str) -> Any:  # noqa: ANN401 - of either kind
+    """Open a session on a server of the sandbox, over TLS if that has it."""
     tls = ssl.create_default_context(cafile=server.ca_file) if server.ca_file else None
     if server.product == "PostgreSQL":
         return pg8000.native.Connection(

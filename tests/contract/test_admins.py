@@ -1,0 +1,408 @@
+"""The rotation user's login: where a runner finds it, as a credential of the plan (protocol D22), and as a token.
+
+Tokens of RDS IAM authentication are shown to real servers behind a front that verifies as RDS does.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import boto3
+import pg8000.native  # type: ignore[import-untyped]  # it ships no types
+import pymysql
+import pytest
+from msgspec import structs
+
+from lockstep.aws.clients import AwsKeys, aws_client
+from lockstep.aws.rds import token_login
+from lockstep.operate.plan_sql.scripts import provisioning
+from lockstep.plan.file import parse_plan
+from lockstep.plan.model import Plan
+from lockstep.plan.published import WholePlan
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
+from lockstep.protocol.deadlines import DeadlineGuard, always
+from lockstep.protocol.errors import (
+    AdminCredentialRejectedError,
+    DeadlineExceededError,
+    SecretNotFoundError,
+    TlsVerificationError,
+)
+from lockstep.protocol.model import (
+    ROTATION_USER,
+    AdminIam,
+    Credential,
+    CredentialValue,
+    DatabaseServer,
+    Engine,
+    Login,
+    SecretStr,
+    Tls,
+)
+from lockstep.protocol.ports import Database
+from lockstep.runtime.clouds import Clouds, open_database
+from lockstep.runtime.identity import (
+    AWS_RUNNER,
+    CONFIG_FILE_VARIABLE,
+    OCI_ENDPOINT_VARIABLE,
+    OCI_RUNNER,
+    Identity,
+)
+from sandbox import plans
+from sandbox.emulators.aws.server import AwsSandbox
+from sandbox.emulators.databases.rds_iam import AccessKey, RdsFront, RdsIam, rds_front
+from sandbox.emulators.oci import OciSandbox, write_config_file
+from sandbox.identities import FUNCTION_MAY, endless
+from sandbox.oci_resources import create_secret, names_in
+from sandbox.servers import verifier_statement
+from tests.contract.aws_fixtures import KEYS as SANDBOX_KEYS
+from tests.contract.aws_fixtures import SESSIONS
+from tests.contract.database_harness import (
+    ADMIN,
+    DATABASE,
+    NEEDLE,
+    POSTGRESQL,
+    Harness,
+    SqlHarness,
+    each_engine,
+    enter,
+    every_server,
+    fails,
+    worlds,
+)
+from tests.support.app_sessions import connect
+from tests.support.memory import make_plan
+from tests.support.statement_faults import StatementFaults
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+
+# Where each runner finds it
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsSandbox]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", SANDBOX_KEYS.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SANDBOX_KEYS.secret_access_key.reveal())
+    with AwsSandbox() as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
+        yield running
+
+
+def own(name: str) -> Login:
+    return Login(name, SecretStr(f"{name}'s password"))
+
+
+def text_of(name: str) -> str:
+    """As RDS writes it: nothing but the login."""
+    return json.dumps({"username": name, "password": own(name).password.reveal()})
+
+
+def reader(oci: OciSandbox | None = None, **database: object) -> Any:  # noqa: ANN401 - a function
+    """What reads the login, as the runner of AWS, or of OCI where that is given."""
+    document = plans.plan_document(
+        [{**plans.database("orders", Engine.MYSQL), **database}],
+        [plans.credential("multi-cloud/app_user", "orders")],
+        oci=names_in(oci) if oci else None,
+    )
+    plan = parse_plan(json.dumps(document), base=Path())
+    clouds = Clouds(WholePlan(plan.compiled), OCI_RUNNER if oci else AWS_RUNNER)
+    return partial(clouds.admin, plan.databases[0])
+
+
+def test_in_aws_an_arn_is_read_in_its_own_region_and_what_rds_rotates_anew_each_time(aws: AwsSandbox) -> None:
+    there = aws_client("secretsmanager", "eu-west-1", keys=SESSIONS, endpoint=aws.url)
+    arn = there.create_secret(Name="dba/rotator", SecretString=text_of("dba"))["ARN"]
+    assert reader(admin_secret=arn)() == own("dba")
+    name = "rds!cluster-11a9f0c2-8d7b-4a55-9d3e-5f0f6b1c2d3e"
+    here = aws_client("secretsmanager", plans.AWS_REGION, keys=SESSIONS, endpoint=aws.url)
+    here.create_secret(Name=name, SecretString=text_of("master"))
+    read = reader(admin_secret=name)
+    assert read() == own("master")
+    here.put_secret_value(SecretId=name, SecretString=text_of("rotated"))
+    assert read() == own("rotated")
+
+
+def test_in_oci_it_is_read_in_its_own_compartment_only_by_the_name_in_vault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OciSandbox() as oci:
+        there = oci.own_compartment_id
+        key = oci.new_api_key("function", *FUNCTION_MAY, compartment=there)
+        monkeypatch.setenv(OCI_ENDPOINT_VARIABLE, oci.endpoint)
+        monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(write_config_file(tmp_path, "function", key)))
+        create_secret(oci, plans.admin_secret("orders"), text_of("own").encode(), compartment=there)
+        create_secret(oci, "dba/rotator", text_of("dba").encode(), compartment=there)
+        create_secret(oci, "among/rings", text_of("rings").encode())
+        assert reader(oci)() == own("own")
+        named = reader(oci, admin_secret="rds!db-1", oci_admin_secret="dba/rotator")
+        assert named() == own("dba")
+        with pytest.raises(SecretNotFoundError):
+            reader(oci, admin_secret="among/rings")()
+
+
+# A credential of the plan
+
+_numbers = count(1)
+
+
+@dataclass
+class Rotated(Harness):
+    """A credential, and what a store serves of it."""
+
+    world: SqlHarness
+    plan: Plan
+    credential: Credential
+    current: CredentialValue
+
+    def next(self) -> CredentialValue:
+        generation, usernames = self.current.generation + 1, self.credential.usernames
+        login = Login(usernames[generation % len(usernames)], SecretStr(os.urandom(16).hex()))
+        return CredentialValue(generation, login)
+
+    def opened(self, admin: "Rotated", deadline_guard: DeadlineGuard = always) -> Database:
+        """As a runner opens it that reads the admin's login from a store."""
+        [server] = self.plan.databases
+        return open_database(
+            server,
+            self.credential,
+            lambda: admin.current.login,
+            timeouts=Timeouts(lock_seconds=1),
+            deadline_guard=deadline_guard,
+        )
+
+    def rotate(self, admin: "Rotated") -> None:
+        """A rotation of one database: stage, prove, promote."""
+        pending, before = self.next(), self.current
+        self.stage(before, pending, self.opened(admin))
+        self.require(pending, before)
+        self.current = pending
+
+    def require(self, *values: CredentialValue) -> None:
+        database = self.opened(self)
+        assert all(database.accepts(value.login) for value in values)
+
+
+def estate(world: SqlHarness) -> tuple[Rotated, Rotated]:
+    """The rotation user's credential, and an application's, on a server where a DBA has run both scripts."""
+    number, strategy = next(_numbers), world.kind.strategy
+    database = plans.database(
+        "main",
+        world.engine,
+        host="localhost",
+        port=world.sandbox.port,
+        tls=None if world.kind.plaintext else str(world.sandbox.ca_file),
+        dbname=DATABASE,
+        admin_secret=None,
+        admin_credential=f"lockstep/rotator{number}",
+    )
+    credentials = [
+        plans.credential(f"lockstep/rotator{number}", "main", username=f"rot{number}", strategy=strategy),
+        plans.credential(f"shop/app{number}", "main", username=f"app{number}", strategy=strategy),
+    ]
+    plan = parse_plan(json.dumps(plans.plan_document([database], credentials)), base=Path())
+    found = []
+    for credential in plan.credentials:
+        made = provisioning(plan, credential, plan.databases[0])
+        login = Login(credential.usernames[0], SecretStr(os.urandom(16).hex()))
+        world.execute(*made.statements, *made.statements, verifier_statement(world.engine, login))
+        found.append(Rotated(world, plan, credential, CredentialValue(0, login)))
+    admin, app = found
+    return admin, app
+
+
+@every_server
+def test_a_crash_before_any_statement_never_locks_the_admin_out(world: SqlHarness) -> None:
+    """Every send of a staging is the last one of a run; what the stores serve works, and the next run finishes.
+
+    A run that has read the admin's login before the promotion still uses it, until that is ended.
+    """
+    admin, app = estate(world)
+    has_crashed, crashes = True, -1
+    while has_crashed:
+        crashes += 1
+        before, pending, sends = admin.current, admin.next(), iter(range(crashes))
+
+        def send(left: Iterator[int] = sends) -> None:
+            if next(left, None) is None:
+                raise DeadlineExceededError
+
+        try:
+            admin.stage(before, pending, admin.opened(admin, send))
+            has_crashed = False
+        except DeadlineExceededError:
+            admin.require(before)
+            app.rotate(admin)
+            admin.stage(before, pending, admin.opened(admin))
+        admin.require(before, pending)
+        late = replace(admin)
+        admin.current = pending
+        app.rotate(late)
+        app.rotate(admin)
+    assert crashes >= 3
+    database = admin.opened(admin)
+    with database.exclusive() as stager:
+        stager.retire(drop=before, keep=pending)
+        assert [database.accepts(value.login) for value in (before, pending)] == [False, True]
+    with fails(AdminCredentialRejectedError):
+        enter(app.opened(late))
+    app.rotate(admin)
+
+
+@worlds(*POSTGRESQL)
+def test_the_function_changes_the_admin_s_own_roles_alone(world: SqlHarness) -> None:
+    admin, app = estate(world)
+    first, second = admin.credential.usernames
+    verifier = "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy"
+
+    def refused(login: Login, role: str, text: str) -> bool:
+        with closing(connect(world.sandbox, login, DATABASE, "admin")) as connection:
+            try:
+                connection.run(f"SELECT \"{admin.credential.owner}\".change_own('{role}', '{text}')")
+            except pg8000.native.DatabaseError as e:
+                code = e.args[0]["C"]
+            else:
+                return False
+        assert code == "42501"
+        return True
+
+    for role in ("postgres", app.credential.usernames[0], admin.credential.owner):
+        assert refused(admin.current.login, role or "", verifier)
+    assert refused(admin.current.login, second, "a password in clear text")
+    assert refused(app.current.login, first, verifier)
+    assert not refused(admin.current.login, second, verifier)
+
+
+# A token
+
+REGION = "eu-central-1"
+TOKEN = "token+/=&" * 100
+KEYS = AwsKeys(
+    access_key_id="AKIDRUNNER",
+    secret_access_key=SecretStr(f"secret {NEEDLE}"),
+    session_token=SecretStr(TOKEN),
+)
+"""Temporary credentials, whose token has what a query must escape."""
+STRANGER = AwsKeys(access_key_id="AKIDSTRANGER", secret_access_key=SecretStr("another"))
+ADMIN_IAM = AdminIam(username=ROTATION_USER, region=REGION)
+
+
+@contextmanager
+def rds(world: SqlHarness) -> Iterator[RdsFront]:
+    """The world's server as RDS: the rotation user logs in with a token alone."""
+    runner = AccessKey(
+        secret=KEYS.secret_access_key.reveal(), session_token=TOKEN, may_connect=frozenset({ROTATION_USER})
+    )
+    stranger = AccessKey(secret=STRANGER.secret_access_key.reveal(), may_connect=frozenset({"somebody"}))
+    iam = RdsIam(
+        passwords={ROTATION_USER: ADMIN.password.reveal()},
+        keys={KEYS.access_key_id: runner, STRANGER.access_key_id: stranger},
+        region=REGION,
+        host="localhost",
+        now=lambda: datetime.now(UTC),
+    )
+    with rds_front(StatementFaults(), "main", world.sandbox, iam) as front:
+        yield front
+
+
+def behind(world: SqlHarness, port: int) -> DatabaseServer:
+    return structs.replace(world.server, port=port, admin=ADMIN_IAM)
+
+
+def opened(world: SqlHarness, port: int, keys: AwsKeys = KEYS) -> Database:
+    server = behind(world, port)
+    return world.open(port=port, admin=partial(token_login, server, ADMIN_IAM, endless(keys)))
+
+
+def clouds(home: str = "oci") -> Clouds:
+    """Of a runner that has keys of an AWS identity, and neither a secret nor a call for it."""
+
+    def asked(*_: object) -> Any:  # noqa: ANN401 - never returns
+        raise AssertionError("OCI was asked")
+
+    identity: Any = Identity(home=home, aws=lambda _reach: endless(KEYS), oci=asked)  # type: ignore[arg-type]
+    return Clouds(WholePlan(make_plan().compiled), identity)
+
+
+@each_engine
+def test_the_rotation_user_rotates_with_tokens_of_who_may_connect(world: SqlHarness) -> None:
+    """Each connection has a new one, also that of the runner's identity."""
+    with rds(world) as front:
+        world.stage(None, 1, opened(world, front.port))
+        by_runner = world.open(port=front.port, admin=partial(clouds().admin, behind(world, front.port)))
+        world.stage(1, 2, by_runner)
+        world.stage(1, 2, by_runner)
+        through = opened(world, front.port)
+        logins = (world.login(1), world.login(2), world.wrong(2))
+        assert [through.accepts(login) for login in logins] == [True, True, False]
+        with fails(AdminCredentialRejectedError):
+            enter(opened(world, front.port, STRANGER))
+
+
+def server_at(host: str, port: int, admin: AdminIam, *, tls: Tls | None) -> DatabaseServer:
+    return DatabaseServer(
+        name="orders", engine=Engine.MYSQL, host=host, port=port, dbname="app", tls=tls, admin=admin
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "host", "port"),
+    [
+        (KEYS, "orders.abc123.eu-west-1.rds.amazonaws.com", 3306),
+        (STRANGER, "Orders.ABC123.eu-west-1.rds.amazonaws.com", 443),
+    ],
+)
+def test_a_token_is_the_one_that_the_sdk_makes(keys: AwsKeys, host: str, port: int) -> None:
+    admin = AdminIam(username="lockstep_rotator", region="eu-west-1")
+    client = boto3.client(
+        "rds",
+        region_name="us-east-1",
+        aws_access_key_id=keys.access_key_id,
+        aws_secret_access_key=keys.secret_access_key.reveal(),
+        aws_session_token=keys.session_token.reveal() if keys.session_token else None,
+    )
+    at = datetime(2026, 11, 25, 13, 0, 1, tzinfo=UTC)
+    with patch("botocore.auth.get_current_datetime", return_value=at):
+        ours = token_login(server_at(host, port, admin, tls=Tls()), admin, endless(keys))
+        theirs = client.generate_db_auth_token(host, port, admin.username, Region=admin.region)
+    assert ours == Login(admin.username, SecretStr(theirs))
+
+
+def test_a_token_is_never_made_for_a_connection_without_tls() -> None:
+    """One that is made is not sent to a server that offers none: tests/contract/test_database_tls.py."""
+    with pytest.raises(TlsVerificationError):
+        clouds("aws").admin(server_at("orders.example.com", 3306, ADMIN_IAM, tls=None))
+
+
+# What `lockstep plan sql` prints for it; no server that can be had has RDS's plugin
+
+
+@each_engine
+def test_the_script_makes_an_account_for_tokens_or_stops_at_another(
+    world: SqlHarness,
+) -> None:
+    user = f"iam_{world.credential.usernames[0]}"
+    admin = AdminIam(username=user, region=REGION)
+    server = structs.replace(world.server, admin=admin)
+    script = provisioning(make_plan(), world.credential, server).statements
+    if not world.is_postgresql:
+        checks = script[: next(i for i, s in enumerate(script) if s.startswith("CREATE USER"))]
+        world.execute(*checks)
+        world.execute(f"CREATE USER '{user}'@'%' IDENTIFIED BY 'a-password'")
+        with pytest.raises(pymysql.err.Error, match=f"{user}.*has the plugin"):
+            world.execute(*checks)
+        return
+    if not world.execute("SELECT FROM pg_roles WHERE rolname = 'rds_iam'"):
+        world.execute("CREATE ROLE rds_iam")
+    for _ in range(2):
+        world.execute(*script)
+    assert world.execute(f"SELECT pg_has_role('{user}', 'rds_iam', 'MEMBER')") == [(True,)]
+    world.execute(f"ALTER ROLE {user} PASSWORD 'a-password'")
+    login = Login(user, SecretStr("a-password"))
+    world.stage(None, 1, world.open(admin=lambda: login))
