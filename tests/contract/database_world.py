@@ -84,6 +84,7 @@ class World:
         credential = structs.replace(harness.credential, servers=(harness.server,))
         databases: dict[str, Any] = {harness.server.name: harness.database}
         self.memory = make_world(databases, credentials=credential, placeholder=True)
+        self._databases: Any = self.memory.databases  # The real one is among doubles.
         rotate(self.memory, "first")
         for number in range(1, STEADY):
             rotate_again(self.memory, f"steady-{number}")
@@ -106,7 +107,7 @@ class World:
         self._server = structs.replace(self._server, port=port)
         successor = self.harness.open(port=port)
         self.refusals.watch(successor)
-        self.memory.databases[self._server.name] = successor  # type: ignore[assignment]  # a real one
+        self._databases[self._server.name] = successor
 
     def run(self, *, forced: bool = False) -> ClaimKind | None:
         """The next run, of the other cloud: at its trigger, or at once by hand; what it was, None for nothing."""

@@ -33,7 +33,7 @@ STATES: list[Slots] = [
     ("old", "pending"),
     ("old", None),
 ]
-GENERATIONS = {"old": 3, "current": 4, "pending": 6}
+GENERATIONS = {"current": 4, "pending": 6, "old": 3}
 
 
 class Account:

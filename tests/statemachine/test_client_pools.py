@@ -65,6 +65,14 @@ def ca_file(case: Case, database: str) -> str:
     return str(tls.ca_file)
 
 
+def client_of(
+    case: Case, clock: Callable[[], float] = time.monotonic, max_age_seconds: float = OVERLAP_SECONDS / 2
+) -> CredentialClient:
+    names = case.credential.secret_names
+    source = aws_source(names.app_user, region=case.world.aws.region, connection_blob=names.connection_blob)
+    return CredentialClient([source], max_age_seconds=max_age_seconds, clock=clock)
+
+
 Pool = tuple[Callable[[], Any], Callable[[Any, str], Any]]
 """How a connection is taken, and how it is asked."""
 PoolOn = Callable[[CredentialClient, str, dict[str, Any]], AbstractContextManager[Pool]]
@@ -93,7 +101,7 @@ def django_orm(client: CredentialClient, url: str, options: dict[str, Any]) -> I
     module = ModuleType("shop_credentials")
     vars(module)["credential"] = client
     own = {"credential": "shop_credentials.credential", "overlap_seconds": OVERLAP_SECONDS}
-    connections = django_connections(url, options.pop("database"), **own, **options)
+    connections = django_connections(django_settings(url, options.pop("database"), **own, **options))
 
     @contextmanager
     def request() -> Iterator[Any]:
@@ -185,14 +193,16 @@ def in_a_loop(pool_on: AsyncPoolOn) -> PoolOn:
     return on
 
 
-def django_connections(kind: str, name: str, **options: object) -> Any:  # noqa: ANN401 - Django ships no types
+def django_settings(kind: str, name: str, **options: object) -> dict[str, Any]:
+    engine = f"lockstep.client.django.{kind}"
+    return {"default": {"ENGINE": engine, "NAME": name, "OPTIONS": options, "CONN_MAX_AGE": None}}
+
+
+def django_connections(databases: dict[str, Any]) -> Any:  # noqa: ANN401 - Django ships no types
     if not settings.configured:
         settings.configure(USE_TZ=True)
         django.setup()
-    engine = f"lockstep.client.django.{kind}"
-    return ConnectionHandler(
-        {"default": {"ENGINE": engine, "NAME": name, "OPTIONS": options, "CONN_MAX_AGE": None}}
-    )
+    return ConnectionHandler(databases)
 
 
 POOLS: dict[str, tuple[PoolOn, str, str, str]] = {
@@ -232,18 +242,15 @@ def taking(
 def test_a_pool_goes_through_rotations(spanning: Case, name: str) -> None:
     """Who had to wait for a connection is given none whose generation died meanwhile."""
     spanning.rotate()
-    clock, names, database = Clock(), spanning.credential.secret_names, POOLS[name][2]
-    source = aws_source(
-        names.app_user, region=spanning.world.aws.region, connection_blob=names.connection_blob
-    )
-    client = CredentialClient([source], max_age_seconds=OVERLAP_SECONDS / 2, clock=clock)
+    clock, database = Clock(), POOLS[name][2]
+    client = client_of(spanning, clock)
     go_on, taken_by = threading.Event(), threading.Semaphore(0)
 
     def renew() -> str:
         """Half of the maximum age: it is read again in the background; the username that is served then."""
         clock.ahead_seconds += OVERLAP_SECONDS / 4
         client.get()
-        generation = spanning.stored(names.app_user)["generation"]
+        generation = spanning.stored(spanning.credential.secret_names.app_user)["generation"]
         until(lambda: client.get().generation == generation)
         return spanning.stored_login().username
 
@@ -310,4 +317,4 @@ def test_a_pool_goes_through_rotations(spanning: Case, name: str) -> None:
 )
 def test_djangos_settings_are_checked(options: dict[str, object], says: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=says):
-        django_connections("postgresql", "ledger", **options)["default"]
+        django_connections(django_settings("postgresql", "ledger", **options))["default"]
