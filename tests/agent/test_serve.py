@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from lockstep.client import ClientCredential
@@ -39,7 +40,7 @@ def _settings(estate: Estate, folder: Path) -> dict[str, Any]:
 
 
 def _applications(estate: Estate, agent: AgentProcess, folder: Path) -> Applications:
-    """One that asks over HTTP and logs in to MariaDB, and a script that runs psql with the file."""
+    """One that asks over HTTP and logs in to MariaDB, and one that logs in to PostgreSQL by libpq with the file."""
     at = {server.name: server for server in estate.plan.credentials[0].servers}
 
     def by_http() -> Login:
@@ -51,41 +52,32 @@ def _applications(estate: Estate, agent: AgentProcess, folder: Path) -> Applicat
 
     def by_file() -> Login:
         until((folder / "pgpass").exists)
-        return Login(0, partial(_log_in_by_psql, at["ledger"], (folder / "pgpass").read_text(), folder))
+        return Login(0, partial(_log_in_by_file, at["ledger"], (folder / "pgpass").read_text(), folder))
 
     return Applications(
         [
             Application("HTTP", by_http, is_mysql_refusal, PAUSE_SECONDS),
-            Application("psql", by_file, is_postgresql_refusal, PAUSE_SECONDS),
+            Application("libpq", by_file, is_postgresql_refusal, PAUSE_SECONDS),
         ]
     )
 
 
-class PsqlError(Exception):
-    """What psql has written to stderr."""
-
-
-def _log_in_by_psql(server: DatabaseServer, pgpass: str, folder: Path) -> None:
+def _log_in_by_file(server: DatabaseServer, pgpass: str, folder: Path) -> None:
     """User and password belong together, and the agent may replace its file meanwhile: a copy of it is used."""
     copy = folder / "copy"
     copy.touch(mode=0o600)
     copy.write_text(pgpass)
-    ca_file = server.tls.ca_file if server.tls else None
-    where = {
-        "host": server.host,
-        "port": server.port,
-        "dbname": server.dbname,
-        "user": pgpass.split(":")[3],
-        "passfile": copy,
-        "connect_timeout": 10,
-        "sslmode": "verify-full" if ca_file else "disable",
-        **({"sslrootcert": ca_file} if ca_file else {}),
-    }
-    conninfo = " ".join(f"{name}='{value}'" for name, value in where.items())
-    words = ["psql", "--no-psqlrc", "--no-password", "--command", "SELECT 1", conninfo]
-    done = ran(words, env={**os.environ, "LC_ALL": "C"}, timeout=20)
-    if done.returncode:
-        raise PsqlError(done.stderr.strip())
+    assert server.tls
+    psycopg.connect(
+        host=server.host,
+        port=server.port,
+        dbname=server.dbname,
+        user=pgpass.split(":")[3],
+        passfile=str(copy),
+        connect_timeout=10,
+        sslmode="verify-full",
+        sslrootcert=str(server.tls.ca_file),
+    ).close()
 
 
 def test_applications_log_in_by_http_and_by_file_through_rotations_of_both_runners(

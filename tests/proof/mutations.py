@@ -312,6 +312,7 @@ def _forgeries(stream: str) -> Iterator[Mutation]:
         yield mutation(f"signed again by its own key: {place} of {stream}", own)
         name = f"signed again by another key that names itself so: {place} of {stream}"
         yield mutation(name, own, key="mine")
+        yield mutation(f"its event at another time, signed again: {place} of {stream}", own, field="time")
     for name, after in {"1": lambda _: 0, **KEEPS}.items():
         for how, key in {
             "the stream's keys": "",
@@ -384,11 +385,11 @@ def appended(
         scene.head(stream, scene.at(stream, number).head)
 
 
-def resigned_at(scene: Scene, stream: str, place: Place, *, key: str = "") -> None:
+def resigned_at(scene: Scene, stream: str, place: Place, *, key: str = "", field: str = "message") -> None:
     """Another event in an entry, signed again with the stream's key or an older one; nothing after it is changed."""
     number = place(scene.numbers(stream))
     document = json.loads(scene.log(stream).entries[number][0])
-    document["event"]["message"] = "something else"
+    document["event"][field] = "something else"
     _replace_signed(scene, stream, number, document, key)
 
 
@@ -529,10 +530,12 @@ def of_another_format(scene: Scene, *, head: bool) -> None:
 # Archived bodies
 
 
+UNREAD = {"before oci log read": AuditLogUnreachableError(stream="oci", code=NOT_RESTORED)}
+
+
 def archived(scene: Scene) -> None:
     """From now on no body of OCI's stream can be read."""
-    gone = AuditLogUnreachableError(stream="oci", code=NOT_RESTORED)
-    strike(scene.world, {"before oci log read": gone})
+    strike(scene.world, UNREAD)
 
 
 def _archived() -> Iterator[Mutation]:

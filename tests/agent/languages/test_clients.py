@@ -1,26 +1,41 @@
-"""Readers that know nothing of Lockstep, or its agent's HTTP and files alone, through rotations by both clouds."""
+"""Programs that know of Lockstep the agent's HTTP and files alone, or not even these, through rotations by both clouds.
+
+Readers of other people, the shell recipes (psql with `.pgpass`, mariadb with `my.cnf`), and the recipe for pgbouncer.
+"""
 
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+import pwd
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.emulators.databases import PostgresServer
+from sandbox.emulators.databases.process import SupervisedProcess, find_program
+from sandbox.estate import Estate
+from sandbox.fn import FunctionProcess
 from tests.agent.languages.harness import (
     BOTH,
     RECIPES,
     ROOT,
     Machine,
     Way,
+    connects_nowhere,
     require,
     running_application,
+    running_machine,
     survives_rotations,
 )
 from tests.agent.process import Cloud
 from tests.contract.test_poolers import POOLERS, running
+from tests.support.programs import Ran, ran
 from tests.support.settling import until
 
 HERE = Path(__file__).parent / "clients"
@@ -100,3 +115,141 @@ def test_what_keeps_a_value_for_longer_than_the_overlap(machine: Machine, name: 
         if is_refused:
             until(lambda: found.failed)
         assert bool(found.failed) is is_refused, found
+
+
+# The shell recipes
+
+QUERIES = (
+    ("psql.sh", "-Atc", "SELECT session_user"),
+    ("mariadb.sh", "-BNe", "SELECT USER()"),
+)
+
+
+def _ran(machine: Machine, name: str, *words: str, **more: str) -> Ran:
+    return ran(["/bin/sh", str(SHELL / name), *words], env={**machine.environment, **more})
+
+
+def test_a_script_goes_on_after_a_refused_login(unaware_machine: Machine) -> None:
+    require("postgresql-client", "mariadb-client", "curl")
+
+    def statuses() -> list[int]:
+        return [_ran(unaware_machine, *query).returncode for query in QUERIES]
+
+    assert statuses() == [0, 0]
+    for by in BOTH:
+        unaware_machine.rotate(by)
+    assert 0 not in statuses()
+    refreshed = _ran(unaware_machine, "refresh.sh")
+    assert (refreshed.returncode, refreshed.stdout, refreshed.stderr) == (0, "", "")
+    until(lambda: statuses() == [0, 0])
+
+
+def test_what_a_user_has_set_for_another_login_does_not_count(machine: Machine) -> None:
+    require("postgresql-client", "mariadb-client", "curl")
+    (machine.folder / ".my.cnf").write_text("[client]\nuser=somebody\npassword=of-another\n")
+    (machine.folder / ".my.cnf").chmod(0o600)
+    set_by_user = {
+        "HOME": str(machine.folder),
+        "PGPASSWORD": "of-another",
+        "PGSERVICE": "another",
+        "PGHOSTADDR": "192.0.2.1",
+        "http_proxy": "http://127.0.0.1:9",
+    }
+    for words in (*QUERIES, ("refresh.sh",)):
+        done = _ran(machine, *words, **set_by_user)
+        assert (done.returncode, done.stderr) == (0, ""), words
+        said = "" if words == ("refresh.sh",) else machine.current.username
+        assert done.stdout.partition("@")[0].strip() == said
+
+
+def test_a_certificate_for_another_name_is_refused(machine: Machine, misnamed: Mapping[str, str]) -> None:
+    require("postgresql-client", "mariadb-client")
+    connects_nowhere(
+        machine, ["sh", HERE.parent / "shell_application.sh", SHELL], misnamed, ["psql", "mariadb"]
+    )
+
+
+def test_a_script_that_is_ended_leaves_no_password_behind(machine: Machine) -> None:
+    require("postgresql-client")
+    script = str(SHELL / "psql.sh")
+    before = set(machine.folder.iterdir())
+    with subprocess.Popen(  # noqa: S603 - a file of ours
+        ["/bin/sh", script, "-c", "SELECT pg_sleep(60)"],
+        env={**machine.environment, "TMPDIR": str(machine.folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        until(lambda: bool(machine.sessions() & {machine.current.username}))
+        assert set(machine.folder.iterdir()) != before
+        os.killpg(process.pid, signal.SIGTERM)
+    assert set(machine.folder.iterdir()) == before
+
+
+# The recipe for pgbouncer
+
+FOLDERS = ("/run/lockstep", "/etc/lockstep", "/run/postgresql")
+"""Of the recipe. In the test they are one folder."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that pgbouncer, which root cannot be, may enter and write in."""
+    with tempfile.TemporaryDirectory(prefix="lockstep-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        if os.geteuid() == 0:
+            os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
+        yield folder
+
+
+def _recipe(name: str, folder: Path) -> str:
+    text = (RECIPES / "pgbouncer" / name).read_text()
+    for path in FOLDERS:
+        text = text.replace(path, str(folder))
+    return text
+
+
+def _agent_files(folder: Path) -> list[dict[str, Any]]:
+    settings = YAML(typ="safe", pure=True).load(_recipe("agent.yaml", folder))
+    files: list[dict[str, Any]] = settings["files"]
+    if os.geteuid() != 0:  # pgbouncer is then of the same user as the agent.
+        del files[0]["group"]
+    return files
+
+
+@contextmanager
+def _running_pgbouncer(machine: Machine) -> Iterator[Path]:
+    """Yields its log."""
+    folder = machine.folder
+    (folder / "databases-ca.pem").write_text(Path(machine.environment["LOCKSTEP_CA"]).read_text())
+    (folder / "pgbouncer.ini").write_text(_recipe("pgbouncer.ini", folder))
+    log = folder / "pgbouncer.log"
+    program = find_program("pgbouncer")
+    assert program
+    process = SupervisedProcess(
+        [program, folder / "pgbouncer.ini"],
+        log_file=log,
+        folder=folder,
+        account="postgres" if os.geteuid() == 0 else None,
+    )
+    try:
+        until((folder / ".s.PGSQL.6432").exists)
+        yield log
+    finally:
+        process.stop(signal.SIGTERM, grace_seconds=5)
+
+
+def test_clients_notice_no_rotation(estate: Estate, function: FunctionProcess, folder: Path) -> None:
+    require("postgresql-client", "pgbouncer")
+    # pgbouncer takes the addresses of a name in turn, and the server listens on one of those of `localhost`.
+    template = _recipe("ledger.ini.j2", folder).replace("{{ host }}", "127.0.0.1")
+    (folder / "ledger.ini.j2").write_text(template)
+    with (
+        running_machine(estate, function, folder, files=_agent_files(folder)) as machine,
+        _running_pgbouncer(machine) as log,
+        running_application(machine, ["sh", HERE.parent / "pgbouncer_application.sh", folder]) as application,
+    ):
+        survives_rotations(machine, application, ["new-connections", "one-connection"])
+        assert "password authentication failed" not in log.read_text()
+        assert machine.current.password not in log.read_text()
