@@ -1,4 +1,4 @@
-"""The answers, in the dialect of the AWS Secrets Manager Agent."""
+"""The answers, in the dialect of the AWS Secrets Manager Agent, and what is kept of the stores for them."""
 
 import json
 from collections.abc import Iterator
@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from lockstep.agent.values import Values
+from lockstep.client.sources import StoredText
+from lockstep.protocol.errors import Environment, EnvironmentalError, StoreAccessDeniedError
 from tests.agent.harness import (
     NAME,
     NEEDLE,
@@ -22,6 +24,7 @@ from tests.agent.harness import (
 
 QUERY = f"/secretsmanager/get?secretId={NAME}"
 PATH = f"/v1/{NAME}"
+SECONDS = OVERLAP.total_seconds()
 LOGIN = f"/lockstep/login?secretId={NAME}"
 NEEDLE_IN_JSON = NEEDLE[:5]
 """Nothing in it is escaped in JSON."""
@@ -114,14 +117,19 @@ def test_refresh_now_reads_the_store() -> None:
             assert agent.get(f"{QUERY}&refreshNow=0").headers["x-lockstep-generation"] == str(new)
 
 
-def test_a_value_that_may_be_revoked_is_not_served_and_the_reason_is_told() -> None:
+def test_what_was_never_read_or_may_be_revoked_is_not_served_and_the_reason_is_told() -> None:
     world = World()
-    world.value.refresh()
     with answering(world.values) as agent:
-        assert agent.get("/healthz", token=None).status == 200
-        world.near.is_up = world.far.is_up = False
-        world.clock.sleep(OVERLAP.total_seconds())
+        assert agent.get(QUERY).status == 503
+        assert "never read" in agent.get("/healthz").body
+        ping = agent.get("/ping", token=None, headers={"X-Forwarded-For": "10.0.0.1"})
+        assert (ping.status, ping.body) == (200, "healthy"), "it needs no token and no value"
         world.value.refresh()
+        world.near.is_up = world.far.is_up = False
+        world.clock.sleep(SECONDS - 1)
+        world.value.refresh()
+        assert (world.value.seconds_left, agent.get("/healthz", token=None).status) == (1, 200)
+        world.clock.sleep(1)
         refused, health = agent.get(QUERY), agent.get("/healthz")
         assert (refused.status, health.status) == (503, 503)
         assert agent.get("/healthz", token=None).body == ""
@@ -171,7 +179,7 @@ def test_addresses_outlive_the_overlap_and_what_was_not_read_yet_is_no_404() -> 
         of_blob.is_up = True
         values.refresh()
         of_blob.is_up, world.near.generation = False, 2
-        world.clock.sleep(2 * OVERLAP.total_seconds())
+        world.clock.sleep(2 * SECONDS)
         values.refresh()
         found = json.loads(agent.get(query).body)
         assert [found[k] for k in ("username", "host", "port", "dbname", "password")] == [
@@ -179,14 +187,6 @@ def test_addresses_outlive_the_overlap_and_what_was_not_read_yet_is_no_404() -> 
         ]
         assert agent.get("/v1/b").status == 503
         assert agent.get(query.replace("ledger", "none")).status == 404
-
-
-def test_what_was_never_read_is_told_as_that_and_ping_needs_no_token_and_no_value() -> None:
-    with answering(World().values) as agent:
-        assert agent.get(QUERY).status == 503
-        assert "never read" in agent.get("/healthz").body
-        answer = agent.get("/ping", token=None, headers={"X-Forwarded-For": "10.0.0.1"})
-        assert (answer.status, answer.body) == (200, "healthy")
 
 
 def test_metrics_have_ages_and_generations_and_no_value() -> None:
@@ -214,3 +214,75 @@ def test_metrics_have_ages_and_generations_and_no_value() -> None:
         for refused in (address.get(QUERY, token="wrong"), address.get(QUERY + "&versionId=unknown")):
             assert refused.status in (403, 404)
         assert told[-1] in metrics()  # Nobody was given it.
+
+
+# What is kept of the stores
+
+ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
+
+
+def test_a_store_that_does_not_answer_is_waited_for_once_in_a_round() -> None:
+    """Else the time-outs of many secrets add up to an overlap, and values that the next store has grow old."""
+    world = World()
+    names = [f"{NAME}_{n}" for n in range(50)]
+    values = Values([secret_of(n, oci=world.near, aws=world.far) for n in names], world.clock.monotonic)
+    world.near.is_up = False
+    values.refresh()
+    assert values.are_served
+    assert (world.near.reads, world.far.reads) == (1, 50)
+    world.near.is_up = True
+    values.refresh()
+    assert (world.near.reads, world.far.reads) == (51, 50)
+    # So is one where this process is nobody, which takes seconds to see. A secret that is denied is one secret.
+    world.near.is_up, world.near.problem = False, StoreAccessDeniedError(code="no-identity")
+    for cause, reads in ((Environment.OCI_IDENTITY_MISSING, 1), (Environment.OCI_ACTION_DENIED, 50)):
+        world.near.reads, world.near.problem.__cause__ = 0, EnvironmentalError(cause)
+        values.refresh()
+        assert world.near.reads == reads
+
+
+def test_why_a_store_was_passed_over_is_said_without_the_text_of_a_foreign_error() -> None:
+    world = World()
+    world.near.generation = world.far.generation = 7
+    world.value.refresh()
+    assert not world.value.problem
+    world.near.generation = 6
+    world.value.refresh()
+    assert world.value.problem.startswith("ReadSideLaggingError: ")
+
+    def defect() -> StoredText:
+        raise KeyError(NEEDLE)
+
+    [value] = Values([secret_of(oci=defect, aws=world.far)], world.clock.monotonic)
+    value.refresh()
+    assert value.served
+    assert value.problem == "KeyError"
+
+
+def test_callers_that_want_a_fresh_value_share_reads() -> None:
+    world = World()
+    for _ in range(50):
+        world.value.refresh_now()
+    assert world.near.reads == 1
+    world.clock.sleep(1.5)
+    world.value.refresh_now()
+    assert world.near.reads == 2
+
+
+def test_an_arn_without_its_end_means_the_secret_of_that_name_and_no_other() -> None:
+    """AWS takes a partial ARN, too. The end of `prod-orders` could be the one that AWS appends."""
+    names, store = ("prod", "prod-db", "prod-orders", NAME), FakeStore(arn=f"{ARN}prod-a1B2c3")
+    values = Values([secret_of(n, aws=store, region="eu-central-1") for n in names], World().clock.monotonic)
+    for name in names:
+        for arn in (name, f"{ARN}{name}", f"{ARN}{name}-a1B2c3"):
+            found = values.find(arn)
+            assert found, arn
+            assert found.secret.name == name
+    of_another = ("prod-", "prod-d", "prod-db-", "prod-db-a1B2c", "prod-db-a1B2c3d", "prod-other")
+    others = (f"{ARN}{NAME}_2-a1B2c3", f"arn:aws:s3:::{NAME}", f"{ARN}prod".replace("eu-", "us-"))
+    for wrong in ("", "multi-cloud", *others, *(ARN + name for name in of_another)):
+        assert values.find(wrong) is None, wrong
+    values.refresh()
+    assert values.find(f"{ARN}prod")
+    for is_of, other in (("123456789012", "999999999999"), ("aws", "aws-cn"), ("eu-", "us-")):
+        assert values.find(f"{ARN}prod".replace(is_of, other, 1)) is None, other
