@@ -1,7 +1,6 @@
 """The issuer's documents, and which keys they name."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -60,20 +59,20 @@ def test_only_a_long_rsa_key_verifies_tokens(text: str) -> None:
         public_key("kid", text)
 
 
-def documents() -> Iterator[tuple[bytes, str, bool]]:
-    ours = configuration(ISSUER)
-    yield ours, ISSUER, True
-    yield json.dumps(json.loads(ours)).encode(), ISSUER, True
-    yield ours, f"{ISSUER}/x", False
-    moved = {**json.loads(ours), "jwks_uri": "https://evil.example/jwks.json"}
-    yield json.dumps(moved).encode(), ISSUER, False
+OURS = configuration(ISSUER)
+TEXT, EVIL = OURS.decode().strip(), '"jwks_uri": "https://evil.example/jwks.json"'
+DOCUMENTS: list[tuple[bytes, str, bool]] = [
+    (OURS, ISSUER, True),
+    (json.dumps(json.loads(OURS)).encode(), ISSUER, True),
+    (OURS, f"{ISSUER}/x", False),
+    (json.dumps({**json.loads(OURS), "jwks_uri": "https://evil.example/jwks.json"}).encode(), ISSUER, False),
     # One verifier takes the first value of what is said twice, another one the last.
-    text, evil = ours.decode().strip(), '"jwks_uri": "https://evil.example/jwks.json"'
-    yield f"{{{evil}, {text[1:]}".encode(), ISSUER, False
-    yield f"{text[:-1]}, {evil}}}".encode(), ISSUER, False
+    (f"{{{EVIL}, {TEXT[1:]}".encode(), ISSUER, False),
+    (f"{TEXT[:-1]}, {EVIL}}}".encode(), ISSUER, False),
+]
 
 
-@pytest.mark.parametrize(("document", "issuer", "ours"), [*documents()])
+@pytest.mark.parametrize(("document", "issuer", "ours"), DOCUMENTS)
 def test_a_document_says_whose_it_is(document: bytes, issuer: str, *, ours: bool) -> None:
     assert is_of_issuer(document, issuer) is ours
 
