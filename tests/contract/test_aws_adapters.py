@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from urllib3 import HTTPResponse
 
 from lockstep.audit.entry import is_signed
-from lockstep.aws.clients import AwsKeys, Keys, aws_client, caller_arn, translated
+from lockstep.aws.clients import AwsKeys, aws_client, caller_arn, translated
 from lockstep.aws.dynamodb_lock import DynamoDbLock, read_table
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.kms import KmsDigestKey, KmsSigner
@@ -332,21 +332,8 @@ REGION = "eu-central-1"
 SHIPPED = CloudTimeouts()
 
 
-def open_store(client: Any) -> CredentialStore:  # noqa: ANN401 - as `aws_client`
+def store_of(client: Any) -> CredentialStore:  # noqa: ANN401 - as `aws_client`
     return CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, client, "aws"))
-
-
-Call = Callable[..., None]
-"""Takes an endpoint and, if wanted, time-outs."""
-
-
-def calling(service: str, act: Callable[[Any], object], *, keys: Keys | None = SESSIONS) -> Call:
-    """A call of an adapter, with a client of its own."""
-
-    def call(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
-        act(aws_client(service, REGION, keys=keys, endpoint=endpoint, timeouts=timeouts))
-
-    return call
 
 
 def log_of(client: Any) -> EntryLog:  # noqa: ANN401 - as `aws_client`
@@ -357,37 +344,36 @@ def plan_of(client: Any) -> S3Folder:  # noqa: ANN401 - as `aws_client`
     return S3Folder(client, "bucket", "plans/digest")
 
 
-call_store = calling("secretsmanager", lambda client: read_secret(client, "aws", "lockstep/admin"))
-call_store_as_itself = calling(
-    "secretsmanager", lambda client: read_secret(client, "aws", "lockstep/admin"), keys=None
-)
-call_store_write = calling("secretsmanager", lambda client: open_store(client).stage(value(1)))
-call_lock = calling("dynamodb", lambda client: DynamoDbLock(client, "table", "id").read())
-call_orders = calling("dynamodb", lambda client: DynamoDbOrders(client, "table", "id").write(Pause()))
-call_table = calling("dynamodb", lambda client: read_table(client, "table"))
-call_caller = calling("sts", caller_arn)
-call_log = calling("s3", lambda client: log_of(client).put(1, b"{}", {}))
-call_log_read = calling("s3", lambda client: log_of(client).read(1))
-call_log_head = calling("s3", lambda client: log_of(client).look(1))
-call_log_list = calling("s3", lambda client: list(log_of(client).numbers()))
-call_log_history = calling("s3", lambda client: list(log_of(client).history()))
-call_plan = calling("s3", lambda client: plan_of(client).read("index.json", 1000))
-call_plan_create = calling("s3", lambda client: plan_of(client).create("index.json", b"{}"))
-call_plan_list = calling("s3", lambda client: list(plan_of(client).listed()))
-call_signer = calling("kms", lambda client: KmsSigner(client, "key").sign(bytes(32)))
+ACTS: dict[str, tuple[str, str, Callable[[Any], object]]] = {
+    "its own store": ("secretsmanager", "Store", lambda client: read_secret(client, "aws", "lockstep/admin")),
+    "store": ("secretsmanager", "Store", lambda client: read_secret(client, "aws", "lockstep/admin")),
+    "stage": ("secretsmanager", "Store", lambda client: store_of(client).stage(value(1))),
+    "lock": ("dynamodb", "LockTable", lambda client: DynamoDbLock(client, "table", "id").read()),
+    "order": ("dynamodb", "LockTable", lambda client: DynamoDbOrders(client, "table", "id").write(Pause())),
+    "table": ("dynamodb", "LockTable", lambda client: read_table(client, "table")),
+    "caller": ("sts", "AuditLog", caller_arn),
+    "put": ("s3", "AuditLog", lambda client: log_of(client).put(1, b"{}", {})),
+    "read": ("s3", "AuditLog", lambda client: log_of(client).read(1)),
+    "look": ("s3", "AuditLog", lambda client: log_of(client).look(1)),
+    "list": ("s3", "AuditLog", lambda client: list(log_of(client).numbers())),
+    "history": ("s3", "AuditLog", lambda client: list(log_of(client).history())),
+    "plan": ("s3", "Plan", lambda client: plan_of(client).read("index.json", 1000)),
+    "publish": ("s3", "Plan", lambda client: plan_of(client).create("index.json", b"{}")),
+    "published": ("s3", "Plan", lambda client: list(plan_of(client).listed())),
+    "sign": ("kms", "AuditLog", lambda client: KmsSigner(client, "key").sign(bytes(32))),
+}
+"""Calls of the adapters: the service, and how the names of their errors begin."""
 
-UNREACHABLE: list[tuple[Call, type[LockstepError]]] = [
-    (call_store, errors.StoreUnreachableError),
-    (call_store_write, errors.StoreUnreachableError),
-    (call_lock, errors.LockTableUnreachableError),
-    (call_orders, errors.LockTableUnreachableError),
-    (call_table, errors.LockTableUnreachableError),
-    (call_caller, errors.AuditLogUnreachableError),
-    (call_log, errors.AuditLogUnreachableError),
-    (call_plan, errors.PlanUnreachableError),
-    (call_plan_create, errors.PlanUnreachableError),
-    (call_signer, errors.AuditLogUnreachableError),
-]
+
+def call(name: str, endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    service, _, act = ACTS[name]
+    keys = None if name == "its own store" else SESSIONS
+    act(aws_client(service, REGION, keys=keys, endpoint=endpoint, timeouts=timeouts))
+
+
+def error_of(name: str, kind: str) -> type[LockstepError]:
+    found: type[LockstepError] = getattr(errors, f"{ACTS[name][1]}{kind}Error")
+    return found
 
 
 @contextmanager
@@ -405,29 +391,25 @@ def replying(reply: Reply, tls: ssl.SSLContext | None = None) -> Iterator[tuple[
     server.stop()
 
 
-def as_json(code: str) -> bytes:
-    return json.dumps({"__type": code, "message": f"not with {LEAK}"}).encode()
-
-
-def as_xml(code: str) -> bytes:
-    return f"<Error><Code>{code}</Code><Message>not with {LEAK}</Message></Error>".encode()
-
-
 # Outages
 
 
-@pytest.mark.parametrize(("call", "expected"), UNREACHABLE)
-def test_no_connection_a_cut_one_and_silence_are_outages(call: Call, expected: type[LockstepError]) -> None:
+@pytest.mark.parametrize(
+    "name", {(service, family): name for name, (service, family, _) in ACTS.items()}.values()
+)
+def test_no_connection_a_cut_one_and_silence_are_outages(name: str) -> None:
+    expected = error_of(name, "Unreachable")
+
     def hang_up(connection: socket.socket) -> None:
         connection.recv(65536)
 
     with peer(hang_up) as port, pytest.raises(expected):
-        call(f"http://127.0.0.1:{port}")
+        call(name, f"http://127.0.0.1:{port}")
     with pytest.raises(expected):
-        call(f"http://127.0.0.1:{port}")
+        call(name, f"http://127.0.0.1:{port}")
     hasty = CloudTimeouts(read_seconds=0.2)
     with silent() as (port, waited), pytest.raises(expected) as error:
-        call(f"http://127.0.0.1:{port}", hasty)
+        call(name, f"http://127.0.0.1:{port}", hasty)
     assert error.value.where["code"] == "ReadTimeoutError"
     [seconds] = waited  # One try.
     assert seconds < SHIPPED.read_seconds - 1
@@ -442,61 +424,56 @@ def test_the_shipped_time_outs_are_seconds() -> None:
 # Refusals
 
 
-@pytest.mark.parametrize(
-    ("call", "status", "body", "expected", "code"),
-    [
-        (call_store, 400, as_json("AccessDeniedException"), errors.StoreAccessDeniedError, None),
-        (call_store_as_itself, 400, as_json("ExpiredTokenException"), errors.StoreAccessDeniedError, None),
-        (call_store, 400, as_json("ThrottlingException"), errors.StoreThrottledError, None),
-        (call_store, 500, as_json("Whatever"), errors.StoreUnreachableError, None),
-        (call_store, 503, b"<html>busy</html>", errors.StoreUnreachableError, "503"),
-        (call_store, 400, as_json(f"password is {LEAK}!"), errors.StoreRejectedError, "?"),
-        (call_store_write, 400, as_json("EncryptionFailure"), errors.StoreRejectedError, None),
-        (call_store_write, 400, as_json("LimitExceededException"), errors.StoreQuotaExceededError, ""),
-        (call_lock, 400, as_json("ResourceNotFoundException"), errors.LockTableAccessDeniedError, None),
-        (call_lock, 400, as_json("ThrottlingException"), errors.LockTableUnreachableError, None),
-        (call_lock, 400, as_json("AccessDeniedException"), errors.LockTableAccessDeniedError, None),
-        (call_orders, 400, as_json("AccessDeniedException"), errors.LockTableAccessDeniedError, None),
-        (call_table, 400, as_json("ResourceNotFoundException"), errors.LockTableAccessDeniedError, None),
-        (call_log, 403, as_xml("AccessDenied"), errors.AuditLogAccessDeniedError, None),
-        (call_log_read, 404, as_xml("NoSuchBucket"), errors.AuditLogAccessDeniedError, None),
-        (call_log_list, 404, as_xml("NoSuchBucket"), errors.AuditLogAccessDeniedError, None),
-        (call_log_history, 403, as_xml("AccessDenied"), errors.AuditLogAccessDeniedError, None),
-        (call_log_history, 200, b"<html>a proxy", errors.AuditLogUnreachableError, "500"),
-        (call_log, 409, as_xml("ConditionalRequestConflict"), errors.AuditLogUnreachableError, None),
-        (call_log_head, 503, b"", errors.AuditLogUnreachableError, "503"),
-        (call_log_list, 200, b"<html>a proxy", errors.AuditLogUnreachableError, "500"),
-        (call_plan, 403, as_xml("AccessDenied"), errors.PlanAccessDeniedError, None),
-        (call_plan, 503, as_xml("SlowDown"), errors.PlanUnreachableError, None),
-        (call_plan_create, 403, as_xml("AccessDenied"), errors.PlanAccessDeniedError, None),
-        (call_plan_list, 200, b"<html>a proxy", errors.PlanUnreachableError, "500"),
-        (call_signer, 400, as_json("AccessDeniedException"), errors.AuditLogAccessDeniedError, None),
-        (call_signer, 500, as_json("DependencyTimeoutException"), errors.AuditLogUnreachableError, None),
-    ],
+REFUSALS: tuple[tuple[str, int, str | bytes, str], ...] = (
+    ("store", 400, "AccessDeniedException", "AccessDenied"),
+    ("its own store", 400, "ExpiredTokenException", "AccessDenied"),
+    ("store", 400, "ThrottlingException", "Throttled"),
+    ("store", 500, "Whatever", "Unreachable"),
+    ("store", 503, b"<html>busy</html>", "Unreachable"),
+    ("store", 400, f"password is {LEAK}!", "Rejected"),
+    ("stage", 400, "EncryptionFailure", "Rejected"),
+    ("stage", 400, "LimitExceededException", "QuotaExceeded"),
+    ("lock", 400, "ResourceNotFoundException", "AccessDenied"),
+    ("lock", 400, "ThrottlingException", "Unreachable"),
+    ("order", 400, "AccessDeniedException", "AccessDenied"),
+    ("table", 400, "ResourceNotFoundException", "AccessDenied"),
+    ("put", 403, "AccessDenied", "AccessDenied"),
+    ("put", 409, "ConditionalRequestConflict", "Unreachable"),
+    ("read", 404, "NoSuchBucket", "AccessDenied"),
+    ("look", 503, b"", "Unreachable"),
+    ("list", 404, "NoSuchBucket", "AccessDenied"),
+    ("list", 200, b"<html>a proxy", "Unreachable"),
+    ("history", 403, "AccessDenied", "AccessDenied"),
+    ("history", 200, b"<html>a proxy", "Unreachable"),
+    ("plan", 403, "AccessDenied", "AccessDenied"),
+    ("plan", 503, "SlowDown", "Unreachable"),
+    ("publish", 403, "AccessDenied", "AccessDenied"),
+    ("published", 200, b"<html>a proxy", "Unreachable"),
+    ("sign", 400, "AccessDeniedException", "AccessDenied"),
+    ("sign", 500, "DependencyTimeoutException", "Unreachable"),
 )
+TOLD = {f"password is {LEAK}!": "?", "LimitExceededException": "", b"<html>a proxy": "500"}
+"""The code of the error, where it is not the one that AWS said, or the status."""
+
+
+@pytest.mark.parametrize(("name", "status", "said", "kind"), REFUSALS)
 def test_each_refusal_is_its_error_after_one_try(
-    call: Call,
-    status: int,
-    body: bytes,
-    expected: type[LockstepError],
-    code: str | None,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, status: int, said: str | bytes, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS.access_key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS.secret_access_key.reveal())
+    xml = f"<Error><Code>{said!s}</Code><Message>not with {LEAK}</Message></Error>"
+    text = xml if ACTS[name][0] == "s3" else json.dumps({"__type": str(said), "message": f"not with {LEAK}"})
+    body = said if isinstance(said, bytes) else text.encode()
+    expected = error_of(name, kind)
     with replying(Reply(status, body=body)) as (endpoint, asked), pytest.raises(expected) as error:
-        call(endpoint)
+        call(name, endpoint)
     assert type(error.value) is expected
     # S3 says no more of an object that is missing, so a list is asked too.
-    may_be_missing = (call, status) == (call_plan, 403)
-    assert len(asked) == (2 if may_be_missing else 1)
-    assert error.value.where.get("code", "") == (error_code_in(body) if code is None else code)
+    assert len(asked) == (2 if (name, status) == ("plan", 403) else 1)
+    code = TOLD.get(said, said if isinstance(said, str) else str(status))
+    assert error.value.where.get("code", "") == code
     assert LEAK not in f"{error.value} {error.value!r}"
-
-
-def error_code_in(body: bytes) -> str:
-    text = body.decode()
-    return text.partition("<Code>")[2].partition("</Code>")[0] or str(json.loads(text)["__type"])
 
 
 def test_an_untrusted_certificate_is_rejected_and_not_an_outage() -> None:
@@ -506,7 +483,7 @@ def test_an_untrusted_certificate_is_rejected_and_not_an_outage() -> None:
         replying(Reply(200, body=b"{}"), context) as (endpoint, _),
         pytest.raises(errors.StoreRejectedError) as error,
     ):
-        call_store(endpoint)
+        call("store", endpoint)
     assert error.value.where["code"] == "SSLError"
 
 

@@ -14,12 +14,10 @@ from lockstep.aws.s3 import S3Folder
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage import ObjectStorageFolder
 from lockstep.plan.file import load_plan
-from lockstep.plan.model import Plan
 from lockstep.plan.published import (
     CALL_POLICY,
     INDEX,
     PlanBucket,
-    Published,
     PublishedPlan,
     State,
     compile_plan,
@@ -47,6 +45,8 @@ from tests.contract.oci_fixtures import OciConsole, sandbox_clients
 from tests.support.peer import peer
 
 PLAN_FILE = Path(__file__).parents[1] / "infrastructure/plan/lockstep.yaml"
+PLAN = load_plan(PLAN_FILE)
+PUBLISHED = compile_plan(PLAN.compiled, PLAN.shards, PLAN_FILE.parent)
 BUCKET = "lockstep-audit"
 SECOND = timedelta(seconds=1)
 """To which S3's lists are exact."""
@@ -178,8 +178,8 @@ def test_each_number_of_a_chain_has_the_time_of_its_object(world: World) -> None
     world.put(f"{world.chain}/000000000004.json", b"written again")
     found = dict(world.log.dated())
     assert list(found) == [1, 2, 3, 4, 5]
-    for number, after in ((1, 0), (2, 20), (3, 40), (4, 100), (5, 80)):
-        assert abs(found[number] - begun - timedelta(minutes=after)) < SECOND
+    for at, after in zip(found.values(), (0, 20, 40, 100, 80), strict=True):
+        assert abs(at - begun - timedelta(minutes=after)) < SECOND
     assert list(world.log.dated(after=3)) == [(4, found[4]), (5, found[5])]
 
 
@@ -197,20 +197,10 @@ def test_a_page_that_names_itself_as_the_next_one_is_an_outage_and_no_end(world:
 # Published plans: what is written, read, refused, and gone on with
 
 
-@pytest.fixture(scope="module", name="plan")
-def _plan() -> Plan:
-    return load_plan(PLAN_FILE)
-
-
-@pytest.fixture(scope="module", name="published")
-def _published(plan: Plan) -> Published:
-    return compile_plan(plan.compiled, plan.shards, PLAN_FILE.parent)
-
-
 @pytest.fixture(name="bucket")
-def _bucket(world: World, published: Published, monkeypatch: pytest.MonkeyPatch) -> PlanBucket:
+def _bucket(world: World, monkeypatch: pytest.MonkeyPatch) -> PlanBucket:
     monkeypatch.setattr("lockstep.plan.published.CA_FOLDER", PLAN_FILE.parent)
-    return world.open(folder_of(published.digest), page=1000)
+    return world.open(folder_of(PUBLISHED.digest), page=1000)
 
 
 class Troubled:
@@ -236,17 +226,15 @@ class Troubled:
         raise NotImplementedError
 
 
-def publish(bucket: PlanBucket, published: Published, clock: Waits) -> frozenset[str]:
-    missing = state_of(bucket, published).missing
-    return write_plan(
-        bucket, published, missing, clock=clock, done=lambda _: None, side_by_side=one_after_the_other
-    )
+def publish(bucket: PlanBucket, clock: Waits, done: Callable[[str], None] = lambda _: None) -> frozenset[str]:
+    missing = state_of(bucket, PUBLISHED).missing
+    return write_plan(bucket, PUBLISHED, missing, clock=clock, done=done, side_by_side=one_after_the_other)
 
 
 def test_a_publication_that_broke_off_goes_on_and_what_is_there_is_not_written_again(
-    world: World, bucket: PlanBucket, plan: Plan, published: Published
+    world: World, bucket: PlanBucket
 ) -> None:
-    written, clock = list[str](), Waits()
+    written, rest = list[str](), list[str]()
 
     def done(name: str) -> None:
         written.append(name)
@@ -254,55 +242,50 @@ def test_a_publication_that_broke_off_goes_on_and_what_is_there_is_not_written_a
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_plan(
-            bucket, published, published.files, clock=clock, done=done, side_by_side=one_after_the_other
-        )
-    state = state_of(bucket, published)
+        publish(bucket, Waits(), done)
+    state = state_of(bucket, PUBLISHED)
     assert INDEX in state.missing
     assert set(written) <= state.same
-    rest = list[str]()
-    write_plan(bucket, published, state.missing, clock=clock, done=rest.append)
+    publish(bucket, Waits(), rest.append)
     assert (frozenset(rest), rest[-1]) == (state.missing, INDEX)
-    found = PublishedPlan(published.digest, bucket)
-    assert [found.of(c.id).credentials for c in plan.credentials] == [(c,) for c in plan.credentials]
-    assert [c.id for c in found.index.credentials] == [c.id for c in plan.credentials]
+    found = PublishedPlan(PUBLISHED.digest, bucket)
+    assert [found.of(c.id).credentials for c in PLAN.credentials] == [(c,) for c in PLAN.credentials]
+    assert [c.id for c in found.index.credentials] == [c.id for c in PLAN.credentials]
     with pytest.raises(PlanDocumentMissingError):
         found.of("multi-cloud/other")
-    listed = world.open(folder_of(published.digest))
+    listed = world.open(folder_of(PUBLISHED.digest))
     listed.read = lambda *_: pytest.fail("the list says all")  # type: ignore[method-assign]
-    state = state_of(listed, published)
-    assert state == State(same=frozenset(published.files), missing=frozenset(), different=frozenset())
+    state = state_of(listed, PUBLISHED)
+    assert state == State(same=frozenset(PUBLISHED.files), missing=frozenset(), different=frozenset())
 
 
 def test_throttled_calls_and_lost_replies_are_tried_again_and_not_for_ever(
-    world: World, bucket: PlanBucket, published: Published
+    world: World, bucket: PlanBucket
 ) -> None:
     clock, troubled = Waits(), Troubled(bucket, throttled=2, lost=1)
-    assert publish(troubled, published, clock) == frozenset()
+    assert publish(troubled, clock) == frozenset()
     assert clock.slept == [0.5, 1.0, 2.0]
-    assert sorted(troubled.created) == sorted(published.files)
-    assert not state_of(bucket, published).missing
+    assert sorted(troubled.created) == sorted(PUBLISHED.files)
+    assert not state_of(bucket, PUBLISHED).missing
     clock, elsewhere = Waits(), Troubled(world.open("plans/elsewhere"), throttled=10_000)
     with pytest.raises(PlanUnreachableError):
-        publish(elsewhere, published, clock)
+        publish(elsewhere, clock)
     # Those that were begun beside it end, too.
-    assert len(clock.slept) == CALL_POLICY.attempts * (len(published.files) - 1)
+    assert len(clock.slept) == CALL_POLICY.attempts * (len(PUBLISHED.files) - 1)
 
 
-def test_what_somebody_else_wrote_is_refused_named_and_never_replaced(
-    bucket: PlanBucket, plan: Plan, published: Published
-) -> None:
-    name = credential_name(run_key(plan.credentials[0].id))
-    forged = published.files[name].replace(b'"port":3306', b'"port":3307')
+def test_what_somebody_else_wrote_is_refused_named_and_never_replaced(bucket: PlanBucket) -> None:
+    name = credential_name(run_key(PLAN.credentials[0].id))
+    forged = PUBLISHED.files[name].replace(b'"port":3306', b'"port":3307')
     assert bucket.create(name, forged)
     # It came after the list was made, so no index is written.
-    names = published.files.keys()
-    assert write_plan(bucket, published, names, clock=Waits(), done=lambda _: None) == {name}
-    state = state_of(bucket, published)
+    names = PUBLISHED.files.keys()
+    assert write_plan(bucket, PUBLISHED, names, clock=Waits(), done=lambda _: None) == {name}
+    state = state_of(bucket, PUBLISHED)
     assert (state.different, state.missing) == (frozenset({name}), frozenset())
     assert bucket.read(INDEX, 10) is None
     with pytest.raises(PlanDocumentRefusedError) as error:
-        PublishedPlan(published.digest, bucket).of(plan.credentials[0].id)
+        PublishedPlan(PUBLISHED.digest, bucket).of(PLAN.credentials[0].id)
     assert error.value.where == {"path": name, "code": "not-of-this-plan"}
     assert bucket.read(name, len(forged)) == forged
     assert len(bucket.read(name, 100) or b"") == 101, "no more is read than a document may have"

@@ -1,19 +1,16 @@
-"""A call belongs to the invocation that began it, and is not sent when that has ended (protocol F9, F11)."""
+"""A call belongs to the invocation that began it, and is not sent when that has ended (protocol F9, F11).
 
-import os
-import sys
+That a process ends itself whose work does not end is in tests/frozen, for both runtimes.
+"""
+
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from pathlib import Path
 
 import pytest
 
 from lockstep.protocol.deadlines import (
-    EXIT_CODE,
     LAST_CALL_SECONDS,
-    LEAVE_SECONDS,
     Scope,
     always,
     check_scope,
@@ -21,9 +18,7 @@ from lockstep.protocol.deadlines import (
 from lockstep.protocol.errors import DeadlineExceededError
 from lockstep.protocol.workers import at_the_same_time, one_after_the_other
 from tests.proof.clock import JumpingClock
-from tests.support.programs import ran
 
-ROOT = Path(__file__).parents[2]
 BOUND_SECONDS = 30.0
 
 
@@ -85,31 +80,3 @@ def test_no_call_begins_when_its_answer_would_come_too_late() -> None:
             check_scope()
     with pytest.raises(DeadlineExceededError), _scope(clock, seconds=LAST_CALL_SECONDS).open():
         pytest.fail("the scope must not open")
-
-
-STUCK = """
-import sys, threading
-from lockstep.protocol.deadlines import LAST_CALL_SECONDS, Scope
-from lockstep.runtime.system import SystemClock
-from lockstep.protocol.workers import at_the_same_time
-
-clock = SystemClock()
-print("buffered", end="")
-with Scope(clock, ends_at=clock.monotonic() + LAST_CALL_SECONDS + 1.0).open():
-    at_the_same_time([lambda: None, threading.Event().wait])
-print("it has returned")
-"""
-
-
-def test_a_worker_that_cannot_end_in_time_ends_its_process() -> None:
-    """For a step alone tests/frozen asks both runtimes."""
-    began = time.monotonic()
-    ended = ran(
-        [sys.executable, "-c", STUCK],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert ended.returncode == EXIT_CODE
-    assert ended.stdout == "buffered"
-    assert "does not end in time" in ended.stderr
-    assert time.monotonic() - began > LAST_CALL_SECONDS + 1.0 - LEAVE_SECONDS

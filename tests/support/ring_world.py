@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
@@ -54,8 +54,9 @@ class RingWorld:
         self.lockouts: list[str] = []
         self._others = {} if alone else {"aws": self.memory.stores["aws"]}
         self._looking = False
-        self._accounts: object = None
         sandbox.on_call = self._look
+        for database in self.memory.databases.values():
+            database.faults.after = self._changed
 
     def rotate_again(self, rotation_id: str) -> Ran:
         """A run at the next trigger, with a new store object."""
@@ -88,25 +89,16 @@ class RingWorld:
             and not self._locked_out()
         )
 
-    def _look(self, when: Literal["before", "after"], operation: str, resource: str) -> None:
-        if self._looking or when == "before" or not self._is_changed(operation):
-            return
-        self._looking = True
-        try:
-            if self._locked_out():
-                self.lockouts.append(f"after {operation} {resource}")
-        finally:
-            self._looking = False
+    def _changed(self, operation: str) -> None:
+        if operation in {"stage", "retire"}:
+            self._look("after", operation, "of a database")
 
-    def _is_changed(self, operation: str) -> bool:
-        """Whether a reader may read something else since the last look, or a database may answer otherwise."""
-        accounts = {
-            name: {user: account.passwords for user, account in database.accounts.items()}
-            for name, database in self.memory.databases.items()
-        }
-        is_same = operation.startswith(("get_", "list_")) and accounts == self._accounts
-        self._accounts = accounts
-        return not is_same
+    def _look(self, when: str, operation: str, resource: str) -> None:
+        """Look again after what may change a slot or an account."""
+        if when == "after" and not operation.startswith(("get_", "list_")) and not self._looking:
+            self._looking = True
+            self.lockouts += [f"after {operation} {resource}"] if self._locked_out() else []
+            self._looking = False
 
     def _locked_out(self) -> bool:
         login = self.read()
