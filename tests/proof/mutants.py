@@ -52,9 +52,9 @@ CORE: Mapping[str, tuple[str, ...]] = {
 """Files by room."""
 TESTS = (
     "tests/unit",
-    *(f"tests/contract/test_{n}.py" for n in ("store", "lock", "lock_rule", "versioned_secret", "audit_log")),
+    *(f"tests/contract/test_{n}.py" for n in ("store", "lock", "lock_rule", "audit_log")),
     *(f"tests/contract/test_{n}.py" for n in ("database", "database_mysql", "database_servers")),
-    *(f"tests/contract/test_{n}.py" for n in ("vault_ring", "client_ring", "wiring")),
+    *(f"tests/contract/test_{n}.py" for n in ("vault_ring", "wiring")),
 )
 BLIND = ("weight", "architecture", "tiers", "protocol_citations", "deletions")
 """Tests of `tests/unit` that read the repository and execute nothing of the core."""
