@@ -62,7 +62,6 @@ from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.identities import FUNCTION_MAY, endless
 from sandbox.oci_resources import create_secret, names_in
 from sandbox.servers import verifier_statement
-from tests.contract.aws_fixtures import KEYS as SANDBOX_KEYS
 from tests.contract.aws_fixtures import SESSIONS
 from tests.contract.database_harness import (
     ADMIN,
@@ -86,15 +85,6 @@ pytest_plugins = ["tests.contract.database_fixtures"]
 # Where each runner finds it
 
 
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsSandbox]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", SANDBOX_KEYS.access_key_id)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SANDBOX_KEYS.secret_access_key.reveal())
-    with AwsSandbox() as running:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
-        yield running
-
-
 def own(name: str) -> Login:
     return Login(name, SecretStr(f"{name}'s password"))
 
@@ -116,17 +106,22 @@ def reader(oci: OciSandbox | None = None, **database: object) -> Any:  # noqa: A
     return partial(clouds.admin, plan.databases[0])
 
 
-def test_in_aws_an_arn_is_read_in_its_own_region_and_what_rds_rotates_anew_each_time(aws: AwsSandbox) -> None:
-    there = aws_client("secretsmanager", "eu-west-1", keys=SESSIONS, endpoint=aws.url)
-    arn = there.create_secret(Name="dba/rotator", SecretString=text_of("dba"))["ARN"]
-    assert reader(admin_secret=arn)() == own("dba")
-    name = "rds!cluster-11a9f0c2-8d7b-4a55-9d3e-5f0f6b1c2d3e"
-    here = aws_client("secretsmanager", plans.AWS_REGION, keys=SESSIONS, endpoint=aws.url)
-    here.create_secret(Name=name, SecretString=text_of("master"))
-    read = reader(admin_secret=name)
-    assert read() == own("master")
-    here.put_secret_value(SecretId=name, SecretString=text_of("rotated"))
-    assert read() == own("rotated")
+def test_in_aws_an_arn_is_read_in_its_own_region_and_what_rds_rotates_anew_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with AwsSandbox() as aws:
+        for name, value in aws.environment().items():
+            monkeypatch.setenv(name, value)
+        there = aws_client("secretsmanager", "eu-west-1", keys=SESSIONS, endpoint=aws.url)
+        arn = there.create_secret(Name="dba/rotator", SecretString=text_of("dba"))["ARN"]
+        assert reader(admin_secret=arn)() == own("dba")
+        name = "rds!cluster-11a9f0c2-8d7b-4a55-9d3e-5f0f6b1c2d3e"
+        here = aws_client("secretsmanager", plans.AWS_REGION, keys=SESSIONS, endpoint=aws.url)
+        here.create_secret(Name=name, SecretString=text_of("master"))
+        read = reader(admin_secret=name)
+        assert read() == own("master")
+        here.put_secret_value(SecretId=name, SecretString=text_of("rotated"))
+        assert read() == own("rotated")
 
 
 def test_in_oci_it_is_read_in_its_own_compartment_only_by_the_name_in_vault(
