@@ -156,7 +156,7 @@ STANDBYS = [
 
 
 def test_the_standby_is_called_half_an_interval_after_each_rotation_and_every_hour(tmp_path: Path) -> None:
-    """As `tests/unit/test_takeover.py` counts; by the locals of the schedules alone, for several plans at once."""
+    """By the locals of the schedules alone, for several plans at once."""
     text = (CONFIGURATION / "runner/schedules.tf").read_text()
     (computed,) = re.findall(r"^locals \{\n.*?^\}\n", text, re.MULTILINE | re.DOTALL)
     result = 'output "minutes" { value = keys(local.crons) }'

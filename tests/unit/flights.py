@@ -65,9 +65,11 @@ def searched(world: MemoryWorld, needed: messages.ProbeRequest) -> messages.Prob
 class Flight:
     """A world with generation 3 claimed and staged, base 2, and 1 still valid."""
 
-    def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD) -> None:
+    def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD, *, is_staged: bool = True) -> None:
         self.world = steady(strategy)
-        self.staged = w.generated(self.world, w.held(self.world, "third"))
+        self.rotation = w.held(self.world, "third")
+        if is_staged:
+            self.staged = w.generated(self.world, self.rotation)
 
     @property
     def claim(self) -> Claim:

@@ -1,6 +1,11 @@
-"""ApplyDb: every database accepts pending beside base, proven by logins, or none is changed (protocol D3, D7)."""
+"""ApplyDb and RevokeDb: what they do to the databases.
+
+Every database accepts pending beside base, proven by logins, or none is changed (protocol D3, D7). After an emergency
+order nothing logs in that may have leaked, whatever the run meets (protocol O5, M2).
+"""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
 
@@ -8,11 +13,19 @@ import pytest
 from msgspec import structs
 
 from lockstep.protocol import errors, messages
-from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.model import ClaimKind, Strategy
 from tests.support import world as w
-from tests.support.memory import Account
-from tests.unit.flights import Flight, asked_to_probe, both_strategies, run_generate, searched, steady
+from tests.support.memory import Account, MemoryWorld
+from tests.unit.flights import Flight, asked_to_probe, both_strategies, dies, run_generate, searched, steady
+
+REFUSED, UNREADABLE = messages.RevocationResult.REFUSED, messages.RevocationResult.UNREADABLE
+
+
+def _checked(
+    *generations: int, revocation: messages.RevocationResult = REFUSED
+) -> tuple[messages.RevocationCheck, ...]:
+    return tuple(messages.RevocationCheck(generation=g, revocation=revocation) for g in generations)
+
 
 # Applying
 
@@ -21,12 +34,10 @@ from tests.unit.flights import Flight, asked_to_probe, both_strategies, run_gene
 def test_pending_and_base_log_in_afterwards_and_what_was_valid_before_does_not(strategy: Strategy) -> None:
     flight = Flight(strategy)
     assert flight.lets_in(1) == [True]
-    refused = (messages.RevocationCheck(generation=1, revocation=messages.RevocationResult.REFUSED),)
-    assert w.applied(flight.world, flight.staged) == messages.ApplyResult(
-        databases=tuple(
-            messages.DatabaseResult(database=name, outcome=messages.DatabaseOutcome.APPLIED, revoked=refused)
-            for name in ("db-1", "db-2")
-        )
+    applied = messages.DatabaseOutcome.APPLIED
+    assert w.applied(flight.world, flight.staged).databases == tuple(
+        messages.DatabaseResult(database=name, outcome=applied, revoked=_checked(1))
+        for name in ("db-1", "db-2")
     )
     live = {w.shown(w.login_of(flight.world, g)) for g in (2, 3)}
     assert w.known_logins(flight.world) == {"db-1": live, "db-2": live}
@@ -55,38 +66,6 @@ def test_databases_change_under_every_advisory_lock_after_base_logged_in_on_all(
         *("db-2 stage", *["db-2 accepts"] * 4),
     ]
     assert [d.refusals.most for d in flight.world.databases.values()] == [1, 1]
-
-
-@both_strategies
-def test_a_twin_at_any_boundary_does_no_harm(strategy: Strategy) -> None:
-    outcomes: set[str] = set()
-
-    def apply() -> str:
-        try:
-            return flight.apply().outcome.value
-        except errors.AdvisoryLockBusyError as e:
-            return type(e).__name__
-
-    for at in range(100):
-        flight = Flight(strategy)
-        twin = w.interrupted(flight.world, at, apply)
-        flight.apply()
-        w.undisturbed(flight.world)
-        if twin.result is None:
-            break
-        outcomes.add(twin.result)
-        assert flight.lets_in(3, 2, 1) == [True, True, False]
-    # While the first invocation holds the advisory lock, the twin fails with a retryable error.
-    assert outcomes == {"applied", "AdvisoryLockBusyError"}
-
-
-@both_strategies
-def test_after_a_placeholder_only_the_first_generation_logs_in(strategy: Strategy) -> None:
-    world = w.make_world(strategy=strategy, placeholder=True)
-    world.databases["db-1"].accounts[world.credential.usernames[0]].passwords = ("of-old",)
-    result = w.applied(world, w.generated(world, w.held(world)))
-    assert all(d.taken_over for d in result.databases)
-    assert set(w.known_logins(world)["db-1"]) == {w.shown(w.login_of(world, 1))}
 
 
 def _reconciling(*, consent: bool = False) -> Flight:
@@ -155,17 +134,21 @@ def test_what_a_search_has_seen_is_seen_again_before_the_change(
     assert w.known_logins(flight.world)[name] == before[name]
 
 
-def _never_staged(flight: Flight) -> None:
-    for store in flight.world.stores.values():
-        for secret in store._secrets.values():
-            del secret.versions["generation-3"]
+def _forgets(generation: int) -> Trouble:
+    """No store holds it."""
+
+    def forget(flight: Flight) -> None:
+        for store in flight.world.stores.values():
+            for secret in store._secrets.values():
+                secret.versions.pop(f"generation-{generation}", None)
+
+    return forget
 
 
 def _base_is_gone(flight: Flight) -> None:
     for store in flight.world.stores.values():
         w.edit(store, w.another_login(flight.world))
-        for secret in store._secrets.values():
-            secret.versions.pop("generation-2", None)
+    _forgets(2)(flight)
 
 
 def _deployed(flight: Flight) -> None:
@@ -180,20 +163,13 @@ def _take_over_is_withdrawn(flight: Flight) -> None:
 
 TROUBLES: dict[str, tuple[Trouble, type[Exception]]] = {
     "overtaken": (Flight.overtaken, errors.FenceLostError),
-    "taken over": (_ordered(fence=100, holder="taker"), errors.FenceLostError),
-    "the lease ended": (lambda f: f.world.clock.sleep(LEASE.total_seconds()), errors.FenceLostError),
-    "another claim": (
-        lambda f: w.orders(f.world, claim=structs.replace(f.claim, generation=4)),
-        errors.FenceLostError,
-    ),
-    "in promotion": (_ordered(promoting=True), errors.FenceLostError),
     "the lock table is out": (
         lambda f: w.strike(f.world, {"before lock require": errors.LockTableUnreachableError}),
         errors.LockTableUnreachableError,
     ),
     "another plan": (_deployed, errors.PlanNotActiveError),
     "take-over was withdrawn": (_take_over_is_withdrawn, errors.TakeOverNeededError),
-    "never staged": (_never_staged, errors.StagedValueConflictError),
+    "never staged": (_forgets(3), errors.StagedValueConflictError),
     "base is gone": (_base_is_gone, errors.CurrentCredentialRejectedError),
     "unreachable": (_in_database(unreachable=True), errors.DatabaseUnreachableError),
     "the admin is refused": (_in_database(admin_refused=True), errors.AdminCredentialRejectedError),
@@ -284,21 +260,13 @@ def test_what_is_accepted_after_staging_is_proven(accepted: tuple[int, ...], err
 def test_a_value_that_no_store_holds_is_unreadable_and_one_that_is_not_valid_is_not_shown() -> None:
     """The record under the advisory lock decides (protocol D4)."""
     for trouble, revoked in (
-        (
-            _forgotten,
-            (messages.RevocationCheck(generation=1, revocation=messages.RevocationResult.UNREADABLE),),
-        ),
+        (_forgets(1), _checked(1, revocation=UNREADABLE)),
         (_ordered(valid=frozenset({2})), ()),
     ):
         flight = Flight()
         trouble(flight)
         assert flight.apply().revoked == revoked
         assert [d.refusals.most for d in flight.world.databases.values()] == [0, 0]
-
-
-def _forgotten(flight: Flight) -> None:
-    for store in flight.world.stores.values():
-        del store._secrets["app_user"].versions["generation-1"]
 
 
 def test_a_value_with_the_login_of_base_is_not_revoked() -> None:
@@ -323,3 +291,155 @@ def test_a_refusal_proves_nothing_on_a_locked_account() -> None:
     w.strike(flight.world, {"before db-1 accepts": locks_at_the_refusal})
     with pytest.raises(errors.AccountLockedError):
         flight.apply()
+
+
+# RevokeDb
+
+
+def _promoted(strategy: Strategy) -> Flight:
+    flight = Flight(strategy)
+    flight.apply()
+    flight.promote()
+    return flight
+
+
+@both_strategies
+def test_a_revocation_that_fails_and_is_tried_again_is_refused_once_in_a_row(
+    strategy: Strategy,
+) -> None:
+    """A retired account accepts a random password, so the login that takes a refusal back is this attempt's own."""
+
+    def fails() -> None:
+        raise errors.DatabaseUnreachableError(database="db-1")
+
+    for at in range(100):
+        flight = _promoted(strategy)
+        failure = w.interrupted(flight.world, at, fails)
+        with suppress(errors.DatabaseUnreachableError):
+            flight.revoke()
+        w.undisturbed(flight.world)
+        flight.revoke()
+        assert flight.database.refusals.most == 1, at
+        if not failure.boundary:
+            return
+    pytest.fail("a revocation has more calls than that")
+
+
+@both_strategies
+def test_what_may_be_valid_beside_the_promoted_generation_is_revoked(
+    strategy: Strategy,
+) -> None:
+    flight = _promoted(strategy)
+    revoked = flight.revoke()
+    assert revoked.revoked == _checked(1, 2)
+    assert flight.lets_in(3, 1, 2) == [True, False, False]
+    assert flight.revoke() == revoked
+    assert flight.database.refusals.most == 1
+
+
+def test_the_other_account_is_ended_even_if_no_store_has_its_value() -> None:
+    flight = _promoted(Strategy.ALTERNATING_USERS)
+    base = w.login_of(flight.world, 2)
+    _forgets(2)(flight)
+    assert set(_checked(2, revocation=UNREADABLE)) <= set(flight.revoke().revoked)
+    assert w.shown(base) not in w.known_logins(flight.world)["db-1"]
+
+
+def _winner_was_ended(flight: Flight) -> None:
+    flight.database.set_passwords("app", w.login_of(flight.world, 2).password.reveal())
+
+
+def _never_ends(flight: Flight) -> None:
+    kept = flight.database.accounts["app"].passwords
+    w.strike(flight.world, {"after db-1 stage": lambda: flight.database.set_passwords("app", *kept)})
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error"),
+    [
+        (lambda flight: w.orders(flight.world, promoting=False), errors.FenceLostError),
+        (Flight.overtaken, errors.FenceLostError),
+        (_winner_was_ended, errors.PendingCredentialRejectedError),
+        (_never_ends, errors.PreviousCredentialAcceptedError),
+    ],
+)
+def test_an_unproven_revocation_is_an_error(
+    trouble: Callable[[Flight], None], error: type[Exception]
+) -> None:
+    flight = _promoted(Strategy.DUAL_PASSWORD)
+    trouble(flight)
+    with pytest.raises(error):
+        flight.revoke()
+    assert flight.lets_in(2) == [True]
+
+
+# Whole runs
+
+
+def _serves_only(world: MemoryWorld, generation: int | None) -> None:
+    """Every database accepts this generation and nothing else, and the order is no longer in force."""
+    w.assert_in_sync(world, generation)
+    only = {w.shown(w.login_of(world, generation or 0))}
+    assert w.known_logins(world) == dict.fromkeys(world.databases, only)
+    assert not world.lock.record.is_revoking
+    assert world.lock.record.valid == {generation}
+
+
+@both_strategies
+def test_an_order_ends_the_overlap_at_once_and_is_recorded_also_in_a_pause(
+    strategy: Strategy,
+) -> None:
+    world = steady(strategy)
+    w.rotate(world, "third")
+    assert w.rotate(world, "too-early", force=True).outcome == "skipped"
+    w.revokes_everything(world)
+    w.orders(world, paused=True)
+    assert w.rotate(world, "scheduled").outcome == "skipped"
+    _serves_only(world, w.rotate(world, "emergency", runner="oci", force=True).generation)
+    details = w.entries(world, "oci")[-1].event["unmapped"]["lockstep"]
+    assert details["revoked_on_purpose"] == [2, 3]
+    w.orders(world, paused=False)
+    assert w.rotate(world, "fulfilled").outcome == "skipped"
+    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
+
+
+@both_strategies
+def test_a_value_that_was_staged_before_the_order_is_not_finished(strategy: Strategy) -> None:
+    """Whoever could read the stores' pending versions has it, too (protocol C2)."""
+    world = steady(strategy)
+    dies(world, "after db-1 stage")
+    w.revokes_everything(world)
+    result = w.rotate(world, "emergency")
+    assert (result.generation, result.adopted) == (4, False)
+    _serves_only(world, 4)
+
+
+@both_strategies
+def test_an_order_during_a_promotion_is_fulfilled_by_the_next_run(
+    strategy: Strategy,
+) -> None:
+    world = steady(strategy)
+    with w.struck(world, {"after db-2 stage": lambda: w.revokes_everything(world)}):
+        assert w.rotate(world, "third").generation == 3
+    w.assert_in_sync(world, 3)
+    assert world.lock.record.is_revoking
+    _serves_only(world, w.rotate(world, "emergency", runner="oci").generation)
+
+
+@both_strategies
+@pytest.mark.parametrize("table", ["imported", "lost"])
+def test_an_order_of_no_generation_on_record_outlives_the_reconcile(strategy: Strategy, table: str) -> None:
+    world = w.make_world(strategy=strategy)
+    if table == "lost":
+        w.rotate(world, "first")
+        w.rotate_again(world, "second")
+        w.loses_the_lock_table(world)
+        w.activates(world)
+    login = world.stores["aws"].current_login()
+    assert login
+    w.revokes_everything(world)
+    assert w.rotate(world, "reconcile").outcome == "rotated"
+    result = w.rotate(world, "new", runner="oci")
+    assert result.outcome == "rotated"
+    assert w.shown(login) not in w.known_logins(world)["db-1"]
+    _serves_only(world, result.generation)

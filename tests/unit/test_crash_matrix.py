@@ -1,18 +1,31 @@
-"""A run that dies after any change is finished by the next run, and locks nobody out meanwhile (protocol I1, I9)."""
+"""Runs that die after any change: of one build, and of two whose formats differ.
 
+A run that dies is finished by the next run, and locks nobody out meanwhile (protocol I1, I9). Of two builds on one live
+credential, the older one stands for the edition before an upgrade (protocol R10, I8). At every boundary what each store
+serves logs in everywhere.
+"""
+
+import json
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, product
 
 import pytest
 
-from lockstep.protocol.errors import LockstepError
+from lockstep.audit.confirmed import Verdict
+from lockstep.audit.verify import Verification, verify
+from lockstep.client.cache import decode
+from lockstep.protocol.errors import LockstepError, NewerFormatError, SecretMalformedError
 from lockstep.protocol.model import Strategy
+from lockstep.protocol.workers import one_after_the_other
+from lockstep.stores.contents import decode_app_user, require_known_format
 from tests.proof.invariants import ViolationError
 from tests.proof.memory_observer import InstantObserver
 from tests.support import world as w
-from tests.support.memory import MemoryWorld
+from tests.support.builds import NEWER, THIS, build
+from tests.support.memory import MemorySigner, MemoryWorld
+from tests.support.seals import sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,3 +152,143 @@ def test_two_runs_that_die_in_a_row_are_finished_by_the_next_run(strategy: Strat
         world.clock.sleep(w.INTERVAL_SECONDS)
         died += f", then {_dies(world, 'dies-too', at=second, runner='oci')}"
         _survives(world, "aws", died=died)
+
+
+CHANGES = 20
+
+
+def ran(world: MemoryWorld, written: int, *, runner: str, dies: int = 10**6) -> str:
+    """One run of a build, at the next trigger; its outcome, the error's name, or after which change it died."""
+    world.clock.sleep(w.INTERVAL_SECONDS)
+    with build(NEWER):
+        observer = InstantObserver(world)
+
+    def look(boundary: str) -> None:
+        with build(NEWER):
+            observer.look(boundary)
+
+    death = w.Death(dies, look)
+    w.at_every_boundary(world, death)
+    try:
+        with build(written):
+            return w.rotate(world, f"run-{world.lock.record.fence}", runner=runner, force=True).outcome
+    except w.Killed:
+        return death.boundary
+    except LockstepError as e:
+        return type(e).__name__
+    finally:
+        w.undisturbed(world)
+
+
+def _all(world: MemoryWorld) -> object:
+    """Everything that a run can change, but for the lease and the fence."""
+    return (
+        replace(world.lock.record, holder=None, expires_at=None, fence=0),
+        {
+            s.name: {k: (v.current, dict(v.versions)) for k, v in s._secrets.items()}
+            for s in world.stores.values()
+        },
+        {d.name: {u: a.passwords for u, a in d.accounts.items()} for d in world.databases.values()},
+        {name: dict(log.entries) for name, log in world.audit_logs.items()},
+    )
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("runner", ["aws", "oci"])
+def test_an_older_build_leaves_alone_what_a_newer_one_left(strategy: Strategy, runner: str) -> None:
+    rotated = 0
+    for at in count():
+        world = w.make_world(strategy=strategy)
+        assert [ran(world, THIS, runner=of) for of in ("aws", "oci")] == ["rotated", "rotated"]
+        died = ran(world, NEWER, runner="aws", dies=at)
+        before, has_claimed = _all(world), world.lock.format == NEWER
+        outcome = ran(world, THIS, runner=runner)
+        assert outcome == ("NewerFormatError" if has_claimed else "rotated"), died
+        assert not has_claimed or _all(world) == before, died
+        assert world.lock.record.holder is None
+        assert ran(world, NEWER, runner=runner) == "rotated", died
+        with build(NEWER):
+            w.assert_in_sync(world)
+            w.assert_on_record(world)
+        rotated += outcome == "rotated"
+        if died == "rotated":
+            break
+    assert at >= CHANGES
+    assert 0 < rotated < at / 2
+
+
+# Formats
+
+
+WHERE = {"store": "aws", "secret": "multi-cloud/app_user"}
+LOGIN = {"username": "app", "password": "hunter2"}
+
+
+@pytest.mark.parametrize("written", [THIS, NEWER])
+def test_record_secrets_and_entries_name_the_format_of_their_build(written: int) -> None:
+    world = w.make_world()
+    with build(written):
+        w.rotate(world, "run-1")
+    assert world.lock.format == written
+    secrets = [secret for store in world.stores.values() for secret in store._secrets.values()]
+    formats = [json.loads(secret.versions["generation-1"])["format"] for secret in secrets]
+    assert formats == [written, written, str(written), str(written)]
+    assert json.loads(world.audit_logs["aws"].entries[1][0])["chain"]["format"] == written
+
+
+def test_a_newer_secret_is_refused_whatever_it_looks_like_and_any_other_is_read() -> None:
+    """Applications read the login of a newer build as far as there is one."""
+    for more in ({"format": NEWER}, {"format": str(NEWER)}):
+        for document in ({**LOGIN, **more}, {**more, "login": "elsewhere"}):
+            with pytest.raises(NewerFormatError, match=f"format-{NEWER}.*Upgrade") as caught:
+                require_known_format(json.dumps(document), **WHERE)
+            assert "hunter2" not in str(caught.value)
+    for known in ({}, *({"format": f} for f in (1, "1", True, 9.5))):
+        text = json.dumps({**LOGIN, **known})
+        require_known_format(text, **WHERE)
+        assert decode_app_user(text, **WHERE)[0]
+    assert decode(json.dumps({**LOGIN, "format": NEWER}), **WHERE).username == "app"
+    for format_, error in ((NEWER, NewerFormatError), (THIS, SecretMalformedError)):
+        with pytest.raises(error):
+            decode(json.dumps({"login": {}, "format": format_}), **WHERE)
+
+
+def test_a_secret_of_a_newer_build_is_not_written_over_where_the_lock_table_was_lost() -> None:
+    world = w.make_world()
+    with build(NEWER):
+        w.rotate(world, "run-1")
+    w.loses_the_lock_table(world)
+    w.activates(world)
+    before = [store.current_text("app_user") for store in world.stores.values()]
+    with pytest.raises(NewerFormatError):
+        w.rotate_again(world, "run-2")
+    assert [store.current_text("app_user") for store in world.stores.values()] == before
+    assert world.lock.record.claim is None
+
+
+def test_a_chain_that_two_builds_wrote_is_verified_by_the_newer_one_alone() -> None:
+    """What only says that it is of a newer format is a problem."""
+
+    def verified(world: MemoryWorld) -> Verification:
+        log = world.audit_logs["aws"], world.signers["aws"]
+        [found] = verify(world.credential.id, [log], side_by_side=one_after_the_other)
+        return found
+
+    world = w.make_world()
+    w.rotate(world, "run-1")
+    with build(NEWER):
+        w.rotate_again(world, "run-2")
+        found = verified(world)
+        assert (found.problems, len(found.entries)) == ([], 2)
+    found = verified(world)
+    assert found.verdict is Verdict.UNREADABLE
+    assert found.unreadable.startswith("NewerFormatError")
+
+    world = w.make_world()
+    w.rotate(world, "run-1")
+    with build(NEWER):
+        other = sealed({"time": 0}, signer=MemorySigner("another-key"))
+    world.audit_logs["aws"].put(2, other.body, other.metadata)
+    w.rotate_again(world, "run-2")
+    found = verified(world)
+    assert (found.verdict, [p.first for p in found.problems]) == (Verdict.NOT_VERIFIED, [2])

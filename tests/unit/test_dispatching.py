@@ -3,7 +3,7 @@
 import json
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from io import BytesIO
@@ -14,24 +14,27 @@ from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 from msgspec import structs
 
 from lockstep.plan.compiled import CompiledPlan
-from lockstep.plan.published import Index, IndexedCredential, index_of
+from lockstep.plan.published import Index, index_of
 from lockstep.protocol.deadlines import BATCH
 from lockstep.protocol.errors import (
+    EventNotSentError,
     InvalidRequestError,
     LockTableAccessDeniedError,
     NotHandedOnError,
     PlanUnreachableError,
     StoreAccessDeniedError,
 )
+from lockstep.protocol.events import CloudEvent, Failed
 from lockstep.protocol.lock_rule import select_due
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
 from lockstep.stores.credential import Ports
 from oci_fn import func
-from oci_fn.dispatching import MOST_BATCHES, shares
+from oci_fn.dispatching import MOST_BATCHES, overdue, recheck, shares
+from oci_fn.publish import SLOW_SECONDS
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
 from tests.support.world import entries, make_world, strike
-from tests.unit.standby_day import schedule
+from tests.unit.test_standby import schedule
 
 INTERVAL = timedelta(minutes=20)
 TURN = EPOCH + timedelta(hours=12, minutes=10)
@@ -42,49 +45,30 @@ CANARY = "hunter2-canary"
 # What is picked
 
 
-def known(credential_id: str, **more: Any) -> IndexedCredential:  # noqa: ANN401 - fields of a schedule
-    plan = structs.replace(schedule(INTERVAL), **more)
-    return IndexedCredential(id=credential_id, databases=("db-1",), schedule=plan, plan_digest="d")
-
-
-def record(credential_id: str, due: float | None, **more: Any) -> LockRecord:  # noqa: ANN401 - fields of the record
-    """A record that was due so many minutes before the standby's turn."""
-    return LockRecord(
-        credential_id=credential_id,
-        next_due_at=None if due is None else TURN - timedelta(minutes=due),
-        **more,
-    )
-
-
-def picked(*records: LockRecord, unreadable: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    table = Table(records={r.credential_id: r for r in records}, unreadable=unreadable or {})
-    ids = {*table.records, *table.unreadable}
-    return select_due({i: known(i).schedule for i in sorted(ids)}, table, now=TURN)
-
-
-def test_the_longest_due_comes_first_after_emergencies() -> None:
-    found = picked(
-        record("a", 20),
-        record("b", None),
-        record("c", 45),
-        record("d", 12, not_before=TURN + timedelta(minutes=1)),
-        record("e", -5, revoke_through=3, valid=frozenset({3, 4})),
-        unreadable={"g": "NewerFormatError"},
-    )
+def test_the_longest_due_comes_first_after_emergencies_and_what_acquire_would_refuse_is_left_out() -> None:
+    later, emergency = TURN + timedelta(minutes=1), {"revoke_through": 3, "valid": frozenset({3, 4})}
+    due: dict[str, tuple[float | None, dict[str, Any]]] = {
+        "a": (20, {}),
+        "b": (None, {}),
+        "c": (45, {}),
+        "d": (12, {"not_before": later}),
+        "e": (-5, emergency),
+        "early": (-1, {}),
+        "paused": (40, {"paused": True}),
+        "held": (40, {"holder": "x", "expires_at": later}),
+        "paused emergency": (40, {"paused": True, **emergency}),
+    }
+    records = {
+        key: LockRecord(
+            credential_id=key,
+            next_due_at=None if minutes is None else TURN - timedelta(minutes=minutes),
+            **more,
+        )
+        for key, (minutes, more) in due.items()
+    }
+    table = Table(records=records, unreadable={"g": "NewerFormatError"})
+    found = select_due(dict.fromkeys([*records, "g"], schedule(INTERVAL)), table, now=TURN)
     assert found == ("e", "c", "a", "d", "b", "g")
-
-
-@pytest.mark.parametrize(
-    "left",
-    [
-        record("a", -1),
-        record("a", 40, paused=True),
-        record("a", 40, holder="x", expires_at=TURN + timedelta(minutes=1)),
-        record("a", 40, paused=True, revoke_through=3, valid=frozenset({3})),
-    ],
-)
-def test_what_acquire_would_refuse_and_nobody_waits_for_is_left_out(left: LockRecord) -> None:
-    assert picked(left) == ()
 
 
 # How it is shared
@@ -100,6 +84,19 @@ def test_more_than_fits_leaves_out_neither_the_oldest_nor_the_newest() -> None:
     assert sorted([*handed, *left]) == due
 
 
+def test_each_call_begins_at_another_one_and_one_that_waited_anywhere() -> None:
+    """What is due longest may take all the time of its calls, and stays so (protocol R5)."""
+    due, calls = [f"c{n:02}" for n in range(40)], [f"call-{n}" for n in range(300)]
+    oldest = due[:BATCH]
+    in_turn = [overdue(oldest, call) for call in calls]
+    assert {first for first, *_ in in_turn} == set(oldest)
+    assert all(sorted(order) == oldest for order in in_turn)
+    late = [recheck(due, call) for call in calls]
+    assert {len(batch) for batch in late} == {BATCH}
+    assert {key for batch in late for key in batch} == set(due)
+    assert 150 < late.count(tuple(oldest)) < 250
+
+
 # The function
 
 
@@ -112,6 +109,7 @@ class Fleet:
     queued: list[dict[str, Any]] = field(default_factory=list)
     takes_seconds: float = 0
     hands_on: bool = True
+    """Whether it can call itself."""
     calls: int = 0
     refuses_calls: int = 0
     """So many calls does the service not take."""
@@ -124,7 +122,9 @@ class Fleet:
     index_is_out: bool = False
     runners: int = 0
     """How often a runner was asked for: it may be a new one, which has read nothing of the plan yet."""
-    sent: int = 0
+    sent: list[CloudEvent] = field(default_factory=list)
+    sending: Callable[[], object] = lambda: None
+    """What becomes of events after they were sent."""
 
     def runner(self) -> Any:  # noqa: ANN401 - what the function needs of one
         self.runners += 1
@@ -133,8 +133,9 @@ class Fleet:
     def event_sink(self, _cloud: str) -> Any:  # noqa: ANN401 - what has `send`
         return self.plan and self
 
-    def send(self, events: Sequence[object]) -> None:
-        self.sent += len(events)
+    def send(self, events: Sequence[CloudEvent]) -> None:
+        self.sent += events
+        self.sending()
 
     @property
     def plan(self) -> CompiledPlan:
@@ -294,7 +295,9 @@ def test_what_a_run_raises_is_told_by_its_name_and_a_refused_identity_is_read_ag
     status, body = there.asked({"credential_ids": sorted(there.worlds)})
     assert (status, [r["error"] for r in body["results"]]) == (502, [error] * 2)
     assert there.forgot == 2 * forgot
-    assert (there.sent, there.runners) == (2, 3)  # (protocol E18): one for each run, one for all events.
+    assert there.runners == 3  # (protocol E18): one for each run, one for all events.
+    told = [(e.data.runner, e.data.status, e.data.error) for e in there.sent if isinstance(e.data, Failed)]
+    assert told == [("oci", "failed", error)] * 2
     assert CANARY not in json.dumps(body) + caplog.text
 
 
@@ -325,23 +328,47 @@ def test_no_rotation_waits_for_what_only_events_need() -> None:
     there = fleet(2)
     there.index_is_out = True
     status, _ = there.asked({"credential_ids": sorted(there.worlds)})
-    assert (status, set(there.rotations.values()), there.sent) == (200, {1}, 0)
+    assert (status, set(there.rotations.values()), there.sent) == (200, {1}, [])
 
 
-def test_one_credential_that_is_not_in_the_plan_is_refused_before_a_run() -> None:
-    # (protocol R6)
-    status, body = fleet(1).asked({"credential_id": "nobody"})
-    assert (status, body) == (502, {"error": "InvalidRequestError", "message": body["message"]})
+@pytest.mark.parametrize("trouble", ["refused", "foreign", "slow"])
+def test_after_events_that_are_not_sent_or_take_long_no_others_are_tried(
+    trouble: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # (protocol E18)
+    there = fleet(3)
+
+    def sending() -> None:
+        if trouble == "slow":
+            there.clock.sleep(SLOW_SECONDS + 1)
+        else:
+            raise (
+                EventNotSentError(code="InternalServerError") if trouble == "refused" else ValueError(CANARY)
+            )
+
+    there.sending = sending
+    status, _ = there.asked({"credential_ids": sorted(there.worlds)})
+    assert (status, set(there.rotations.values()), len(there.sent)) == (200, {1}, 1)
+    errors = {"refused": ["InternalServerError"] * 3, "foreign": ["ValueError"] * 3, "slow": ["slow"] * 2}
+    lines = [json.loads(line) for line in caplog.messages if "events_not_sent" in line]
+    assert [(line["events_not_sent"], line["error"]) for line in lines] == [(1, e) for e in errors[trouble]]
 
 
 @pytest.mark.parametrize(
-    "ids", [[], ["a", "a"], [f"c{n}" for n in range(101)], ["a b"], "multi-cloud/app-000", [7]]
+    "body",
+    [
+        {"credential_id": "nobody"},
+        *(
+            {"credential_ids": ids}
+            for ids in ([], ["a", "a"], [f"c{n}" for n in range(101)], ["a b"], "multi-cloud/app-000", [7])
+        ),
+    ],
 )
-def test_a_list_of_ids_that_is_none_is_refused(ids: object) -> None:
+def test_an_unknown_credential_or_a_list_of_ids_that_is_none_is_refused_before_a_run(body: object) -> None:
     # (protocol R6)
     there = fleet(1)
-    status, body = there.asked({"credential_ids": ids})
-    assert (status, body["error"]) == (502, "InvalidRequestError")
+    status, answer = there.asked(body)
+    assert (status, answer) == (502, {"error": "InvalidRequestError", "message": answer["message"]})
     assert set(there.rotations.values()) == {0}
 
 

@@ -1,19 +1,23 @@
-"""Generate: one generation in flight, staged in every store before any database is changed (protocol I2, I4)."""
+"""Generate and UpdateSecrets: what they do to the stores.
+
+One generation is in flight, staged in every store before any database is changed (protocol I2, I4). Then every store is
+promoted and serves it (protocol U1, U3).
+"""
 
 from dataclasses import replace
-from functools import partial
+from datetime import timedelta
 
 import pytest
 from msgspec import structs
 
 from lockstep.protocol import errors
-from lockstep.protocol.messages import CandidateRef, ProbeResult
+from lockstep.protocol.messages import CandidateRef, ProbeResult, StoreResult, UpdateResult
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Login, SecretStr, Strategy
 from tests.support import world as w
 from tests.support.memory import MemoryWorld
 from tests.unit.flights import (
-    OPEN,
     PROMOTING,
+    Flight,
     asked_to_probe,
     both_strategies,
     dies,
@@ -169,42 +173,7 @@ def test_a_claim_is_replaced_once_for_a_taken_name() -> None:
     w.assert_in_sync(world, w.rotate_again(world, "next").generation)
 
 
-# Repetition
-
-
-@both_strategies
-def test_a_twin_at_any_boundary_stages_the_same_value(strategy: Strategy) -> None:
-    for at in range(100):
-        world = steady(strategy)
-        rotation = w.held(world, "third")
-        twin = w.interrupted(world, at, partial(run_generate, world, rotation))
-        try:
-            result = run_generate(world, rotation)
-        except errors.LostCompareAndSetError:  # Retryable.
-            w.undisturbed(world)
-            result = run_generate(world, rotation)
-        w.undisturbed(world)
-        if twin.result is None:
-            break
-        assert result.claim == twin.result.claim == world.lock.record.claim, twin.boundary
-        logins = {w.shown(store.read_generation(3).login) for store in world.stores.values()}  # type: ignore[union-attr]  # it is staged
-        assert len(logins) == 1, twin.boundary
-    assert 16 <= at < 99
-
-
 # Adopting
-
-
-@pytest.mark.parametrize("phase", OPEN)
-@both_strategies
-def test_an_open_claim_is_adopted_in_every_phase(phase: str, strategy: Strategy) -> None:
-    world = steady(strategy)
-    dies(world, phase)
-    claim, staged = world.lock.record.claim, world.stores["aws"].read_generation(3)
-    result = w.generated(world, w.held(world, "taker"))
-    assert (result.claim, result.adopted_from) == (claim, "dead")
-    assert world.lock.record.claim == claim
-    assert staged in (None, _in_both_stores(world, 3))
 
 
 @pytest.mark.parametrize("phase", PROMOTING)
@@ -264,3 +233,114 @@ def test_every_login_that_may_be_valid_is_a_candidate(stores: int, phase: str, e
     w.edit(list(world.stores.values())[-1], w.another_login(world))
     asked = asked_to_probe(world, w.held(world, "taker"))
     assert [c.ref.version for c in asked.candidates] == expected
+
+
+# UpdateSecrets
+
+
+@pytest.fixture(name="flight", params=list(Strategy))
+def _flight(request: pytest.FixtureRequest) -> Flight:
+    """A world with generation 3, on base 2, applied to every database."""
+    flight = Flight(request.param)
+    flight.apply()
+    return flight
+
+
+def _generations(flight: Flight) -> set[int]:
+    return {g for user, blob, _ in w.served(flight.world).values() for g in (user, blob)}
+
+
+def test_every_store_serves_it_in_both_secrets_once_the_claim_is_promoting(
+    flight: Flight,
+) -> None:
+    seen: list[str] = []
+    w.at_every_boundary(flight.world, seen.append)
+    result = flight.promote()
+    w.undisturbed(flight.world)
+    assert _generations(flight) == {3}
+    assert flight.world.locked_out() == []
+    assert result == UpdateResult(
+        stores=tuple(StoreResult(store=s, version="generation-3") for s in ("aws", "oci")),
+        promoted_at=flight.world.clock.now(),
+        revoke=False,
+    )
+    record = flight.world.lock.record
+    assert (record.promoting, record.valid) == (True, frozenset({1, 2, 3}))
+    writes = [b.removeprefix("before ") for b in seen if b.startswith("before") and "promot" in b]
+    assert writes == ["lock begin_promotion"] + [
+        f"{store} promote {secret}" for store in ("aws", "oci") for secret in ("app_user", "connection_blob")
+    ]
+
+
+@pytest.mark.parametrize("proven", [(), ("db-1",), ("db-2", "db-3")])
+def test_less_than_every_database_promotes_nothing(flight: Flight, proven: tuple[str, ...]) -> None:
+    """A database that never accepted the value would lock its applications out (protocol M3, I3)."""
+    with pytest.raises(errors.InvalidRequestError):
+        w.updated(flight.world, flight.staged, proven)
+    assert _generations(flight) == {2}
+    assert not flight.world.lock.record.promoting
+
+
+@pytest.mark.parametrize(
+    ("through", "kind", "revokes"),
+    [
+        (None, ClaimKind.NEW, False),
+        (0, ClaimKind.NEW, False),  # Fulfilled: nothing at or below it is valid.
+        (2, ClaimKind.NEW, True),
+        (3, ClaimKind.NEW, False),  # The value itself is to be revoked: another run makes a newer one.
+        (2, ClaimKind.RECONCILE, False),
+    ],
+)
+def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its_own(
+    flight: Flight, through: int | None, kind: ClaimKind, *, revokes: bool
+) -> None:
+    claim = structs.replace(flight.staged.claim, kind=kind)
+    w.orders(flight.world, revoke_through=through, claim=claim)
+    flight.staged = structs.replace(flight.staged, claim=claim)
+    assert flight.promote().revoke is revokes
+
+
+# The lock
+
+
+def test_a_run_that_is_overtaken_on_the_way_promotes_only_what_is_as_it_was_seen(flight: Flight) -> None:
+    """One conditional write comes before all stores. A store that must be looked at needs it again (protocol V10)."""
+    w.edit(flight.world.stores["oci"], w.login_of(flight.world, 2))
+
+    def overtaken() -> None:
+        with w.quiet(flight.world):
+            flight.overtaken()
+
+    w.strike(flight.world, {"after aws promote connection_blob": overtaken})
+    with pytest.raises(errors.FenceLostError):
+        flight.promote()
+    assert w.served(flight.world)["aws"][:2] == (3, 3)
+    assert w.served(flight.world)["oci"][:2] == (0, 3)
+
+
+def test_a_promotion_never_goes_back(flight: Flight) -> None:
+    world = flight.world
+    flight.promote()
+    stale = world.lock.record
+    assert w.rotate_again(world, "taker", runner="oci").generation == 3
+    newer = w.rotate_again(world, "fourth").generation
+    assert newer
+    assert _generations(flight) == {newer}
+    # As if the fence had been read just before it was lost.
+    world.lock.record = stale
+    world.clock.sleep(-3 * w.INTERVAL_SECONDS)
+    with pytest.raises(errors.FenceLostError):
+        flight.promote()
+    assert _generations(flight) == {newer}
+
+
+@both_strategies
+def test_the_overlap_counts_from_when_every_store_serves_the_value(strategy: Strategy) -> None:
+    world = w.make_world(strategy=strategy)
+    world.stores["aws"].lagging_reads = 10
+    began = world.clock.now()
+    w.rotate(world, "first")
+    record = world.lock.record
+    # An application can read the old value until then (protocol U3).
+    assert record.not_before == began + timedelta(minutes=16, seconds=5)
+    assert record.next_due_at == began + timedelta(minutes=18)

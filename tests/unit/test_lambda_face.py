@@ -1,13 +1,15 @@
-"""The Lambda face: JSON in, JSON out, errors by name, and no text of a foreign error or a bad input."""
+"""The faces of Lambda and fdk: JSON in, JSON out, errors by name, and no text of a foreign error or a bad input."""
 
 import json
 import logging
 import traceback
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from fdk.context import InvokeContext  # type: ignore[import-untyped]  # fdk ships no types
 
 from functions.apply_db.handler import handler as apply_db_handler
 from functions.audit.handler import handler as audit_handler
@@ -22,6 +24,7 @@ from lockstep.protocol import errors
 from lockstep.protocol.messages import GenerateRequest, Staged
 from lockstep.protocol.strict_json import Message, read, write
 from lockstep.stores.credential import Ports
+from oci_fn.digest import DigestFunction
 from tests.support.lambda_context import NO_LOOKS, TimeLeft
 from tests.support.memory import MemoryWorld
 from tests.support.world import held, login_of, make_world
@@ -59,31 +62,6 @@ def test_the_reply_is_json_that_the_next_step_accepts(caplog: pytest.LogCaptureF
     for known in ("functions.generate.step", "multi-cloud/app_user", "run-1", "ok"):
         assert known in logged
     assert login_of(world, 1).password.reveal() not in logged + json.dumps(reply)
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        CANARY,
-        {},
-        {"rotation": CANARY},
-        {"rotation": {"credential_id": CANARY, "rotation_id": {"password": CANARY}}, "database": CANARY},
-        {"password": CANARY},
-    ],
-)
-def test_a_bad_input_is_refused_before_the_ports_are_built_and_is_not_logged(
-    event: object, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    world = make_world()
-    with pytest.raises(errors.InvalidRequestError) as caught:
-        _handler(_never, world)(event)
-    assert CANARY not in _logged(caplog) + _shown(caught.value)
-    assert "InvalidRequestError" in _logged(caplog)
-
-
-def _never(_request: GenerateRequest, _ports: Ports) -> Message:
-    raise AssertionError("the step must not be called")
 
 
 def _raising(error: Exception) -> Step:
@@ -152,9 +130,9 @@ def test_every_function_refuses_a_bad_input_the_doctor_but_by_his_alias_and_by_t
     handler: Callable[[Any, object], Any], event: object, qualifier: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with pytest.raises(errors.InvalidRequestError):
+    with pytest.raises(errors.InvalidRequestError) as caught:
         handler(event, TimeLeft(invoked_function_arn=DOCTOR.removesuffix(":doctor") + qualifier))
-    assert CANARY not in _logged(caplog)
+    assert CANARY not in _logged(caplog) + _shown(caught.value)
 
 
 # The digest
@@ -186,6 +164,27 @@ def test_a_digest_is_told_in_the_lines_that_alarms_count(
         ("digest made", None),
     ]
     assert all(answer.items() <= line.items() for line in lines)
+
+
+def test_in_oci_a_problem_and_the_silence_of_the_other_cloud_are_failures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="lockstep")
+    deadline = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    call = InvokeContext("", "", "", "", "call", deadline=deadline)
+    for problems, confirms, status in (([], True, 200), (["chain x is gone"], True, 502), ([], False, 502)):
+        made = Made(
+            stream="oci", hour="2026-11-29T19", chains=7, problems=problems, confirms=confirms, unread=""
+        )
+        answer = DigestFunction(Mock(return_value=made), leave=pytest.fail)(call)
+        assert (answer.status(), json.loads(answer.body())) == (status, write(made))
+    examined = [line for line in map(json.loads, caplog.messages) if line.get("examine") == "audit-log"]
+    assert [line["problems"] for line in examined] == [["chain x is gone"]]
+    refused = Mock(side_effect=errors.AuditLogAccessDeniedError)
+    answer = DigestFunction(refused, leave=pytest.fail, forget=lambda: None)(call)
+    assert answer.status() == 502
+    said = [line for line in map(json.loads, caplog.messages) if "error" in line]
+    assert [(line["digest"], line["error"]) for line in said] == [(None, "AuditLogAccessDeniedError")]
 
 
 def test_no_digest_is_told_by_the_name_of_the_error_and_by_no_line(

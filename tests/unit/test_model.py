@@ -1,11 +1,13 @@
-"""A `SecretStr` never shows its value; the model is frozen."""
+"""A `SecretStr` never shows its value; the model is frozen; verifiers made on the client equal the servers'."""
 
+import base64
 import copy
 import dataclasses
 import json
 import logging
 import pickle
 import pprint
+import string
 import traceback
 
 import pytest
@@ -13,6 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from lockstep.databases.verifiers import (
+    caching_sha2_password,
+    mysql_native_password,
+    scram_sha_256,
+    sha256_crypt,
+)
 from lockstep.protocol import decide, model, ports
 from lockstep.protocol.model import MASK, Claim, ClaimKind, CredentialValue, Login, SecretStr, StoredValue
 
@@ -86,16 +94,62 @@ def test_secrets_are_equal_if_their_values_are(one: str, other: str) -> None:
     assert SecretStr(one).reveal() == one
 
 
-@pytest.mark.parametrize("module", [model, decide, ports])
-def test_every_dataclass_is_frozen_and_has_slots(module: object) -> None:
-    classes = [vars(cls) for cls in vars(module).values() if dataclasses.is_dataclass(cls)]
-    assert classes
-    for attributes in classes:
-        assert attributes["__dataclass_params__"].frozen
-        assert "__slots__" in attributes
-
-
-def test_a_claim_cannot_be_changed() -> None:
+def test_every_dataclass_is_frozen_and_has_slots() -> None:
+    for module in (model, decide, ports):
+        classes = [vars(cls) for cls in vars(module).values() if dataclasses.is_dataclass(cls)]
+        assert classes
+        for attributes in classes:
+            assert attributes["__dataclass_params__"].frozen
+            assert "__slots__" in attributes
     claim = Claim(kind=ClaimKind.NEW, generation=2, base_generation=1, rotation_id="r")
     with pytest.raises(AttributeError):
         claim.generation = 3  # type: ignore[misc]  # that is the point
+
+
+# Verifiers
+
+
+def test_scram_sha_256_has_the_keys_of_rfc_7677() -> None:
+    salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+    verifier = scram_sha_256(SecretStr("pencil"), lambda _: salt)
+    assert verifier.reveal() == (
+        "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"
+        "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
+    )
+
+
+def test_verifiers_of_mysql_and_mariadb_have_their_form() -> None:
+    # The result of SELECT PASSWORD('password').
+    native = mysql_native_password(SecretStr("password"))
+    assert native.reveal() == "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"
+    verifier = caching_sha2_password(SecretStr("hashcat"), lambda size: bytes(range(size))).reveal()
+    salt = "./0123456789ABCDEFGH"
+    assert verifier == f"$A$005${salt}{sha256_crypt(b'hashcat', salt.encode(), 5000)}"
+    assert len(verifier) == 70
+
+
+def test_the_salt_of_caching_sha2_password_needs_no_escaping() -> None:
+    harmless = set(string.ascii_letters + string.digits + "./")
+    for first in range(0, 256, 20):
+        salt = bytes((first + i) % 256 for i in range(20))
+        verifier = caching_sha2_password(SecretStr("p"), {20: salt}.__getitem__)
+        assert set(verifier.reveal()[7:27]) <= harmless
+
+
+@pytest.mark.parametrize(
+    ("password", "salt", "rounds", "digest"),
+    [
+        # hashcat's example of mode 7401, "MySQL $A$ (sha256crypt)": a salt of twenty bytes, not all printable.
+        (
+            b"hashcat",
+            bytes.fromhex("F9CC98CE08892924F50A213B6BC571A2C11778C5"),
+            5000,
+            "bTy95Y99eAME1dwEkHOA1ndHGBWz.1bxSSRkuTXFGV/",
+        ),
+        # Results of glibc's crypt(3) for `$5$`.
+        (b"a" * 64, b"0123456789abcdef", 5000, "syekyCzp6hvow/WAUMJORMM0QQUnWDT71nqHVDZ7b0D"),
+        (b"", b"s", 1000, "cdjvTno7yp4OJ1Yyxn95LrCQTyxHsv3TK6lXb48P4L1"),
+    ],
+)
+def test_sha256_crypt_has_known_digests(password: bytes, salt: bytes, rounds: int, digest: str) -> None:
+    assert sha256_crypt(password, salt, rounds) == digest
