@@ -22,7 +22,6 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/docs/test_tutorial.py::test_nothing_is_left_of_a_sandbox_that_was_stopped",
     ),
     "repeats": (
-        "tests/contract/test_process.py::test_odd_surroundings",
         "tests/contract/test_sessions_under_way.py::test_both_runners_rotate_however_they_prove_themselves[key]",
         "tests/contract/test_sessions_under_way.py::test_both_runners_rotate_however_they_prove_themselves[two_keys]",
         "tests/proof/test_faults.py::test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes[mysql]",

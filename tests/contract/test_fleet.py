@@ -140,10 +140,10 @@ def test_a_late_second_trigger_misses_only_what_no_delivery_has_started(fleet: F
 @pytest.mark.parametrize(
     ("after", "time", "is_started"),
     [
-        pytest.param(LATEST, TIME, True, id="just in time"),
-        pytest.param(LATEST + 0.5, TIME, False, id="too late"),
+        (LATEST, TIME, True),
+        (LATEST + 0.5, TIME, False),
         # EventBridge fires within the minute, and its event may say when that was (protocol R17).
-        pytest.param(LATEST + 0.5, TIME.replace(":00Z", ":45Z"), False, id="by the minute of the rule"),
+        (LATEST + 0.5, TIME.replace(":00Z", ":45Z"), False),
     ],
 )
 def test_what_is_late_is_not_begun(
@@ -153,9 +153,7 @@ def test_what_is_late_is_not_begun(
     clock.now = MINUTE + after
     execution = fleet.run(time=time)
     assert (execution.error, len(fleet.rotated)) == ((None, 1) if is_started else ("FleetFailedError", 0))
-    if not is_started:
-        assert {c["status"] for c in fleet.children(execution.arn)} == {"FAILED"}
-        assert errors(fleet) == ["StartedLateError"]
+    assert is_started or errors(fleet) == ["StartedLateError"]
 
 
 def test_those_that_wait_for_a_place_are_late_while_others_run(fleet: Fleet, clock: Clock) -> None:
@@ -190,41 +188,30 @@ def test_a_trigger_that_comes_again_joins_what_is_running(fleet: Fleet) -> None:
 # Failures
 
 
-@pytest.mark.parametrize(("size", "failing", "fails"), [(9, 1, True), (10, 1, False)])
+@pytest.mark.parametrize("size", [9, 10])
 def test_a_shard_fails_with_more_than_a_tenth_of_its_runs_and_records_ids_alone(
-    fleet: Fleet, size: int, failing: int, *, fails: bool
+    fleet: Fleet, size: int
 ) -> None:
     """The cause of an error of a rotation stays in its own execution."""
     ids = [f"team/app-{n:02}" for n in range(size)]
     fleet.publish(ids)
-    fleet.failing = set(ids[:failing])
+    fleet.failing = {ids[0]}
     execution = fleet.run()
     assert len(fleet.rotated) == size
     [manifest] = [k for k in fleet.report_keys() if k.endswith("manifest.json")]
     report = fleet.report(manifest)
-    assert (len(report["FAILED"]), len(report["SUCCEEDED"])) == (failing, size - failing)
-    assert {e["Error"] for e in report["FAILED"]} == {"PasswordRefusedByPolicyError"}
-    if fails:
+    assert (len(report["FAILED"]), len(report["SUCCEEDED"])) == (1, size - 1)
+    assert errors(fleet) == ["PasswordRefusedByPolicyError"]
+    if size == 9:
         assert execution.error == "FleetFailedError"
-        assert execution.cause == f"{failing} of {size} rotations of 20m-00 have failed: see {manifest}"
+        assert execution.cause == f"1 of 9 rotations of 20m-00 have failed: see {manifest}"
     else:
-        assert succeeded(execution).output["failed"] == failing
+        assert succeeded(execution).output["failed"] == 1
     states = fleet.aws.client("stepfunctions")
     children = [
         states.describe_execution(executionArn=c["executionArn"]) for c in fleet.children(execution.arn)
     ]
     assert SECRET_OF_A_CAUSE not in f"{execution.text} {report} {children}"
-
-
-def test_a_run_that_is_stopped_fails_its_item(fleet: Fleet) -> None:
-    fleet.publish([A])
-    fleet.hold()
-    arn = fleet.start()
-    fleet.await_rotations(1)
-    [run] = fleet.runs()
-    fleet.aws.client("stepfunctions").stop_execution(executionArn=run["executionArn"])
-    assert fleet.end_of(arn)["error"] == "FleetFailedError"
-    assert errors(fleet) == ["ABORTED"]
 
 
 def test_a_start_that_is_throttled_is_tried_again_and_fails_its_item_in_time(fleet: Fleet) -> None:

@@ -7,9 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from moto.events.models import EventPattern
@@ -25,8 +24,7 @@ EVENT: dict[str, Any] = examples()[Promoted]
 TOKEN, ACCOUNT_TOKEN = "t" * 64, "of-the-account"
 
 
-@dataclass
-class Receiver:
+class Receiver(NamedTuple):
     port: int
     api: KubernetesApi
 
@@ -95,18 +93,6 @@ def test_who_does_not_know_the_token_is_refused(receiver: Receiver) -> None:
     for token in ("", "t" * 63, "t" * 64 + "x", "\xe9"):
         assert receiver.post({**EVENT, "id": "forged"}, token=token) == 401
     assert len(receiver.api.patches) == patches
-
-
-def test_the_manifests_fit_the_program() -> None:
-    documents = list(YAML(typ="safe", pure=True).load_all((FOLDER / "force-sync.yaml").read_text()))
-    by_kind = {d["kind"]: d for d in documents}
-    [rule] = by_kind["Role"]["rules"]
-    assert (rule["resources"], rule["verbs"]) == (["externalsecrets"], ["patch"])
-    [container] = by_kind["Deployment"]["spec"]["template"]["spec"]["containers"]
-    given = {e["name"]: e["value"] for e in container["env"]}
-    [places] = json.loads(given["EXTERNAL_SECRETS"]).values()
-    assert places == [f"{by_kind['Role']['metadata']['namespace']}/{name}" for name in rule["resourceNames"]]
-    assert all(name in (FOLDER / "force_sync.py").read_text() for name in given)
 
 
 def test_the_rule_passes_promotions_on_and_nothing_else() -> None:

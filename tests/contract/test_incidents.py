@@ -4,8 +4,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -33,8 +32,8 @@ EXITS = {Verdict.HEALTHY: 0, Verdict.DEGRADED: 1, Verdict.DOWN: 5}
 Act = Callable[[Case], object]
 
 
-def _nothing(_case: Case) -> None:
-    """Nothing to be done by hand."""
+def nothing(_case: Case) -> None:
+    """It rotates."""
 
 
 def make_due(case: Case) -> None:
@@ -84,60 +83,57 @@ def edited(case: Case) -> None:
 def revoked(case: Case) -> None:
     """Somebody makes an old version of the secret current again, whose password is revoked."""
     client, secret = case.world.aws.client("secretsmanager"), case.credential.secret_names.app_user
+
+    def current() -> str:
+        stages = client.describe_secret(SecretId=secret)["VersionIdsToStages"]
+        [version] = [version for version in stages if "AWSCURRENT" in stages[version]]
+        return str(version)
+
     case.world.outside.expire_schedule(case.credential.id)
-    old = client.describe_secret(SecretId=secret)["VersionIdsToStages"]
-    [first] = [version for version, stages in old.items() if "AWSCURRENT" in stages]
+    first = current()
     for _ in range(2):
         assert case.again().status == "SUCCEEDED"
-    [now] = [
-        version
-        for version, stages in client.describe_secret(SecretId=secret)["VersionIdsToStages"].items()
-        if "AWSCURRENT" in stages
-    ]
     client.update_secret_version_stage(
-        SecretId=secret, VersionStage="AWSCURRENT", RemoveFromVersionId=now, MoveToVersionId=first
+        SecretId=secret, VersionStage="AWSCURRENT", RemoveFromVersionId=current(), MoveToVersionId=first
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Incident:
-    """What happens to a credential that rotates, and what is said of it.
-
-    Attributes:
-        kinds: What is the matter, the gravest first.
-        during: What lasts while it is looked at.
-    """
-
-    happens: Act
-    kinds: tuple[Kind, ...]
-    during: Callable[[Case], AbstractContextManager[object]] = nullcontext
+def dead_run(case: Case) -> None:
+    case.hold_lock("run-that-died")
 
 
-def out_of_reach(case: Case) -> AbstractContextManager[object]:
-    return case.world.oci.faults.outage("vault")
+def another_plan(case: Case) -> None:
+    set_attribute(case, "plan", {"S": "a" * 64})
 
 
-INCIDENTS = {
-    "nothing": Incident(happens=_nothing, kinds=()),
-    "never rotated": Incident(happens=never_rotated, kinds=(Kind.NEW,)),
-    "the database refuses what is served": Incident(happens=refused, kinds=(Kind.REFUSED, Kind.UNFINISHED)),
-    "a fail-over lost the last change": Incident(happens=lost_change, kinds=()),
-    "the database was down": Incident(happens=database_down, kinds=(Kind.FAILED, Kind.UNFINISHED)),
-    "one store is unreachable": Incident(happens=_nothing, kinds=(Kind.UNREACHABLE,), during=out_of_reach),
-    "the lock is of a dead run, without an end": Incident(
-        happens=lambda case: case.hold_lock("run-that-died"), kinds=(Kind.STUCK,)
-    ),
-    "another plan is active": Incident(
-        happens=lambda case: set_attribute(case, "plan", {"S": "a" * 64}), kinds=(Kind.OTHER_PLAN,)
-    ),
-    "paused": Incident(happens=lambda case: case.order(Pause()), kinds=(Kind.PAUSED,)),
-    "an emergency": Incident(
-        happens=lambda case: case.order(Revoke(lift_pause=False)), kinds=(Kind.EMERGENCY,)
-    ),
-    "overdue": Incident(happens=overdue, kinds=(Kind.OVERDUE,)),
-    "a secret was edited": Incident(happens=edited, kinds=(Kind.OUT_OF_SYNC,)),
-    "a revoked version was made current": Incident(happens=revoked, kinds=(Kind.REVOKED,)),
+def paused(case: Case) -> None:
+    case.order(Pause())
+
+
+def emergency(case: Case) -> None:
+    case.order(Revoke(lift_pause=False))
+
+
+def out_of_reach(_case: Case) -> None:
+    """A store, while it is looked at."""
+
+
+INCIDENTS: dict[Act, tuple[Kind, ...]] = {
+    nothing: (),
+    never_rotated: (Kind.NEW,),
+    refused: (Kind.REFUSED, Kind.UNFINISHED),
+    lost_change: (),
+    database_down: (Kind.FAILED, Kind.UNFINISHED),
+    out_of_reach: (Kind.UNREACHABLE,),
+    dead_run: (Kind.STUCK,),
+    another_plan: (Kind.OTHER_PLAN,),
+    paused: (Kind.PAUSED,),
+    emergency: (Kind.EMERGENCY,),
+    overdue: (Kind.OVERDUE,),
+    edited: (Kind.OUT_OF_SYNC,),
+    revoked: (Kind.REVOKED,),
 }
+"""What happens to a credential that rotates, and what is the matter then, the gravest first."""
 
 
 @pytest.fixture(scope="module")
@@ -207,24 +203,25 @@ def looked(case: Case, clouds: Clouds) -> list[tuple[Kind, str]]:
     return reasons
 
 
-@pytest.mark.parametrize("name", INCIDENTS)
-def test_an_incident_has_one_verdict_and_its_next_ends_it(world: Estate, clouds: Clouds, name: str) -> None:
-    incident = INCIDENTS[name]
-    case = Case(world, world.plan.credentials[list(INCIDENTS).index(name)])
-    if incident.happens is not never_rotated:
+@pytest.mark.parametrize("happens", INCIDENTS, ids=lambda act: act.__name__)
+def test_an_incident_has_one_verdict_and_its_next_ends_it(
+    world: Estate, clouds: Clouds, happens: Act
+) -> None:
+    case = Case(world, world.plan.credentials[list(INCIDENTS).index(happens)])
+    if happens is not never_rotated:
         assert case.rotate().status == "SUCCEEDED"
-        if incident.happens in {refused, lost_change, database_down}:
+        if happens in {refused, lost_change, database_down}:
             make_due(case)
-    incident.happens(case)
-    with incident.during(case):
+    happens(case)
+    with world.oci.faults.outage("vault") if happens is out_of_reach else nullcontext():
         reasons = looked(case, clouds)
-    assert tuple(kind for kind, _ in reasons) == incident.kinds
+    assert tuple(kind for kind, _ in reasons) == INCIDENTS[happens]
 
     for _ in range(4):
         if reasons:
             reasons = follow(case, clouds, reasons[0][1])
     assert reasons == []
-    if name == "a fail-over lost the last change":
+    if happens is lost_change:
         assert case.rotate().status == "SUCCEEDED"
         assert looked(case, clouds) == []
     assert world.locked_out(case.credential) == []

@@ -1,4 +1,4 @@
-"""The command as a process: its streams, its ends, and what it needs to be installed."""
+"""Processes: the streams and ends of the command, and what steps load, late and by any thread."""
 
 import os
 import signal
@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lockstep.plan.file import load_plan
+from lockstep.plan.published import compile_plan
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from tests.support.programs import ran
+from tests.support.published import from_folder, write_published
 
 ROOT = Path(__file__).parents[2]
 PLAN = ["-p", str(ROOT / "lockstep.yaml")]
@@ -35,63 +39,36 @@ def shell(line: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_reader_that_goes_away_ends_it_silently() -> None:
-    for words in ("--help", "plan sql $P"):
-        done = shell(f"$L {words} | true; echo ${{PIPESTATUS[0]}}")
-        assert (done.stdout, done.stderr) == (f"{BROKEN_PIPE}\n", ""), words
-    shown = shell("$L -h")
-    assert shown.stdout.startswith("Usage: lockstep ")
-    assert (shown.returncode, shown.stderr) == (0, "")
+    done = shell("$L plan sql $P | true; echo ${PIPESTATUS[0]}")
+    assert (done.stdout, done.stderr) == (f"{BROKEN_PIPE}\n", "")
 
 
 @pytest.mark.parametrize(
     ("line", "code"),
     [
         ("$L plan sql $P >&-", 0),
-        ("$L plan sql $P 2>&-", 0),
         ("$L status $P >&- 2>&- <&-", 3),
         ("$L import multi-cloud/app_user $P <&-", 2),
         ("$L status $P --json 2>/dev/full", 3),
-        ("$L status none $P 2>/dev/full", 2),
+        ("$L plan sql $P >/dev/full", 3),
         ("$L plan sql $P >/dev/full 2>/dev/full", 3),
     ],
 )
 def test_where_nothing_can_be_told_the_exit_code_stays(line: str, code: int) -> None:
-    """Streams are closed, or on a full disk."""
-    assert shell(f"({line}); echo $?").stdout.splitlines()[-1] == str(code)
+    """Streams are closed, or on a full disk; that of standard output is told."""
+    done = shell(f"({line}); echo $?")
+    assert done.stdout.splitlines()[-1] == str(code)
+    assert ("FileRefusedError: " in done.stderr) is line.endswith("sql $P >/dev/full")
 
 
-def test_a_full_disk_is_told() -> None:
-    done = shell("$L plan sql $P >/dev/full; echo $?")
-    assert done.stdout == "3\n"
-    assert "FileRefusedError: " in done.stderr
-    assert "standard output" in done.stderr
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"PYTHONIOENCODING": "ascii", "COLUMNS": "1", "NO_COLOR": "1", "PYTHONWARNINGS": "error"},
-        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "COLUMNS": "0", "TZ": "garbage/zone"},
-        {"LANG": "en_US.ISO-8859-1", "COLUMNS": "garbage", "LINES": "x", "TERM": "garbage"},
-        {"FORCE_COLOR": "1", "COLUMNS": "7"},
-    ],
-    ids=str,
-)
-def test_odd_surroundings(more: dict[str, str], tmp_path: Path) -> None:
-    assert shell("$L -h", HOME=str(tmp_path), **more).returncode == 0
-    shown = shell("$L status ä€\U0001f511 $P", HOME=str(tmp_path), **more)
+def test_a_login_that_is_no_text() -> None:
+    """Nor in a locale that is not UTF-8; and a name of any characters is told."""
+    line = r"printf 'app\nsecret\xff\n' | $L import multi-cloud/app_user $P; echo $?"
+    done = shell(line, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0", COLUMNS="0")
+    assert (done.stdout, "that is not a login" in done.stderr) == ("2\n", True)
+    shown = shell("$L status ä€\U0001f511 $P", PYTHONIOENCODING="ascii", COLUMNS="1", PYTHONWARNINGS="error")
     assert (shown.returncode, shown.stdout) == (2, "")
     assert "the plan has no credential" in shown.stderr
-    assert shell("$L status $P", HOME=str(tmp_path), **more).returncode == 3
-
-
-@pytest.mark.parametrize(
-    ("locale", "lines"),
-    [("C", r"app\nsecret\xff\n"), ("C.UTF-8", r"{\"username\": \"a\", \"password\": \"\xff\"}")],
-)
-def test_a_login_that_is_no_text(locale: str, lines: str) -> None:
-    done = shell(f"printf '{lines}' | $L import multi-cloud/app_user $P; echo $?", LC_ALL=locale)
-    assert (done.stdout, "that is not a login" in done.stderr) == ("2\n", True)
 
 
 def test_a_watch_goes_on_after_an_error_until_it_is_interrupted() -> None:
@@ -103,3 +80,84 @@ def test_a_watch_goes_on_after_an_error_until_it_is_interrupted() -> None:
         watching.send_signal(signal.SIGINT)
         assert watching.wait(timeout=300) == 130
         assert "Traceback" not in watching.stderr.read()
+
+
+# What is imported and made late: by the step that uses it
+
+STEPS = ("generate", "apply_db", "update_secrets", "audit")
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plan as functions read it."""
+    found = load_plan(ROOT / "lockstep.yaml")
+    published = compile_plan(found.compiled, found.shards, ROOT)
+    monkeypatch.setenv(PLAN_VARIABLE, write_published(published, tmp_path))
+    return tmp_path
+
+
+def _loaded(program: str, folder: Path) -> set[str]:
+    """The packages and modules that a new process has after a program."""
+    program = f"{from_folder(folder)}\n{program}; import sys; print(*sys.modules)"
+    done = ran([sys.executable, "-c", program], cwd=ROOT, check=True)
+    loaded = set(done.stdout.split())
+    ours = (name for name in loaded if name.startswith(("lockstep", "oci_fn", "functions")))
+    # Nothing where no event is sent, and nothing of what only `lockstep doctor` asks for.
+    assert not [
+        name for name in ours if any(word in name for word in ("events", "telling", "doctor", "look"))
+    ]
+    return loaded
+
+
+OF_ADAPTERS = {"botocore", "oci", "cryptography", "pymysql", "pg8000", "lockstep.databases.base"}
+"""What only the step that uses it may load."""
+OF_PEOPLE = {
+    *("typer", "rich", "boto3", "lockstep.cli", "lockstep.operate.report"),
+    *("lockstep.audit.verify", "lockstep.client"),
+}
+"""What no step uses."""
+OF_PLANS = {"pydantic", "ruamel.yaml", "durationpy", "lockstep.plan.model", "lockstep.operate.login_import"}
+"""What reads and changes a plan file."""
+
+
+HOSTED = {
+    **{
+        step: f"import functions.{step}.handler; from functions.face import hosted_ports; "
+        f"hosted_ports('aws/{step}', 'multi-cloud/app_user')"
+        for step in STEPS
+    },
+    "oci": "import oci_fn.func as f; f.hosted_runner(f.OCI_RUNNER).ports('multi-cloud/app_user')",
+}
+
+
+@pytest.mark.parametrize("step", HOSTED)
+def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, folder: Path) -> None:
+    loaded = _loaded(HOSTED[step], folder)
+    assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS)
+
+
+def test_threads_of_a_new_process_may_import_what_is_of_oci_in_any_order() -> None:
+    """The SDK imports itself in a circle: who begins with a part of it, while another begins with all, gets a half."""
+    program = """
+import threading
+from importlib import import_module
+
+names = "clients vault object_storage kms functions notifications reads"
+begin, broken = threading.Barrier(len(names.split())), []
+
+def load(name):
+    begin.wait()
+    try:
+        import_module(f"lockstep.oci.{name}")
+    except ImportError as error:
+        broken.append(f"{name}: {error}")
+
+threads = [threading.Thread(target=load, args=(name,)) for name in names.split()]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("; ".join(broken))
+"""
+    for _ in range(2):
+        assert ran([sys.executable, "-c", program], cwd=ROOT, check=True).stdout.strip() == ""

@@ -1,4 +1,4 @@
-"""The live page over HTTP, without a cloud: what it refuses, and what it shows of a fleet."""
+"""The live page, without a cloud: what it refuses over HTTP, and what it makes of a look at a fleet."""
 
 import html
 import http.client
@@ -8,18 +8,24 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli import app
-from lockstep.operate.page.fleet import headline
+from lockstep.operate.documents import FEW
+from lockstep.operate.page.fleet import UNREAD, bar_of, figures, headline, mark, rows, shared
+from lockstep.operate.page.snapshot import FleetSnapshot, Looker
 from lockstep.operate.verdict import Kind, Reason
 from lockstep.protocol.errors import LockTableUnreachableError
 from lockstep.protocol.model import Engine
+from lockstep.protocol.ports import Table
 from sandbox import plans
-from tests.support.fleet import MadeUp, look, shown
+from tests.support.fleet import NOW, MadeUp, StillClock, look, shown, state_by
+from tests.support.memory import make_plan
 
 OF_ONE = "/credential/shop/service-00001"
 OWN = "127.0.0.1:{port}"
@@ -48,7 +54,7 @@ def ask(
 GUARDS: list[tuple[int, dict[str, str]]] = [
     # DNS rebinding: the page of a site that has pointed its own name to loopback.
     *((421, {"Host": host}) for host in ("evil.example:80", "127.0.0.1:1", "localhost")),
-    *((200, {"Host": host}) for host in (OWN, "localhost:{port}", "LOCALHOST:{port}")),
+    *((200, {"Host": host}) for host in (OWN, "LOCALHOST:{port}")),
     *((403, {"Origin": origin}) for origin in ("null", "http://127.0.0.1:1")),
     (403, {"Sec_Fetch_Site": "cross-site"}),
     (200, {"Origin": f"http://{OWN}", "Sec_Fetch_Site": "same-origin"}),
@@ -66,11 +72,11 @@ def test_only_its_own_names_and_origin_are_answered(
         assert not [name for name in told if name.startswith("access-control")]
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"])
-def test_nothing_but_reading_is_allowed(page: str, method: str) -> None:
-    for path in ("/", OF_ONE, "/rotate"):
-        status, headers, _ = ask(page, path, method=method)
-        assert (status, headers["allow"]) == (405, "GET, HEAD")
+def test_nothing_but_reading_is_allowed(page: str) -> None:
+    for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"):
+        for path in ("/", OF_ONE, "/rotate"):
+            status, headers, _ = ask(page, path, method=method)
+            assert (status, headers["allow"]) == (405, "GET, HEAD")
 
 
 def test_every_answer_forbids_caching_frames_and_foreign_content(page: str) -> None:
@@ -98,26 +104,20 @@ def test_the_search_is_the_servers(page: str) -> None:
         assert ask(page, f"/credential/{unknown}")[0] == 404
 
 
-LOOKS = {1: "good", 7: "warn", 11: "bad", 13: "warn", 29: "warn", 37: "warn"}
-
-
-def test_a_credential_shows_its_verdict_and_its_reason(page: str) -> None:
-    for number, grave in LOOKS.items():
+def test_a_reason_of_a_credential_or_of_a_log_is_told_with_what_helps(page: str) -> None:
+    for number, grave in ((1, "good"), (7, "warn"), (11, "bad"), (29, "warn")):
         of = f"shop/service-{number:05d}"
-        seen = look(60).seen[of]
         text = html.unescape(ask(page, f"/credential/{of}")[2])
         assert f'<span class="chip {grave}">' in text
-        assert len(seen.reasons) == (grave != "good")
-        for reason in seen.reasons:
+        reasons = look(60).seen[of].reasons
+        assert len(reasons) == (grave != "good")
+        for reason in reasons:
             assert f"<span>{reason.text}</span> <code>{reason.next}</code>" in text
-        names = seen.credential.secret_names
-        assert f'<th scope="col">{names.app_user}</th><th scope="col">{names.connection_blob}</th>' in text
-
-
-def test_a_log_that_the_other_cloud_does_not_confirm_is_told() -> None:
-    reason = Reason(kind=Kind.UNCONFIRMED, text="No digest is.", next="lockstep audit verify", place="oci")
+    unconfirmed = Reason(
+        kind=Kind.UNCONFIRMED, text="No digest is.", next="lockstep audit verify", place="oci"
+    )
     made_up = MadeUp(1)
-    made_up.look_ = replace(look(1), evidence=(reason,))
+    made_up.look_ = replace(look(1), evidence=(unconfirmed,))
     assert headline(made_up.look_)[0] == "warn"
     with shown(made_up) as url:
         text = ask(url)[2]
@@ -144,3 +144,55 @@ def test_a_port_that_is_taken_is_told_with_the_next_command(tmp_path: Path) -> N
     assert told.exit_code == 2
     assert "lockstep serve --port 0" in told.stderr
     assert len(told.stderr.splitlines()) == 1
+
+
+# What the page makes of a look
+
+
+def test_the_headline_counts_the_gravest_verdict() -> None:
+    whole = look(60)
+    assert headline(whole) == ("bad", "1 of 60 credentials is down")
+    assert next(figures(whole, NOW))[1:3] == ("54 of 60", "5 degraded, 1 down")
+    paused = FleetSnapshot(at=NOW, seen={"a": whole.seen["shop/service-00013"]})
+    assert headline(paused) == ("warn", "1 of 1 credential is degraded")
+    # What was not read is not called healthy.
+    of = look(1).seen["shop/service-00000"]
+    unread = FleetSnapshot(at=NOW, seen={"a": state_by(of.record, of.credential, {}, [])})
+    assert mark(unread.seen["a"]) == ("calm", UNREAD)
+    assert headline(unread)[0] == "calm"
+
+
+def test_what_several_have_alike_is_told_once_and_rows_are_found_the_gravest_first() -> None:
+    told = shared(look(200))
+    kinds = [reason.kind for reason, _ in told]
+    assert kinds == sorted(kinds, key=list(Kind).index)
+    late = next(ids for reason, ids in told if reason.kind is Kind.OVERDUE)
+    assert late == [f"shop/service-{number:05d}" for number in (7, 68, 129, 190)]
+    for text, found in {"service-00029": 1, "DOWN": 1, "degraded": 5, "overdue": 1, "nothing": 0}.items():
+        assert len(rows(look(60), text)) == found, text
+    assert [mark(one)[1] for one in rows(look(60), "")][:7] == ["down", *["degraded"] * 5, "healthy"]
+
+
+def test_a_record_that_cannot_be_read_hides_no_other() -> None:
+    whole = list(look(FEW + 1).seen.values())
+    plan: Any = SimpleNamespace(credentials=[one.credential for one in whole], runners=make_plan().runners)
+    ids = [one.credential.id for one in whole]
+    others = {one.record.credential_id: one.record for one in whole[1:]}
+    table = Table(records=others, unreadable={ids[0]: "NewerFormatError"})
+    clouds: Any = SimpleNamespace(clock=StillClock(), lock_table=lambda: table)
+    seen = Looker(plan, clouds).look((), records_only=True).seen
+    found = [[reason.kind for reason in seen[of].reasons] for of in ids[:2]]
+    assert found == [[Kind.UNREADABLE], []]
+
+
+def test_an_overlap_is_drawn_only_where_the_last_run_has_proven_it() -> None:
+    seen = look(1).seen["shop/service-00000"]
+    for record, runs, is_drawn in (
+        (seen.record, seen.runs, True),
+        (replace(seen.record, valid=frozenset({40})), seen.runs, False),
+        (seen.record, [], False),
+        (replace(seen.record, revoke_through=39), seen.runs, False),
+    ):
+        bar = bar_of(state_by(record, seen.credential, seen.answers, runs), NOW)
+        assert bar
+        assert (bar.overlap > 0, "proven" in bar.title) == (is_drawn, is_drawn)

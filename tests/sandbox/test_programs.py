@@ -71,19 +71,14 @@ def test_the_end_of_the_demo_is_its_status_its_sentence_and_a_line_of_json(
 # The bench
 
 
-@pytest.mark.parametrize(
-    ("intervals", "expected", "covered"),
-    [
+def test_the_chain_is_the_most_that_follow_one_another_and_shared_time_counts_once() -> None:
+    for intervals, expected, covered in (
         ([], 0, 0),
         ([(0, 4), (0, 1), (1, 2), (2, 3)], 3, 4000),
         ([(1.5, 2.5), (0, 1), (0.5, 1.5), (2.6, 3)], 3, 2900),
-    ],
-)
-def test_the_chain_is_the_most_that_follow_one_another_and_shared_time_counts_once(
-    intervals: list[tuple[float, float]], expected: int, covered: float
-) -> None:
-    assert longest_chain(intervals) == expected
-    assert covered_ms(intervals) == pytest.approx(covered)
+    ):
+        assert longest_chain(intervals) == expected
+        assert covered_ms(intervals) == pytest.approx(covered)
 
 
 @pytest.mark.skipif(not available()[MariaDbServer], reason=available()[MariaDbServer].missing)

@@ -14,7 +14,6 @@ from typer.testing import CliRunner, Result
 from lockstep.cli import app
 from lockstep.cli.orders import OrderContext
 from lockstep.plan.file import load_plan
-from lockstep.protocol.errors import AuditLogUnreachableError
 from lockstep.protocol.workers import one_after_the_other
 from sandbox import plans
 from tests.support.builds import NEWER, build
@@ -70,20 +69,6 @@ def test_only_an_entry_of_a_newer_build_stops_commands(world: MemoryWorld, *, is
     assert is_ours or "NewerFormatError" not in ordered.output
 
 
-def test_archived_entries_are_shown_by_their_seals(world: MemoryWorld) -> None:
-    """Those of OCI always are."""
-
-    def archived(operation: str) -> None:
-        if operation == "read":
-            raise AuditLogUnreachableError(stream="oci", code="NotRestored")
-
-    world.audit_logs["oci"].faults.before = archived
-    shown = run("audit", "show")
-    assert (shown.exit_code, "archived, oci-1" in shown.stdout) == (0, True)
-    found = json.loads(run("audit", "show", "--json").stdout)["entries"]
-    assert {entry["stream"] for entry in found if entry["event"] is None} == {"oci"}
-
-
 def plant(world: MemoryWorld, event: str, *, time: int = 0) -> None:
     """Put an object after the last entry that looks like one, and has no valid MAC."""
     last = at(world, head(world).seq)
@@ -104,9 +89,7 @@ LAST_SECOND = 253_402_300_799_000
     [
         ('{"start_time":1%s,"status":"Success"}' % ("0" * 400), 0, "UTC"),
         ('{"start_time":{},"status":[],"unmapped":{"lockstep":{"generation":"x"}}}', 0, "UTC"),
-        ('{"status":"Success","time":%d}' % LAST_SECOND, LAST_SECOND, "Pacific/Kiritimati"),  # noqa: UP031 - braces
-        ('{"status":"Success"}', LAST_SECOND, "Pacific/Niue"),
-        ('["status"]', 0, "UTC"),
+        ('{"status":"Success"}', LAST_SECOND, "Pacific/Kiritimati"),
     ],
 )
 def test_whatever_an_object_holds_the_runs_are_shown(

@@ -44,29 +44,23 @@ def found_by(*checks: Check) -> list[Finding]:
     return examine(checks, CONTEXT)
 
 
-def outcomes(found: list[Finding]) -> str:
-    return ", ".join(f"{finding.check} {finding.outcome.name}" for finding in found)
-
-
 def test_checks_are_run_in_order_with_what_they_say_before_they_fail() -> None:
     found = found_by(
-        check("a.one"),
-        check("a.two", passed("a.two", "t", "yes"), error=StoreBusyError(store="aws")),
-        check("a.three", error=RuntimeError("hunter2")),
+        check("a.one", passed("a.one", "t", "yes"), error=StoreBusyError(store="aws")),
+        check("a.two", error=RuntimeError("hunter2")),
+        # Where nobody knows who asks, the rest of a cloud is not asked.
+        check("aws.identity", error=EnvironmentalError(Environment.AWS_SESSION_EXPIRED)),
+        check("aws.secrets"),
         check("b.one", failed("b.one", "u", "no", "fix it")),
     )
-    assert outcomes(found) == ("a.one PASSED, a.two PASSED, a.two NOT_ASKED, a.three NOT_ASKED, b.one FAILED")
-    assert found[2].says == "StoreBusyError: The secret is being updated by another call. [store=aws]"
+    assert ", ".join(f"{one.check} {one.outcome.name}" for one in found) == (
+        "a.one PASSED, a.one NOT_ASKED, a.two NOT_ASKED, aws.identity NOT_ASKED, aws.secrets NOT_ASKED, b.one FAILED"
+    )
+    assert found[1].says == "StoreBusyError: The secret is being updated by another call. [store=aws]"
     # A check that is wrong hides nothing else, and no secret is shown.
-    assert ("UnexpectedError" in found[3].says, "hunter2" in found[3].says) == (True, False)
-    assert (found[4].command, found[4].where) == ("fix it", "here")
-
-
-def test_where_nobody_knows_who_asks_the_rest_of_a_cloud_is_not_asked() -> None:
-    gate = check("aws.identity", error=EnvironmentalError(Environment.AWS_SESSION_EXPIRED))
-    found = found_by(gate, check("aws.secrets"), check("b.one"))
-    assert outcomes(found) == "aws.identity NOT_ASKED, aws.secrets NOT_ASKED, b.one PASSED"
-    assert found[1].says == "first fix aws.identity"
+    assert ("UnexpectedError" in found[2].says, "hunter2" in found[2].says) == (True, False)
+    assert found[4].says == "first fix aws.identity"
+    assert (found[5].command, found[5].where) == ("fix it", "here")
 
 
 def test_checks_are_chosen_by_id_and_by_group() -> None:
@@ -79,15 +73,6 @@ def test_checks_are_chosen_by_id_and_by_group() -> None:
         assert [c.id for c in chosen(checks, PLAN, only=only)] == expected.split()
     assert unknown_word(checks, ["a", "b.one"]) is None
     assert "the groups are a, b; did you mean a.two?" in (unknown_word(checks, ["a.tow"]) or "")
-
-
-def test_the_gravest_outcome_is_the_verdict() -> None:
-    for answers, expected in (
-        (ANSWERS[:2], Outcome.PASSED),
-        ((*ANSWERS[:2], ANSWERS[3]), Outcome.NOT_ASKED),
-        (ANSWERS, Outcome.FAILED),
-    ):
-        assert verdict(answers) == expected
 
 
 def test_reads_can_change_nothing() -> None:
@@ -110,30 +95,29 @@ def test_what_is_wrong_is_shown_first_and_what_passed_as_a_count(capsys: pytest.
         *("warning  a.one  b: it is near", "    aws raise it", "not asked  2 checks  nobody knows"),
     ]
     assert last.startswith("something is wrong (1 failed, 1 warning, 2 not asked, 31 passed)")
+    # The gravest outcome is the verdict; a warning is none.
+    assert [verdict(ANSWERS[:n]) for n in (2, 4)] == [Outcome.PASSED, Outcome.FAILED]
+    assert verdict((ANSWERS[0], ANSWERS[3])) is Outcome.NOT_ASKED
 
 
 # The answers of functions
 
 
-@pytest.mark.parametrize("where", ["aws/watch", "aws/apply_db", "oci/rotate"])
 @pytest.mark.parametrize(
     ("payload", "says"),
     [
-        (b"", "builds differ"),
         (b'{"findings": [], "plans": 7}', "builds differ"),
         (b"\xff", "builds differ"),
         (b'{"error": "InvalidPlanError"}', "InvalidPlanError"),
-        (b'{"errorType": "Runtime.ExitError"}', "did not answer in time"),
         (b'{"errorMessage": "hunter2 timed out"}', "did not answer in time"),
     ],
 )
-def test_an_answer_that_is_none_is_told_and_may_have_seen_a_refusal(
-    payload: bytes, says: str, where: str
-) -> None:
-    (found,), refused = in_cloud.answer_of(CONTEXT, where, "lockstep", payload)
-    assert (found.check, found.where, found.outcome) == (in_cloud.FUNCTION, where, Outcome.FAILED)
-    assert (says in found.says, bool(found.command), "hunter2" in found.says) == (True, True, False)
-    assert refused == (frozenset() if where == "aws/watch" else {"db-1", "db-2"})
+def test_an_answer_that_is_none_is_told_and_may_have_seen_a_refusal(payload: bytes, says: str) -> None:
+    for where in ("aws/watch", "aws/apply_db", "oci/rotate"):
+        (found,), refused = in_cloud.answer_of(CONTEXT, where, "lockstep", payload)
+        assert (found.check, found.where, found.outcome) == (in_cloud.FUNCTION, where, Outcome.FAILED)
+        assert (says in found.says, bool(found.command), "hunter2" in found.says) == (True, True, False)
+        assert refused == (frozenset() if where == "aws/watch" else {"db-1", "db-2"})
 
 
 @pytest.mark.parametrize("where", ["aws/generate", "oci/rotate"])

@@ -84,27 +84,23 @@ def test_a_rotation_that_has_ended() -> None:
         assert of(execution(output=output)) == ()
 
 
-@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED"])
-def test_a_run_that_has_failed_passes_on_the_name_of_its_error_and_no_text(status: str) -> None:
+def test_a_run_that_has_failed_passes_on_the_name_of_its_error_and_no_text() -> None:
     name = "DatabaseUnreachableError"
-    for error, named in ((name, name), (None, None), ("it said: hunter2!", None), ("x" * 101, None)):
-        [failed] = of(execution(status), error)
-        assert isinstance(failed, Failed)
-        assert (failed.status, failed.error, failed.rotation) == (status.lower(), named, "run-1")
+    for status in ("FAILED", "TIMED_OUT", "ABORTED"):
+        for error, named in ((name, name), (None, None), ("it said: hunter2!", None), ("x" * 101, None)):
+            [failed] = of(execution(status), error)
+            assert isinstance(failed, Failed)
+            assert (failed.status, failed.error, failed.rotation) == (status.lower(), named, "run-1")
 
 
-@pytest.mark.parametrize("given", [json.dumps({"credential_id": "of/another-plan"}), "[1]", "no JSON", None])
-def test_what_rotates_no_credential_of_the_plan_is_not_told(given: str | None) -> None:
+def test_what_rotates_no_credential_of_the_plan_is_not_told_and_another_event_is_refused() -> None:
     """Nor is it where the input was left out of the event, as Step Functions does with a long one."""
-    assert of(execution("FAILED", input=given, inputDetails={"included": given is not None})) is None
-
-
-@pytest.mark.parametrize(
-    "event", [{}, [], None, {"detail": 1}, {"detail": {"status": "RUNNING"}}, execution("RUNNING")]
-)
-def test_another_event_is_refused(event: Any) -> None:  # noqa: ANN401 - JSON
-    with pytest.raises(InvalidRequestError):
-        ended(event, _is_known)
+    for given in (json.dumps({"credential_id": "of/another-plan"}), "[1]", "no JSON", None):
+        assert of(execution("FAILED", input=given, inputDetails={"included": given is not None})) is None
+    others: list[Any] = [{}, [], None, {"detail": 1}, {"detail": {"status": "RUNNING"}}, execution("RUNNING")]
+    for event in others:
+        with pytest.raises(InvalidRequestError):
+            ended(event, _is_known)
 
 
 # The plan, and what operators do

@@ -25,16 +25,11 @@ from tests.support.memory import EPOCH
 
 Event = Mapping[str, Any]
 
+ONE = frozenset({"db-1"})
 ORDERS: list[Order] = [
-    Pause(),
-    Resume(),
-    Revoke(lift_pause=False),
-    Revoke(lift_pause=True),
-    TakeOver(databases=frozenset({"db-1", "db-2"})),
-    CancelTakeOver(databases=frozenset({"db-1"})),
-    Unblock(databases=frozenset({"db-1"})),
-    Activate(digest="a" * 64, replaces="b" * 64),
-    Activate(digest="a" * 64, replaces=None),
+    *(Pause(), Resume(), Revoke(lift_pause=False), Revoke(lift_pause=True)),
+    *(TakeOver(databases=ONE), CancelTakeOver(databases=ONE), Unblock(databases=ONE)),
+    *(Activate(digest="a" * 64, replaces="b" * 64), Activate(digest="a" * 64, replaces=None)),
 ]
 
 
@@ -48,15 +43,8 @@ def of_run(name: str, **more: object) -> Event:
 
 def of_order(name: str, details: Mapping[str, Any]) -> Event:
     """The event of an order."""
-    return event_of_order(
-        name,
-        details,
-        entry_id="order-1",
-        credential_id="multi-cloud/app_user",
-        stream="oci",
-        who="ocid1.user.oc1..aaaa",
-        now=EPOCH,
-    )
+    names = {"entry_id": "order-1", "credential_id": "multi-cloud/app_user", "who": "ocid1.user.oc1..aaaa"}
+    return event_of_order(name, details, **names, stream="oci", now=EPOCH)
 
 
 RECORDED: dict[str, Event] = {
@@ -89,14 +77,16 @@ def problems(event: Event) -> list[str]:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_each_event_is_valid_by_the_schema_of_its_class_in_every_version(name: str) -> None:
+def test_each_event_is_valid_by_the_schema_of_its_class_in_the_oldest_and_the_newest_version(
+    name: str,
+) -> None:
     """And it is read by the models of others."""
     event: dict[str, Any] = json.loads(rfc8785.dumps(dict(RECORDED[name])))
     assert problems(event) == []
     assert (event["class_uid"], event["metadata"]["version"]) == (3001, "1.5.0")
     assert event["type_uid"] == event["class_uid"] * 100 + event["activity_id"]
     assert event["category_uid"] == event["class_uid"] // 1000
-    for version in ("1.2.0", "1.3.0", "1.4.0", "1.6.0", "1.7.0", "1.8.0"):
+    for version in ("1.2.0", "1.8.0"):
         assert problems({**event, "metadata": {**event["metadata"], "version": version}}) == [], version
     found = BaseEvent.model_validate(event)
     assert found.metadata.uid == event["metadata"]["uid"]

@@ -1,18 +1,27 @@
-"""The plan file: what a plan that loads says, and how little of one that does not is shown."""
+"""The plan: what one that loads says, and its JSON Schema, which is complete and never stricter."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import jsonschema
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from lockstep.cli.app import app
 from lockstep.plan.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.plan.fields import format_duration, parse_duration
+from lockstep.plan.file import PlanProblemsError, parse_plan, plan_schema, schema_text
 from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Tls
 from lockstep.protocol.strict_json import read, write
 from sandbox.plans import TO_AWS, TO_OCI
-from tests.unit.plan_case import BOTH, VALID, edited, parse
-from tests.unit.test_plan_mistakes import ARN, BY_TOKEN, FEDERATED, ROTATED
+from tests.fuzz.harness import inputs, mutated, spelled
+from tests.unit.plan_case import BOTH, VALID, Document, edited, parse
+from tests.unit.test_plan_mistakes import ARN, BY_TOKEN, EVERY, FEDERATED, ROTATED
 
 
 def test_a_valid_plan_gets_defaults() -> None:
@@ -30,6 +39,8 @@ def test_a_valid_plan_gets_defaults() -> None:
     assert credential.primary.host == "shop.example.com"
     assert credential.password_policy.length == 32
     assert plan.credential("multi-cloud/other") is None
+    alternating = parse(edited(VALID, {"credentials.0.strategy": "alternating_users"})).credentials[0]
+    assert (alternating.usernames, alternating.owner) == (("app_a", "app_b"), "app_owner")
     # CA files are relative to the plan.
     for server in (plan.databases[0], credential.servers[0]):
         assert server.tls
@@ -45,22 +56,11 @@ def test_a_verify_host_is_reached_as_its_database() -> None:
     assert stock.verify_hosts[0].tls is None
 
 
-def test_alternating_users_have_two_names_and_an_owner() -> None:
-    alternating = edited(VALID, {"credentials.0.strategy": "alternating_users"})
-    credential = parse(alternating).credentials[0]
-    assert (credential.usernames, credential.owner) == (("app_a", "app_b"), "app_owner")
-
-
-def test_a_duration_is_numbers_with_units() -> None:
-    for text, seconds, written in (("90s", 90, "1m30s"), ("20 m", 1200, "20m"), ("1h 30m", 5400, "1h30m")):
-        found = parse(edited(VALID, {"audit.aws.retention": text})).audit.aws.retention
-        assert (found, format_duration(found)) == (timedelta(seconds=seconds), written)
-
-
 @given(st.integers(0, 3_000_000_000))
 def test_a_written_duration_is_read_back(seconds: int) -> None:
     duration = timedelta(seconds=seconds)
     assert parse_duration(format_duration(duration)) == duration
+    assert [parse_duration(text).total_seconds() for text in ("90s", "20 m", "1h 30m")] == [90, 1200, 5400]
 
 
 def test_the_default_overlap_ends_before_the_next_trigger() -> None:
@@ -110,4 +110,64 @@ def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
     assert plan.runners.secrets["aws.federation.client_secret"] == "lockstep/client"
 
 
-# Who may read a credential's secrets
+# The schema
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = plan_schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def yaml(text: str) -> Any:  # noqa: ANN401 - a document
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def test_the_command_prints_it_and_every_plan_of_the_repository_is_valid() -> None:
+    assert CliRunner().invoke(app, ["plan", "schema"]).stdout == schema_text(SCHEMA)
+    for file in [ROOT / "lockstep.yaml", *(ROOT / "tests/infrastructure/plan").glob("*.yaml")]:
+        VALIDATOR.validate(yaml(file.read_text()))
+
+
+def test_every_section_and_every_key_is_described() -> None:
+    found = {path: part for path, part in SCHEMA["$defs"].items() if part.get("type") == "object"}
+    assert len(found) >= 15
+    for path, section in {**found, "": SCHEMA}.items():
+        assert section["additionalProperties"] is False, path
+        assert section["description"], path
+        assert "Attributes:" not in section["description"], path
+        for key, value in section["properties"].items():
+            assert value.get("description", "").endswith("."), f"{path}: {key}"
+
+
+SHAPE = re.compile(
+    r"must be(?! longer| different| at most| the name of a secret)|unknown key|this key|too (few|many)|at most"
+    r"|beginning|write a duration|a plan holds|2 is newer"
+)
+"""What the plan says of a mistake that a schema can see."""
+
+
+@pytest.mark.parametrize(("of", "section", "key", "wrong", "told", "right"), EVERY)
+def test_it_refuses_what_a_schema_can_say_and_nothing_else(
+    of: Document, section: str, key: str, wrong: object, told: str, right: object
+) -> None:
+    path = f"{section}.{key}".removeprefix(".")
+    assert VALIDATOR.is_valid(edited(of, {path: wrong})) is (not SHAPE.match(told))
+    assert VALIDATOR.is_valid(edited(of, {path: right}))
+
+
+def test_it_allows_what_is_left_out_and_variables() -> None:
+    variables = {"databases.0.port": "${PORT:-3306}", "credentials.0.interval": "${INTERVAL}"}
+    left_out: dict[str, object] = {"databases.0.ca_file": None, "runners.aws": {}}
+    VALIDATOR.validate(edited(BOTH, {**variables, **left_out}))
+
+
+@inputs(100)
+@given(mutated(BOTH))
+def test_a_schema_refuses_no_plan_that_is_valid(document: Any) -> None:  # noqa: ANN401 - a document
+    text = spelled(document)
+    try:
+        parse_plan(text, base=Path(), environ={})
+    except PlanProblemsError:
+        return
+    # Numbers may be given as texts: a variable is one, where the file quotes it.
+    mistakes = [e for e in VALIDATOR.iter_errors(yaml(text)) if "integer" not in str(e.schema)]
+    assert not mistakes, mistakes
