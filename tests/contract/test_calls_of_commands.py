@@ -211,8 +211,10 @@ def publish(person: Person) -> None:
     words = ("plan", "publish", "-p", str(plan), "--cloud", "aws")
     person.run(*words)
     digest = run(*words, "--digest").stdout.strip()
-    s3.put_object(Bucket=bucket, Key=f"{PLANS}/{digest}/{INDEX}", Body=b"{}")
-    assert INDEX in person.run(*words, code=1).output
+    s3.put_object(Bucket=bucket, Key=f"{PLANS}/{digest}/{INDEX}", Body=b"hunter2")
+    told = person.run(*words, code=1).output
+    assert (INDEX in told, "hunter2" in told) == (True, False)
+    assert f"delete them below s3://{bucket}/{PLANS}/{digest}" in told
 
 
 def create_secrets(person: Person) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from multiprocessing import get_context
 
 from lockstep.client.sources import per_process
-from tests.unit.client_world import SECONDS, Store, client_of
+from tests.unit.test_client import SECONDS, Store, client_of
 
 
 def in_child(work: Callable[[], int]) -> int:

@@ -54,7 +54,7 @@ from tests.contract.database_harness import (
 from tests.support.mysql_relay import relay
 from tests.support.peer import peer
 from tests.support.statement_faults import mysql_error
-from tests.unit.client_world import log_in
+from tests.unit.test_client import log_in
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 

@@ -13,7 +13,7 @@ from lockstep.plan.file import PlanProblemsError, load_plan, parse_plan
 from lockstep.plan.model import Plan
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.support.memory import EPOCH
-from tests.unit.plan_case import BOTH, edited
+from tests.unit.test_plan_mistakes import BOTH, edited
 
 VALID: Json = edited(
     BOTH,

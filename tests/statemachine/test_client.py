@@ -18,7 +18,7 @@ from lockstep.client import (
 from tests.statemachine.conftest import Case
 from tests.statemachine.test_client_pools import ca_file, client_of, django_connections
 from tests.support.client_page import adapted, examples
-from tests.unit.client_world import log_in
+from tests.unit.test_client import log_in
 
 DRIVERS: dict[Callable[..., Any], tuple[str, str]] = {
     connect_pymysql: ("orders", "ssl_ca"),

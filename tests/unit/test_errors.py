@@ -2,11 +2,10 @@
 
 import inspect
 import re
+import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lockstep.protocol import errors
 from lockstep.protocol.errors import (
@@ -56,11 +55,12 @@ def test_where_the_code_decides_the_next_step_only_that_one_is_told() -> None:
         assert str(kind(code="another")).endswith(kind.advice)
 
 
-@given(st.text(min_size=1) | st.sampled_from(["", "x" * 121, "a\nb", "a=b", '{"password": 1}', "a'b", "a;b"]))
-def test_only_names_and_numbers_are_shown_in_fields(value: str) -> None:
-    shown = FenceLostError(credential=value).where["credential"]
-    safe = re.fullmatch(r"[A-Za-z0-9_.:/@+ -]{1,120}", value)
-    assert shown == (value if safe else "?")
+def test_only_names_and_numbers_are_shown_in_fields() -> None:
+    safe = {*string.ascii_letters, *string.digits, *"_.:/@+ -"}
+    values = {f"a{letter}b": letter in safe for letter in map(chr, range(0x250))}
+    values |= {"": False, "a\n": False, "x" * 120: True, "x" * 121: False}
+    for value, is_shown in values.items():
+        assert FenceLostError(credential=value).where["credential"] == (value if is_shown else "?"), value
 
 
 def test_no_constructor_takes_free_text() -> None:

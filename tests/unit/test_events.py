@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from msgspec import structs
 from cdk.artefacts import PIPX
 from functions.announce.ended import ended
 from lockstep.cli.orders import order_context
-from lockstep.plan.file import PlanProblemsError, load_plan
-from lockstep.plan.model import Plan
+from lockstep.plan.file import load_plan
 from lockstep.protocol.errors import InvalidRequestError
 from lockstep.protocol.events import NAMES, PREFIX, Failed, Paused, PreviousDies, of_promotion
 from lockstep.protocol.messages import Entry, Promoted
-from lockstep.protocol.model import ChainHead
+from lockstep.protocol.model import ChainHead, Engine
 from lockstep.protocol.strict_json import write
 from sandbox import plans
 from sandbox.plans import write_plan
@@ -108,31 +106,13 @@ def test_what_rotates_no_credential_of_the_plan_is_not_told_and_another_event_is
 TOPIC = "ocid1.onstopic.oc1.eu.a"
 
 
-def plan_of(tmp_path: Path, events: object, *, oci: bool = True) -> Plan:
-    document = plans.plan_document(
-        [plans.database("orders", make_plan().databases[0].engine)],
-        [plans.credential(CREDENTIAL, "orders")],
-        oci=plans.OciNames() if oci else None,
-    )
-    return load_plan(write_plan(tmp_path / "lockstep.yaml", {**document, "events": events}))
-
-
-def test_what_is_wrong_with_the_section_is_told(tmp_path: Path) -> None:
-    for events, oci, problem in (
-        ({"oci": TOPIC}, False, "events.oci: needs runners.oci, which sends there"),
-        ({"oci": "lockstep"}, True, "events.oci: must be the OCID of a topic"),
-        ({"aws": "a bus"}, False, "events.aws: must be letters, digits and / _ . -, at most 256 in all"),
-    ):
-        with pytest.raises(PlanProblemsError) as caught:
-            plan_of(tmp_path, events, oci=oci)
-        assert [str(replace(found, mark=None)) for found in caught.value.problems] == [problem]
-
-
 def test_an_operator_without_the_sdk_of_oracle_cloud_is_told_that_it_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Else the command would seem to have failed, and the credentials after it would be left out."""
-    plan = plan_of(tmp_path, {"oci": TOPIC})
+    database, credential = plans.database("orders", Engine.MYSQL), plans.credential(CREDENTIAL, "orders")
+    document = plans.plan_document([database], [credential], oci=plans.OciNames())
+    plan = load_plan(write_plan(tmp_path / "lockstep.yaml", {**document, "events": {"oci": TOPIC}}))
     monkeypatch.setitem(sys.modules, "oci", None)
     monkeypatch.delitem(sys.modules, "lockstep.oci.notifications", raising=False)
     paused = Paused(credential=CREDENTIAL, entry=Entry(stream="aws", seq=1))

@@ -20,8 +20,18 @@ from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Tls
 from lockstep.protocol.strict_json import read, write
 from sandbox.plans import TO_AWS, TO_OCI
 from tests.fuzz.harness import inputs, mutated, spelled
-from tests.unit.plan_case import BOTH, VALID, Document, edited, parse
-from tests.unit.test_plan_mistakes import ARN, BY_TOKEN, EVERY, FEDERATED, ROTATED
+from tests.unit.test_plan_mistakes import (
+    ARN,
+    BOTH,
+    BY_TOKEN,
+    EVERY,
+    FEDERATED,
+    ROTATED,
+    VALID,
+    Document,
+    edited,
+    parse,
+)
 
 
 def test_a_valid_plan_gets_defaults() -> None:

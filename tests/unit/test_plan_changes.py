@@ -11,7 +11,7 @@ from lockstep.plan.diff import PlanChanges, plan_changes
 from lockstep.plan.file import parse_plan
 from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
-from tests.unit.plan_case import GONE, Changes, Document, edited, parse
+from tests.unit.test_plan_mistakes import GONE, Changes, Document, edited, parse
 
 CREDENTIAL = "multi-cloud/app_user"
 GOLDEN = "83896f9a302fc00e3ed74fb4aba2fe03f2d1a3c4f8d82106efcaeb59700bafde"

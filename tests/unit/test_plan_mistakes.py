@@ -1,15 +1,80 @@
 """Every mistake in a plan file is told in its line, with the rule, all at once; and its correction is none."""
 
 import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
 from itertools import combinations, product
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lockstep.plan.credentials import PLAINTEXT_CONSENT
-from lockstep.protocol.model import Engine
+from lockstep.plan.file import PlanProblemsError, Problem, parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
 from sandbox.plans import TO_AWS, TO_OCI
-from tests.unit.plan_case import BOTH, GONE, VALID, Document, edited, parse, problems_in, problems_of
+
+Document = dict[str, Any]
+Changes = Mapping[str, Any]
+"""Other values, each by the path to it, such as `databases.0.host`."""
+
+VALID = plans.plan_document(
+    [
+        plans.database("shop", Engine.MYSQL, dbname="shop", tls="ca.pem"),
+        plans.database("stock", Engine.POSTGRESQL, dbname="stock"),
+    ],
+    [plans.credential("multi-cloud/app_user", "shop")],
+)
+BOTH = plans.plan_document(
+    [plans.database("shop", Engine.MYSQL), plans.database("stock", Engine.POSTGRESQL)],
+    [
+        plans.credential("multi-cloud/app_user", "shop"),
+        plans.credential(
+            "multi-cloud/stock_user", "stock", username="stock", strategy=Strategy.ALTERNATING_USERS
+        ),
+    ],
+    oci=plans.OciNames(),
+)
+"""A plan for both clouds, with two credentials."""
+GONE = "(left out)"
+"""In the place of a value: the key is left out. A text, so that the names of tests are the same in each process."""
+
+
+def edited(of: Mapping[str, Any], changes: Changes) -> Document:
+    """A copy with other values; a list may grow by one."""
+    document: Document = json.loads(json.dumps(of))
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        place: Any = document
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        if isinstance(place, list):
+            place[int(last) : int(last) + 1] = [] if value is GONE else [deepcopy(value)]
+        elif value is GONE:
+            place.pop(last, None)
+        else:
+            place[last] = deepcopy(value)
+    return document
+
+
+def parse(document: object) -> Plan:
+    return parse_plan(json.dumps(document), base=Path("/etc/lockstep"))
+
+
+def problems_in(text: str, environ: Mapping[str, str] | None = None) -> tuple[Problem, ...]:
+    with pytest.raises(PlanProblemsError) as caught:
+        parse_plan(text, base=Path("/etc/lockstep"), environ=environ)
+    return tuple(caught.value.problems)
+
+
+def problems_of(document: object) -> list[str]:
+    return [str(replace(problem, mark=None)) for problem in problems_in(json.dumps(document))]
+
+
+# The mistakes
 
 Rows = dict[str, list[tuple[str, object, str, object]]]
 
@@ -19,6 +84,7 @@ KMS = "arn:aws:kms:us-east-1:111122223333:key/12345678-1234-1234-1234-1234567890
 ARN = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:dba/rotator-AbC123"
 OURS = "arn:aws:secretsmanager:eu-central-1:210987654321:secret:multi-cloud/app_user-AbC123"
 RDS = "shop.abc123.eu-west-1.rds.amazonaws.com"
+TOPIC = "ocid1.onstopic.oc1.eu.a"
 RESERVED = "is an account of Lockstep or of the server itself"
 BEFORE = "an RDS Proxy refuses all but the current value"
 OF_URL = "must be an address"
@@ -35,7 +101,8 @@ IN_AWS: Rows = {
         ("lock", GONE, "this key is required", VALID["lock"]),
         ("stores", [], "too few entries", VALID["stores"]),
         ("audit", 7, "must be a mapping", VALID["audit"]),
-        ("oci-vault", {}, "unknown key", GONE),
+        ("events", {"oci": TOPIC}, "events.oci: needs runners.oci, which sends there", {"aws": "a-bus"}),
+        ("events", {"aws": "a bus"}, "must be letters, digits and / _ . -, at most 256", GONE),
         ("runners", {"oci": {"aws_key_secret": "k"}}, "runners.oci: needs a store of kind oci-vault", GONE),
     ],
     "lock": [
@@ -66,7 +133,6 @@ IN_AWS: Rows = {
         ("username", "root", f"root {RESERVED}", "rooted"),
         ("username", "lockstep_rotator", f"lockstep_rotator {RESERVED}", "rotator"),
         ("account_host", "10.%'--", "must be a host name or an address", "10.%"),
-        ("databases", [], "too few entries; at least 1", ["shop"]),
         ("databases", ["shop", "shop"], "server shop.example.com:3306 appears 2 times", ["shop"]),
         ("databases", ["shop", "shpo"], "no database shpo, only shop, stock; did you mean shop?", ["shop"]),
         ("databases", ["stock"], "strategy: postgresql does not allow it; use alternating_users", ["shop"]),
@@ -81,11 +147,8 @@ IN_AWS: Rows = {
         ("name", "Orders", "must be lower-case letters, digits and hyphens", "shop"),
         ("engine", "Mysql", f"{ENGINES}; did you mean mysql?", "mysql"),
         ("host", "shop.example.com:3306", f"{OF_HOST}, without a port", "shop.example.com"),
-        ("port", GONE, "this key is required", 3306),
         ("port", 99_999, "must be less than or equal to 65535", 65_535),
-        ("port", "x", "must be a valid integer", 3306),
         ("dbname", 12, "must be a text; if it looks like a number or a date, put it in quotes", "shop"),
-        ("password", "hunter2", "a plan holds no password", GONE),
         ("tls", True, "unknown key; connections are TLS in any case", GONE),
         ("plaintext", PLAINTEXT_CONSENT, "no certificate is verified without TLS", GONE),
         ("verify_hosts", "replica", "must be a list", ["replica"]),
@@ -107,6 +170,7 @@ IN_AWS: Rows = {
     ],
 }
 IN_BOTH: Rows = {
+    "": [("events", {"oci": "lockstep"}, "must be the OCID of a topic", {"oci": TOPIC})],
     "runners.aws": [
         ("oci_key_secret", GONE, "needs federation, or instead oci_key_secret", "k"),
         ("federation", TO_OCI, "give federation or oci_key_secret, not both", GONE),

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from cdk.bundle import load_shipped_plan
 from lockstep.cli.app import app
 from lockstep.plan.file import PlanProblemsError, load_plan, load_source, parse_plan
-from tests.unit.plan_case import problems_in
+from tests.unit.test_plan_mistakes import problems_in
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "lockstep.yaml").read_text()

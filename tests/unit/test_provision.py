@@ -21,7 +21,7 @@ from lockstep.protocol.model import Engine, Strategy
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from lockstep.stores.contents import decode_app_user, extras_in
 from sandbox import plans
-from tests.unit.plan_case import parse
+from tests.unit.test_plan_mistakes import parse
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 OUTPUT = {

@@ -13,7 +13,7 @@ from lockstep.client.cache import REFUSAL_SECONDS, CredentialCache
 from lockstep.protocol.errors import StoreUnreachableError
 from tests.agent.harness import OVERLAP, World
 from tests.support.memory import FakeClock
-from tests.unit.client_world import SECONDS, value
+from tests.unit.test_client import SECONDS, value
 
 OVERLAP_SECONDS = OVERLAP.total_seconds()
 QUARTER = OVERLAP_SECONDS / 4

@@ -31,7 +31,7 @@ from lockstep.protocol.ring import SLOTS
 from lockstep.protocol.schedule import COUNTS, Shard, last_trigger, shards
 from sandbox import plans
 from tests.support.scaled import scaled, with_sections
-from tests.unit.plan_case import GONE, edited, parse
+from tests.unit.test_plan_mistakes import GONE, edited, parse
 
 MINUTE = timedelta(minutes=1)
 ORDERS = plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")

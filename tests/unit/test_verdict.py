@@ -1,5 +1,6 @@
-"""One verdict: what is the matter, and the command that helps, as every surface has it (ADR 84)."""
+"""One verdict: what is the matter, the command that helps (ADR 84), and what the watch counts of it."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,15 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec import structs
 
+from functions.watch.report import line
 from lockstep.operate.documents import Run
 from lockstep.operate.state import Answer, CredentialState, state_of
 from lockstep.operate.verdict import Kind, Verdict
-from lockstep.operate.watch import METRICS, Expected, watch
+from lockstep.operate.watch import COUNTED, METRICS, SHOWN, Expected, Found, watch
 from lockstep.protocol import errors
 from lockstep.protocol.deadlines import IMPORT_LEASE
-from lockstep.protocol.model import LockRecord
+from lockstep.protocol.model import Credential, LockRecord
 from lockstep.protocol.ports import Table
+from sandbox.emulators.aws.alarms import embedded
 from tests.support.memory import make_plan
 from tests.unit.test_status import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
 
@@ -229,3 +233,124 @@ def test_troubleshooting_has_each_reason_and_begins_each_symptom_with_a_command(
     assert [s for s in symptoms if not re.match(r".+\n\n`lockstep [^`]+`\n\n", s)] == []
     told = [kind for s in symptoms if "Reason: " in s for kind in re.findall(r"\*([a-z ]+)\*", s)]
     assert {*told} == {*Kind}
+
+
+# What the watch counts in a lock table
+
+INTERVAL = PLANNED.schedule.interval
+OTHER = structs.replace(PLANNED, id="other")
+TWO = (PLANNED, OTHER)
+ROTATED = LockRecord(
+    credential_id=PLANNED.id,
+    plan=PLANNED.plan_digest,
+    current_generation=5,
+    valid=frozenset({4, 5}),
+    next_due_at=NOW + INTERVAL / 2,
+    not_before=NOW + INTERVAL / 4,
+    rotated_by="f-1-0a1b",
+)
+UNROTATED = LockRecord(credential_id=PLANNED.id, plan=PLANNED.plan_digest)
+TO_BE_ACTIVE = LockRecord(credential_id=PLANNED.id, activate=PLANNED.plan_digest)
+UNREADABLE = {PLANNED.id: "NewerFormatError"}
+SECOND, MINUTE, YEAR = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=365)
+STALE_AFTER = INTERVAL + PLANNED.schedule.tolerance
+"""After its due time: it is due an interval, less the tolerance, after its last rotation began."""
+
+
+def look(
+    *records: LockRecord,
+    credentials: tuple[Credential, ...] = (PLANNED,),
+    unreadable: Mapping[str, str] | None = None,
+    schedules: bool = True,
+    canary: str | None = None,
+    others: frozenset[str] = frozenset(),
+) -> Found:
+    table = Table(records={r.credential_id: r for r in records}, unreadable=unreadable or {})
+    expected = Expected(credentials=credentials, schedules=schedules, canary=canary, others=others)
+    return watch(table, expected, now=NOW)
+
+
+def due_since(ago: timedelta, **more: object) -> LockRecord:
+    return replace(ROTATED, next_due_at=NOW - ago, not_before=NOW - timedelta(days=10), **more)  # type: ignore[arg-type]
+
+
+OLD = due_since(timedelta(days=9))
+BLOCKED = PLANNED.databases[:1]
+ROWS: dict[str, tuple[LockRecord, set[str]]] = {
+    "in sync": (ROTATED, set()),
+    "due, and not yet stale": (due_since(STALE_AFTER - SECOND), set()),
+    "stale": (due_since(STALE_AFTER), {"StaleCredentials"}),
+    "the overlap moves the due time": (
+        replace(ROTATED, next_due_at=NOW - 2 * INTERVAL, not_before=NOW),
+        set(),
+    ),
+    "a due time out of reach, by a clock that was ahead": (due_since(-YEAR), {"StaleCredentials"}),
+    "a clock that is a little ahead": (due_since(-INTERVAL - MINUTE), set()),
+    "paused, however stale": (replace(OLD, paused=True), {"PausedCredentials"}),
+    "to become active, and never rotated": (TO_BE_ACTIVE, {"UnrotatedCredentials"}),
+    "another plan is active": (replace(ROTATED, plan="another"), {"PlanNotActiveCredentials"}),
+    "an emergency": (replace(ROTATED, revoke_through=4), {"RevokingCredentials"}),
+    "a blocked database": (replace(ROTATED, blocked=frozenset(BLOCKED)), {"BlockedDatabases"}),
+    "a blocked database that left the plan": (replace(ROTATED, blocked=frozenset({"gone"})), set()),
+}
+
+
+def test_a_record_counts_as() -> None:
+    for name, (one, kinds) in ROWS.items():
+        found = look(one)
+        assert (set(found.ids), {name for name in COUNTED if found.metrics[name]}) == (kinds, kinds), name
+
+
+def test_nothing_is_stale_or_missing_while_schedules_are_off() -> None:
+    for records in ((OLD,), (UNROTATED,), (LockRecord(credential_id=PLANNED.id),), ()):
+        assert look(*records, schedules=False).ids == {}
+
+
+def test_a_lost_table_makes_every_credential_stale_and_is_judged_by_all_of_the_plan() -> None:
+    left_by_a_run = LockRecord(credential_id=OTHER.id, fence=1)
+    for records in ((), (left_by_a_run,)):
+        found = look(*records, credentials=TWO)
+        assert found.metrics["StaleCredentials"] == found.metrics["PlanNotActiveCredentials"] == 2
+    # A new credential beside others is not a lost table, whichever are looked at.
+    some = look(ROTATED, credentials=(OTHER,), others=frozenset({PLANNED.id}))
+    for found in (look(ROTATED, credentials=TWO), some):
+        assert found.ids == {"PlanNotActiveCredentials": [OTHER.id]}
+    lost = look(credentials=(OTHER,), others=frozenset({PLANNED.id}))
+    assert (lost.metrics["Credentials"], lost.metrics["StaleCredentials"]) == (1, 1)
+
+
+def test_what_cannot_be_read_is_counted_and_what_is_not_in_the_plan_is_not() -> None:
+    assert look(unreadable=UNREADABLE).ids == {"UnreadableRecords": [f"{PLANNED.id}: NewerFormatError"]}
+    assert (
+        look(ROTATED, replace(OLD, credential_id="gone"), unreadable={"foreign": "NewerFormatError"}).ids
+        == {}
+    )
+
+
+def test_the_canary_is_as_old_as_the_last_rotation_if_that_was_in_aws() -> None:
+    """A rotation of the standby does not show that a deployment works."""
+    by_aws = replace(ROTATED, rotated_at=NOW - 90 * SECOND)
+    for known in (by_aws, replace(by_aws, paused=True)):
+        assert look(known, canary=PLANNED.id).metrics["CanarySeconds"] == 90
+    for nothing in (
+        look(by_aws),
+        look(replace(by_aws, rotated_by="1f0e.0"), canary=PLANNED.id),
+        look(UNROTATED, canary=PLANNED.id),
+        look(unreadable=UNREADABLE, canary=PLANNED.id),
+    ):
+        assert "CanarySeconds" not in nothing.metrics
+
+
+def test_a_hundred_stale_credentials_make_one_short_line_of_which_cloudwatch_takes_every_metric() -> None:
+    many = tuple(structs.replace(PLANNED, id=f"team/{n}") for n in range(100))
+    found = look(*(replace(OLD, credential_id=c.id) for c in many), credentials=many)
+    text = line(found, stack="lockstep", now=NOW)
+    document = json.loads(text)
+    assert document["StaleCredentials"] == 100
+    assert len(document["ids"]["StaleCredentials"]) == SHOWN + 1
+    assert document["ids"]["StaleCredentials"][-1] == "and 80 more"
+    assert len(text) < 4000
+    points = embedded(text, now=NOW.timestamp())
+    assert {p.name for p in points} == {*COUNTED, "Credentials"}
+    assert {p.namespace for p in points} == {"Lockstep/lockstep"}
+    assert {p.dimensions for p in points} == {frozenset({("Stack", "lockstep")})}
