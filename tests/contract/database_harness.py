@@ -171,6 +171,14 @@ class MemoryHarness(Harness):
         self.database.kill_connections()
 
 
+def planned(engine: Engine, port: int, tls: Tls | None, host: str = "localhost") -> DatabaseServer:
+    """A server as a plan has it."""
+    admin = AdminSecret(aws="contract/admin", oci="contract/admin")
+    return DatabaseServer(
+        name="main", engine=engine, host=host, port=port, dbname=DATABASE, tls=tls, admin=admin
+    )
+
+
 class SqlHarness(Harness):
     """A real server of the sandbox, which is spoken to with a driver.
 
@@ -181,15 +189,8 @@ class SqlHarness(Harness):
     def __init__(self, sandbox: Any, kind: Kind) -> None:  # noqa: ANN401 - one of four
         self.sandbox, self.kind, self.engine = sandbox, kind, kind.engine
         self.credential = make_credential(kind.strategy)
-        self.server = DatabaseServer(
-            name="main",
-            engine=self.engine,
-            host="localhost",
-            port=sandbox.port,
-            dbname=DATABASE,
-            tls=None if kind.plaintext else Tls(ca_file=sandbox.ca_file),
-            admin=AdminSecret(aws="contract/admin", oci="contract/admin"),
-        )
+        tls = None if kind.plaintext else Tls(ca_file=sandbox.ca_file)
+        self.server = planned(kind.engine, sandbox.port, tls)
         self.database = self.open()
         self.provision()
 

@@ -37,7 +37,7 @@ from lockstep.protocol.errors import (
     LockstepError,
     TlsVerificationError,
 )
-from lockstep.protocol.model import AdminSecret, DatabaseServer, Engine, Login, SecretStr, Strategy, Tls
+from lockstep.protocol.model import Engine, Login, SecretStr, Strategy, Tls
 from lockstep.protocol.ports import Database
 from lockstep.runtime.clouds import open_database
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, PgserverServer, PostgresServer
@@ -49,6 +49,7 @@ from tests.contract.database_harness import (
     enter,
     fails,
     make_credential,
+    planned,
     worlds,
 )
 from tests.support.mysql_relay import relay
@@ -65,15 +66,7 @@ MARIADB, MYSQL, POSTGRESQL = Engine.MARIADB, Engine.MYSQL, Engine.POSTGRESQL
 def database_at(
     port: int, engine: Engine, authority: CertificateAuthority, host: str = "localhost"
 ) -> Database:
-    server = DatabaseServer(
-        name="main",
-        engine=engine,
-        host=host,
-        port=port,
-        dbname=DATABASE,
-        tls=Tls(ca_file=authority.ca_file),
-        admin=AdminSecret(aws="admin", oci="admin"),
-    )
+    server = planned(engine, port, Tls(ca_file=authority.ca_file), host)
     return open_database(server, make_credential(Strategy.ALTERNATING_USERS), lambda: ADMIN)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from lockstep.databases.findings import Finding
 from lockstep.operate.access import operator
-from lockstep.operate.doctor.catalogue import catalogue
 from lockstep.operate.doctor.checks import Check, Context, examine
 from lockstep.operate.doctor.clouds import own_secrets_of
 from lockstep.operate.secrets import wanted
@@ -60,12 +59,6 @@ class World:
         clouds = operator(self.plan)
         clouds.timeouts, clouds.side_by_side = PATIENT, one_after_the_other
         return examine(checks, Context(plan=self.plan, clouds=clouds))
-
-    def by_the_check(self, check_id: str) -> list[Finding]:
-        """What one check finds, where its cloud knows who asks."""
-        gate = f"{check_id.partition('.')[0]}.identity"
-        found = self.examined([check for check in catalogue() if check.id in {gate, check_id}])
-        return [finding for finding in found if finding.check == check_id]
 
     def replan(self, **changes: object) -> None:
         """Change sections of the plan file."""
