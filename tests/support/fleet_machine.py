@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
@@ -93,30 +94,29 @@ class Fleet:
     _throttle: _Throttle = field(init=False)
     _may_go_on: Event = field(default_factory=Event)
 
+    def __post_init__(self) -> None:
+        self._states: Any = self.aws.client("stepfunctions")
+        self._s3: Any = self.aws.client("s3")
+
     def deploy(self, *, canary: str = "") -> None:
         """Make what the stack makes."""
         self._may_go_on.set()
         self.aws.guard = self._throttle = _Throttle(region=self.aws.region, account_id=self.aws.account_id)
         for bucket in (PLANS, REPORTS):
-            self.aws.client("s3").create_bucket(
-                Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": self.aws.region}
-            )
+            place = {"LocationConstraint": self.aws.region}
+            self._s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
         self.aws.lambda_host.register_handler("behave", self._behave, timeout_seconds=WAIT_SECONDS)
-        states = self.aws.client("stepfunctions")
         self.rotation_arn = create_state_machine(
-            states,
+            self._states,
             state_machine_name(DEFAULT_STACK),
             json.dumps(_ROTATION),
             {},
             role_arn=f"arn:aws:iam::{self.aws.account_id}:role/rotation",
         )
-        version = states.publish_state_machine_version(stateMachineArn=self.rotation_arn)[
-            "stateMachineVersionArn"
-        ]
+        published = self._states.publish_state_machine_version(stateMachineArn=self.rotation_arn)
+        routing = [{"stateMachineVersionArn": published["stateMachineVersionArn"], "weight": 100}]
         for alias in (LIVE, CANARY):
-            states.create_state_machine_alias(
-                name=alias, routingConfiguration=[{"stateMachineVersionArn": version, "weight": 100}]
-            )
+            self._states.create_state_machine_alias(name=alias, routingConfiguration=routing)
         self.machine_arn = deploy_fleet_machine(
             self.aws, self.rotation_arn, plan_bucket=PLANS, report_bucket=REPORTS, canary=canary
         )
@@ -128,9 +128,8 @@ class Fleet:
     def put(self, items: object) -> None:
         """Write the object of the shard."""
         text = items if isinstance(items, str) else json.dumps(items)
-        self.aws.client("s3").put_object(
-            Bucket=PLANS, Key=f"plans/{DIGEST}/shards/{SHARD}.json", Body=text.encode()
-        )
+        key = f"plans/{DIGEST}/shards/{SHARD}.json"
+        self._s3.put_object(Bucket=PLANS, Key=key, Body=text.encode())
 
     def run(self, **more: object) -> Execution:
         """Run it as a rule does."""
@@ -138,11 +137,10 @@ class Fleet:
 
     def start(self, **more: object) -> str:
         """Start it as a rule does; its ARN."""
-        started = self.aws.client("stepfunctions").start_execution(
-            stateMachineArn=self.machine_arn, input=json.dumps(self.input(**more))
+        given = json.dumps(self.input(**more))
+        return str(
+            self._states.start_execution(stateMachineArn=self.machine_arn, input=given)["executionArn"]
         )
-        arn: str = started["executionArn"]
-        return arn
 
     def input(self, **more: object) -> dict[str, object]:
         """The input that a rule gives; a field of None is left out."""
@@ -174,34 +172,27 @@ class Fleet:
 
     def await_children(self, execution_arn: str, number: int) -> None:
         """Wait until so many items run, and have looked for their execution."""
-        states = self.aws.client("stepfunctions")
 
         def have_submitted() -> bool:
-            if not states.list_map_runs(executionArn=execution_arn)["mapRuns"]:
+            if not self._states.list_map_runs(executionArn=execution_arn)["mapRuns"]:
                 return False
             histories = [
-                states.get_execution_history(executionArn=child["executionArn"])["events"]
+                self._states.get_execution_history(executionArn=child["executionArn"])["events"]
                 for child in self.children(execution_arn)
             ]
             return sum(any(e["type"] == "TaskSubmitted" for e in found) for found in histories) >= number
 
         assert poll_until(have_submitted, timeout_seconds=WAIT_SECONDS)
 
-    def end_of(self, execution_arn: str) -> dict[str, Any]:
+    def end_of(self, execution_arn: str) -> Any:  # noqa: ANN401 - JSON
         """Wait for the end of an execution; its description."""
-
-        def described() -> dict[str, Any]:
-            found: dict[str, Any] = self.aws.client("stepfunctions").describe_execution(
-                executionArn=execution_arn
-            )
-            return found
-
+        described = partial(self._states.describe_execution, executionArn=execution_arn)
         assert poll_until(lambda: described()["status"] != "RUNNING", timeout_seconds=WAIT_SECONDS)
         return described()
 
     def report_keys(self) -> list[str]:
         """The objects in the bucket of reports."""
-        return [o["Key"] for o in self.aws.client("s3").list_objects_v2(Bucket=REPORTS).get("Contents", [])]
+        return [o["Key"] for o in self._s3.list_objects_v2(Bucket=REPORTS).get("Contents", [])]
 
     def report(self, key: str) -> dict[str, list[dict[str, Any]]]:
         """The entries of the report, by status; it is named by its manifest's key."""
@@ -213,18 +204,16 @@ class Fleet:
 
     def runs(self) -> list[dict[str, Any]]:
         """The executions of rotations, the oldest first."""
-        listed = self.aws.client("stepfunctions").list_executions(stateMachineArn=self.rotation_arn)
+        listed = self._states.list_executions(stateMachineArn=self.rotation_arn)
         return list(reversed(listed["executions"]))
 
-    def children(self, execution_arn: str) -> list[dict[str, Any]]:
+    def children(self, execution_arn: str) -> Any:  # noqa: ANN401 - JSON
         """The executions of the items."""
-        states = self.aws.client("stepfunctions")
-        [run] = states.list_map_runs(executionArn=execution_arn)["mapRuns"]
-        found: list[dict[str, Any]] = states.list_executions(mapRunArn=run["mapRunArn"])["executions"]
-        return found
+        [run] = self._states.list_map_runs(executionArn=execution_arn)["mapRuns"]
+        return self._states.list_executions(mapRunArn=run["mapRunArn"])["executions"]
 
     def _read(self, key: str) -> Any:  # noqa: ANN401 - any JSON
-        return json.loads(self.aws.client("s3").get_object(Bucket=REPORTS, Key=key)["Body"].read())
+        return json.loads(self._s3.get_object(Bucket=REPORTS, Key=key)["Body"].read())
 
     def _behave(self, event: Mapping[str, Any], _context: object) -> object:
         with self._lock:

@@ -1,21 +1,46 @@
-"""The rules of `CredentialStore` and of `Stores` that do not depend on an adapter."""
+"""The contents of the two secrets, and the rules of `CredentialStore` and of `Stores` that depend on no adapter."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
+from urllib.parse import urlsplit
 
 import pytest
+from msgspec import structs
 
+from lockstep.client.cache import decode
+from lockstep.protocol import model
 from lockstep.protocol.errors import (
     FenceLostError,
+    NewerFormatError,
     ReadSideLaggingError,
     SecretMalformedError,
+    SecretTooLargeError,
     StagedValueConflictError,
 )
 from lockstep.protocol.messages import CandidateRef
-from lockstep.protocol.model import CredentialValue, Login, SecretStr, StoreVersions
-from lockstep.protocol.ports import StillOurs
+from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr, StoreVersions, Strategy
+from lockstep.protocol.ports import MAX_TEXT_BYTES, SecretVersion, StillOurs
+from lockstep.stores.contents import (
+    CLAIM,
+    NO_EXTRAS,
+    Extras,
+    carried,
+    decode_app_user,
+    decode_blob_generation,
+    decode_claim_id,
+    decode_connection,
+    decode_databases,
+    encode_app_user,
+    encode_connection_blob,
+    extras_in,
+    fitting,
+    object_in,
+    require_known_format,
+    with_numbers,
+)
 from lockstep.stores.credential import READ_SIDE_TIMEOUT_SECONDS, Stores
 from tests.support import world as w
 from tests.support.fence import fence_held
@@ -23,6 +48,238 @@ from tests.support.memory import FakeClock, MemoryStore, make_plan
 from tests.support.memory_store import KINDS, OUR_KEYS, SecretKind
 
 CREDENTIAL = make_plan().credentials[0]
+WHERE = {"store": "aws", "secret": "multi-cloud/app_user"}
+
+
+def made(generation: int = 7, claim: str | None = None) -> CredentialValue:
+    return CredentialValue(generation, Login("app", SecretStr("hunter2")), claim)
+
+
+VALUE = made()
+APP_USER = encode_app_user(VALUE, CREDENTIAL)
+
+
+def test_app_user_has_the_field_names_of_an_rds_secret() -> None:
+    connection = {"dbname": "app", "engine": "mysql", "host": "db-1.example.com", "port": 3306}
+    login = {"username": "app", "password": "hunter2"}
+    assert json.loads(APP_USER) == {**connection, **login, "format": 1, "generation": 7}
+    assert decode_connection(APP_USER, **WHERE) == connection
+    assert decode_connection('{"host":"h","password":"hunter2"}', **WHERE) == {"host": "h"}
+
+
+def test_connection_blob_names_every_database_and_no_user_so_no_reader_can_mix_two_users() -> None:
+    blob = json.loads(encode_connection_blob(7, CREDENTIAL))
+    assert (blob["credential"], blob["generation"]) == ("multi-cloud/app_user", 7)
+    where = {"dbname": "app", "host": "db-2.example.com", "port": 3306}
+    dsn = "mysql://db-2.example.com:3306/app"
+    assert blob["databases"]["db-2"] == {**where, "dsn": dsn, "engine": "mysql", "tls": False}
+    credential = make_plan(strategy=Strategy.ALTERNATING_USERS).credentials[0]
+    text = encode_connection_blob(7, credential)
+    assert not any(username in text.replace(credential.id, "") for username in credential.usernames)
+    blob = json.loads(text)
+    assert "username" not in blob
+    for server in credential.servers:
+        told = urlsplit(blob["databases"][server.name]["dsn"])
+        assert (told.username, told.password) == (None, None)
+        assert (told.hostname, told.port, told.path) == (server.host, server.port, f"/{server.dbname}")
+
+
+# The form of strings only
+
+
+def texts(*, only_strings: bool, extras: Extras = NO_EXTRAS) -> tuple[str, str]:
+    user = encode_app_user(VALUE, CREDENTIAL, extras, only_strings=only_strings)
+    return user, encode_connection_blob(7, CREDENTIAL, extras, only_strings=only_strings)
+
+
+def test_a_text_for_tools_that_map_a_secret_to_keys_and_values_has_strings_only() -> None:
+    """As External Secrets' Oracle provider decodes it: an object of strings, or nothing (protocol V23)."""
+    user, blob = (json.loads(text) for text in texts(only_strings=True))
+    assert {type(text) for document in (user, blob) for text in document.values()} == {str}
+    assert (user["port"], user["generation"], user["format"]) == ("3306", "7", "1")
+    assert json.loads(blob["databases"])["db-2"]["port"] == 3306
+    assert blob["dsn"] == "mysql://db-1.example.com:3306/app"
+
+
+def test_both_forms_say_the_same() -> None:
+    (user, blob), (user_of_strings, blob_of_strings) = (texts(only_strings=s) for s in (False, True))
+    for read in (decode_app_user, decode_connection):
+        assert read(user, **WHERE) == read(user_of_strings, **WHERE)
+    for decode_blob in (decode_blob_generation, decode_databases):
+        assert decode_blob(blob, **WHERE) == decode_blob(blob_of_strings, **WHERE)
+    assert extras_in(user) != extras_in(user_of_strings)
+    for text in texts(only_strings=True):
+        require_known_format(text, **WHERE)
+        with pytest.raises(NewerFormatError):
+            require_known_format(text.replace('"format":"1"', '"format":"2"'), **WHERE)
+
+
+def test_a_text_of_strings_is_given_to_applications_in_the_other_form() -> None:
+    extras = extras_in('{"team": "7", "limits": {"a": [1.50]}}')
+    assert extras
+    forms = [texts(only_strings=only_strings, extras=extras) for only_strings in (True, False)]
+    for of_strings, plain in zip(*forms, strict=True):
+        assert json.loads(with_numbers(of_strings)) == json.loads(plain)
+        assert '"limits":{"a": [1.50]}' in with_numbers(of_strings)
+        assert with_numbers(plain) == plain
+
+
+# How any text is read
+
+
+def test_a_secret_may_be_as_long_as_the_smaller_limit_of_the_clouds_in_bytes() -> None:
+    text = json.dumps({"username": "app", "password": "hunter2", "more": ""})
+    padded = text[:-2] + "x" * (MAX_TEXT_BYTES - len(text)) + text[-2:]
+    assert len(padded) == MAX_TEXT_BYTES
+    assert decode_app_user(padded, **WHERE)[0]
+    with pytest.raises(SecretMalformedError):
+        decode_app_user(padded + " ", **WHERE)
+    assert fitting("é" * 5, max_bytes=10, **WHERE) == "é" * 5
+    with pytest.raises(SecretTooLargeError) as error:
+        fitting("é" * 6, max_bytes=10, **WHERE)
+    assert error.value.where == {**WHERE, "code": "over-10-bytes"}
+
+
+@pytest.mark.parametrize(
+    ("claimed", "generation"),
+    [("7", 7), ("0", 0), ('"7"', 7), ('"07"', 0), ('"\\u0667"', 0), ("[7]", 0), ("null", 0)],
+)
+def test_a_generation_that_is_not_a_natural_number_is_0(claimed: str, generation: int) -> None:
+    text = f'{{"username":"a","password":"b","generation":{claimed}}}'
+    assert decode_app_user(text, **WHERE)[1] == generation
+    assert decode_blob_generation(f'{{"generation":{claimed}}}', **WHERE) == generation
+
+
+MALFORMED = (
+    *((text, "not-a-json-object") for text in ("", "hunter2", "[]", '{"password":"h', "[" * 20_000)),
+    *((text, "no-login") for text in ('{"username":"app"}', '{"username":null,"password":"hunter2"}')),
+    ('{"placeholder":true,"password":"hunter2"}', "no-login"),
+)
+
+
+@pytest.mark.parametrize(("text", "code"), MALFORMED, ids=range(len(MALFORMED)))
+@pytest.mark.usefixtures("deep")
+def test_anything_else_is_malformed_and_not_quoted(text: str, code: str) -> None:
+    with pytest.raises(SecretMalformedError) as caught:
+        decode_app_user(text, **WHERE)
+    assert caught.value.where == {**WHERE, "code": code}
+    assert (object_in(text) is None) == (code == "not-a-json-object")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+# The claim of a value (protocol V22)
+
+
+def claim_in(text: str, generation: int) -> str | None:
+    return decode_claim_id(text, generation, store="aws", secret="app_user")
+
+
+def test_a_value_names_its_claim_which_is_of_its_value_alone() -> None:
+    for claim_id in ("run-1", "arn:aws:states:eu:1:execution:a:b", "manual/x=1", None):
+        text = encode_app_user(made(7, claim_id), CREDENTIAL)
+        assert claim_in(text, 7) == claim_id
+        assert (CLAIM in json.loads(text)) == (claim_id is not None)
+    text = encode_app_user(made(7, "run-1"), CREDENTIAL)
+    # To a build without this key it is a key of others, of the generation before.
+    assert claim_in(text.replace('"generation":7', '"generation":8'), 8) is None
+    extras = extras_in(text)
+    assert extras
+    assert claim_in(encode_app_user(made(8, "run-2"), CREDENTIAL, extras), 8) == "run-2"
+    assert CLAIM not in json.loads(encode_app_user(made(0), CREDENTIAL, extras))
+
+
+@pytest.mark.parametrize("written", ["7", "7:", ":run", 7, ["7:run"], "07:run", "8:run"])
+def test_what_is_no_claim_of_the_generation_is_none(written: object) -> None:
+    assert claim_in(json.dumps({CLAIM: written}), 7) is None
+
+
+# The keys of others
+
+
+RDS = {
+    "engine": "mysql",
+    "host": "old.example.com",
+    "username": "old",
+    "password": "old",
+    "dbname": "old",
+    "port": "3306",
+    "dbClusterIdentifier": "orders",
+    "ssl": True,
+    "masterarn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:admin-a1b2c3",
+}
+
+
+def rewritten(text: str) -> str:
+    """The value that Lockstep writes where this text was."""
+    return encode_app_user(VALUE, CREDENTIAL, extras_in(text) or NO_EXTRAS)
+
+
+def test_the_keys_of_an_rds_secret_are_carried_on_and_ours_win() -> None:
+    new = json.loads(rewritten(json.dumps(RDS)))
+    theirs = {key: RDS[key] for key in ("masterarn", "dbClusterIdentifier", "ssl")}
+    assert new == {**json.loads(APP_USER), **theirs, "format": model.FORMAT}
+    assert decode_app_user(json.dumps(new), **WHERE) == (VALUE.login, 7)
+
+
+def test_a_placeholder_has_no_login_and_its_mark_does_not_survive() -> None:
+    for text in ('{"placeholder":true}', '{"placeholder":"x","engine":"mysql"}', '{"placeholder":null}'):
+        assert decode_app_user(text, **WHERE) == (None, 0)
+        assert rewritten(text) == APP_USER
+    new = json.loads(rewritten('{"placeholder":true,"team":"payments","username":"app","password":"x"}'))
+    assert (new["team"], "placeholder" in new) == ("payments", False)
+
+
+def test_connection_blob_carries_keys_but_no_login() -> None:
+    before = '{"username":"old","password":"old","url":"jdbc:x","databases":{"gone":{}},"format":1}'
+    blob = json.loads(encode_connection_blob(7, CREDENTIAL, extras_in(before) or NO_EXTRAS))
+    own = json.loads(encode_connection_blob(7, CREDENTIAL))
+    assert blob == {**own, "url": "jdbc:x", "format": model.FORMAT}
+
+
+# Which place of a secret counts
+
+
+def version(generation: int, made: int | None, text: str | None) -> SecretVersion:
+    created_at = None if made is None else datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=made)
+    return SecretVersion(id=f"{generation}", generation=generation, text=text, created_at=created_at)
+
+
+RING, EDIT = '{"k":"ring"}', '{"k":"edit"}'
+OURS = version(6, 60, RING)
+SERVED: dict[str, tuple[list[SecretVersion], str | None]] = {
+    "of ours the newest": ([version(5, 50, '{"k":"old"}'), OURS], "ring"),
+    "a later edit": ([version(0, 70, EDIT), OURS], "edit"),
+    "an edit without a date": ([version(0, None, EDIT), OURS], "ring"),
+    "no dates": ([version(0, None, EDIT), version(6, None, RING)], "edit"),
+    "at the same time": ([version(0, 60, EDIT), OURS], "edit"),
+    "a new slot": ([OURS, version(0, 90, '{"placeholder":true}')], "ring"),
+    "an edit that is no object": ([OURS, version(0, 90, "hunter2")], "ring"),
+    "one slot of a ring is adopted": ([version(0, 5, '{"placeholder":true}'), version(0, 1, EDIT)], "edit"),
+    "nowhere an object": ([version(0, 1, "hunter2"), version(0, 2, None)], None),
+}
+
+
+@pytest.mark.parametrize(("served", "expected"), SERVED.values(), ids=SERVED)
+def test_the_newest_of_value_and_edits_counts(served: list[SecretVersion], expected: str | None) -> None:
+    found = carried(served)
+    assert (found and found.reveal()) == (expected and {"k": f'"{expected}"'})
+
+
+@pytest.mark.parametrize("engine", Engine)
+def test_the_engine_is_spelled_as_in_the_structure_of_aws_and_read_as_in_the_plan(engine: Engine) -> None:
+    server = structs.replace(CREDENTIAL.primary, engine=engine)
+    text = encode_app_user(VALUE, structs.replace(CREDENTIAL, servers=(server,)))
+    spelled = "postgres" if engine is Engine.POSTGRESQL else engine.value
+    assert json.loads(text)["engine"] == spelled
+    for spelling in (spelled, engine.value):
+        read = json.dumps({**json.loads(text), "engine": spelling})
+        assert decode(read, **WHERE).connection["engine"] == engine.value
+        assert decode_connection(read, **WHERE)["engine"] == engine.value
+
+
+# `CredentialStore` and `Stores`
 
 
 class Pair:
