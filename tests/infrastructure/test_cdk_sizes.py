@@ -14,7 +14,8 @@ from lockstep.protocol.schedule import SLOTS
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, VPC, Synthesised, synthesise
 from tests.support.scaled import scaled, with_sections
 
-BY_CLOCK, MEGABYTE = 2, 1024 * 1024
+NO_SHARDS, MEGABYTE = 3, 1024 * 1024
+"""Rules that are of no shard: of the watch, of the digest, of promotions."""
 MANAGED_POLICY, INLINE_POLICIES, TRUST_POLICY, QUEUE_STATEMENTS = 6144, 10240, 2048, 20
 """IAM's and SQS's limits (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html,
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html)."""
@@ -64,8 +65,8 @@ def test_ten_thousand_credentials_are_a_hundred_and_some_more_rules_and_nothing_
     rules, more = (len(s.each("AWS::Events::Rule")) for s in (hundred, many))
     intervals = {shard.interval for shard in plans[10_000].shards}
     assert len(many.all) - len(hundred.all) == more - rules
-    assert rules == len(intervals) + BY_CLOCK
-    assert more <= SLOTS * len(intervals) + BY_CLOCK
+    assert rules == len(intervals) + NO_SHARDS
+    assert more <= SLOTS * len(intervals) + NO_SHARDS
     assert (many.folder / "lockstep.template.json").stat().st_size < MEGABYTE / 4
 
 
