@@ -241,8 +241,9 @@ def promotion_replaced_by_a_new_value() -> Patches:
     def instead(record: LockRecord, served: Foreign) -> decide.Decision | None:
         base = record.current_generation
         at_base = decide.agree(served.values()) and next(iter(served.values())).generation == base
-        is_replaced = record.promoting and at_base and base is not None
-        return decide.Begin(base_generation=base) if is_replaced else None
+        if record.promoting and at_base and base is not None:
+            return decide.Begin(base_generation=base)
+        return None
 
     yield instead_of_reconcile(instead)
 

@@ -81,8 +81,6 @@ class Observer:
         self._last_entries = dict.fromkeys(STORES, (0, NO_PREVIOUS))
         self._recorded: list[str] = []
         self.values: dict[int, Value] = {0: self._served["aws"].value}
-        self.logins = 0
-        self.looks = 0
         self._kinds: dict[int, str] = {}
         self._revoked_through: int | None = None
         self._watch = Watch(self._snapshot())
@@ -93,7 +91,6 @@ class Observer:
         """Look after a call; raises ViolationError."""
         if not call.changes:
             return
-        self.looks += 1
         if call.target in self._servers:
             if not call.operation.startswith("ALTER"):
                 return
@@ -193,7 +190,6 @@ class Observer:
         """A real login, remembered until an account is changed there."""
         key = (database, value)
         if key not in self._logins:
-            self.logins += 1
             self._logins[key] = lets_in(self._servers[database], value)
         return self._logins[key]
 

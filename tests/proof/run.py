@@ -38,6 +38,7 @@ from tests.tiers import PROOF_TIER
 ROOT = Path(__file__).resolve().parents[2]
 HUNT_SCHEDULES = 6000
 MOST_FAILURES = 5
+FIRST_SEED = 1_000_000
 # Parts of the given time. The rest is for the planted bugs, the model and fuzzing, which have no limit.
 FAULT_PART, RACE_PART, TIER_PART = 0.48, 0.08, 0.2
 TIER_SHARES = {"deployments": 4.0, "pages": 2.0, "repeats": 3.0, "languages": 2.0}
@@ -82,22 +83,20 @@ def faults(kind: str, runner: RunnerName, *, hangs: bool, minutes: float) -> Fou
             while cases and not violations and time.time() < until:
                 one = enumeration.run(cases.pop(0))
                 figures["faults_run"] += 1
-                figures["overtaken"] += one.case.taker_dies_after > 0 or "sleeps" in one.case.fault
                 outcomes[one.outcome] += 1
                 violations += [f"{one.case}: {one.violation}; {one.story}"] * bool(one.violation)
-            figures["observer_logins"] = enumeration.observer.logins
     except ViolationError as violation:
         violations.append(f"{violation}, in what the runs have left")
     figures["violations"] = len(violations)
-    more = {"outcomes": outcomes, "violated": violations}
-    return Found(f"faults: {kind}, {runner}{', hangs' * hangs}", not violations, figures, more)
+    part, more = f"faults: {kind}, {runner}{', hangs' * hangs}", {"outcomes": outcomes}
+    return Found(part, not violations, figures, {**more, "violated": violations})
 
 
-def race(*, first_seed: int, minutes: float) -> Found:
+def race(*, minutes: float) -> Found:
     """Races of correct code, one seed after the other, until the time is over."""
     until, played, failures = time.monotonic() + minutes * 60, 0, list[str]()
     while time.monotonic() < until and len(failures) < MOST_FAILURES:
-        found = races.play(races.schedule_of(first_seed + played))
+        found = races.play(races.schedule_of(FIRST_SEED + played))
         played += 1
         failures += [str(found)] if found else []
     figures = Counter(interleavings=played, violations=len(failures))
@@ -186,7 +185,6 @@ def main() -> int:
     parser.add_argument(
         "--bug", choices=[b.name for b in CATALOGUE.values() if b.races], help="planted in it"
     )
-    parser.add_argument("--first-seed", type=int, default=1_000_000, help="of the races")
     parser.add_argument("--planted", action="store_true", help="only the planted bugs")
     asked = parser.parse_args()
     if asked.seed is not None:
@@ -196,7 +194,7 @@ def main() -> int:
         if bug.races or bug.faults:
             tasks.add(planted, name)
     if not asked.planted:
-        _add_parts(tasks, asked.minutes, asked.jobs, asked.first_seed)
+        _add_parts(tasks, asked.minutes, asked.jobs)
     figures, holds = Counter[str](), True
     for found in tasks.results():
         figures.update(found.figures)
@@ -219,11 +217,11 @@ def _replay(seed: int, name: str | None) -> int:
     return 1 if found else 0
 
 
-def _add_parts(tasks: _Tasks, minutes: float, jobs: int, first_seed: int) -> None:
+def _add_parts(tasks: _Tasks, minutes: float, jobs: int) -> None:
     total, is_long = minutes * jobs, minutes >= LONG_MINUTES
     tasks.add(model, "full" if is_long else "quick")
     tasks.add(fuzz, at_length=is_long)
-    tasks.add(race, first_seed=first_seed, minutes=total * RACE_PART)
+    tasks.add(race, minutes=total * RACE_PART)
     for name, share in TIER_SHARES.items():
         tasks.add(second_tier, name, minutes=total * TIER_PART * share / sum(TIER_SHARES.values()))
     for kind, runner, hangs in CONFIGURATIONS:
