@@ -7,9 +7,9 @@ to ask; the rules are here, and what an observer asks after every change (`Watch
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
-from lockstep.protocol.model import Claim, ClaimKind
+from lockstep.protocol.model import ClaimKind, LockRecord
 
 Value = TypeVar("Value", bound=Hashable)
 """A login, in any form that can be compared."""
@@ -24,18 +24,6 @@ class ViolationError(Exception):
         self.what = what
 
 
-class InFlight(NamedTuple):
-    """The generation in flight, as the lock record names it."""
-
-    generation: int
-    is_reconcile: bool
-
-    @classmethod
-    def of(cls, claim: Claim | None) -> "InFlight | None":
-        """That of a claim."""
-        return cls(claim.generation, claim.kind is ClaimKind.RECONCILE) if claim else None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Snapshot(Generic[Value]):
     """An instant of one credential.
@@ -45,20 +33,14 @@ class Snapshot(Generic[Value]):
         serves: The value that each store serves; None for a placeholder.
         holds: The value that each store holds under the generation in flight, if any.
         lets_in: Whether a database accepts a value.
-        in_flight: From the lock record.
-        current: The generation that the lock record names as current.
-        promoting: Whether stores may begin to serve what is in flight.
-        revoking: Whether an emergency is in force.
+        record: The lock record.
     """
 
     databases: Collection[str]
     serves: Mapping[str, Value | None]
     holds: Mapping[str, Value | None]
     lets_in: Callable[[str, Value], bool]
-    in_flight: InFlight | None
-    current: int | None
-    promoting: bool = False
-    revoking: bool = False
+    record: LockRecord
 
     def accepting(self, value: Value) -> list[str]:
         """The databases that accept a value."""
@@ -136,10 +118,11 @@ def write_ahead(
 
 def in_flight_write_ahead(now: Snapshot[Value], when: str) -> None:
     """I2 and I4 for the generation in flight. A value that is reconciled logs in before it is staged."""
-    if now.in_flight is None:
+    claim = now.record.claim
+    if claim is None:
         return
-    one_value(now.in_flight.generation, now.holds.values(), when)
-    if not now.in_flight.is_reconcile:
+    one_value(claim.generation, now.holds.values(), when)
+    if claim.kind is not ClaimKind.RECONCILE:
         values = {value for value in now.holds.values() if value}
         write_ahead(now, values, lambda store, value: now.holds[store] == value, when)
 
@@ -158,12 +141,12 @@ def promoted_is_proven(
 
 def one_in_flight(before: Snapshot[Value], now: Snapshot[Value], when: str) -> None:
     """I4: a generation in promotion stays in flight until it is current, or a reconcile takes its place."""
-    flying = before.in_flight
-    if flying is None or now.in_flight == flying or now.current == flying.generation:
+    flying, claim = before.record.claim, now.record.claim
+    if flying is None or claim == flying or now.record.current_generation == flying.generation:
         return
-    if now.in_flight and now.in_flight.is_reconcile:
+    if claim and claim.kind is ClaimKind.RECONCILE:
         return
-    what = f"replaced by {now.in_flight.generation}" if now.in_flight else "dropped"
+    what = f"replaced by {claim.generation}" if claim else "dropped"
     raise ViolationError("I4", f"generation {flying.generation} was in flight and is {what}, {when}")
 
 
@@ -180,20 +163,21 @@ def no_zombie_write(*, holds_lock: bool, keeps_claim: bool, when: str) -> None:
         raise ViolationError("I5", f"a run that has lost the lock, and whose claim is gone, writes, {when}")
 
 
-def in_sync(now: Snapshot[Value], generations: Iterable[int], holder: object, when: str) -> None:
+def in_sync(now: Snapshot[Value], generations: Iterable[int], when: str) -> None:
     """I8: the lock is free, nothing is in flight, and every store serves the current generation.
 
     Args:
         now: The instant.
         generations: What the secrets of the stores serve.
-        holder: Of the lock.
         when: For the story.
     """
-    if holder or now.in_flight:
-        raise ViolationError("I8", f"the lock is held by {holder}, {now.in_flight} is in flight, {when}")
-    served = set(generations)
-    if served != {now.current} or len(set(now.serves.values())) > 1:
-        raise ViolationError("I8", f"stores serve {sorted(served)}, current is {now.current}, {when}")
+    record, served = now.record, set(generations)
+    if record.holder or record.claim:
+        what = f"the lock is held by {record.holder}, {record.claim} is in flight"
+        raise ViolationError("I8", f"{what}, {when}")
+    if served != {record.current_generation} or len(set(now.serves.values())) > 1:
+        what = f"stores serve {sorted(served)}, current is {record.current_generation}"
+        raise ViolationError("I8", f"{what}, {when}")
     no_lockout(now, when)
 
 
@@ -265,16 +249,16 @@ class Watch(Generic[Value]):
                 (database, value) for database, value in self.proven if now.lets_in(database, value)
             }
         no_lockout(now, when, excused=excused)
-        if now.revoking:
+        if now.record.is_revoking:
             self._until.clear()  # An emergency ends every overlap.
         for database in now.databases:
             promised = [v for (d, v), until in self._until.items() if d == database and at < until]
             overlap_is_kept(replace(now, databases=[database]), promised, when)
         promoted_is_proven(before, now, when, is_proven=self._is_proven)
         for store, last in before.serves.items():
-            if last and now.serves[store] not in (None, last) and not now.revoking:
+            if last and now.serves[store] not in (None, last) and not now.record.is_revoking:
                 self._until |= {(d, last): at + overlap for d in now.accepting(last)}
-        if before.promoting:
+        if before.record.promoting:
             one_in_flight(before, now, when)
         in_flight_write_ahead(now, when)
 

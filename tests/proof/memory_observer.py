@@ -7,7 +7,7 @@ from functools import cache
 from lockstep.protocol.model import Claim, ClaimKind, Login
 from lockstep.stores.contents import extras_in
 from tests.proof import invariants
-from tests.proof.invariants import InFlight, Snapshot, ViolationError, Watch
+from tests.proof.invariants import Snapshot, ViolationError, Watch
 from tests.support.memory import MemoryDatabase, MemoryWorld
 from tests.support.memory_store import OUR_KEYS, SecretKind, generation_of
 from tests.support.world import known_logins, quiet, shown
@@ -54,10 +54,7 @@ class InstantObserver:
             serves=self.serves(),
             holds=self.holds(record.claim.generation) if record.claim else {},
             lets_in=lambda database, value: value in let_in[database],
-            in_flight=InFlight.of(record.claim),
-            current=record.current_generation,
-            promoting=record.promoting,
-            revoking=record.is_revoking,
+            record=record,
         )
 
     def has_changed(self) -> bool:

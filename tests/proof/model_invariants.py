@@ -6,7 +6,7 @@ from functools import cached_property
 
 from lockstep.protocol.model import Claim, ClaimKind, LockRecord
 from tests.proof import invariants
-from tests.proof.invariants import InFlight, Snapshot, ViolationError
+from tests.proof.invariants import Snapshot, ViolationError
 from tests.proof.model_process import Process
 from tests.proof.model_world import (
     DATABASES,
@@ -63,8 +63,7 @@ class World:
             serves={name: store.serving().login for name, store in stores},
             holds={name: store.find(claim.generation) for name, store in stores} if claim else {},
             lets_in=lambda database, login: self.databases[database].accepts(login),
-            in_flight=InFlight.of(claim),
-            current=self.lock.current_generation,
+            record=self.lock,
         )
 
     def in_state(self, *, has_overlap: bool) -> None:
@@ -155,7 +154,7 @@ class World:
     def at_rest(self) -> None:
         """I8: a run without any disturbance has brought everything in sync."""
         generations = [store.serving().generation for store in self.stores.values()]
-        invariants.in_sync(self.now, generations, self.lock.holder, "after an undisturbed run")
+        invariants.in_sync(self.now, generations, "after an undisturbed run")
 
     def _made(self) -> set[Login]:
         """Every login that works and that a run has made."""

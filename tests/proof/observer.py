@@ -22,14 +22,14 @@ from typing import NamedTuple
 
 from lockstep.audit.entry import NO_PREVIOUS, stored
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.protocol.model import Credential
+from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord
 from lockstep.protocol.ports import AuditLog
 from sandbox.outside import StoreName, Value, lets_in, value_of
 from sandbox.plans import AUDIT_BUCKET, OCI_REGION
 from sandbox.wire import Call
 from tests.proof import invariants
 from tests.proof.estate import WiredEstate
-from tests.proof.invariants import InFlight, Snapshot, ViolationError, Watch
+from tests.proof.invariants import Snapshot, ViolationError, Watch
 from tests.proof.runners import Outcome
 from tests.support.logs import object_storage_log, s3_log
 
@@ -47,24 +47,6 @@ class Served(NamedTuple):
     value: Value
 
 
-class Record(NamedTuple):
-    """The lock's item, as far as invariants speak of it."""
-
-    holder: str | None = None
-    pending: int | None = None
-    base: int | None = None
-    kind: str = ""
-    promoting: bool = False
-    current: int | None = None
-    valid: frozenset[int] = frozenset()
-    revoke_through: int | None = None
-
-    @property
-    def is_revoking(self) -> bool:
-        """Whether an emergency is in force."""
-        return self.revoke_through is not None and min(self.valid, default=0) <= self.revoke_through
-
-
 class Observer:
     """Watches one credential."""
 
@@ -77,11 +59,11 @@ class Observer:
         self._all_staged: set[tuple[str, int]] = set()
         self._logins: dict[tuple[str, Value], bool] = {}
         self._served = {store: self._read(store) for store in STORES}
-        self._record = Record()
+        self._record = LockRecord(credential_id="")
         self._last_entries = dict.fromkeys(STORES, (0, NO_PREVIOUS))
         self._recorded: list[str] = []
         self.values: dict[int, Value] = {0: self._served["aws"].value}
-        self._kinds: dict[int, str] = {}
+        self._kinds: dict[int, ClaimKind] = {}
         self._revoked_through: int | None = None
         self._watch = Watch(self._snapshot())
 
@@ -89,47 +71,38 @@ class Observer:
 
     def look(self, call: Call) -> None:
         """Look after a call; raises ViolationError."""
-        if not call.changes:
+        is_database = call.target in self._servers
+        if not call.changes or (is_database and not call.operation.startswith("ALTER")):
             return
-        if call.target in self._servers:
-            if not call.operation.startswith("ALTER"):
-                return
-            self._logins = {key: seen for key, seen in self._logins.items() if key[0] != call.target}
+        self._logins = {key: seen for key, seen in self._logins.items() if key[0] != call.target}
         if store := STORE_OF.get(call.target):
             self._served[store] = self._read(store)
         elif call.target == "dynamodb":
-            record = self._record = self._read_record()
-            if record.pending is not None:
-                self._kinds[record.pending] = record.kind
-        now, when = self._snapshot(), f"after {call}"
+            self._record = self._read_record()
+        now, when, record = self._snapshot(), f"after {call}", self._record
         overlap = self._credential.schedule.overlap
         self._watch.look(now, when, at=self._estate.clock.now(), overlap=overlap)
-        for value in filter(None, now.holds.values()):
-            generation = self._record.pending or 0
-            if self.values.setdefault(generation, value) != value:
-                raise ViolationError("I4", f"generation {generation} has changed its value, {when}")
-        moves = call.target in self._servers or call.operation in {
-            "UpdateSecretVersionStage",
-            "update_secret",
-        }
-        if moves and self._record.holder not in (None, call.process.run):
-            record = self._record
-            named = {record.pending, record.base, record.current, *record.valid}
+        named, claim = {record.current_generation, *record.valid}, record.claim
+        if claim:
+            self._kinds[claim.generation] = claim.kind
+            named |= {claim.generation, claim.base_generation}
+            for value in filter(None, now.holds.values()):
+                if self.values.setdefault(claim.generation, value) != value:
+                    what = f"generation {claim.generation} has changed its value, {when}"
+                    raise ViolationError("I4", what)
+        moves = is_database or call.operation in {"UpdateSecretVersionStage", "update_secret"}
+        if moves and record.holder not in (None, call.process.run):
             legitimate = [value for generation, value in self.values.items() if generation in named]
             invariants.serves_only(now, legitimate, when)
 
     def _snapshot(self) -> Snapshot[Value]:
-        record = self._record
-        pending = record.pending
+        claim = self._record.claim
         return Snapshot(
             databases=self._servers,
             serves={store: served.value for store, served in self._served.items()},
-            holds={} if pending is None else {store: self._staged(store, pending) for store in STORES},
+            holds={store: self._staged(store, claim.generation) for store in STORES} if claim else {},
             lets_in=self.lets_in,
-            in_flight=None if pending is None else InFlight(pending, record.kind != "new"),
-            current=record.current,
-            promoting=record.promoting,
-            revoking=record.is_revoking,
+            record=self._record,
         )
 
     # After runs.
@@ -165,14 +138,14 @@ class Observer:
         self._served = {store: self._read(store) for store in STORES}
         self._logins.clear()
         self._watch.last = now = self._snapshot()
-        when = f"after the recovery; current is {record.current}"
+        when = f"after the recovery; current is {record.current_generation}"
         generations = [g for s in self._served.values() for g in (s.generation, s.blob_generation)]
-        invariants.in_sync(now, generations, record.holder, when)
+        invariants.in_sync(now, generations, when)
         if not record.is_revoking and record.revoke_through != self._revoked_through:
             self._revoked_through = record.revoke_through
             leaked = [v for g, v in self.values.items() if g <= (record.revoke_through or 0)]
             invariants.emergency_is_over(now, leaked, when)
-        if self._kinds.get(record.current or 0) == "new":
+        if self._kinds.get(record.current_generation or 0) is ClaimKind.NEW:
             live = {self.values[g] for g in record.valid}
             invariants.past_is_revoked(now, list(self.values.values())[-RECENT:], live, when)
 
@@ -210,19 +183,22 @@ class Observer:
         self._all_staged.add((store, generation))
         return value_of(text)
 
-    def _read_record(self) -> Record:
-        item = self._outside.lock_item(self._credential.id)
+    def _read_record(self) -> LockRecord:
+        """The lock's item, as far as invariants speak of it."""
+        item, claim = self._outside.lock_item(self._credential.id), None
 
         def number(name: str) -> int | None:
             return int(item[name]["N"]) if "N" in item.get(name, {}) else None
 
-        return Record(
+        if pending := number("pending_generation"):
+            kind, base = ClaimKind(item["claim_kind"]["S"]), int(item["base_generation"]["N"])
+            claim = Claim(kind=kind, generation=pending, base_generation=base, rotation_id="")
+        return LockRecord(
+            credential_id=self._credential.id,
             holder=item["holder"]["S"] if "holder" in item else None,
-            pending=number("pending_generation"),
-            base=number("base_generation"),
-            kind=item.get("claim_kind", {}).get("S", ""),
+            claim=claim,
             promoting=item.get("promoting", {}).get("BOOL", False),
-            current=number("current_generation"),
+            current_generation=number("current_generation"),
             valid=frozenset(map(int, item.get("valid", {}).get("NS", ()))),
             revoke_through=number("revoke_through"),
         )
