@@ -12,7 +12,10 @@ from typer.testing import CliRunner, Result
 
 from lockstep.aws.clients import botocore_session
 from lockstep.cli import app, orders
+from lockstep.operate.access import operator
 from lockstep.operate.documents import FEW
+from lockstep.operate.page.snapshot import Looker
+from lockstep.operate.verdict import Kind
 from lockstep.plan.file import load_plan
 from lockstep.protocol.errors import LockTableAccessDeniedError
 from lockstep.protocol.model import Engine
@@ -220,6 +223,9 @@ def test_a_record_that_cannot_be_read_hides_no_other(fleet: Fleet) -> None:
         }
         assert unreadable == {"ledger/app_1"}
         assert "ledger/app_1: The lock record cannot be read" in run("history", *wanted).stdout
+    plan = load_plan(fleet.now)
+    seen = Looker(plan, operator(plan)).look((), records_only=True).seen
+    assert {of for of in seen if Kind.UNREADABLE in {r.kind for r in seen[of].reasons}} == {"ledger/app_1"}
     shown = run("status", "ledger/app_1")
     assert (shown.exit_code, "lock: free" in shown.stdout) == (1, False)
     assert "code=MalformedItem] It is there" in run("lock", "show", "ledger/app_1").stderr

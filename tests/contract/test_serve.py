@@ -8,24 +8,19 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli import app
-from lockstep.operate.documents import FEW
 from lockstep.operate.page.fleet import UNREAD, bar_of, figures, headline, mark, rows, shared
-from lockstep.operate.page.snapshot import FleetSnapshot, Looker
+from lockstep.operate.page.snapshot import FleetSnapshot
 from lockstep.operate.verdict import Kind, Reason
 from lockstep.protocol.errors import LockTableUnreachableError
 from lockstep.protocol.model import Engine
-from lockstep.protocol.ports import Table
 from sandbox import plans
-from tests.support.fleet import NOW, MadeUp, StillClock, look, shown, state_by
-from tests.support.memory import make_plan
+from tests.support.fleet import NOW, MadeUp, look, shown, state_by
 
 OF_ONE = "/credential/shop/service-00001"
 OWN = "127.0.0.1:{port}"
@@ -171,18 +166,6 @@ def test_what_several_have_alike_is_told_once_and_rows_are_found_the_gravest_fir
     for text, found in {"service-00029": 1, "DOWN": 1, "degraded": 5, "overdue": 1, "nothing": 0}.items():
         assert len(rows(look(60), text)) == found, text
     assert [mark(one)[1] for one in rows(look(60), "")][:7] == ["down", *["degraded"] * 5, "healthy"]
-
-
-def test_a_record_that_cannot_be_read_hides_no_other() -> None:
-    whole = list(look(FEW + 1).seen.values())
-    plan: Any = SimpleNamespace(credentials=[one.credential for one in whole], runners=make_plan().runners)
-    ids = [one.credential.id for one in whole]
-    others = {one.record.credential_id: one.record for one in whole[1:]}
-    table = Table(records=others, unreadable={ids[0]: "NewerFormatError"})
-    clouds: Any = SimpleNamespace(clock=StillClock(), lock_table=lambda: table)
-    seen = Looker(plan, clouds).look((), records_only=True).seen
-    found = [[reason.kind for reason in seen[of].reasons] for of in ids[:2]]
-    assert found == [[Kind.UNREADABLE], []]
 
 
 def test_an_overlap_is_drawn_only_where_the_last_run_has_proven_it() -> None:

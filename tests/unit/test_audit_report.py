@@ -22,7 +22,6 @@ from lockstep.audit.confirmed import Verdict, worst
 from lockstep.audit.verify import Problem, Verification
 from lockstep.operate.documents import schema
 from lockstep.operate.report.build import CredentialReport, Report, as_json, build, page, report_on
-from lockstep.operate.report.entries import LONGEST, LONGEST_LINE, clean, line, shown
 from lockstep.protocol.errors import AuditLogUnreachableError
 from tests.support.audit_story import AuditStory, whole_story
 from tests.support.memory import EPOCH, make_plan
@@ -320,22 +319,6 @@ def test_no_event_of_any_type_is_an_error(value: object) -> None:
     jsonschema.Draft202012Validator(schema(Report)).validate(json.loads(as_json(report)))
     (credential,) = report.credentials
     assert len(credential.runs) + len(credential.orders) + len(credential.others) == len(odd) + 1 > 100
-
-
-LINES: list[tuple[object, str]] = [
-    ("\u202e\x9b", "<U+202E><U+009B>"),
-    (10**5000, "?"),
-    ([None, True, 1.5], "none yes ?"),
-    ({"a_b": 1}, "a b 1"),
-    (json.loads("[" * 900 + "]" * 900), "?"),
-]
-
-
-def test_a_value_becomes_a_short_line_and_one_that_is_cut_says_so() -> None:
-    for value, text in LINES:
-        assert line(clean(value)) == text
-    assert shown("x" * 10**7) == "x" * LONGEST + f"… (and {10**7 - LONGEST} more characters)"
-    assert len(line(clean(["y" * 1000] * 1000))) == LONGEST_LINE + 1
 
 
 def test_json_is_by_its_schema_and_no_form_has_a_secret() -> None:

@@ -179,7 +179,7 @@ def test_every_end_has_one_document_with_the_exit_code(end: str, monkeypatch: py
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_a_person_is_told_the_cause_and_a_program_both() -> None:
+def test_a_person_is_told_the_cause_and_a_program_both_but_no_foreign_one() -> None:
     error = errors.LockTableAccessDeniedError(credential="c")
     error.__cause__ = errors.EnvironmentalError(errors.Environment.AWS_SESSION_EXPIRED, code="ExpiredToken")
     assert errors.line_of(error).startswith(
@@ -192,10 +192,6 @@ def test_a_person_is_told_the_cause_and_a_program_both() -> None:
         next="Log in again: `aws sso login`.",
         during="LockTableAccessDeniedError",
     )
-
-
-def test_a_foreign_cause_is_not_told() -> None:
-    error = errors.StoreBusyError(store="aws")
     error.__cause__ = ValueError("hunter2")
     assert (errors.described(error), "hunter2" in errors.line_of(error)) == (error, False)
 

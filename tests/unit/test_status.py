@@ -6,18 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from lockstep.cli import status
 from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
 from lockstep.operate import sessions, state
 from lockstep.operate.documents import Login as LoginState
 from lockstep.operate.documents import Run, SessionsOfCredential
 from lockstep.operate.sessions import MOST_CLIENTS, counted, is_unreachable, login_states
-from lockstep.operate.state import Answer, forecast, in_sync, possible, promoted_at, state_of
+from lockstep.operate.state import forecast, in_sync, possible, promoted_at, state_of
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
     DatabaseUnreachableError,
-    SecretMalformedError,
-    StoreUnreachableError,
 )
 from lockstep.protocol.model import (
     Claim,
@@ -114,18 +111,9 @@ def test_the_forecast_follows_the_rules_and_names_tell_the_same_or_nothing(name:
 
 # What a person is told of it
 
-NAMED = names_of(stored())
-EDITED = names_of(stored(0, blob=7))
-
 
 def table(lock_record: LockRecord) -> Table:
     return Table(records={PLANNED.id: lock_record}, unreadable={})
-
-
-def shown(capsys: pytest.CaptureFixture[str], lock_record: LockRecord, **answers: Answer) -> list[str]:
-    """What is shown."""
-    status._show(state_of(make_plan(), table(lock_record), PLANNED, NOW, answers=answers), NOW)
-    return capsys.readouterr().out.splitlines()
 
 
 def told(lock_record: LockRecord, last_run: Run | None = None, *, has_standby: bool = True) -> list[str]:
@@ -184,11 +172,6 @@ def test_only_what_the_last_run_has_proven_is_valid(
         assert line.startswith(f"previous generation {begins}")
 
 
-def test_no_promotion_is_told_by_another_plans_overlap() -> None:
-    for of, is_told in ((TWO, True), (replace(TWO, plan="of-another-plan"), False)):
-        assert any("promoted at" in line for line in told(of)) is is_told
-
-
 LATER = NOW + timedelta(minutes=18)
 
 
@@ -206,29 +189,6 @@ LATER = NOW + timedelta(minutes=18)
 def test_whose_turn_it_is(found: LockRecord, said: str, *, has_standby: bool) -> None:
     [due] = [line for line in told(found, has_standby=has_standby) if line.startswith("next due")]
     assert due.endswith(f"){said}")
-
-
-# What was read
-
-
-def test_an_edit_by_hand_is_told_by_names_and_by_values(capsys: pytest.CaptureFixture[str]) -> None:
-    told = shown(capsys, record(), aws=EDITED, oci=NAMED)
-    assert told[0].endswith(": degraded; not in sync (version names compared, values not read)")
-    assert "  store aws: a version that Lockstep did not write, but connection_blob has generation 7" in told
-    by_values = shown(capsys, record(), aws=stored(0, blob=7), oci=stored())
-    assert by_values[0].endswith(": degraded; not in sync (values compared)")
-
-
-def test_what_a_store_lacks_decides_the_next_run(capsys: pytest.CaptureFixture[str]) -> None:
-    for answer, next_run in (
-        (SecretMalformedError(), "change nothing, because what store aws has cannot be used"),
-        (StoreUnreachableError(), "not known, because a store was unreachable"),
-    ):
-        assert f"  next run: {next_run}" in shown(capsys, record(), aws=answer, oci=NAMED)
-    empty = replace(stored(0, login=None), blob_generation=0)
-    first = shown(capsys, record(current_generation=None, take_over=BOTH), aws=empty)
-    assert "  next run: make the first generation" in first
-    assert "  store aws: a placeholder, and no login yet" in first
 
 
 # Sessions
