@@ -2,10 +2,10 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.orders import Revoke
@@ -16,7 +16,6 @@ from sandbox.fn import FunctionProcess
 from sandbox.outside import Value, lets_in
 from sandbox.servers import set_password
 from sandbox.story import CLOUDS, End, Run, Story, short
-from sandbox.timeline import duration_ms
 
 if TYPE_CHECKING:
     from sandbox.emulators.oci import Fault
@@ -215,14 +214,7 @@ def _by_aws(stage: Stage, credential: Credential) -> Run:
     def once() -> Run:
         execution = stage.estate.rotate(credential.id, force=True, trigger="demo", timeout_seconds=120)
         output = execution.output or {"outcome": execution.error}
-        return Run(
-            credential_id=credential.id,
-            runner="aws",
-            outcome=str(output["outcome"]),
-            generation=output.get("generation"),
-            adopted=output.get("adopted", False),
-            milliseconds=duration_ms(execution),
-        )
+        return _run(credential, "aws", output, execution.milliseconds)
 
     return _when_the_overlap_is_over(stage.story, credential, "aws", once)
 
@@ -233,20 +225,24 @@ def _by_oci(stage: Stage, credential: Credential) -> Run:
         answer = stage.function.call({"credential_id": credential.id, "force": True, "trigger": "demo"})
         milliseconds = round((time.monotonic() - began) * 1000)
         [result] = answer.body.get("results", [answer.body])
-        return Run(
-            credential_id=credential.id,
-            runner="oci",
-            outcome=str(result.get("error", result.get("outcome"))),
-            generation=result.get("generation"),
-            adopted=result.get("adopted", False),
-            milliseconds=milliseconds,
-        )
+        return _run(credential, "oci", result, milliseconds)
 
     if not any(run.runner == "oci" for run in stage.story.runs):
         stage.story.note(
             "waiting for the function's first call, which also loads its libraries: a cold start"
         )
     return _when_the_overlap_is_over(stage.story, credential, "oci", once)
+
+
+def _run(credential: Credential, runner: str, result: Mapping[str, Any], milliseconds: int) -> Run:
+    return Run(
+        credential_id=credential.id,
+        runner=runner,
+        outcome=str(result.get("error", result.get("outcome"))),
+        generation=result.get("generation"),
+        adopted=result.get("adopted", False),
+        milliseconds=milliseconds,
+    )
 
 
 def _when_the_overlap_is_over(

@@ -9,13 +9,16 @@ a rotation did not end as expected, or the audit log is not verified and confirm
 
 import json
 import sys
+import textwrap
 import time
 from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from lockstep.audit.verify import Verification, Verifier
 from lockstep.client import CredentialClient
@@ -31,12 +34,10 @@ from sandbox.emulators.databases import (
     PostgresServer,
     available,
 )
-from sandbox.ending import failures, figures, sentences
 from sandbox.estate import Estate, running_estate, temporary_folder
 from sandbox.fn import running_function
-from sandbox.screen import print_line, screen
 from sandbox.servers import default_credentials, default_servers
-from sandbox.story import CLOUDS, Line, Story, short
+from sandbox.story import CLOUDS, Line, Story, failures, figures, sentences, short
 
 OVERLAP = "7s"
 """Longer than the applications keep a value, as the plan of a real credential must have it."""
@@ -108,11 +109,6 @@ def _say_what_is_missing(servers: dict[str, DatabaseServer]) -> None:
     for kind in (MariaDbServer, MySqlServer, PostgresServer):
         if not there[kind]:
             console.print(f"[yellow]{there[kind].missing}[/]", highlight=False)
-    if "ledger" in servers and servers["ledger"].ca_file is None:
-        console.print(
-            "[yellow]Using the PostgreSQL from PyPI, which has no TLS: "
-            "the plan consents to plaintext, on loopback only.[/]"
-        )
     if not servers:
         console.print("[red]No database server can be started here. Install them with `make setup`.[/]")
         sys.exit(2)
@@ -178,6 +174,41 @@ def tell_end(
     sys.stdout.flush()
     print(json.dumps(found))  # noqa: T201 - for other programs, so not wrapped or coloured
     return 1 if failed else 0
+
+
+def print_line(console: Console, line: Line) -> None:
+    """Print a line within the console's width, wrapped at words only, so that a path stays whole."""
+    indent = " " * line.indent
+    text = textwrap.fill(
+        line.text,
+        width=console.width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    console.print(text, style=line.style or None, markup=False, highlight=False, soft_wrap=True)
+
+
+def screen(story: Story, applications: Applications) -> Group:
+    """What changes, at this moment."""
+    return Group(Text(f"\nnow: {story.now}", style="bold"), _logins(applications))
+
+
+def _logins(applications: Applications) -> Table:
+    table = Table("application that logs in", box=None, header_style="dim")
+    for name in ("generation", "logins", "refused", "slowest"):
+        table.add_column(name, justify="right")
+    for a in applications.all:
+        refused = len(a.refusals)
+        table.add_row(
+            a.name,
+            str(a.generation or ""),
+            str(a.logins),
+            Text(str(refused), style="bold red" if refused else "green"),
+            f"{a.slowest_seconds * 1000:.0f} ms",
+        )
+    return table
 
 
 if __name__ == "__main__":

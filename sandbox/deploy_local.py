@@ -33,7 +33,6 @@ from lockstep.protocol.model import Credential
 from lockstep.runtime.identity import AWS_RUNNER
 from lockstep.runtime.wiring import Runner
 from sandbox.deployed_world import STACK, DeployedWorld, deployed_world, lockstep
-from sandbox.emulators.aws.cloudformation import NOT_EMULATED
 from sandbox.emulators.aws.deployed import Fired, Schedule
 from sandbox.estate import environment
 from sandbox.watching import NothingArrivedError, Subscriber, Watching
@@ -173,7 +172,6 @@ def main() -> int:
             "processes": sum(f.starts for f in world.functions.values()),
             "zip_bytes": world.bundle.zip_bytes,
             "unpacked_bytes": world.bundle.unpacked_bytes,
-            "not_emulated": sorted(NOT_EMULATED & world.stack.types),
             "seconds": {**world.seconds, "all": round(time.monotonic() - began, 1)},
         }
     for problem in problems:

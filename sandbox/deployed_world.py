@@ -1,46 +1,56 @@
-"""The stack that the real CDK CLI deploys onto this machine, beside the databases of its plan."""
+"""The stack that the real CDK CLI deploys onto this machine, beside the databases of its plan; and OCI beside it.
+
+Neither cloud has a key of the other one: the domain trusts the account's tokens, and the stack's role those of the
+issuer.
+"""
 
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cdk.bundle import Bundle, build
 from cdk.deployment import Deployment, Publication, digest_alias
-from cdk.settings import Settings
+from cdk.settings import PRINCIPALS_OUTPUT, Settings, oci_runner_name
 from lockstep.aws.kms import KmsDigestKey
 from lockstep.operate.secrets import ROTATED, wanted
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Login
+from lockstep.protocol.names import DOCTOR
 from lockstep.protocol.schedule import Shard
-from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.wiring import DIGEST_VARIABLE, DOCTOR_VARIABLE
 from sandbox import plans
-from sandbox.cdk_cli import CdkCli
-from sandbox.deploy_in_oci import (
-    know_deployed,
-    operator,
-    planned_runners,
-    running_digests,
-    running_standby,
-)
 from sandbox.emulators.aws import AwsSandbox, Execution
 from sandbox.emulators.aws.deployed import DeployedStack, Fired, Schedule
 from sandbox.emulators.aws.lambda_process import FunctionProcesses
 from sandbox.emulators.databases import CertificateAuthority, DatabaseServer, running
-from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.emulators.oci.identity import pem_of
+from sandbox.emulators.oci.keys import Key
 from sandbox.estate import environment, temporary_folder
 from sandbox.first_day import activate, create_secrets, take_over
-from sandbox.fn import FunctionProcess
-from sandbox.identities import make_digest_key, make_log
+from sandbox.fn import FunctionProcess, function_variables, running_function
+from sandbox.identities import (
+    digest_key,
+    federated,
+    function_key,
+    grant,
+    know_application,
+    let_in,
+    make_digest_key,
+    make_issuer,
+    make_log,
+)
 from sandbox.oci_resources import make_secrets, names_in
-from sandbox.plans import LOCK_TABLE
+from sandbox.plans import LOCK_TABLE, TO_OCI
 from sandbox.servers import (
     admin_texts,
     default_credentials,
@@ -55,6 +65,8 @@ STACK = "lockstep"
 MAC_KEY = "alias/lockstep-audit"
 _CURRENT = "AWSCURRENT"
 _COMMAND_SECONDS = 900
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = ROOT / "node_modules" / ".bin" / "cdk"
 
 
 @dataclass(kw_only=True)
@@ -69,6 +81,7 @@ class DeployedWorld:
         standby: The OCI function; None where the plan has AWS alone.
         digests: The OCI function that makes digests; likewise.
         operator: Variables of an administrator's environment, besides those of AWS.
+        oci: None where the plan has AWS alone.
     """
 
     plan: Plan
@@ -83,6 +96,7 @@ class DeployedWorld:
     standby: FunctionProcess | None = None
     digests: FunctionProcess | None = None
     operator: Mapping[str, str] = field(default_factory=dict)
+    oci: OciSandbox | None = None
 
     def fire(self, schedule: Schedule) -> Fired:
         """Fire the rule of a shard whose credentials are due."""
@@ -123,11 +137,18 @@ OPERATORS, BREAK_GLASS = "operators/*", "break-glass"
 
 
 @contextmanager
-def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
+def deployed_world(
+    *,
+    in_both: bool = False,
+    credentials: Callable[[Mapping[str, DatabaseServer]], Sequence[plans.Document]] = default_credentials,
+    imported: int = 0,
+) -> Iterator[DeployedWorld]:
     """Start, build, deploy; stop and forget everything afterwards.
 
     Args:
         in_both: With a second store in OCI, and the standby. By default the plan has AWS alone.
+        credentials: Those of the plan, by its servers.
+        imported: So many of them, the last ones, are not activated and taken over: their logins are to be imported.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(temporary_folder()))
@@ -139,7 +160,7 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
             stack.enter_context(running(*servers.values()))
         digest_key = make_digest_key(oci) if oci else None
         keys = {"oci": pem_of(digest_key.current.public_key)} if digest_key else {}
-        document = plan_of(folder / "plan", servers, default_credentials(servers), aws, oci)
+        document = plan_of(folder / "plan", servers, credentials(servers), aws, oci)
         plan_file = _write_plan(folder, "lockstep.yaml", document, keys)
         plan = load_plan(plan_file)
         bundle = deploy(
@@ -156,7 +177,7 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
             create_secrets(plan, key=encryption_key(aws), oci_key=oci.key_id if oci else None)
         with timed(seconds, "provision"):
             rotation_users = make_accounts(plan, servers, aws)
-            for credential in plan.credentials:
+            for credential in plan.credentials[: len(plan.credentials) - imported]:
                 activate(aws.client("dynamodb"), LOCK_TABLE, credential)
                 take_over(aws.client("dynamodb"), LOCK_TABLE, credential)
         endpoint = {name: beside[name] for name in (OCI_ENDPOINT_VARIABLE,) if name in beside}
@@ -184,6 +205,7 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
             standby=standby,
             digests=digests,
             operator=beside,
+            oci=oci,
         )
 
 
@@ -290,3 +312,161 @@ def encryption_key(aws: AwsSandbox) -> str:
     """Lockstep's own key, as `docs/iam.md` says of secrets that people make for it."""
     arn: str = aws.client("kms").describe_key(KeyId=f"alias/{STACK}")["KeyMetadata"]["Arn"]
     return arn
+
+
+APPLICATION_ID, FUNCTION_ID = "ocid1.fnapp.oc1..lockstep", "ocid1.fnfunc.oc1..rotate"
+DOCTOR_ID = "ocid1.fnfunc.oc1..doctor"
+
+
+def planned_runners(aws: AwsSandbox, oci: OciSandbox, stack: str) -> plans.Document:
+    """`runners` of a plan whose stack makes what AWS knows of them; makes what OCI knows of AWS.
+
+    Args:
+        aws: The account.
+        oci: The tenancy.
+        stack: The name of the stack.
+    """
+    let_in(aws, oci)
+    role_arn = f"arn:aws:iam::{aws.account_id}:role/{oci_runner_name(stack)}"
+    return federated(oci, {**make_issuer(oci), "role_arn": role_arn})
+
+
+def know_deployed(aws: AwsSandbox, oci: OciSandbox, stack: DeployedStack) -> None:
+    """Let OCI know the roles and the key of the stack, as Terraform and an administrator of the domain do."""
+    know_application(aws, oci, key_id=TO_OCI["kms_key"])
+    grant(oci, json.loads(stack.outputs[PRINCIPALS_OUTPUT]))
+
+
+def operator(oci: OciSandbox, folder: Path) -> Mapping[str, str]:
+    """The variables of an administrator's environment that are of the tenancy."""
+    config = write_config_file(folder, "operator", oci.config())
+    return {OCI_ENDPOINT_VARIABLE: oci.endpoint, CONFIG_FILE_VARIABLE: str(config)}
+
+
+@contextmanager
+def running_standby(
+    aws: AwsSandbox, oci: OciSandbox, stack: str, folder: Path, plan_file: Path
+) -> Iterator[FunctionProcess]:
+    """Run the function in OCI, and the doctor's beside it, under the names that Terraform gives them; the first.
+
+    Args:
+        aws: The account.
+        oci: The tenancy.
+        stack: The name of the stack.
+        folder: For its config file.
+        plan_file: The plan.
+    """
+    config = write_config_file(folder, "function", function_key(oci))
+    variables = function_variables(aws=aws.url, oci=oci.endpoint, plan=plan_file, config=config)
+    doctors = {**variables, DOCTOR_VARIABLE: "1"}
+    with running_function(variables) as running, running_function(doctors) as doctor:
+        know_functions(oci, stack, running, doctor)
+        yield running
+
+
+@contextmanager
+def running_digests(
+    aws: AwsSandbox, oci: OciSandbox, folder: Path, plan_file: Path, key: Key
+) -> Iterator[FunctionProcess]:
+    """Run the function that makes OCI's digests.
+
+    Args:
+        aws: The account.
+        oci: The tenancy.
+        folder: For its config file.
+        plan_file: The plan.
+        key: What signs.
+    """
+    config = write_config_file(folder, "digest", digest_key(oci))
+    variables = function_variables(aws=aws.url, oci=oci.endpoint, plan=plan_file, config=config)
+    with running_function({**variables, DIGEST_VARIABLE: f"{key.ocid}@{oci.endpoint}"}) as running:
+        yield running
+
+
+def know_functions(
+    oci: OciSandbox, application: str, standby: FunctionProcess, doctor: FunctionProcess
+) -> None:
+    """Let the tenancy have both functions.
+
+    Args:
+        oci: The tenancy.
+        application: The name of their application.
+        standby: What answers as the standby.
+        doctor: What answers as the doctor.
+    """
+    here: dict[str, Any] = {"compartmentId": oci.own_compartment_id, "lifecycleState": "ACTIVE"}
+    oci.deployment.applications = [{**here, "id": APPLICATION_ID, "displayName": application}]
+    named = {"applicationId": APPLICATION_ID, "invokeEndpoint": oci.endpoint}
+    oci.deployment.functions = [
+        {**here, **named, "id": FUNCTION_ID, "displayName": "rotate"},
+        {**here, **named, "id": DOCTOR_ID, "displayName": DOCTOR},
+    ]
+    oci.functions.code.update({FUNCTION_ID: standby.invoked, DOCTOR_ID: doctor.invoked})
+
+
+_DEPLOY = ("deploy", "--require-approval", "never")
+_INHERITED = ("HOME", "LANG", "PATH")
+
+
+class CdkError(Exception):
+    """The CLI is not there, or it failed; the text ends with what it said."""
+
+
+class CdkCli:
+    """Bootstraps and deploys into a running sandbox.
+
+    Args:
+        aws: Takes the deployment.
+        output: A folder for the cloud assembly.
+    """
+
+    def __init__(self, aws: AwsSandbox, output: Path) -> None:
+        self._aws = aws
+        self._output = output
+
+    def bootstrap(self) -> None:
+        """Make what CDK needs in an account: staging bucket and roles.
+
+        Raises:
+            CdkError: It failed.
+        """
+        # Not from the repository: with an app at hand, the CLI would synthesise it first.
+        self._run("bootstrap", f"aws://{self._aws.account_id}/{self._aws.region}", cwd=self._output.parent)
+
+    def deploy(self, context: Mapping[str, str]) -> str:
+        """Synthesise the stack, with its checks, and deploy it; what the CLI says.
+
+        Args:
+            context: Settings that differ from `cdk.json`.
+
+        Raises:
+            CdkError: It failed.
+        """
+        return self._run(*_DEPLOY, "--output", str(self._output), *_context(context), cwd=ROOT)
+
+    def _run(self, *arguments: str, cwd: Path) -> str:
+        if not COMMAND.exists():
+            raise CdkError("the CDK CLI is not there; `make cdk-cli` installs it")
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        done = subprocess.run(
+            [COMMAND, *arguments, "--ci", "--no-notices", "--no-color"],
+            env={
+                **environment,
+                **self._aws.environment(),
+                # Debian's node is older than CDK likes; it says so in twelve lines.
+                "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+                "JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION": "1",
+            },
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_COMMAND_SECONDS,
+        )
+        if done.returncode:
+            raise CdkError(f"cdk {arguments[0]} failed\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        return done.stdout + done.stderr
+
+
+def _context(settings: Mapping[str, str]) -> list[str]:
+    return [part for name, value in settings.items() for part in ("--context", f"{name}={value}")]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from lockstep.aws.kms import KmsDigestKey
 from lockstep.oci.clients import OciIdentity
@@ -10,7 +11,7 @@ from lockstep.oci.kms import VaultDigestKey
 from lockstep.plan.model import Plan
 from lockstep.plan.published import WholePlan
 from lockstep.runtime.clouds import Clouds
-from lockstep.runtime.identity import OCI_RUNNER, Identity
+from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import Runner
 from sandbox.emulators.aws import AwsSandbox
@@ -69,16 +70,13 @@ class DigestFunctions:
 
     def make(self, cloud: str) -> None:
         """Make a cloud's digest of this hour, if there is none."""
-        runner = Runner(WholePlan(self.plan.compiled), self._identity(cloud), clock=self.clock)
-        runner.maker(self._aws_key if cloud == "aws" else self._oci_key).make()
+        in_oci = replace(OCI_RUNNER, oci=lambda _reach: OciIdentity(config=self.identities.digest_key))
+        identity = self.identities.of_functions[DIGEST] if cloud == "aws" else in_oci
+        Runner(WholePlan(self.plan.compiled), identity, clock=self.clock).maker(
+            partial(self._key, cloud)
+        ).make()
 
-    def _identity(self, cloud: str) -> Identity:
+    def _key(self, cloud: str, clouds: Clouds) -> KmsDigestKey | VaultDigestKey:
         if cloud == "aws":
-            return self.identities.of_functions[DIGEST]
-        return replace(OCI_RUNNER, oci=lambda _reach: OciIdentity(config=self.identities.digest_key))
-
-    def _aws_key(self, clouds: Clouds) -> KmsDigestKey:
-        return KmsDigestKey(clouds.aws("kms", self.plan.lock.region), self.keys.arn)
-
-    def _oci_key(self, clouds: Clouds) -> VaultDigestKey:
+            return KmsDigestKey(clouds.aws("kms", self.plan.lock.region), self.keys.arn)
         return VaultDigestKey(clouds.oci(OCI_REGION), self.keys.ocid, elsewhere=clouds.oci_endpoint)

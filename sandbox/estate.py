@@ -42,7 +42,6 @@ from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.databases import DatabaseServer, running
 from sandbox.emulators.databases.front import DatabaseFront, TlsServer, database_fronts
 from sandbox.emulators.oci import OciSandbox, write_config_file
-from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.first_day import activate
 from sandbox.fn import function_variables
 from sandbox.http_front import aws_front, oci_front
@@ -60,6 +59,7 @@ from sandbox.servers import (
     set_password,
 )
 from sandbox.steps import deploy_state_machine, register_functions
+from sandbox.watching import EventEstate, make_event_estate
 from sandbox.wire import Wire
 
 PLACEHOLDER = json.dumps({"placeholder": True})
@@ -86,19 +86,6 @@ class Settings:
     events: bool = False
     way: Way = Way.SESSIONS
     admins: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Addresses:
-    """Where the shipped code finds the services: at the services' own addresses, or at those of fronts.
-
-    Attributes:
-        ports: Of each database server, by its name in the plan.
-    """
-
-    aws: str
-    oci: str
-    ports: Mapping[str, int]
 
 
 @dataclass(kw_only=True)
@@ -238,16 +225,15 @@ def running_estate(
         stack.enter_context(aws)
         stack.enter_context(oci)
         stack.enter_context(running(*servers.values()))
-        fronts = stack.enter_context(database_fronts(wire, _with_tls(servers))) if wire else {}
-        addresses = _own_addresses(aws, oci, servers)
+        with_tls = {name: server for name, server in servers.items() if isinstance(server, TlsServer)}
+        fronts = stack.enter_context(database_fronts(wire, with_tls)) if wire else {}
+        # Where the shipped code finds the services: at their own addresses, or at those of fronts.
+        aws_url, oci_url = aws.url, oci.endpoint
         if wire:
             aws_port = stack.enter_context(aws_front(wire, aws))
             aws.route_tasks_to(aws_port)
-            addresses = Addresses(
-                aws=f"http://localhost:{aws_port}",
-                oci=f"http://127.0.0.1:{stack.enter_context(oci_front(wire, oci))}",
-                ports={name: front.port for name, front in fronts.items()},
-            )
+            aws_url = f"http://localhost:{aws_port}"
+            oci_url = f"http://127.0.0.1:{stack.enter_context(oci_front(wire, oci))}"
         way = settings.way if "oci" in settings.clouds else Way.KEY
         identities = make_identities(aws, oci, way)
         rotation_users = new_rotation_users(servers)
@@ -262,11 +248,11 @@ def running_estate(
         make_log(oci, tier=settings.audit_tier)
         audit_key = make_secrets(oci, {**admins, **identities.in_oci})
 
-        def write(file_name: str, ports: Mapping[str, int]) -> Path:
+        def write(file_name: str, ports: Mapping[str, DatabaseServer | DatabaseFront]) -> Path:
             names = names_in(oci, **({"topic_id": event_estate.topic_id} if event_estate else {}))
             document = plans.plan_document(
                 [
-                    planned(name, server, port=ports[name], admin=settings.admins.get(name))
+                    planned(name, server, port=ports[name].port, admin=settings.admins.get(name))
                     for name, server in servers.items()
                 ],
                 credentials,
@@ -279,9 +265,9 @@ def running_estate(
             document = plans.with_digest_keys(document, digest_keys.public)
             return plans.write_plan(folder / file_name, document)
 
-        plan_file = write("lockstep.yaml", addresses.ports)
+        plan_file = write("lockstep.yaml", fronts or servers)
         plan = load_plan(plan_file)
-        direct = load_plan(write("direct.yaml", _own_addresses(aws, oci, servers).ports))
+        direct = load_plan(write("direct.yaml", servers))
         for server in servers.values():
             make_database(server)
         client, in_oci = aws.client("secretsmanager"), "oci" in settings.clouds
@@ -293,8 +279,8 @@ def running_estate(
             activate(client, LOCK_TABLE, credential)
         variables = {
             **aws.environment(),
-            "AWS_ENDPOINT_URL": addresses.aws,
-            OCI_ENDPOINT_VARIABLE: addresses.oci,
+            "AWS_ENDPOINT_URL": aws_url,
+            OCI_ENDPOINT_VARIABLE: oci_url,
             wiring.PLAN_VARIABLE: str(plan_file),
         }
         # This process is the AWS runner, and an auditor who may read everything in OCI.
@@ -316,8 +302,8 @@ def running_estate(
             identities=identities,
             digests=DigestFunctions(plan=plan, identities=identities, keys=digest_keys, clock=stores),
             function_environment=function_variables(
-                aws=addresses.aws,
-                oci=addresses.oci,
+                aws=aws_url,
+                oci=oci_url,
                 plan=plan_file,
                 config=write_config_file(folder, "function", identities.function_key),
             ),
@@ -335,20 +321,6 @@ def temporary_folder() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
         Path(folder).chmod(0o711)  # A server that drops root's rights must be able to enter.
         yield folder
-
-
-def _own_addresses(aws: AwsSandbox, oci: OciSandbox, servers: Mapping[str, DatabaseServer]) -> Addresses:
-    ports = {name: server.port for name, server in servers.items()}
-    return Addresses(aws=aws.url, oci=oci.endpoint, ports=ports)
-
-
-def _with_tls(servers: Mapping[str, DatabaseServer]) -> dict[str, TlsServer]:
-    found = {name: server for name, server in servers.items() if isinstance(server, TlsServer)}
-    if found.keys() != servers.keys():
-        raise ValueError(
-            f"no TLS on {sorted(servers.keys() - found.keys())}, so no front can be put before it"
-        )
-    return found
 
 
 def _import_login(

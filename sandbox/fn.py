@@ -22,7 +22,7 @@ from typing import Any
 
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import PLAN_VARIABLE
-from sandbox.growing import Growing
+from sandbox.emulators.databases.process import Growing
 
 ROOT = Path(__file__).resolve().parents[1]
 FUNCTION = ROOT / "oci_fn" / "func.py"
@@ -45,14 +45,9 @@ class Answer:
 
 
 class FunctionProcess:
-    """A running function.
-
-    Attributes:
-        started_at: Monotonic seconds.
-    """
+    """A running function."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", listener: Path, log: Path) -> None:
-        self.started_at = time.monotonic()
         self._process = process
         self._listener = listener
         self._log = log

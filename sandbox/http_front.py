@@ -13,12 +13,12 @@ from werkzeug.wrappers import Response
 from sandbox.emulators.aws import AwsSandbox, query
 from sandbox.emulators.aws.serving import end, served
 from sandbox.emulators.oci import OciSandbox
-from sandbox.emulators.oci.routes import target_of
+from sandbox.emulators.oci.calls import target_of
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request
 from sandbox.wire import CutError, Wire, wait_for_hangup
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 OCI_HANG_SECONDS = 1.0
 _CHANGES = {
@@ -27,41 +27,6 @@ _CHANGES = {
 }
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/")
 _INVOKE = re.compile(r"/2015-03-31/functions/.*?([A-Za-z_]+)/invocations")
-
-
-class AwsFront:
-    """The WSGI application in front of the sandbox's own; what it cuts, the client sees as a broken connection."""
-
-    def __init__(self, wire: Wire, behind: "WSGIApplication") -> None:
-        self._wire = wire
-        self._behind = behind
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Serve one request."""
-        connection: socket.socket = environ["werkzeug.socket"]
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        target, operation, nested = _asked(environ, body)
-
-        def effect() -> Response:
-            again: WSGIEnvironment = {**environ, "wsgi.input": BytesIO(body)}
-            return Response.from_app(self._behind, again, buffered=True)
-
-        try:
-            response = self._wire.exchange(
-                target,
-                operation,
-                effect,
-                changes=operation in _CHANGES,
-                nested=nested,
-                wait_for_hangup=lambda: wait_for_hangup(connection),
-            )
-        except CutError:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            # werkzeug takes this for what it is, a client that is gone, and says nothing.
-            raise ConnectionAbortedError from None
-        return response(environ, start_response)
 
 
 def _asked(environ: "WSGIEnvironment", body: bytes) -> tuple[str, str, bool]:
@@ -78,8 +43,35 @@ def _asked(environ: "WSGIEnvironment", body: bytes) -> tuple[str, str, bool]:
 
 @contextmanager
 def aws_front(wire: Wire, sandbox: AwsSandbox) -> Iterator[int]:
-    """Serve on a free port; which one."""
-    server = served(AwsFront(wire, sandbox.application), "aws-front")
+    """Serve on a free port; which one. What the wire cuts, the client sees as a broken connection."""
+
+    def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        connection: socket.socket = environ["werkzeug.socket"]
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        target, operation, nested = _asked(environ, body)
+
+        def effect() -> Response:
+            again: WSGIEnvironment = {**environ, "wsgi.input": BytesIO(body)}
+            return Response.from_app(sandbox.application, again, buffered=True)
+
+        try:
+            response = wire.exchange(
+                target,
+                operation,
+                effect,
+                changes=operation in _CHANGES,
+                nested=nested,
+                wait_for_hangup=lambda: wait_for_hangup(connection),
+            )
+        except CutError:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            # werkzeug takes this for what it is, a client that is gone, and says nothing.
+            raise ConnectionAbortedError from None
+        return response(environ, start_response)
+
+    server = served(serve, "aws-front")
     try:
         yield server.port
     finally:

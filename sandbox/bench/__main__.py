@@ -1,20 +1,4 @@
-"""`python -m sandbox.bench`: see `HELP`."""
-
-import argparse
-import json
-import sys
-import time
-from pathlib import Path
-
-from sandbox.bench.budget import goals
-from sandbox.bench.measure import measure
-from sandbox.bench.table import lines, measured
-
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-"""The page that shows the figures, from its first table on."""
-
-HELP = """\
-What a rotation costs, measured on this machine with both clouds' emulators and real databases.
+"""What a rotation costs, measured on this machine with both clouds' emulators and real databases.
 
 Each request to AWS and OCI waits for a latency of 0, 20 or 50 ms before it is served, as on a network: requests that
 are under way at the same time wait at the same time. Connections and TLS cost no extra round trip here, and calls of
@@ -44,11 +28,25 @@ Tables go to stdout, progress to stderr, and the last line of stdout is JSON wit
 figure is worse than what is claimed.
 """
 
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from sandbox.bench.budget import goals, lines, measured
+from sandbox.bench.measure import measure
+
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+"""The page that shows the figures, from its first table on."""
+
 
 def main() -> int:
     """Measure, print, and judge."""
     parser = argparse.ArgumentParser(
-        prog="python -m sandbox.bench", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m sandbox.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--peer", type=Path, metavar="FOLDER", help="a checkout of aws-secrets-manager-rotation-lambdas"

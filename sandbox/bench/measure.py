@@ -1,7 +1,5 @@
 """Measures everything, one estate after the other, and puts the figures together."""
 
-import os
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -11,9 +9,8 @@ from typing import Any
 from lockstep.protocol.model import Credential, Strategy
 from sandbox import plans
 from sandbox.bench.budget import FUNCTION, LARGE, MACHINE, PEER, SMALL
-from sandbox.bench.network import Network
 from sandbox.bench.peer import SECRET, at_boundaries, back_to_back, running_peer
-from sandbox.bench.rounds import by_function, by_machine, measured
+from sandbox.bench.rounds import Network, by_function, by_machine, measured
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.estate import Estate, Settings, running_estate, temporary_folder
 from sandbox.fn import running_function
@@ -35,11 +32,6 @@ def measure(peer: Path | None, say: Say) -> Figures:
         folder = Path(name)
         found = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": {
-                "processors": os.cpu_count(),
-                "load": [round(load, 1) for load in os.getloadavg()],
-                "python": platform.python_version(),
-            },
             **small(peer, folder, say),
             **_large(folder, say),
         }

@@ -29,8 +29,7 @@ import pymysql
 from moto.secretsmanager.models import secretsmanager_backends
 
 from lockstep.protocol.model import DatabaseServer
-from sandbox.bench.network import Network
-from sandbox.bench.rounds import NotRotatedError, Rotate, Rotation, nothing
+from sandbox.bench.rounds import Network, NotRotatedError, Rotate, Rotation, nothing
 from sandbox.emulators.aws.lambda_host import python_handler
 from sandbox.emulators.databases import DatabaseServer as RunningServer
 from sandbox.estate import Estate, environment
@@ -67,7 +66,7 @@ def running_peer(checkout: Path, estate: Estate, network: Network, server: Runni
     The wall is the time of its four steps, without that of Secrets Manager.
     """
 
-    def rotate(latency_ms: float, at_boundary: Callable[[], None] = nothing, /) -> Rotation:
+    def rotate(latency_ms: float, at_boundary: Callable[[], None], /) -> Rotation:
         token = _begin(estate)
         with network.recording(latency_ms, at_boundary=at_boundary) as record:
             for step in STEPS:
@@ -76,7 +75,7 @@ def running_peer(checkout: Path, estate: Estate, network: Network, server: Runni
                 if result.function_error:
                     raise NotRotatedError(f"the peer's {step}: {result.payload.decode()}")
         wall_ms = sum(end - begin for ran in record.functions.values() for begin, end in ran) * 1000
-        return Rotation(record=record, wall_ms=wall_ms, states_ms={})
+        return Rotation(record=record, wall_ms=wall_ms)
 
     password = secrets.token_urlsafe(24)
     server.execute_as_superuser(
@@ -168,7 +167,7 @@ def back_to_back(
         application = pool.submit(run)
         try:
             for _ in range(times):
-                rotate(LATENCY_MS)
+                rotate(LATENCY_MS, nothing)
         finally:
             stop.set()
         application.result()

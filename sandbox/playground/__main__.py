@@ -31,9 +31,8 @@ SecretName = Annotated[str, typer.Argument(help="Its name in the plan.")]
 @app.command()
 def up() -> None:
     """Start everything, and stay until Ctrl-C; then all of it is gone."""
-    from sandbox.playground.files import Files  # noqa: PLC0415 - these take seconds, and no other command needs them
-    from sandbox.playground.orders import Orders  # noqa: PLC0415 - likewise
-    from sandbox.playground.world import running_world  # noqa: PLC0415 - likewise
+    from sandbox.playground.deployment import Orders  # noqa: PLC0415 - these take seconds, and no other command needs them
+    from sandbox.playground.world import Files, running_world  # noqa: PLC0415 - likewise
 
     for number in (signal.SIGINT, signal.SIGTERM):  # Also where a shell in the background has them ignored.
         signal.signal(number, signal.default_int_handler)

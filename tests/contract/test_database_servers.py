@@ -25,7 +25,7 @@ from lockstep.protocol.errors import (
     UnsupportedServerError,
 )
 from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr
-from sandbox.growing import Growing
+from sandbox.emulators.databases.process import Growing
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,

@@ -19,8 +19,8 @@ from lockstep.protocol.strict_json import write
 from lockstep.runtime.clouds import EVENT_TIMEOUTS
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
-from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.plans import EVENT_BUS
+from sandbox.watching import EventEstate, make_event_estate
 from tests.contract.aws_fixtures import SESSIONS
 
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)

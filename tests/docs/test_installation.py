@@ -15,11 +15,9 @@ from cdk import artefacts
 from cdk.artefacts import PIPX, Commit
 from cdk.bundle import running_architecture
 from lockstep.protocol.model import ROTATION_USER, Login, SecretStr
-from sandbox.cdk_cli import CdkCli
-from sandbox.deployed_world import STACK, encryption_key
+from sandbox.deployed_world import STACK, CdkCli, encryption_key
 from sandbox.emulators.aws.deployed import DeployedStack
-from sandbox.playground.files import Files
-from sandbox.playground.world import World, running_world
+from sandbox.playground.world import Files, World, running_world
 from sandbox.servers import login_text, set_password
 from tests.docs.console import commands, typed
 from tests.docs.pages import ROOT

@@ -17,8 +17,7 @@ from lockstep.operate.watch import COUNTED, EVERY, Expected, watch
 from lockstep.plan.file import load_plan
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
-from sandbox.emulators.aws.alarms import EXTRA_PERIODS, judge
-from sandbox.emulators.aws.strict_alarms import ALARM, NO_DATA, OK
+from sandbox.emulators.aws.alarms import ALARM, EXTRA_PERIODS, NO_DATA, OK, judge
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, RUNBOOK, TOPICS, Synthesised, shape
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

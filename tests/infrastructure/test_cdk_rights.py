@@ -23,7 +23,7 @@ from lockstep.protocol.errors import LockTableUnreachableError
 from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import Claim, ClaimKind, Lease, LockRecord, Release
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
-from sandbox.emulators.aws.item_access import item_context
+from sandbox.emulators.aws.actions import item_context
 from sandbox.emulators.aws.policies import Call, Context, Statement, as_list, decide
 from tests.infrastructure.cdk_case import (
     ACCOUNT,

@@ -18,7 +18,7 @@ from lockstep.plan.file import load_plan
 from lockstep.plan.published import PlanInBucket, place_of
 from lockstep.plan.runners import Runners
 from lockstep.protocol.deadlines import RUN, START_LATENESS, STEP, TRIGGER_LATENESS
-from sandbox.emulators.aws.status_changes import DETAIL_TYPE
+from sandbox.emulators.aws.events import DETAIL_TYPE
 from tests.infrastructure.cdk_case import (
     ACCOUNT,
     ADOPTED_KEY,

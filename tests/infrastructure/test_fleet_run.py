@@ -12,7 +12,7 @@ CREDENTIALS, SAMPLED = 12, 4
 
 
 def test_every_credential_is_rotated_within_an_interval_and_each_claim_of_the_acts_holds() -> None:
-    found = run(Size.of(CREDENTIALS, sampled=SAMPLED), logging.getLogger(__name__).info)
+    found = run(Size(CREDENTIALS, SAMPLED), logging.getLogger(__name__).info)
     assert len(found.first.rotated) == CREDENTIALS
     assert found.is_within_an_interval
     assert found.shards == len({ended.event.shard for ended in found.first.ended}) > 1

@@ -13,7 +13,7 @@ from lockstep.cli import app
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import DOCTOR_VARIABLE
-from sandbox.deploy_in_oci import DOCTOR_ID, FUNCTION_ID, know_functions
+from sandbox.deployed_world import DOCTOR_ID, FUNCTION_ID, know_functions
 from sandbox.emulators.oci import write_config_file
 from sandbox.estate import Estate, environment
 from sandbox.fn import FunctionProcess, running_function

@@ -21,9 +21,9 @@ from sandbox.emulators.aws import Execution
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
 from sandbox.emulators.oci.faults import Fault
 from sandbox.estate import Estate, Settings, running_estate
-from sandbox.event_estate import CloudEvent
 from sandbox.fn import FunctionProcess
 from sandbox.plans import LOCK_TABLE
+from sandbox.watching import CloudEvent
 
 PREFIX = "dev.lockstep.credential."
 

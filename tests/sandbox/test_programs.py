@@ -13,11 +13,11 @@ from sandbox import demo
 from sandbox.applications import Application, Applications, Login, Refusal
 from sandbox.bench.budget import CALLS, MACHINE, SMALL, STEPS, SUMS, Goal, figure, goals
 from sandbox.bench.measure import small
-from sandbox.bench.network import covered_ms, longest_chain
+from sandbox.bench.rounds import covered_ms, longest_chain
 from sandbox.emulators.databases import MariaDbServer, available
 from sandbox.playground.__main__ import app
 from sandbox.playground.control import CONTROL, NOT_RUNNING
-from sandbox.playground.files import Files
+from sandbox.playground.world import Files
 from sandbox.story import End, Run, Story
 from tests.support.evidence import EvidenceWorld
 

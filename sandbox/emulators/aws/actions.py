@@ -1,6 +1,7 @@
 """What a request asks of IAM: the actions, their resources, and the keys that conditions ask for.
 
-It knows the services and operations that Lockstep's functions and state machine call.
+It knows the services and operations that Lockstep's functions and state machine call
+(https://docs.aws.amazon.com/service-authorization/latest/reference/).
 """
 
 import json
@@ -17,10 +18,8 @@ from moto.secretsmanager.models import secretsmanager_backends
 from werkzeug.wrappers import Request
 
 from sandbox.emulators.aws import query
-from sandbox.emulators.aws.item_access import item_context
-from sandbox.emulators.aws.policies import Call
-from sandbox.emulators.aws.s3_actions import s3_calls
-from sandbox.emulators.aws.sts_actions import sts_calls
+from sandbox.emulators.aws.policies import Call, Context
+from sandbox.emulators.aws.query import QueryRequest
 
 if TYPE_CHECKING:
     from sandbox.emulators.aws.patching import Foreign
@@ -66,7 +65,7 @@ class Actions:
                 "aws:SecureTransport": ("true",),
                 "s3:TlsVersion": ("1.3",),
             }
-            yield from s3_calls(request, body, always)
+            yield from s3_calls(request, always)
 
     def absence(self, request: Request) -> Iterator[Call]:
         """What a caller needs to be told that an object is missing, which is else denied.
@@ -191,3 +190,165 @@ def _states_call(operation: str, asked: Mapping[str, Any]) -> Call:
     parts = arn.split(":")
     context = {"states:StateMachineQualifier": tuple(parts[7:])} if parts[7:] else {}
     return Call(action=f"states:{operation}", resource=":".join(parts[:7]), context=context)
+
+
+_LISTING = {
+    "continuation-token",
+    "delimiter",
+    "encoding-type",
+    "list-type",
+    "max-keys",
+    "prefix",
+    "start-after",
+}
+_LISTING_VERSIONS = {"encoding-type", "key-marker", "max-keys", "prefix", "version-id-marker", "versions"}
+_NO_ARGUMENT = {"x-id"}
+_OF_BUCKET = {
+    ("DELETE", ""): "DeleteBucket",
+    ("DELETE", "encryption"): "PutEncryptionConfiguration",
+    ("DELETE", "lifecycle"): "PutLifecycleConfiguration",
+    ("DELETE", "ownershipControls"): "PutBucketOwnershipControls",
+    ("DELETE", "policy"): "DeleteBucketPolicy",
+    ("DELETE", "replication"): "PutReplicationConfiguration",
+    ("GET", "policy"): "GetBucketPolicy",
+    ("HEAD", ""): "ListBucket",
+    ("PUT", "acl"): "PutBucketAcl",
+    ("PUT", "encryption"): "PutEncryptionConfiguration",
+    ("PUT", "lifecycle"): "PutLifecycleConfiguration",
+    ("PUT", "object-lock"): "PutBucketObjectLockConfiguration",
+    ("PUT", "ownershipControls"): "PutBucketOwnershipControls",
+    ("PUT", "policy"): "PutBucketPolicy",
+    ("PUT", "replication"): "PutReplicationConfiguration",
+    ("PUT", "versioning"): "PutBucketVersioning",
+}
+_OF_OBJECT = {
+    ("DELETE", ""): "DeleteObject",
+    ("DELETE", "versionId"): "DeleteObjectVersion",
+    ("GET", ""): "GetObject",
+    ("GET", "versionId"): "GetObjectVersion",
+    ("HEAD", ""): "GetObject",
+    ("HEAD", "versionId"): "GetObjectVersion",
+    ("PUT", ""): "PutObject",
+    ("PUT", "legal-hold"): "PutObjectLegalHold",
+    ("PUT", "retention"): "PutObjectRetention",
+}
+_BYPASS = "x-amz-bypass-governance-retention"
+_LOCKING = ("x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date")
+
+
+# See https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html.
+def s3_calls(request: Request, context: Mapping[str, tuple[str, ...]]) -> Iterator[Call]:
+    """The calls to judge. What is not known here has a name that no policy allows but by a wildcard.
+
+    Args:
+        request: To a bucket or an object, by path.
+        context: The keys that every request has.
+    """
+    bucket, _, key = request.path.lstrip("/").partition("/")
+    arn = f"arn:aws:s3:::{bucket}"
+    arguments = set(request.args) - _NO_ARGUMENT
+    if not key:
+        asked = {**context, **({"s3:prefix": (p,)} if (p := request.args.get("prefix")) else {})}
+        yield Call(action=_bucket_action(request, arguments), resource=arn, context=asked)
+        return
+    asked = dict(context)
+    for name in ("if-none-match", "x-amz-storage-class"):
+        if value := request.headers.get(name):
+            asked[f"s3:{name}"] = (value,)
+    known = _OF_OBJECT.get((request.method, "".join(sorted(arguments))))
+    is_copy = "x-amz-copy-source" in request.headers
+    action = f"s3:{known}" if known and not is_copy else _unknown(request)
+    yield from _with_headers(Call(action=action, resource=f"{arn}/{key}", context=asked), request)
+
+
+def _bucket_action(request: Request, arguments: set[str]) -> str:
+    if request.method == "GET" and arguments <= _LISTING:
+        return "s3:ListBucket"
+    if request.method == "GET" and "versions" in arguments and arguments <= _LISTING_VERSIONS:
+        return "s3:ListBucketVersions"
+    known = _OF_BUCKET.get((request.method, "".join(sorted(arguments))))
+    return f"s3:{known}" if known else _unknown(request)
+
+
+def _with_headers(call: Call, request: Request) -> Iterator[Call]:
+    """A call, and what its headers need besides."""
+    yield call
+    if request.headers.get(_BYPASS, "").lower() == "true":
+        yield Call(action="s3:BypassGovernanceRetention", resource=call.resource, context=call.context)
+    if call.action == "s3:PutObject" and any(name in request.headers for name in _LOCKING):
+        yield Call(action="s3:PutObjectRetention", resource=call.resource, context=call.context)
+
+
+def _unknown(request: Request) -> str:
+    return f"s3:{request.method}?{request.query_string.decode()}"
+
+
+# `AssumeRoleWithWebIdentity` the token and the role's trust decide.
+_WITHOUT_PERMISSION = {"AssumeRoleWithWebIdentity", "GetCallerIdentity"}
+
+
+def sts_calls(asked: QueryRequest) -> Iterator[Call]:
+    """The calls that a request stands for."""
+    if asked.action in _WITHOUT_PERMISSION:
+        return
+    action = f"sts:{asked.action}"
+    match asked.action:
+        case "AssumeRole":
+            yield Call(action=action, resource=asked.fields.get("RoleArn", "*"))
+        case "GetWebIdentityToken":
+            context = {"sts:IdentityTokenAudience": tuple(asked.members("Audience"))}
+            for key in ("SigningAlgorithm", "DurationSeconds"):
+                if key in asked.fields:
+                    context[f"sts:{key}"] = (asked.fields[key],)
+            yield Call(action=action, resource="*", context=context)
+        case _:
+            yield Call(action=action, resource="*")
+
+
+# See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html.
+_WRITES = ("UpdateItem", "PutItem", "DeleteItem")
+_EXPRESSIONS = ("UpdateExpression", "ConditionExpression", "ProjectionExpression")
+_LEGACY = ("AttributeUpdates", "Expected", "Item", "Key")
+_WORDS = {"add", "and", "between", "delete", "in", "not", "or", "remove", "set"}
+_TOKEN = re.compile(
+    r"""
+    (?P<value> :\w+ )
+    | (?P<function> [A-Za-z_]\w* \s* \( )
+    | (?P<path> [#A-Za-z_]\w* (?: \s* (?: \. \s* [#A-Za-z_]\w* | \[ \s* \d+ \s* \] ) )* )
+    """,
+    re.VERBOSE,
+)
+
+
+class UnknownNameError(Exception):
+    """An expression has a placeholder that the request does not define; DynamoDB refuses it."""
+
+
+def item_context(operation: str, asked: Mapping[str, Any]) -> Context:
+    """`dynamodb:Attributes`, with the attributes of the key, and for a write `dynamodb:ReturnValues`.
+
+    Only top-level attributes count, of `a.b[1]` the attribute `a`. A request that names none (a GetItem of the whole
+    item) has only those of its key. What a write returns is not among them: `dynamodb:ReturnValues` is for that.
+    """
+    attributes = {name for part in _LEGACY for name in asked.get(part, {})}
+    names: Mapping[str, str] = asked.get("ExpressionAttributeNames", {})
+    for part in _EXPRESSIONS:
+        attributes |= set(_named(asked.get(part, ""), names))
+    attributes |= set(asked.get("AttributesToGet", ()))
+    found = {"dynamodb:Attributes": tuple(sorted(attributes))} if attributes else {}
+    if operation in _WRITES:
+        found["dynamodb:ReturnValues"] = (asked.get("ReturnValues", "NONE"),)
+    return found
+
+
+def _named(expression: str, names: Mapping[str, str]) -> list[str]:
+    found = []
+    for token in _TOKEN.finditer(expression):
+        path = token["path"]
+        if path is None or path.lower() in _WORDS:
+            continue
+        first = re.split(r"[\s.\[]", path, maxsplit=1)[0]
+        if first.startswith("#") and first not in names:
+            raise UnknownNameError(first)
+        found.append(names.get(first, first))
+    return found

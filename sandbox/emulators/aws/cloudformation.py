@@ -19,8 +19,9 @@ from moto.iam.access_control import PermissionResult
 from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.aws.patching import Foreign, Patches
 
-NOT_EMULATED = frozenset({"AWS::CDK::Metadata"})
-"""Types that are accepted and have no effect. No call of a rotation depends on them."""
+NOT_EMULATED = frozenset({"AWS::CDK::Metadata", "AWS::Logs::MetricFilter", "AWS::SQS::QueuePolicy"})
+"""Types that are accepted and have no effect. No call of a rotation depends on them, nor on the settings of buckets and
+tables that are not read below."""
 
 _PARSING = "moto.cloudformation.parsing"
 _SUBSTITUTION = re.compile(r"\$\{(\w+)\}")
@@ -202,47 +203,18 @@ def _bucket(request: Request) -> Made:
         ObjectLockEnabledForBucket=bool(given.get("ObjectLockEnabled")),
         CreateBucketConfiguration={"LocationConstraint": request.region},
     )
-    if block := given.get("PublicAccessBlockConfiguration"):
-        s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=block)
-    if ownership := given.get("OwnershipControls"):
-        s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls=ownership)
     if versioning := given.get("VersioningConfiguration"):
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=versioning)
-    if encryption := given.get("BucketEncryption"):
-        text = json.dumps(encryption["ServerSideEncryptionConfiguration"])
-        rules = json.loads(
-            text.replace("ServerSideEncryptionByDefault", "ApplyServerSideEncryptionByDefault")
-        )
-        s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": rules})
     if lock := given.get("ObjectLockConfiguration"):
         rule = {"ObjectLockEnabled": "Enabled", "Rule": lock.get("Rule", {})}
         s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=rule)
-    if rules := given.get("LifecycleConfiguration", {}).get("Rules"):
-        s3.put_bucket_lifecycle_configuration(
-            Bucket=bucket, LifecycleConfiguration={"Rules": [_lifecycle_rule(rule) for rule in rules]}
-        )
     if request.tags:
         s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": request.tags})
-    arn, domain = f"arn:aws:s3:::{bucket}", f"{bucket}.s3.amazonaws.com"
-    regional = f"{bucket}.s3.{request.region}.amazonaws.com"
+    domain = f"{bucket}.s3.{request.region}.amazonaws.com"
     return Made(
         physical_resource_id=bucket,
-        attributes={"Arn": arn, "DomainName": domain, "RegionalDomainName": regional},
+        attributes={"Arn": f"arn:aws:s3:::{bucket}", "RegionalDomainName": domain},
     )
-
-
-def _lifecycle_rule(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A rule as the API spells it: the template gives the days of an expiration directly."""
-    same = ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload")
-    rule = {
-        "ID": given.get("Id", "rule"),
-        "Status": given["Status"],
-        "Filter": {"Prefix": given.get("Prefix", "")},
-    }
-    rule |= {name: given[name] for name in same if name in given}
-    if "ExpirationInDays" in given:
-        rule["Expiration"] = {"Days": given["ExpirationInDays"]}
-    return rule
 
 
 def _bucket_policy(request: Request) -> Made:
@@ -250,19 +222,6 @@ def _bucket_policy(request: Request) -> Made:
     policy = json.dumps(request.properties["PolicyDocument"])
     request.client("s3").put_bucket_policy(Bucket=bucket, Policy=policy)
     return Made(physical_resource_id=bucket)
-
-
-def _table(request: Request) -> Made:
-    dynamodb, given = request.client("dynamodb"), dict(request.properties)
-    recovery = given.pop("PointInTimeRecoverySpecification", None)
-    if encryption := given.get("SSESpecification"):
-        given["SSESpecification"] = {
-            ("Enabled" if name == "SSEEnabled" else name): value for name, value in encryption.items()
-        }
-    made = dynamodb.create_table(**{**given, "TableName": request.name, "Tags": request.tags})
-    if recovery:
-        dynamodb.update_continuous_backups(TableName=request.name, PointInTimeRecoverySpecification=recovery)
-    return Made(physical_resource_id=request.name, attributes={"Arn": made["TableDescription"]["TableArn"]})
 
 
 def _key(request: Request) -> Made:
@@ -278,33 +237,6 @@ def _key(request: Request) -> Made:
 
 
 # Who may what
-
-
-def _role(request: Request) -> Made:
-    iam, given = request.client("iam"), request.properties
-    role = iam.create_role(
-        RoleName=request.name,
-        AssumeRolePolicyDocument=json.dumps(given["AssumeRolePolicyDocument"], default=str),
-        Tags=request.tags,
-        **request.only("Path", "Description", "MaxSessionDuration", "PermissionsBoundary"),
-    )["Role"]
-    for policy in given.get("Policies", []):
-        document = json.dumps(policy["PolicyDocument"], default=str)
-        iam.put_role_policy(RoleName=request.name, PolicyName=policy["PolicyName"], PolicyDocument=document)
-    for arn in given.get("ManagedPolicyArns", []):
-        # A role with a policy of AWS, which the sandbox does not know, has fewer permissions here.
-        if ":iam::aws:policy/" not in arn:
-            iam.attach_role_policy(RoleName=request.name, PolicyArn=arn)
-    return Made(physical_resource_id=request.name, attributes={"Arn": role["Arn"], "RoleId": role["RoleId"]})
-
-
-def _inline_policy(request: Request) -> Made:
-    document = json.dumps(request.properties["PolicyDocument"], default=str)
-    for role in request.properties.get("Roles", []):
-        request.client("iam").put_role_policy(
-            RoleName=role, PolicyName=request.properties["PolicyName"], PolicyDocument=document
-        )
-    return Made(physical_resource_id=request.name)
 
 
 def _oidc_provider(request: Request) -> Made:
@@ -405,44 +337,12 @@ def _alarm(request: Request) -> Made:
     return Made(physical_resource_id=request.name, attributes={"Arn": arn})
 
 
-def _log_group(request: Request) -> Made:
-    logs, key = request.client("logs"), request.properties.get("KmsKeyId")
-    tags = {tag["Key"]: tag["Value"] for tag in request.tags}
-    logs.create_log_group(logGroupName=request.name, tags=tags, **({"kmsKeyId": key} if key else {}))
-    if days := request.properties.get("RetentionInDays"):
-        logs.put_retention_policy(logGroupName=request.name, retentionInDays=int(days))
-    arn = f"arn:aws:logs:{request.region}:{request.account_id}:log-group:{request.name}:*"
-    return Made(physical_resource_id=request.name, attributes={"Arn": arn})
-
-
-def _metric_filter(request: Request) -> Made:
-    given = request.properties
-    names = ("DefaultValue", "MetricName", "MetricNamespace", "MetricValue", "Unit")
-    request.client("logs").put_metric_filter(
-        logGroupName=given["LogGroupName"],
-        filterName=request.name,
-        filterPattern=given["FilterPattern"],
-        metricTransformations=[
-            _lower({name: one[name] for name in names if name in one})
-            for one in given["MetricTransformations"]
-        ],
-    )
-    return Made(physical_resource_id=request.name)
-
-
 def _topic_policy(request: Request) -> Made:
     policy = json.dumps(request.properties["PolicyDocument"])
     for arn in request.properties["Topics"]:
         request.client("sns").set_topic_attributes(
             TopicArn=arn, AttributeName="Policy", AttributeValue=policy
         )
-    return Made(physical_resource_id=request.name)
-
-
-def _queue_policy(request: Request) -> Made:
-    policy = json.dumps(request.properties["PolicyDocument"])
-    for url in request.properties["Queues"]:
-        request.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
     return Made(physical_resource_id=request.name)
 
 
@@ -454,23 +354,15 @@ KINDS: Mapping[str, Kind] = {
     kind.type_name: kind
     for kind in (
         Kind(type_name="AWS::CloudWatch::Alarm", name_property="AlarmName", make=_alarm, is_put=True),
-        Kind(type_name="AWS::DynamoDB::Table", name_property="TableName", make=_table),
         Kind(type_name="AWS::IAM::OIDCProvider", make=_oidc_provider),
-        Kind(type_name="AWS::IAM::Policy", make=_inline_policy, is_put=True),
-        Kind(type_name="AWS::IAM::Role", name_property="RoleName", make=_role),
         Kind(type_name="AWS::KMS::Key", make=_key),
         Kind(type_name="AWS::Lambda::Alias", name_property="Name", make=_function_alias),
         Kind(type_name="AWS::Lambda::Function", name_property="FunctionName", make=_function),
         Kind(type_name="AWS::Lambda::Permission", make=_permission),
         Kind(type_name="AWS::Lambda::Version", make=_function_version),
-        Kind(type_name="AWS::Logs::LogGroup", name_property="LogGroupName", make=_log_group),
-        Kind(
-            type_name="AWS::Logs::MetricFilter", name_property="FilterName", make=_metric_filter, is_put=True
-        ),
         Kind(type_name="AWS::S3::Bucket", name_property="BucketName", make=_bucket),
         Kind(type_name="AWS::S3::BucketPolicy", make=_bucket_policy, is_put=True),
         Kind(type_name="AWS::SNS::TopicPolicy", make=_topic_policy, is_put=True),
-        Kind(type_name="AWS::SQS::QueuePolicy", make=_queue_policy, is_put=True),
         Kind(
             type_name="AWS::StepFunctions::StateMachine",
             name_property="StateMachineName",

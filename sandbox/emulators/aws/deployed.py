@@ -23,12 +23,12 @@ from botocore.exceptions import ClientError
 from moto.awslambda.models import lambda_backends
 
 from lockstep.protocol.names import fleet_machine_name, state_machine_name
+from sandbox.emulators.aws.events import input_of, scheduled_event
 from sandbox.emulators.aws.executions import Client, Execution, ended
 from sandbox.emulators.aws.interpreter import access_key
 from sandbox.emulators.aws.lambda_host import InvocationResult, Registered
 from sandbox.emulators.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from sandbox.emulators.aws.policies import Call, decide
-from sandbox.emulators.aws.rules import input_of, scheduled_event
 from sandbox.emulators.aws.server import AwsSandbox
 
 _MINUTE = 60
@@ -104,11 +104,6 @@ class DeployedStack:
         }
 
     @property
-    def types(self) -> set[str]:
-        """The types of all resources in the template."""
-        return {resource["Type"] for resource in self.template["Resources"].values()}
-
-    @property
     def outputs(self) -> Mapping[str, str]:
         """What the deployment says of itself, by name."""
         (found,) = self._client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
@@ -160,7 +155,8 @@ class DeployedStack:
         used.add(minute)
         asked = self.input_at(schedule, datetime.fromtimestamp(minute * _MINUTE, UTC))
         fleet = self.aws.run_execution(schedule.target_arn, asked, timeout_seconds=timeout_seconds)
-        return Fired(fleet, self._runs_of(minute))
+        states = self._client("stepfunctions")
+        return Fired(fleet, [ended(states, one["executionArn"]) for one in self.runs_of(minute)])
 
     def input_at(self, schedule: Schedule, at: datetime) -> Any:  # noqa: ANN401 - any JSON
         """What EventBridge gives the target of a rule that fires at a time."""
@@ -195,17 +191,12 @@ class DeployedStack:
         }
         return {name: found[name] for name in sorted(names & found.keys())}
 
-    def _runs_of(self, minute: int) -> list[Execution]:
-        """The rotations that the fleet has started for a minute."""
+    def runs_of(self, minute: int) -> list[Mapping[str, Any]]:
+        """The rotations that the fleet has started for a minute, as ListExecutions shows them."""
         states = self._client("stepfunctions")
         pages = states.get_paginator("list_executions").paginate(stateMachineArn=self.machines[self.name])
-        arns = [
-            e["executionArn"]
-            for page in pages
-            for e in page["executions"]
-            if e["name"].startswith(f"f-{minute}-")
-        ]
-        return [ended(states, arn) for arn in arns]
+        listed = (execution for page in pages for execution in page["executions"])
+        return [execution for execution in listed if execution["name"].startswith(f"f-{minute}-")]
 
     def call(self, schedule: Schedule) -> InvocationResult:
         """Invoke what the rule invokes on schedule, if the function's policy lets the rule, and wait for the reply.

@@ -48,6 +48,12 @@ class Execution:
         ]
 
     @property
+    def milliseconds(self) -> int:
+        """The time from the first event to the last."""
+        took = self.history[-1]["timestamp"] - self.history[0]["timestamp"]
+        return round(took.total_seconds() * 1000)
+
+    @property
     def text(self) -> str:
         """Everything that a reader of the execution's record sees, for tests that search it for secrets."""
         return json.dumps(

@@ -15,19 +15,32 @@ import io
 import json
 import re
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
 from moto.iam.models import iam_backends
+from moto.kms.models import kms_backends
+from moto.s3.models import s3_backends
+from moto.secretsmanager.models import secretsmanager_backends
 from moto.sts.models import sts_backends
 from werkzeug.wrappers import Request, Response
 
-from sandbox.emulators.aws import resource_policies
+from sandbox.emulators.aws import query
 from sandbox.emulators.aws.actions import Actions
-from sandbox.emulators.aws.policies import Call, Statement, UnknownConditionError, Verdict, as_list, decide
-from sandbox.emulators.aws.sessions import Session, Standing, deny, refuse
+from sandbox.emulators.aws.policies import (
+    Call,
+    Statement,
+    UnknownConditionError,
+    Verdict,
+    as_list,
+    decide,
+    matches,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -62,6 +75,38 @@ _KEYS = (
 )
 _IN_POLICIES = {"DynamoDB_20120810": "dynamodb", "TrentService": "kms"}
 """How policies name a service, by how requests name it."""
+
+
+class Standing(Enum):
+    """Why credentials do not count."""
+
+    EXPIRED = auto()
+    INVALID_TOKEN = auto()
+    UNKNOWN_KEY = auto()
+
+
+@dataclass
+class Session:
+    """Temporary credentials of a role.
+
+    Attributes:
+        token: The session token, which every request must carry.
+        expires_at: Seconds since the epoch, by the sandbox's clock.
+    """
+
+    token: str = field(repr=False)
+    expires_at: float
+
+    def standing(self, token: str | None, now: float) -> Standing | None:
+        """What is wrong with a request of the session; None where nothing is.
+
+        Args:
+            token: The session token of the request.
+            now: Seconds since the epoch.
+        """
+        if token != self.token:
+            return Standing.INVALID_TOKEN
+        return Standing.EXPIRED if now >= self.expires_at else None
 
 
 @dataclass(frozen=True)
@@ -222,7 +267,7 @@ class Guard:
             bounded = decide(call, self._known(_statements(_document(policy))))
             if not bounded.allowed:
                 return bounded
-        return resource_policies.judge(call, region=self.region, account_id=self.account_id) or own
+        return judged_by_resource(call, region=self.region, account_id=self.account_id) or own
 
     def _known(self, statements: list[Statement]) -> list[Statement]:
         """The statements, if the requests' contexts have every key that they ask for.
@@ -243,10 +288,118 @@ def _document(policy: "Foreign") -> str:
 
 
 def _statements(policy: Any) -> list[Statement]:  # noqa: ANN401 - moto keeps text or what it has parsed
-    document = json.loads(policy) if isinstance(policy, str) else policy
-    return as_list(document["Statement"])
+    document = json.loads(policy) if isinstance(policy, str | bytes) else policy
+    return as_list(document["Statement"]) if document else []
 
 
 def _refusal(request: Request, role: str, call: Call) -> Response:
     text = f"{role} is not authorized to perform: {call.action} on resource: {call.resource}"
     return deny(request.environ, text)
+
+
+_CODES = {
+    Standing.EXPIRED: ("ExpiredTokenException", "ExpiredToken", "ExpiredToken", 400),
+    Standing.INVALID_TOKEN: ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidToken", 400),
+    Standing.UNKNOWN_KEY: ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", 403),
+}
+_DENIED = ("AccessDeniedException", "AccessDenied", "AccessDenied", 403)
+
+
+def refuse(environ: "WSGIEnvironment", standing: Standing) -> Response:
+    """The refusal of a request whose credentials do not count.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html (query),
+    https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (S3),
+    https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html (JSON).
+    """
+    wrong = "expired" if standing is Standing.EXPIRED else "invalid."
+    return _answer(environ, f"The security token included in the request is {wrong}", *_CODES[standing])
+
+
+def deny(environ: "WSGIEnvironment", text: str) -> Response:
+    """The refusal of a request that is not permitted."""
+    return _answer(environ, text, *_DENIED)
+
+
+def _answer(
+    environ: "WSGIEnvironment", text: str, as_json: str, as_query: str, as_s3: str, status: int
+) -> Response:
+    """An error in the protocol of the service, by the name that the service uses; the status is S3's."""
+    if "HTTP_X_AMZ_TARGET" in environ or environ["PATH_INFO"].startswith("/2015-03-31/functions/"):
+        return Response(
+            json.dumps({"__type": as_json, "message": text, "Message": text}),
+            status=400 if "HTTP_X_AMZ_TARGET" in environ else 403,
+            headers={"x-amzn-ErrorType": as_json, "x-amzn-RequestId": str(uuid.uuid4())},
+            content_type="application/x-amz-json-1.1",
+        )
+    if query.read(environ):
+        return query.refusal(as_query, text, 403)
+    return Response(
+        f"<Error><Code>{as_s3}</Code><Message>{escape(text)}</Message></Error>",
+        status=status,
+        content_type="application/xml",
+    )
+
+
+# The policies of resources, beside those of a role: a bucket's, a secret's, a key's.
+#
+# In one account a call is allowed by the role's policies or by the resource's. The sandbox ignores what a bucket's or a
+# secret's policy allows, so it is stricter; what they deny is denied. A key is different: without its own policy's
+# consent no policy of a role counts (https://docs.aws.amazon.com/kms/latest/developerguide/key-policies.html).
+_EVERYONE = ("*", {"AWS": "*"})
+
+
+def judged_by_resource(call: Call, *, region: str, account_id: str) -> Verdict | None:
+    """What the resource's policy adds to a call that the role's policies allow; None where it adds nothing."""
+    match call.action.partition(":")[0]:
+        case "s3":
+            return _denied(call, _of_bucket(call, account_id), account_id)
+        case "secretsmanager":
+            return _denied(call, _of_secret(call, region, account_id), account_id)
+        case "kms" if call.resource != "*":
+            return _consent(call, _of_key(call, region, account_id), account_id)
+    return None
+
+
+def _denied(call: Call, statements: list[Statement], account_id: str) -> Verdict | None:
+    denials = [s for s in statements if s["Effect"] == "Deny" and _concerns(s, account_id)]
+    refused = decide(call, denials)
+    return refused if refused.statement else None
+
+
+def _consent(call: Call, statements: list[Statement], account_id: str) -> Verdict | None:
+    if denied := _denied(call, statements, account_id):
+        return denied
+    root = {"AWS": f"arn:aws:iam::{account_id}:root"}
+    if any(s["Effect"] == "Allow" and s["Principal"] == root and matches(s, call) for s in statements):
+        return None
+    return Verdict(allowed=False, statement=None)
+
+
+def _concerns(statement: Statement, account_id: str) -> bool:
+    """Whether a denial concerns every role of the account.
+
+    Raises:
+        UnknownConditionError: It concerns some of them only.
+    """
+    principal = statement.get("Principal")
+    if principal in _EVERYONE or principal == {"AWS": f"arn:aws:iam::{account_id}:root"}:
+        return True
+    if isinstance(principal, dict) and principal.keys() == {"Service"}:
+        return False
+    raise UnknownConditionError(f"Principal {principal}")
+
+
+def _of_bucket(call: Call, account_id: str) -> list[Statement]:
+    name = call.resource.split(":")[-1].split("/")[0]
+    return _statements(s3_backends[account_id]["aws"].get_bucket(name).policy)
+
+
+def _of_secret(call: Call, region: str, account_id: str) -> list[Statement]:
+    secret: Any = secretsmanager_backends[account_id][region].secrets.get(call.resource)
+    return _statements(getattr(secret, "policy", None))
+
+
+def _of_key(call: Call, region: str, account_id: str) -> list[Statement]:
+    backend = kms_backends[account_id][region]
+    return _statements(backend.keys[backend.any_id_to_key_id(call.resource)].policy)

@@ -77,10 +77,6 @@ class InvocationContext:
     grace_seconds: float = 0.0
     version: str = LATEST
 
-    def remaining_seconds(self) -> float:
-        """The time that is left, at least 0."""
-        return max(0.0, self.deadline - monotonic())
-
 
 @dataclass(frozen=True)
 class InvocationResult:
@@ -120,24 +116,15 @@ Find = Callable[[str, str], Registered | None]
 
 
 class LambdaContext:
-    """The context object of a Python handler."""
-
-    memory_limit_in_mb = "512"
-    identity = None
-    client_context = None
+    """The context object of a Python handler, as far as the functions read it."""
 
     def __init__(self, call: InvocationContext) -> None:
-        self._call = call
-        self.function_name = call.function_name
-        self.function_version = call.version
+        self._deadline = call.deadline
         self.invoked_function_arn = call.function_arn
-        self.aws_request_id = call.request_id
-        self.log_group_name = f"/aws/lambda/{call.function_name}"
-        self.log_stream_name = f"[{call.version}]{call.request_id.replace('-', '')}"
 
     def get_remaining_time_in_millis(self) -> int:
         """The milliseconds until Lambda ends the call."""
-        return int(self._call.remaining_seconds() * 1000)
+        return int(max(0.0, self._deadline - monotonic()) * 1000)
 
 
 @dataclass
@@ -214,8 +201,7 @@ class LambdaHost:
         request = Request(environ)
         request_id = str(uuid.uuid4())
         try:
-            _refuse_asynchronous(request)
-            function = _in_path(request.path, request.args.get("Qualifier"))
+            function = _in_path(request)
             result, executed = self._invoke(function, request.get_data(), request_id)
         except LambdaServiceError as error:
             response = Response(
@@ -332,15 +318,6 @@ def python_handler(handler: Callable[[Any, Any], object]) -> Invoke:
     return invoke
 
 
-def _refuse_asynchronous(request: Request) -> None:
-    if request.headers.get("X-Amz-Invocation-Type", "RequestResponse") != "RequestResponse":
-        raise LambdaServiceError(
-            HTTPStatus.BAD_REQUEST,
-            "InvalidParameterValueException",
-            "the sandbox runs synchronous invocations only",
-        )
-
-
 def _raised(call: InvocationContext, error_type: str, message: str) -> InvocationResult:
     frames = traceback.extract_tb(sys.exc_info()[2])[1:]
     return _unhandled(
@@ -359,9 +336,11 @@ def _unhandled(**body: object) -> InvocationResult:
     return InvocationResult(json.dumps(body).encode(), function_error="Unhandled")
 
 
-def _in_path(path: str, qualifier: str | None) -> str:
+def _in_path(request: Request) -> str:
     """The function that a request names, with the qualifier of its query."""
-    found = _INVOKE_PATH.fullmatch(path)
+    if request.headers.get("X-Amz-Invocation-Type", "RequestResponse") != "RequestResponse":
+        raise LambdaServiceError(501, "NotImplemented", "the sandbox runs synchronous invocations only")
+    found, qualifier = _INVOKE_PATH.fullmatch(request.path), request.args.get("Qualifier")
     function = found["function"] if found else ""
     return f"{function}:{qualifier}" if qualifier else function
 

@@ -48,26 +48,6 @@ def apply(patches: Patches, judge: Judge) -> None:
     take_a_name_once(patches)
 
 
-class _Awaited:
-    """An execution that a task awaits."""
-
-    def __init__(self, env: Environment, client: Foreign, arn: str) -> None:
-        self._env, self._client, self._arn = env, client, arn
-        self._execution = backend_of(env).describe_execution(arn)
-
-    def look(self) -> dict[str, Any] | None:
-        """What it answers once it has ended; None while it runs. Only its end is asked for by a call."""
-        if self._execution.status == "RUNNING":
-            return None
-        found = self._client.describe_execution(executionArn=self._arn)
-        found.pop("ResponseMetadata")
-        return _ended(self._env, found)
-
-    def stop(self) -> None:
-        """Stop it, if the role may."""
-        self._client.stop_execution(executionArn=self._arn)
-
-
 def name_the_arguments(patches: Patches) -> None:
     """StartExecution takes `StateMachineArn`, `Name` and `Input`; its answer is `ExecutionArn` and `StartDate`.
 
@@ -131,20 +111,21 @@ def await_executions(patches: Patches, judge: Judge) -> None:
     may (https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html#connect-sync).
     """
 
-    def build(_self: Foreign, env: Environment, **_more: Foreign) -> _Awaited:
-        arn = env.stack.pop()["ExecutionArn"]
+    def build(_self: Foreign, env: Environment, **_more: Foreign) -> str:
         _check_rule(env, judge)
-        return _Awaited(env, client_of(env, "stepfunctions"), arn)
+        return str(env.stack.pop()["ExecutionArn"])
 
-    def look_until_it_ends(
-        _self: Foreign, env: Environment, sync_resolver: _Awaited, **_more: Foreign
-    ) -> object:
+    def look_until_it_ends(_self: Foreign, env: Environment, sync_resolver: str, **_more: Foreign) -> object:
+        client, awaited = client_of(env, "stepfunctions"), backend_of(env).describe_execution(sync_resolver)
         while env.is_running():
-            if (ended := sync_resolver.look()) is not None:
-                return ended
+            if awaited.status != "RUNNING":
+                # Only its end is asked for by a call.
+                found = client.describe_execution(executionArn=sync_resolver)
+                found.pop("ResponseMetadata")
+                return _ended(env, found)
             time.sleep(_LOOK_SECONDS)
         with suppress(ClientError):
-            sync_resolver.stop()
+            client.stop_execution(executionArn=sync_resolver)
         return None
 
     patches.replace(f"{_SFN}._build_sync2_resolver", build)

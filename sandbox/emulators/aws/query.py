@@ -54,13 +54,13 @@ class QueryRequest:
     service: str | None
     fields: Mapping[str, str]
 
-    def text(self, name: str, *, default: str | None = None) -> str:
+    def text(self, name: str) -> str:
         """A parameter.
 
         Raises:
-            QueryError: It is missing, and there is no default.
+            QueryError: It is missing.
         """
-        value = self.fields.get(name, default)
+        value = self.fields.get(name)
         if value is None:
             raise invalid(name, "Member must not be null")
         return value

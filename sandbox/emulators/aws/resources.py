@@ -15,13 +15,10 @@ _PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_.]+)\}")
 
 @dataclass(frozen=True, kw_only=True)
 class AwsResources:
-    """The names and ARNs of the resources, for the configuration of the steps and the state machine."""
+    """The ARNs of the keys that sign entries and digests."""
 
-    lock_table: str
-    audit_bucket: str
     mac_key_arn: str
     digest_key_arn: str
-    secret_arns: Mapping[str, str]
 
 
 def create_resources(
@@ -37,14 +34,12 @@ def create_resources(
     """
     create_lock_table(sandbox.client("dynamodb"), lock_table)
     create_audit_bucket(sandbox.client("s3"), audit_bucket, region=sandbox.region)
-    secretsmanager = sandbox.client("secretsmanager")
-    return AwsResources(
-        lock_table=lock_table,
-        audit_bucket=audit_bucket,
-        mac_key_arn=_signing_keys(sandbox.client("kms")),
-        digest_key_arn=create_digest_key(sandbox.client("kms")),
-        secret_arns={name: create_secret(secretsmanager, name, value) for name, value in secrets.items()},
-    )
+    secretsmanager, kms = sandbox.client("secretsmanager"), sandbox.client("kms")
+    for name, value in secrets.items():
+        secretsmanager.create_secret(Name=name, SecretString=value)
+    # As a plan names it by default.
+    create_mac_key(kms, ORDER_KEY)
+    return AwsResources(mac_key_arn=create_mac_key(kms), digest_key_arn=create_digest_key(kms))
 
 
 def create_lock_table(dynamodb: Client, name: str) -> str:
@@ -66,12 +61,6 @@ def create_mac_key(kms: Client, alias: str | None = None) -> str:
     if alias:
         kms.create_alias(AliasName=alias, TargetKeyId=arn)
     return arn
-
-
-def _signing_keys(kms: Client) -> str:
-    """Create the key of orders, as a plan names it by default, and the other one. Returns the other one's ARN."""
-    create_mac_key(kms, ORDER_KEY)
-    return create_mac_key(kms)
 
 
 def create_digest_key(kms: Client) -> str:

@@ -20,18 +20,16 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from sandbox.emulators.aws import (
+    alarms,
     cloudformation,
+    events,
     interpreter,
     jsonata,
     map_runs,
     nested,
-    strict_alarms,
-    strict_events,
     strict_iam,
     strict_kms,
-    strict_oidc,
     strict_secrets,
-    strict_signing,
     strict_states,
     strict_versions,
 )
@@ -40,8 +38,7 @@ from sandbox.emulators.aws.guard import Guard
 from sandbox.emulators.aws.lambda_host import LambdaHost
 from sandbox.emulators.aws.patching import Patches
 from sandbox.emulators.aws.policies import Call
-from sandbox.emulators.aws.rates import Rate, throttled
-from sandbox.emulators.aws.serving import QuietHandler, end, served
+from sandbox.emulators.aws.serving import QuietHandler, Rate, end, served, throttled
 from sandbox.emulators.aws.web_identity import WebIdentity
 from sandbox.emulators.oci.names import Names
 
@@ -69,7 +66,7 @@ class AwsSandbox:
         region: The region of everything in it.
         account_id: The account of everything in it.
         lambda_host: Runs the functions; they are registered there.
-        event_fault: What goes wrong with every PutEvents, see `strict_events.Fault`.
+        event_fault: What goes wrong with every PutEvents, see `events.Fault`.
         guard: Limits the roles that it knows to their policies.
         names: Resolves the names of issuers, for STS and for others who are given it.
         web_identity: Issues tokens for the account's roles, and takes those of other issuers.
@@ -113,7 +110,7 @@ class AwsSandbox:
         self._session: Client = boto3.Session(region_name=region, botocore_session=core)
         self._server: BaseWSGIServer | None = None
         self.application = _Dispatcher(self)
-        self.event_fault: strict_events.Fault | None = None
+        self.event_fault: events.Fault | None = None
         self.on_request: Callable[[str, str], None] | None = None
         self.rates: dict[str, Rate] = {}
 
@@ -141,11 +138,9 @@ class AwsSandbox:
         # moto looks through its folders at every request.
         self._patches.wrap("moto.backends:list_of_moto_modules", lambda listed: cache(lambda: [*listed()]))
         strict_iam.apply(self._patches, self.guard.deleted_keys.add)
-        strict_oidc.apply(self._patches)
         strict_kms.apply(self._patches)
-        strict_signing.apply(self._patches)
-        strict_alarms.apply(self._patches)
-        strict_events.apply(self._patches, lambda: self.event_fault)
+        alarms.apply(self._patches)
+        events.apply(self._patches, lambda: self.event_fault)
         cloudformation.apply(self._patches, cache(self.client))
 
     def _naive_now(self) -> datetime:

@@ -1,10 +1,14 @@
-"""WSGI applications on ports of the loopback interface, each request in a thread of its own."""
+"""WSGI applications on ports of the loopback interface, each request in a thread of its own; and rates of calls."""
 
-from threading import Thread
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock, Thread
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.wrappers import Response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -42,3 +46,55 @@ def end(server: BaseWSGIServer) -> None:
     """Stop listening."""
     server.shutdown()
     server.server_close()
+
+
+@dataclass
+class Rate:
+    """Takes so many calls of some operations a second, and refuses what is above that.
+
+    A bucket of tokens that holds those of a second, as AWS describes its own throttling
+    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/throttling.html).
+
+    Attributes:
+        operations: Which count, together.
+        per_second: How many of them are taken.
+        refused: How many were not.
+        monotonic: A clock, in seconds.
+    """
+
+    operations: frozenset[str]
+    per_second: float
+    refused: int = 0
+    monotonic: Callable[[], float] = monotonic
+    _tokens: float = field(init=False)
+    _at: float = field(init=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._tokens, self._at = self.per_second, self.monotonic()
+
+    def takes(self, operation: str) -> bool:
+        """Whether a call is taken; each that is counts."""
+        if operation not in self.operations:
+            return True
+        with self._lock:
+            now = self.monotonic()
+            self._tokens = min(self.per_second, self._tokens + (now - self._at) * self.per_second)
+            self._at = now
+            if self._tokens < 1:
+                self.refused += 1
+                return False
+            self._tokens -= 1
+            return True
+
+
+def throttled() -> Response:
+    """The reply of a service with the JSON protocol to a call above its rate.
+
+    Of Secrets Manager: https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html.
+    """
+    return Response(
+        '{"__type": "ThrottlingException", "message": "Rate exceeded"}',
+        status=400,
+        content_type="application/x-amz-json-1.1",
+    )

@@ -9,43 +9,26 @@ https://docs.aws.amazon.com/step-functions/latest/dg/concepts-cd-aliasing-versio
 
 import copy
 import json
-import random
-import re
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from moto.core.responses import ActionResult
-from moto.stepfunctions.exceptions import ResourceNotFound, StateMachineDoesNotExist, ValidationException
-from moto.stepfunctions.parser.api import ConflictException, ServiceQuotaExceededException
+from moto.stepfunctions.exceptions import StateMachineDoesNotExist
 from moto.stepfunctions.responses import StepFunctionResponse
 
 from sandbox.emulators.aws.patching import Foreign, Patches
 
-Routing = Sequence[Mapping[str, Any]]
-"""Versions and their weights."""
-MOST_VERSIONS = 1000
-"""Of a state machine (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html)."""
-MOST_ALIASES = 100
-
 _BACKEND = "moto.stepfunctions.models:StepFunctionBackend"
 _PARSER_BACKEND = "moto.stepfunctions.parser.models:StepFunctionsParserBackend"
 _RESPONSE = "moto.stepfunctions.responses:StepFunctionResponse"
-_ALIAS_NAME = re.compile(r"(?=.*[a-zA-Z_\-.])[a-zA-Z0-9_\-.]{1,80}")
 _CODE_AND_CONFIGURATION = (
-    "architectures",
     "code_sha_256",
     "description",
     "environment_vars",
     "handler",
-    "layers",
     "memory_size",
-    "package_type",
     "role",
-    "run_time",
     "timeout",
-    "tracing_config",
-    "_vpc_config",
 )
 
 
@@ -54,7 +37,6 @@ def apply(patches: Patches) -> None:
     publish_versions_of_functions(patches)
     tell_revisions(patches)
     offer_the_api_of_versions(patches)
-    check_aliases(patches)
     find_versions_and_aliases(patches)
     start_versions_and_aliases(patches)
 
@@ -90,10 +72,6 @@ def tell_revisions(patches: Patches) -> None:
 
     def update(original: Foreign) -> object:
         def update_state_machine(self: Foreign, arn: str, *rest: Foreign, **more: Foreign) -> object:
-            if _qualifier(arn):
-                raise ValidationException(
-                    "A version or an alias cannot be updated: use the state machine's ARN"
-                )
             before = _configuration(self.describe_state_machine(arn))
             machine = original(self, arn, *rest, **more)
             if _configuration(machine) != before:
@@ -120,19 +98,12 @@ def offer_the_api_of_versions(patches: Patches) -> None:
     """PublishStateMachineVersion and ListStateMachineVersions."""
 
     def publish_state_machine_version(self: Foreign) -> ActionResult:
-        arn = self._get_param("stateMachineArn")
-        machine = _unqualified(self.stepfunction_backend, arn)
-        revision, asked = getattr(machine, "revision_id", None), self._get_param("revisionId")
-        if asked and asked != (revision or "INITIAL"):
-            raise ConflictException(message=f"The current State Machine revision is not {asked}: '{arn}'")
+        machine = self.stepfunction_backend.describe_state_machine(self._get_param("stateMachineArn"))
+        revision = getattr(machine, "revision_id", None)
         published = next(
             (v for v in machine.versions.values() if getattr(v, "revision_id", None) == revision), None
         )
         if published is None:
-            if len(machine.versions) >= MOST_VERSIONS:
-                raise ServiceQuotaExceededException(
-                    message=f"The maximum number of versions has been reached: {MOST_VERSIONS}"
-                )
             machine.publish(self._get_param("description"))
             published = machine.latest_version
             published.revision_id = revision
@@ -141,58 +112,13 @@ def offer_the_api_of_versions(patches: Patches) -> None:
         )
 
     def list_state_machine_versions(self: Foreign) -> ActionResult:
-        machine = _unqualified(self.stepfunction_backend, self._get_param("stateMachineArn"))
-        first = int(self._get_param("nextToken") or 0)
-        size = self._get_int_param("maxResults") or 100
+        machine = self.stepfunction_backend.describe_state_machine(self._get_param("stateMachineArn"))
         newest_first = sorted(machine.versions.values(), key=lambda v: v.version, reverse=True)
-        listed = [
-            {"creationDate": v.creation_date, "stateMachineVersionArn": v.arn}
-            for v in newest_first[first : first + size]
-        ]
-        more = {"nextToken": str(first + size)} if first + size < len(newest_first) else {}
-        return ActionResult({"stateMachineVersions": listed, **more})
+        listed = [{"creationDate": v.creation_date, "stateMachineVersionArn": v.arn} for v in newest_first]
+        return ActionResult({"stateMachineVersions": listed})
 
     for method in (publish_state_machine_version, list_state_machine_versions):
         patches.define(StepFunctionResponse, method.__name__, method)
-
-
-def check_aliases(patches: Patches) -> None:
-    """An alias names versions that exist, once, and another alias of its name is refused; moto overwrites it."""
-
-    def create(original: Foreign) -> object:
-        def create_state_machine_alias(
-            self: Foreign, name: str, routing_configuration: Routing, description: str | None
-        ) -> object:
-            if not _ALIAS_NAME.fullmatch(name):
-                raise ValidationException(f"Value '{name}' at 'name' failed to satisfy constraint")
-            _check_routing(self, routing_configuration)
-            base, _ = _parts(routing_configuration[0]["stateMachineVersionArn"])
-            aliases = _unqualified(self, base).aliases
-            existing = aliases.get(name)
-            if existing is None and len(aliases) >= MOST_ALIASES:
-                raise ServiceQuotaExceededException(
-                    message=f"The maximum number of aliases has been reached: {MOST_ALIASES}"
-                )
-            if existing and (existing.routing_configuration, existing.description) != (
-                routing_configuration,
-                description,
-            ):
-                raise ConflictException(message=f"State Machine Alias already exists: '{existing.arn}'")
-            return existing or original(self, name, routing_configuration, description)
-
-        return create_state_machine_alias
-
-    def update(original: Foreign) -> object:
-        def update_state_machine_alias(
-            self: Foreign, arn: str, description: str | None, routing_configuration: Routing | None
-        ) -> object:
-            _check_routing(self, routing_configuration or ())
-            return original(self, arn, description, routing_configuration)
-
-        return update_state_machine_alias
-
-    patches.wrap(f"{_BACKEND}.create_state_machine_alias", create)
-    patches.wrap(f"{_BACKEND}.update_state_machine_alias", update)
 
 
 def find_versions_and_aliases(patches: Patches) -> None:
@@ -206,8 +132,7 @@ def find_versions_and_aliases(patches: Patches) -> None:
             machine = original(self, base)
             found = copy.copy(machine)
             if qualifier in machine.aliases:
-                routed = machine.aliases[qualifier].routing_configuration
-                version = machine.versions[int(_qualifier(routed[0]["stateMachineVersionArn"]) or 0)]
+                version = machine.versions[int(_parts(_routed(machine.aliases[qualifier]))[1] or 0)]
                 started_by = "alias_arn"
             elif qualifier.isdecimal() and int(qualifier) in machine.versions:
                 version, started_by = machine.versions[int(qualifier)], "version_arn"
@@ -246,7 +171,7 @@ def start_versions_and_aliases(patches: Patches) -> None:
             if existing := machine._handle_name_input_idempotency(name, execution_input or "{}"):  # noqa: SLF001 - of moto
                 return existing
             alias = machine.aliases.get(qualifier)
-            version_arn = _routed(alias.routing_configuration) if alias else state_machine_arn
+            version_arn = _routed(alias) if alias else state_machine_arn
             execution = original(self, version_arn, name, execution_input, **rest)
             execution.state_machine_arn = base
             execution.version_arn = version_arn
@@ -293,30 +218,7 @@ def _parts(arn: str) -> tuple[str, str | None]:
     return ":".join(parts[:7]), parts[7] if len(parts) > 7 else None  # noqa: PLR2004 - of an ARN of a machine
 
 
-def _qualifier(arn: str) -> str | None:
-    return _parts(arn)[1]
-
-
-def _unqualified(backend: Foreign, arn: str) -> Foreign:
-    base, qualifier = _parts(arn)
-    if qualifier is not None:
-        raise ValidationException(f"The ARN must not be qualified: '{arn}'")
-    return backend.describe_state_machine(base)
-
-
-def _check_routing(backend: Foreign, routing: Routing) -> None:
-    arns = [route["stateMachineVersionArn"] for route in routing]
-    if len(set(arns)) < len(arns):
-        raise ValidationException("The routing configuration names a version twice")
-    for arn in arns:
-        base, number = _parts(arn)
-        machine = _unqualified(backend, base)
-        if not (number or "").isdecimal() or int(number or 0) not in machine.versions:
-            raise ResourceNotFound(arn)
-
-
-def _routed(routing: Routing) -> str:
-    """The version that this start gets."""
-    versions = [route["stateMachineVersionArn"] for route in routing]
-    chosen: str = random.choices(versions, weights=[route["weight"] for route in routing])[0]  # noqa: S311 - no secret
-    return chosen
+def _routed(alias: Foreign) -> str:
+    """The version that a start gets; an alias leads to one alone."""
+    arn: str = alias.routing_configuration[0]["stateMachineVersionArn"]
+    return arn

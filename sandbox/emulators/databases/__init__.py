@@ -8,16 +8,22 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
-from sandbox.emulators.databases import mariadb, mysql, pgserver, postgresql
-from sandbox.emulators.databases.mariadb import MariaDbServer
-from sandbox.emulators.databases.mysql import MySqlServer
-from sandbox.emulators.databases.pgserver import PgserverServer
-from sandbox.emulators.databases.postgresql import PostgresServer
+from sandbox.emulators.databases.mysql_family import (
+    MariaDbServer,
+    MySqlServer,
+    mariadb_available,
+    mysql_available,
+)
+from sandbox.emulators.databases.postgresql import (
+    PgserverServer,
+    PostgresServer,
+    pgserver_available,
+    postgresql_available,
+)
 from sandbox.emulators.databases.server import Availability, DatabaseServer, ServerStartError
 from sandbox.emulators.databases.tls import Certificate, CertificateAuthority
 
 __all__ = [
-    "Availability",
     "Certificate",
     "CertificateAuthority",
     "DatabaseServer",
@@ -34,10 +40,10 @@ __all__ = [
 def available() -> dict[type[DatabaseServer], Availability]:
     """Which of the servers this machine can start, and what the others lack."""
     return {
-        MariaDbServer: mariadb.available(),
-        MySqlServer: mysql.available(),
-        PostgresServer: postgresql.available(),
-        PgserverServer: pgserver.available(),
+        MariaDbServer: mariadb_available(),
+        MySqlServer: mysql_available(),
+        PostgresServer: postgresql_available(),
+        PgserverServer: pgserver_available(),
     }
 
 

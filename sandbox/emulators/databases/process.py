@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import AnyStr, Generic
 
 from sandbox.emulators.databases import supervisor
 
@@ -199,3 +200,30 @@ class SupervisedProcess:
         if self.is_alive():
             with suppress(ProcessLookupError):
                 os.kill(pid, what)
+
+
+class Growing(Generic[AnyStr]):
+    """What is added from when this is made; what was there before is somebody else's.
+
+    Args:
+        read: Reads all of it, text or bytes.
+    """
+
+    def __init__(self, read: Callable[[], AnyStr]) -> None:
+        self._read: Callable[[], AnyStr] = read
+        self._seen = len(read())
+
+    def added(self) -> AnyStr:
+        """What was added since this was made, or since the last `forget`.
+
+        Raises:
+            ValueError: It has become shorter, so nobody can tell what was added.
+        """
+        everything = self._read()
+        if len(everything) < self._seen:
+            raise ValueError("what grows was cut")
+        return everything[self._seen :]
+
+    def forget(self) -> None:
+        """Count from now on."""
+        self._seen = len(self._read())

@@ -4,11 +4,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
-from sandbox.emulators.databases.mariadb import MariaDbServer
-from sandbox.emulators.databases.mysql import MySqlServer
-from sandbox.emulators.databases.mysql_family import MySqlFamilyServer
+from sandbox.emulators.databases.mysql_family import MariaDbServer, MySqlFamilyServer, MySqlServer
 from sandbox.emulators.databases.postgresql import PostgresServer
 from sandbox.emulators.databases.process import poll_until, write_private_file
 
@@ -17,22 +15,6 @@ _SYNC_SECONDS = 25
 
 BINARY_LOG: Mapping[str, str] = {"log_bin": "binlog", "server_id": "1"}
 """The settings of a MariaDB or MySQL server that has a replica."""
-
-
-class Replica(Protocol):
-    """A running server that copies every change of another one."""
-
-    port: int
-
-    def hold(self) -> None:
-        """Receive changes, and apply none of them until `catch_up`."""
-
-    def catch_up(self) -> None:
-        """Apply changes again, and wait until all that the primary has made by now are applied.
-
-        Raises:
-            ReplicaLagError: That took too long.
-        """
 
 
 class ReplicaLagError(Exception):
@@ -65,11 +47,15 @@ class MySqlFamilyReplica(MySqlFamilyServer):
             self._follow()
 
     def hold(self) -> None:
-        """See `Replica`."""
+        """Receive changes, and apply none of them until `catch_up`."""
         self.execute_as_superuser(f"STOP {self.own_role} SQL_THREAD")
 
     def catch_up(self) -> None:
-        """See `Replica`."""
+        """Apply changes again, and wait until all that the primary has made by now are applied.
+
+        Raises:
+            ReplicaLagError: That took too long.
+        """
         file, position = self._end_of_log()
         ((waited,),) = self.execute_as_superuser(
             [
@@ -145,13 +131,13 @@ class PostgresReplica(PostgresServer):
         self.superuser_password = self.primary.superuser_password
 
     def hold(self) -> None:
-        """See `Replica`."""
+        """See `MySqlFamilyReplica`."""
         self.execute_as_superuser("SELECT pg_wal_replay_pause()")
         # The pause begins when the replay of the record under way has ended.
         self._wait("SELECT pg_get_wal_replay_pause_state() = 'paused'")
 
     def catch_up(self) -> None:
-        """See `Replica`."""
+        """See `MySqlFamilyReplica`."""
         ((end,),) = self.primary.execute_as_superuser("SELECT pg_current_wal_lsn()")
         self.execute_as_superuser("SELECT pg_wal_replay_resume()")
         self._wait(f"SELECT pg_last_wal_replay_lsn() >= '{end}'")

@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Self
 
 from sandbox.emulators.databases.process import (
     ENVIRONMENT,
+    Growing,
     ProcessStartError,
     SupervisedProcess,
     free_port,
     poll_until,
 )
-from sandbox.growing import Growing
 
 # Generous: a server is up in a fraction of a second, unless the machine is busy elsewhere.
 START_SECONDS = 180.0

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Self, TypedDict, Unpack
 
+from sandbox.emulators.oci.calls import Service, Target
 from sandbox.emulators.oci.errors import ApiError
-from sandbox.emulators.oci.routes import Service, Target
 from sandbox.emulators.oci.wire import Reply
 
 

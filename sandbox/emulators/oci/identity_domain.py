@@ -25,10 +25,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from jwt.algorithms import RSAAlgorithm
 
 from sandbox.emulators.oci.calls import Call
-from sandbox.emulators.oci.clock import SandboxClock
+from sandbox.emulators.oci.clock import Ids, SandboxClock
 from sandbox.emulators.oci.errors import oauth_error
 from sandbox.emulators.oci.identity import TENANCY, Credential, Identity, Kind, Principal, new_private_key
-from sandbox.emulators.oci.ids import Ids
 from sandbox.emulators.oci.jwts import (
     LEAST_BITS,
     BadTokenError,

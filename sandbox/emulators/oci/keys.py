@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from sandbox.emulators.oci.calls import Call
-from sandbox.emulators.oci.clock import SandboxClock, rfc3339
+from sandbox.emulators.oci.clock import Ids, SandboxClock, rfc3339
 from sandbox.emulators.oci.errors import ApiError, invalid, missing, not_emulated, not_found
 from sandbox.emulators.oci.identity import pem_of
-from sandbox.emulators.oci.ids import Ids
 from sandbox.emulators.oci.wire import Details, Reply, json_reply
 
 Algorithm = Literal["RSA", "AES"]

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sandbox.emulators.oci.calls import Call
-from sandbox.emulators.oci.clock import SandboxClock
+from sandbox.emulators.oci.clock import Ids, SandboxClock
 from sandbox.emulators.oci.errors import ApiError, invalid, not_found
-from sandbox.emulators.oci.ids import Ids
 from sandbox.emulators.oci.wire import Reply, json_reply
 
 MESSAGE_LIMIT_BYTES = 64 * 1024
 MESSAGES_A_MINUTE = 60
-_TYPES = {"JSON", "RAW_TEXT"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +56,6 @@ class NotificationsService:
         compartment = self.topics.get(topic)
         if compartment is None or not call.may("ONS_TOPIC_PUBLISH", resource=None, compartment=compartment):
             raise not_found()
-        if (kind := call.headers.get("messagetype")) and kind not in _TYPES:
-            raise invalid("messageType must be JSON or RAW_TEXT")
         details, now = call.details(), self._clock.now()
         message = Message(title=details.text("title"), body=details.required_text("body"), at=now)
         if len(call.request.body) > MESSAGE_LIMIT_BYTES:

@@ -16,9 +16,8 @@ from email.utils import format_datetime
 from typing import Final, Literal, cast
 
 from sandbox.emulators.oci.calls import Call
-from sandbox.emulators.oci.clock import SandboxClock, rfc3339
+from sandbox.emulators.oci.clock import Ids, SandboxClock, rfc3339
 from sandbox.emulators.oci.errors import ApiError, invalid, not_emulated, not_found
-from sandbox.emulators.oci.ids import Ids
 from sandbox.emulators.oci.wire import Details, Reply, json_reply
 
 
@@ -104,12 +103,6 @@ class StoredObject:
             "timeModified": rfc3339(self.time_created),
             "storageTier": self.tier,
             "archivalState": self.archival_state(now),
-        }
-
-    def version_summary(self, now: datetime) -> dict[str, object]:
-        """The version as the list of versions shows it."""
-        return {
-            **self.summary(now),
             "versionId": self.version_id,
             "isDeleteMarker": self.is_delete_marker,
         }
@@ -433,8 +426,7 @@ class ObjectStorageService:
         page, headers = call.page_of(_in_range(call, bucket.all_versions()), _MAX_PAGE)
         now = self.clock.now()
         items = [
-            {field: value for field, value in item.version_summary(now).items() if field in fields}
-            for item in page
+            {field: value for field, value in item.summary(now).items() if field in fields} for item in page
         ]
         return json_reply({"items": items, "prefixes": []}, headers)
 

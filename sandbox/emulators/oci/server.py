@@ -16,20 +16,18 @@ from typing import Final, Literal, Self, TypeVar
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sandbox.emulators.oci.calls import Call, CallLog, CallRecord
-from sandbox.emulators.oci.clock import SandboxClock, real_time
+from sandbox.emulators.oci.calls import Call, CallLog, CallRecord, Service, Target, target_of
+from sandbox.emulators.oci.clock import Ids, SandboxClock, real_time
 from sandbox.emulators.oci.deployment import Deployment, DeploymentService, InvocationService
 from sandbox.emulators.oci.errors import ApiError, not_authenticated
 from sandbox.emulators.oci.faults import Effect, Fault, Faults
 from sandbox.emulators.oci.identity import REGION, Credential, Identity, Principal, new_private_key
 from sandbox.emulators.oci.identity_domain import IdentityDomain
-from sandbox.emulators.oci.ids import Ids
 from sandbox.emulators.oci.keys import KeysService
 from sandbox.emulators.oci.names import Names
 from sandbox.emulators.oci.notifications import NotificationsService
 from sandbox.emulators.oci.object_storage import NAMESPACE, ObjectStorageService
 from sandbox.emulators.oci.principals import POD_PORT, PrincipalService
-from sandbox.emulators.oci.routes import Service, Target, target_of
 from sandbox.emulators.oci.signatures import signer_of
 from sandbox.emulators.oci.vault import RetrievalService, VaultService
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request

@@ -17,9 +17,8 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from sandbox.emulators.oci.calls import Call
-from sandbox.emulators.oci.clock import SandboxClock, rfc3339
+from sandbox.emulators.oci.clock import Ids, SandboxClock, rfc3339
 from sandbox.emulators.oci.errors import ApiError, invalid, missing, not_emulated, not_found
-from sandbox.emulators.oci.ids import Ids
 from sandbox.emulators.oci.wire import Details, Reply, json_reply
 
 # A Vault secret: its versions and their stages, and the two caps that decide how often it can be rotated.
@@ -262,13 +261,11 @@ def version_view(secret: Secret, version: Version) -> dict[str, object]:
 
 def bundle_view(secret: Secret, state: SecretState, version: Version) -> dict[str, object]:
     """A version with its content."""
+    shown = version_view(secret, version)
+    name, _ = shown.pop("name"), shown.pop("contentType")
     return {
-        "secretId": secret.ocid,
-        "versionNumber": version.number,
-        "versionName": version.name,
-        "stages": version.stages,
-        "timeCreated": rfc3339(version.time_created),
-        "timeOfDeletion": version.time_of_deletion and rfc3339(version.time_of_deletion),
+        **shown,
+        "versionName": name,
         "metadata": state.metadata,
         "secretBundleContent": {"contentType": "BASE64", "content": version.content},
     }

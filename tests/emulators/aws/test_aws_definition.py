@@ -37,9 +37,7 @@ def _retry(*retriers: dict[str, Any]) -> dict[str, Any]:
 
 
 DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "next": ({"First": _pass(Next="Nowhere")}, "Missing target state 'Nowhere'"),
     "choice": ({"First": _choice("Nowhere", "End"), "End": END}, "at /States/First/Choices[0]/Next"),
-    "default": ({"First": _choice("End", "Nowhere"), "End": END}, "at /States/First/Default"),
     "catch": (
         {"First": invoke("f", Catch=[{"ErrorEquals": ["States.ALL"], "Next": "Nowhere"}])},
         "at /States/First/Catch[0]/Next",
@@ -49,10 +47,6 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
         "Missing target state 'First' at /States/First/ItemProcessor/States/Inner/Next",
     ),
     "unreachable": ({"First": END, "Alone": END}, "State 'Alone' is not reachable"),
-    "unreachable cycle": (
-        {"First": END, "A": _pass(Next="B"), "B": _pass(Next="A")},
-        "State 'B' is not reachable",
-    ),
     "no way on": ({"First": _pass()}, "neither Next nor End"),
     "duplicate name": (
         {"First": _map({"Inner": _pass(Next="First"), "First": END})},
@@ -62,7 +56,6 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"First": _retry({"ErrorEquals": ["States.ALL"]}, {"ErrorEquals": ["X"]})},
         "States.ALL must appear alone and last at /States/First/Retry[0]/ErrorEquals",
     ),
-    "wildcard not alone": ({"First": _retry({"ErrorEquals": ["X", "States.ALL"]})}, "must appear alone"),
     "misspelt retry field": ({"First": _retry({"ErrorEquals": ["X"], "MaxAttempt": 1})}, "MaxAttempt"),
     "field of another type": (
         {"First": _pass(End=True, TimeoutSeconds=5)},

@@ -1,12 +1,14 @@
 """A Map in distributed mode is as strict as that of Step Functions: each item is an execution of its own."""
 
 import json
+from threading import Event
 from typing import Any
 
 import pytest
 
 from sandbox.emulators.aws import AwsSandbox, Execution
-from tests.emulators.aws.conftest import Runner
+from tests.emulators.aws.conftest import Runner, invoke
+from tests.support.settling import until
 
 BUCKET = "files"
 WRITER = {
@@ -25,7 +27,7 @@ FAIL = {
 
 
 def each(states: dict[str, Any], **fields: object) -> dict[str, Any]:
-    """One Map over these states, after a variable."""
+    """One Map over these states."""
     processor = {
         "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
         "StartAt": next(iter(states)),
@@ -34,7 +36,6 @@ def each(states: dict[str, Any], **fields: object) -> dict[str, Any]:
     items = {} if "ItemReader" in fields else {"Items": "{% $states.input.items %}"}
     own = {"ToleratedFailurePercentage": 100, "ResultWriter": WRITER, **items, **fields}
     return {
-        "Set": {"Type": "Pass", "Assign": {"outer": 5}, "Next": "Each"},
         "Each": {"Type": "Map", "Label": "Each", "ItemProcessor": processor, "End": True, **own},
     }
 
@@ -67,23 +68,6 @@ def test_each_item_is_an_execution_with_its_own_context(aws: AwsSandbox, run: Ru
     assert [one["name"] for one in said] == [child["name"] for child in found]
     machine = execution.arn.split(":")[6]
     assert {c["executionArn"].rpartition(":")[0].rpartition(":")[2] for c in found} == {f"{machine}/Each"}
-    history = aws.client("stepfunctions").get_execution_history(executionArn=found[0]["executionArn"])
-    assert [e["type"] for e in history["events"]][::3] == ["ExecutionStarted", "ExecutionSucceeded"]
-
-
-def test_a_selector_knows_the_variables_around_it_and_an_item_does_not(aws: AwsSandbox, run: Runner) -> None:
-    selector = {
-        "item": "{% $states.context.Map.Item.Value %}",
-        "outer": "{% $outer %}",
-        "number": "{% $states.context.Map.Item.Index %}",
-        "all": "{% $count($states.input.items) %}",
-    }
-    execution = run(each({"Say": {"Type": "Succeed"}}, ItemSelector=selector), {"items": ["a", "b"]})
-    assert [json.loads(child["input"]) for child in children(aws, execution)] == [
-        {"item": item, "outer": 5, "number": number, "all": 2} for number, item in enumerate("ab")
-    ]
-    execution = run(each({"Say": {"Type": "Succeed", "Output": "{% $outer %}"}}), {"items": [1]})
-    assert [child["error"] for child in children(aws, execution)] == ["States.QueryEvaluationError"]
 
 
 def test_no_failure_stops_the_others_and_results_are_in_files_by_status(aws: AwsSandbox, run: Runner) -> None:
@@ -104,15 +88,25 @@ def test_no_failure_stops_the_others_and_results_are_in_files_by_status(aws: Aws
     assert found == {"succeeded": 1, "failed": 1, "total": 2, "resultsWritten": 2}
 
 
-@pytest.mark.parametrize(
-    ("fields", "error"),
-    [
-        *(
-            ({"MaxConcurrency": f"{{% {n} %}}"}, "States.QueryEvaluationError")
-            for n in (-1, 2.5, "'3'", "true")
-        ),
-        ({"ResultWriter": {**WRITER, "Arguments": {"Bucket": "missing"}}}, "States.ResultWriterFailed"),
-    ],
-)
-def test_a_map_has_limits(run: Runner, fields: dict[str, object], error: str) -> None:
-    assert run(each(FAIL, **fields), {"items": []}).error == error
+@pytest.mark.parametrize("concurrency", ["-1", "2.5", "'3'", "true"])
+def test_a_concurrency_is_a_whole_number(run: Runner, concurrency: str) -> None:
+    execution = run(each(FAIL, MaxConcurrency=f"{{% {concurrency} %}}"), {"items": []})
+    assert execution.error == "States.QueryEvaluationError"
+
+
+def test_a_task_given_up_stops_the_execution_that_it_awaits(aws: AwsSandbox, run: Runner) -> None:
+    gate = Event()
+    aws.lambda_host.register_handler("wait", lambda *_: gate.wait(30), timeout_seconds=30)
+    child = run.create({"Wait": invoke("wait")}, "child")
+    task = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::states:startExecution.sync:2",
+        "Arguments": {"StateMachineArn": child, "Name": "one"},
+        "TimeoutSeconds": 3,  # It has started by then what it awaits.
+        "End": True,
+    }
+    assert run({"Start": task}).error == "States.Timeout"
+    arn = child.replace(":stateMachine:", ":execution:") + ":one"
+    client = aws.client("stepfunctions")
+    until(lambda: client.describe_execution(executionArn=arn)["status"] == "ABORTED")
+    gate.set()

@@ -1,6 +1,7 @@
-"""The life of the sandbox: one at a time, which leaves nothing behind."""
+"""The life of the sandbox: one at a time, which leaves nothing behind; and what else its services refuse."""
 
 import contextlib
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -8,37 +9,31 @@ from pkgutil import resolve_name
 
 import pytest
 
-from sandbox.emulators.aws import AwsSandbox, create_resources
+from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.patching import Foreign, Patches
-from tests.emulators.aws.conftest import Runner
-
-
-def test_one_sandbox_at_a_time_and_a_stopped_one_can_start_again_empty(aws: AwsSandbox) -> None:
-    with pytest.raises(RuntimeError, match="one AwsSandbox at a time"):
-        AwsSandbox().start()
-    create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
-    aws.stop()
-    with pytest.raises(RuntimeError, match="not running"):
-        _ = aws.url
-    aws.start()
-    assert aws.client("dynamodb").list_tables()["TableNames"] == []
-    assert aws.client("s3").list_buckets()["Buckets"] == []
-
+from sandbox.emulators.aws.resources import create_lock_table
+from sandbox.emulators.aws.serving import Rate
+from tests.emulators.aws.conftest import Runner, refused
+from tests.support.aws import Clock
 
 PATCHED = (
     "moto.stepfunctions.parser.asl.jsonata.jsonata:_eval_jsonata",
     "moto.stepfunctions.models:stepfunctions_backends",
-    "moto.stepfunctions.parser.models:StepFunctionsParserBackend._validate_definition",
     "moto.secretsmanager.models:SecretsManagerBackend._add_secret",
-    "moto.kms.models:KmsBackend.generate_mac",
 )
 
 
-def test_stopping_undoes_every_patch() -> None:
-    before = [resolve_name(name) for name in PATCHED]
-    with AwsSandbox():
-        assert all(resolve_name(name) is not found for name, found in zip(PATCHED, before, strict=True))
-    assert [resolve_name(name) for name in PATCHED] == before
+def test_one_sandbox_at_a_time_and_a_stopped_one_leaves_nothing_and_can_start_again(aws: AwsSandbox) -> None:
+    patched = [resolve_name(name) for name in PATCHED]
+    with pytest.raises(RuntimeError, match="one AwsSandbox at a time"):
+        AwsSandbox().start()
+    create_lock_table(aws.client("dynamodb"), "locks")
+    aws.stop()
+    assert all(resolve_name(name) is not found for name, found in zip(PATCHED, patched, strict=True))
+    with pytest.raises(RuntimeError, match="not running"):
+        _ = aws.url
+    aws.start()
+    assert aws.client("dynamodb").list_tables()["TableNames"] == []
 
 
 def test_stopping_aborts_running_executions(aws: AwsSandbox, run: Runner) -> None:
@@ -53,8 +48,8 @@ def test_stopping_aborts_running_executions(aws: AwsSandbox, run: Runner) -> Non
 
 
 def test_requests_to_one_service_are_served_one_at_a_time(aws: AwsSandbox) -> None:
-    create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
     dynamodb, meeting, met = aws.client("dynamodb"), threading.Barrier(2), list[int]()
+    create_lock_table(dynamodb, "locks")
 
     def wrapper(original: Foreign) -> object:
         def put_item(*args: Foreign, **fields: Foreign) -> object:
@@ -73,3 +68,29 @@ def test_requests_to_one_service_are_served_one_at_a_time(aws: AwsSandbox) -> No
     finally:
         patches.undo()
     assert met == []
+
+
+def test_what_is_above_a_rate_is_refused_until_time_passes(aws: AwsSandbox, clock: Clock) -> None:
+    secrets = aws.client("secretsmanager")
+    secrets.create_secret(Name="app", SecretString="0")
+    rate = aws.rates["secretsmanager"] = Rate(frozenset({"PutSecretValue"}), 2, monotonic=clock)
+    put = {"SecretId": "app", "SecretString": "1"}
+    for passed, taken in ((0, 2), (0.5, 1), (60, 2)):
+        clock.now += passed
+        for _ in range(taken):
+            secrets.put_secret_value(**put)
+        assert refused(secrets.put_secret_value, **put) == "ThrottlingException"
+        secrets.get_secret_value(SecretId="app")
+    assert rate.refused == 3
+
+
+def test_a_stack_with_an_unknown_type_or_boundary_fails(aws: AwsSandbox) -> None:
+    create = aws.client("cloudformation").create_stack
+    boundary = {"PermissionsBoundary": f"arn:aws:iam::{aws.account_id}:policy/none"}
+    role = {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {}, **boundary}}
+    for name, resource, code in (
+        ("unknown", {"Type": "AWS::Nobody::KnowsThis", "Properties": {}}, "ValidationError"),
+        ("unbound", role, "NoSuchEntity"),
+    ):
+        body = json.dumps({"Resources": {"It": resource}})
+        assert refused(create, StackName=name, TemplateBody=body) == code

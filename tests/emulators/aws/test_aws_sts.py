@@ -1,0 +1,287 @@
+"""STS as an issuer and as a reader of tokens: who gets which, which are believed, and what a session may."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jwt
+import pytest
+from botocore import UNSIGNED
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws.executions import Client
+from sandbox.emulators.aws.guard import Session
+from sandbox.emulators.oci.wire import Reply
+from tests.emulators.aws.conftest import any_client, policy, refused
+from tests.support.aws import Clock
+
+KEY = "ASIALOCKSTEP"
+GOOD: dict[str, Any] = {"Audience": ["lockstep"], "SigningAlgorithm": "RS256"}
+
+
+def given_role(aws: AwsSandbox, **statement: object) -> None:
+    iam = aws.client("iam")
+    iam.create_role(RoleName="runner", AssumeRolePolicyDocument="{}")
+    document = policy({"Action": "sts:GetWebIdentityToken", **statement})
+    iam.put_role_policy(RoleName="runner", PolicyName="own", PolicyDocument=document)
+
+
+@pytest.fixture(name="sts")
+def _sts(aws: AwsSandbox) -> Client:
+    aws.web_identity.enable()
+    return any_client(aws, "sts", key="sandbox")
+
+
+def test_a_token_says_who_calls_and_for_how_long(aws: AwsSandbox, clock: Clock, sts: Client) -> None:
+    given, issuer = sts.get_web_identity_token(**GOOD), aws.web_identity.issuer
+    discovery = json.loads(aws.names.fetch(f"{issuer}/.well-known/openid-configuration"))
+    [key] = json.loads(aws.names.fetch(discovery["jwks_uri"]))["keys"]
+    unchecked = dict.fromkeys(("verify_exp", "verify_aud", "verify_iat"), False)
+    token = given["WebIdentityToken"]
+    claims = jwt.decode(token, jwt.PyJWK(key).key, ["RS256"], options=unchecked)  # type: ignore[arg-type]
+    role = f"arn:aws:iam::{aws.account_id}:role/administrator"
+    own = {"aws_account": aws.account_id, "source_region": aws.region, "principal_id": role}
+    assert claims.pop("jti")
+    assert claims == {
+        "iss": issuer,
+        "aud": "lockstep",
+        "sub": role,
+        "iat": int(clock.now),
+        "exp": int(clock.now) + 300,
+        "https://sts.amazonaws.com/": own,
+    }
+    assert given["Expiration"].timestamp() == claims["exp"]
+    assert (discovery["issuer"], jwt.get_unverified_header(token)["kid"]) == (issuer, key["kid"])
+
+
+def test_what_the_api_reference_excludes_is_refused(sts: Client) -> None:
+    for wrong in ({"Audience": [""]}, {"SigningAlgorithm": "HS256"}, {"DurationSeconds": 3601}):
+        assert refused(sts.get_web_identity_token, **{**GOOD, **wrong}) == "ValidationError", wrong
+
+
+@pytest.mark.usefixtures("sts")
+def test_a_token_does_not_outlive_the_session_that_asks_for_it(aws: AwsSandbox, clock: Clock) -> None:
+    given_role(aws)
+    aws.guard.know(KEY, "runner", session=Session("the-token", clock.now + 300))
+    ask = any_client(aws, "sts", key=KEY, token="the-token").get_web_identity_token
+    assert ask(**GOOD, DurationSeconds=300)["WebIdentityToken"]
+    assert refused(ask, **GOOD, DurationSeconds=301) == "SessionDurationEscalationException"
+
+
+CONDITIONS = {
+    "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": "lockstep"},
+    "StringEquals": {"sts:SigningAlgorithm": "RS256"},
+    "NumericLessThanEquals": {"sts:DurationSeconds": "300"},
+    "ArnEquals": {"lambda:SourceFunctionArn": "arn:aws:lambda:eu-central-1:1:function:step"},
+}
+
+
+@pytest.mark.usefixtures("sts")
+@pytest.mark.parametrize(
+    ("asked", "function", "is_given"),
+    [
+        ({}, "step", True),
+        ({}, "other", False),
+        ({}, None, False),
+        ({"Audience": ["lockstep", "other"]}, "step", False),
+        ({"SigningAlgorithm": "ES384"}, "step", False),
+        ({"DurationSeconds": 301}, "step", False),
+        ({"DurationSeconds": None}, "step", False),
+    ],
+    ids=str,
+)
+def test_the_policies_of_the_role_decide(
+    aws: AwsSandbox, asked: dict[str, Any], function: str | None, *, is_given: bool
+) -> None:
+    given_role(aws, Condition=CONDITIONS)
+    arn = f"arn:aws:lambda:eu-central-1:1:function:{function}" if function else None
+    aws.guard.know(KEY, "runner", function_arn=arn)
+    ask = aws.client_as(KEY, "sts").get_web_identity_token
+    wanted = {**GOOD, "DurationSeconds": 300, **asked}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    if is_given:
+        assert ask(**wanted)["WebIdentityToken"]
+    else:
+        assert refused(ask, **wanted) == "AccessDenied"
+
+
+# The tokens of another issuer.
+
+HOST = "objectstorage.eu-frankfurt-1.oraclecloud.com"
+ADDRESS = f"{HOST}/n/ns/b/issuer/o"
+ISSUER, AUDIENCE, SUBJECT = f"https://{ADDRESS}", "sts.amazonaws.com", "runner"
+ROLE = "lockstep-oci-runner"
+NOT_BELIEVED, NOT_TRUSTED = "InvalidIdentityToken", "AccessDenied"
+
+
+@cache
+def rsa_key(_number: int) -> rsa.RSAPrivateKey:
+    """A key, the same whenever it is asked for: making one takes long."""
+    return rsa.generate_private_key(65537, 2048)
+
+
+class World:
+    """An issuer, a provider of it in IAM, and a role that trusts its subject."""
+
+    def __init__(self, aws: AwsSandbox, now: float) -> None:
+        self.aws, self.now, self.key = aws, int(now), rsa_key(1)
+        own = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        # Keys of other kinds may stand beside the issuer's.
+        keys = [{"kty": "EC", "kid": "key-1"}, {**own, "kid": "key-1", "use": "sig", "alg": "RS256"}]
+        self.discovery: dict[str, Any] = {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/jwks.json"}
+        path = ISSUER.removeprefix(f"https://{HOST}")
+        documents: dict[str, object] = {
+            f"{path}/.well-known/openid-configuration": self.discovery,
+            f"{path}/jwks.json": {"keys": keys},
+        }
+        aws.names.serve(HOST, lambda target: Reply(200, body=json.dumps(documents[target]).encode()))
+        iam = aws.client("iam")
+        provider = iam.create_open_id_connect_provider(Url=ISSUER, ClientIDList=[AUDIENCE])
+        self.provider_arn = provider["OpenIDConnectProviderArn"]
+        self.role_arn = iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=policy())["Role"]["Arn"]
+        self.trusts()
+
+    def trusts(self, **changed: object) -> None:
+        """Change the trust policy."""
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Federated": self.provider_arn},
+            "Action": "sts:AssumeRoleWithWebIdentity",
+            "Condition": {"StringEquals": {f"{ADDRESS}:aud": AUDIENCE, f"{ADDRESS}:sub": SUBJECT}},
+            **changed,
+        }
+        trust = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.aws.client("iam").update_assume_role_policy(RoleName=ROLE, PolicyDocument=trust)
+
+    def token(self, *, kid: str = "key-1", **changed: object) -> str:
+        """A token; None leaves a claim out."""
+        times = {"iat": self.now, "nbf": self.now, "exp": self.now + 300}
+        good = {"iss": ISSUER, "aud": AUDIENCE, "sub": SUBJECT, **times, **changed}
+        claims = {name: value for name, value in good.items() if value is not None}
+        return jwt.encode(claims, self.key, "RS256", {"kid": kid})
+
+    def assume(self, token: str | None = None, **changed: Any) -> Any:  # noqa: ANN401 - boto3's reply
+        """Assume the role with a token; by default a good one."""
+        sts = any_client(self.aws, "sts", key="", signature_version=UNSIGNED)
+        given = {"RoleArn": self.role_arn, "RoleSessionName": "lockstep-oci", "DurationSeconds": 900}
+        asked = {**given, "WebIdentityToken": token or self.token(), **changed}
+        return sts.assume_role_with_web_identity(**{k: v for k, v in asked.items() if v is not None})
+
+    def client(self, service: str, **changed: str | None) -> Client:
+        """A client with the credentials of a new session."""
+        given = self.assume()["Credentials"]
+        identity: Any = {"key": given["AccessKeyId"], "token": given["SessionToken"], **changed}
+        return any_client(self.aws, service, **identity)
+
+
+@pytest.fixture(name="world")
+def _world(aws: AwsSandbox, clock: Clock) -> World:
+    return World(aws, clock.now)
+
+
+TOKENS: dict[str, tuple[dict[str, Any], str]] = {
+    "it has expired": ({"exp": 1}, "ExpiredTokenException"),
+    "an issuer without a provider": ({"iss": "https://other.example.com"}, NOT_BELIEVED),
+    "the issuer with a slash": ({"iss": f"{ISSUER}/"}, NOT_BELIEVED),
+    "another audience": ({"aud": "other"}, NOT_BELIEVED),
+    "two audiences": ({"aud": [AUDIENCE, "other"]}, NOT_BELIEVED),
+    "for another party": ({"azp": "other"}, NOT_BELIEVED),
+    "no subject": ({"sub": None}, NOT_BELIEVED),
+    "another subject": ({"sub": "other"}, NOT_TRUSTED),
+    "a key that is not published": ({"kid": "other"}, NOT_BELIEVED),
+}
+"""What else its reader of tokens refuses, which is that of OCI's identity domain, is in the domain's tests."""
+
+
+@pytest.mark.parametrize(("changed", "expected"), TOKENS.values(), ids=TOKENS)
+def test_a_token_that_is_not_believed(world: World, changed: dict[str, Any], expected: str) -> None:
+    assert refused(world.assume, token=world.token(**changed)) == expected
+
+
+def test_a_token_counts_from_its_beginning_to_its_end_by_the_clock_of_sts(world: World, clock: Clock) -> None:
+    token = world.token()
+    for now, ahead, expected in (
+        (299.5, 0, None),
+        (300, 0, "ExpiredTokenException"),
+        (-0.5, 0, NOT_BELIEVED),
+        (0, 300, "ExpiredTokenException"),
+    ):
+        clock.now, world.aws.web_identity.clock_ahead_seconds = world.now + now, ahead
+        if expected:
+            assert refused(world.assume, token=token) == expected
+        else:
+            assert world.assume(token)["Credentials"]
+
+
+def test_a_signature_by_another_key_is_wrong(world: World) -> None:
+    world.key = rsa_key(2)
+    assert refused(world.assume) == NOT_BELIEVED
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"issuer": "https://other.example.com"},
+        {"jwks_uri": f"http://{ADDRESS}/jwks.json"},
+        {"jwks_uri": "https://unknown.example.com/jwks.json"},
+        {"jwks_uri": None},
+    ],
+    ids=str,
+)
+def test_a_discovery_document_must_be_the_issuers(world: World, changed: dict[str, Any]) -> None:
+    world.discovery |= changed
+    assert refused(world.assume) in {"IDPCommunicationError", NOT_BELIEVED}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"Effect": "Deny"},
+        {"Action": "sts:AssumeRole"},
+        {"Principal": {"Federated": f"arn:aws:iam::123456789012:oidc-provider/{HOST}"}},
+        {"Principal": "*"},
+        {"Condition": {"StringEquals": {f"{ADDRESS}:sub": "someone"}}},
+        {"Condition": {"StringEquals": {f"{HOST}:sub": SUBJECT}}},
+    ],
+    ids=str,
+)
+def test_a_role_that_does_not_trust_the_token_is_not_assumed(world: World, changed: dict[str, Any]) -> None:
+    world.trusts(**changed)
+    assert refused(world.assume) == NOT_TRUSTED
+
+
+def test_the_limits_of_the_request_hold(world: World) -> None:
+    for changed in (
+        *({"DurationSeconds": seconds} for seconds in (899, 3_601, 43_201)),
+        *({"RoleSessionName": name} for name in ("a", "a b", "a" * 65, None)),
+    ):
+        assert refused(world.assume, **changed) == "ValidationError", changed
+
+
+QUERY_ERRORS = ("ExpiredToken", "InvalidClientTokenId", "InvalidClientTokenId")
+JSON_ERRORS = ("ExpiredTokenException", "UnrecognizedClientException", "UnrecognizedClientException")
+CALLS: dict[str, tuple[Callable[[Client], object], tuple[str, str, str]]] = {
+    "secretsmanager": (lambda client: client.list_secrets(), JSON_ERRORS),
+    "iam": (lambda client: client.list_roles(), QUERY_ERRORS),
+    "s3": (lambda client: client.list_buckets(), ("ExpiredToken", "InvalidToken", "InvalidAccessKeyId")),
+}
+"""Of each protocol: a call, and its errors: expired, another token, an unknown key."""
+
+
+@pytest.mark.parametrize("service", CALLS)
+def test_a_session_counts_with_its_token_until_its_end(world: World, clock: Clock, service: str) -> None:
+    call, (expired, invalid, unknown) = CALLS[service]
+    own = world.client(service)
+    assert world.client("sts").get_caller_identity()["Arn"].endswith(f":assumed-role/{ROLE}/lockstep-oci")
+    assert refused(call, client=own).startswith("AccessDenied")
+    may = policy({"Action": f"{service}:List*"})
+    world.aws.client("iam").put_role_policy(RoleName=ROLE, PolicyName="own", PolicyDocument=may)
+    assert service == "s3" or call(own)
+    assert refused(call, client=world.client(service, token="other")) == invalid
+    assert refused(call, client=world.client(service, token=None)) == invalid
+    assert refused(call, client=world.client(service, key="ASIAMADEUP")) == unknown
+    clock.now += 900.1
+    assert refused(call, client=own) == expired
