@@ -51,17 +51,8 @@ class Act:
     play: Callable[[Stage, Credential], None]
 
 
-def play(stage: Stage) -> None:
-    """The acts during which applications log in. The first run activates the plan."""
-    _play(stage, WITH_APPLICATIONS)
-
-
-def recover(stage: Stage) -> None:
-    """The acts that lock applications out, because of what others did or on purpose: they have stopped by now."""
-    _play(stage, WITHOUT_APPLICATIONS)
-
-
-def _play(stage: Stage, acts: tuple[Act, ...]) -> None:
+def play(stage: Stage, acts: tuple[Act, ...]) -> None:
+    """Play acts, each for every credential. The first run activates the plan."""
     for act in acts:
         stage.story.begin(act.title, act.about)
         for credential in stage.estate.plan.credentials:
@@ -167,6 +158,7 @@ WITH_APPLICATIONS = (
     ),
 )
 
+# They lock applications out, because of what others did or on purpose.
 WITHOUT_APPLICATIONS = (
     Act(
         "A database is restored from a backup",

@@ -24,7 +24,7 @@ from lockstep.audit.verify import Verification, Verifier
 from lockstep.client import CredentialClient
 from lockstep.operate.report.build import build, page, report_on
 from lockstep.plan.model import Plan
-from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Stage, play, recover
+from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Stage, play
 from sandbox.applications import CACHE_SECONDS, Application, Applications, by_client, sources
 from sandbox.emulators.databases import (
     CertificateAuthority,
@@ -69,7 +69,7 @@ def main() -> int:
                 console=console, refresh_per_second=8, get_renderable=lambda: screen(story, applications)
             ):
                 with applications:
-                    play(stage)
+                    play(stage, WITH_APPLICATIONS)
                     story.note(
                         f"waiting {CACHE_SECONDS + 1:.0f} seconds until every application has read its store once more"
                     )
@@ -77,7 +77,7 @@ def main() -> int:
                 story.now = "the applications have stopped"
             if not console.is_terminal:  # rich ends a live display's last line on terminals only.
                 console.line()
-            recover(stage)
+            play(stage, WITHOUT_APPLICATIONS)
             _tell(Line(""))
             _tell(
                 Line(

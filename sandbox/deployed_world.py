@@ -442,7 +442,8 @@ class CdkCli:
         Raises:
             CdkError: It failed.
         """
-        return self._run(*_DEPLOY, "--output", str(self._output), *_context(context), cwd=ROOT)
+        settings = [part for name, value in context.items() for part in ("--context", f"{name}={value}")]
+        return self._run(*_DEPLOY, "--output", str(self._output), *settings, cwd=ROOT)
 
     def _run(self, *arguments: str, cwd: Path) -> str:
         if not COMMAND.exists():
@@ -466,7 +467,3 @@ class CdkCli:
         if done.returncode:
             raise CdkError(f"cdk {arguments[0]} failed\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
         return done.stdout + done.stderr
-
-
-def _context(settings: Mapping[str, str]) -> list[str]:
-    return [part for name, value in settings.items() for part in ("--context", f"{name}={value}")]

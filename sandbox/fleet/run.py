@@ -164,8 +164,9 @@ def trouble(stage: Stage) -> Round:
     """A second round, in which everything goes wrong. The clock has moved on by the longest interval of the plan."""
     shards = stage.triggers.shards
     broken, other, *rest = shards
-    stage.tell(f"the clock moves on by {_longest(shards)}: every credential is due")
-    stage.triggers.pass_time(_longest(shards))
+    longest = max(shard.interval for shard in shards)
+    stage.tell(f"the clock moves on by {longest}: every credential is due")
+    stage.triggers.pass_time(longest)
     began, found = time.monotonic(), Round(before=stage.generations())
     with _lost_items(stage.fleet, broken) as items:
         _one_fails_and_one_comes_twice(stage, broken, other, found)
@@ -273,10 +274,6 @@ def _named(fleet: Fleet) -> str:
     rule = fleet.stack.rule_of("watch")
     line = json.loads(fleet.stack.log_of(rule.target_arn.split(":")[6]).splitlines()[-1])
     return ", ".join(line["ids"].get("StaleCredentials", []))
-
-
-def _longest(shards: Sequence[Shard]) -> timedelta:
-    return max(shard.interval for shard in shards)
 
 
 @contextmanager

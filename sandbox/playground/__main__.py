@@ -38,7 +38,7 @@ def up() -> None:
         signal.signal(number, signal.default_int_handler)
     files = Files(FOLDER)
     if ask(["ping"], files.control()).code == 0:
-        _end(2, f"a sandbox runs already: . {_shown(files.environment)}")
+        _end(2, f"a sandbox runs already: . {os.path.relpath(files.environment)}")
     shutil.rmtree(files.folder, ignore_errors=True)
     files.folder.mkdir(parents=True)
     typer.echo("Starting AWS and OCI, as emulators, and the databases, which are real …")
@@ -48,7 +48,7 @@ def up() -> None:
             with running_world(files, address) as world:
                 for name, server in world.servers.items():
                     typer.echo(f"  {name}: {server.product} {server.version} at {server.host}:{server.port}")
-                ready = f"Ready. In another shell: . {_shown(files.environment)}"
+                ready = f"Ready. In another shell: . {os.path.relpath(files.environment)}"
                 serve(address, Orders(world).take, ready=partial(typer.echo, ready))
     except KeyboardInterrupt:
         typer.echo("\nStopped.")
@@ -117,10 +117,6 @@ def _tell(words: list[str]) -> None:
 def _end(code: int, text: str) -> None:
     typer.echo(text, err=True)
     raise typer.Exit(code)
-
-
-def _shown(file: Path) -> str:
-    return os.path.relpath(file)
 
 
 if __name__ == "__main__":

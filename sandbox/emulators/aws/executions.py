@@ -8,9 +8,6 @@ from typing import Any, TypeAlias
 Client: TypeAlias = Any
 """A boto3 client: its methods are made at run time."""
 
-Json: TypeAlias = Any
-Event = Mapping[str, Any]
-
 
 class ExecutionStillRunningError(Exception):
     """The execution exceeded its time and was stopped."""
@@ -32,11 +29,11 @@ class Execution:
 
     arn: str
     status: str
-    output: Json
+    output: Any
     error: str | None
     cause: str | None
-    history: Sequence[Event]
-    input: Json = None
+    history: Sequence[Mapping[str, Any]]
+    input: Any = None
 
     @property
     def states_entered(self) -> list[str]:

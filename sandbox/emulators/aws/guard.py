@@ -346,7 +346,6 @@ def _answer(
 # In one account a call is allowed by the role's policies or by the resource's. The sandbox ignores what a bucket's or a
 # secret's policy allows, so it is stricter; what they deny is denied. A key is different: without its own policy's
 # consent no policy of a role counts (https://docs.aws.amazon.com/kms/latest/developerguide/key-policies.html).
-_EVERYONE = ("*", {"AWS": "*"})
 
 
 def judged_by_resource(call: Call, *, region: str, account_id: str) -> Verdict | None:
@@ -383,7 +382,7 @@ def _concerns(statement: Statement, account_id: str) -> bool:
         UnknownConditionError: It concerns some of them only.
     """
     principal = statement.get("Principal")
-    if principal in _EVERYONE or principal == {"AWS": f"arn:aws:iam::{account_id}:root"}:
+    if principal in ("*", {"AWS": "*"}, {"AWS": f"arn:aws:iam::{account_id}:root"}):
         return True
     if isinstance(principal, dict) and principal.keys() == {"Service"}:
         return False

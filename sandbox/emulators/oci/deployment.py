@@ -6,11 +6,13 @@ permission each asks for is in Oracle's policy reference of Functions
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sandbox.emulators.oci.calls import Call
-from sandbox.emulators.oci.errors import ApiError, missing, not_emulated, not_found
+from sandbox.emulators.oci.errors import ApiError, invalid, missing, not_found
 from sandbox.emulators.oci.wire import Reply, json_reply
 
 _PAGE = 100
@@ -80,10 +82,24 @@ def _page(call: Call, found: list[Shown]) -> Reply:
 #
 # As the service's own reference has it
 # (https://docs.oracle.com/iaas/api/#/en/functions/20181201/Function/InvokeFunction): the body is passed on as it is,
-# and the reply comes back with the function's status.
+# and the reply comes back with the function's status. A detached call is taken with 202 and made later; nobody gets its
+# reply (https://docs.oracle.com/iaas/Content/Functions/Tasks/functionsinvokingfunctions.htm).
 Invoke = Callable[[bytes], tuple[int, bytes]]
 """Answers a call's body with a status and a body."""
 MAX_BODY_BYTES = 6_291_456
+
+
+@dataclass(slots=True)
+class Detached:
+    """A detached call that was taken.
+
+    Attributes:
+        body: Its body.
+        answer: The status and the body with which it ended.
+    """
+
+    body: bytes
+    answer: Future[tuple[int, bytes]]
 
 
 @dataclass(frozen=True)
@@ -93,10 +109,32 @@ class InvocationService:
     Attributes:
         deployment: Which functions there are, and in which compartment.
         code: What answers, by the function's OCID.
+        at_once: So many detached calls are made at the same time; others wait.
+        most_waiting: So many are taken before the service refuses with 429.
+        detached: Those that were taken, in their order.
     """
 
     deployment: Deployment
     code: dict[str, Invoke] = field(default_factory=dict)
+    at_once: int = 1
+    most_waiting: int = 200
+    detached: list[Detached] = field(default_factory=list)
+
+    def finish(self, *, seconds: float) -> list[Detached]:
+        """Wait for the end of all detached calls; those that were taken since the last wait.
+
+        Raises:
+            TimeoutError: Some have not ended.
+        """
+        taken = list(self.detached)
+        if wait([call.answer for call in taken], timeout=seconds).not_done:
+            raise TimeoutError
+        del self.detached[: len(taken)]
+        return taken
+
+    @cached_property
+    def _workers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers=self.at_once, thread_name_prefix="detached")
 
     def invoke_function(self, call: Call) -> Reply:
         """Serve InvokeFunction."""
@@ -106,9 +144,14 @@ class InvocationService:
         if shown is None or not call.may("FN_INVOCATION", resource=ocid, compartment=shown["compartmentId"]):
             raise not_found()
         body, kind = call.request.body, call.headers.get("fn-invoke-type", "sync")
-        if kind != "sync":
-            raise not_emulated("calls that are not waited for")
+        if kind not in {"sync", "detached"}:
+            raise invalid("fn-invoke-type is neither sync nor detached")
         if len(body) > MAX_BODY_BYTES:
             raise ApiError(413, "RequestEntityTooLarge", "the body is too large")
+        if kind == "detached":
+            if sum(not taken.answer.done() for taken in self.detached) >= self.most_waiting:
+                raise ApiError(429, "TooManyRequests", "too many calls")
+            self.detached.append(Detached(body, self._workers.submit(self.code[ocid], body)))
+            return Reply(202, {}, b"")
         status, answer = self.code[ocid](body)
         return Reply(status, {"content-type": "application/json"}, answer)
