@@ -52,13 +52,6 @@ def _line(*, at: float = NOW * 1000, **changes: object) -> str:
     return json.dumps({**line, **changes})
 
 
-def test_metrics_are_taken_out_of_a_log_line() -> None:
-    (point,) = embedded(_line(), now=NOW)
-    found = (point.namespace, point.name, point.dimensions, point.at, point.value)
-    assert found == ("N", "Stale", frozenset({("Stack", "s")}), NOW, 2.0)
-    assert embedded("START RequestId", now=NOW) == embedded('{"message": "x"}', now=NOW) == []
-
-
 def test_a_line_that_breaks_the_format_is_found() -> None:
     for line in (
         _line(Stale="2"),

@@ -93,20 +93,16 @@ def test_a_key_needs_its_own_policys_consent_and_has_aliases(aws: AwsSandbox, ca
 
 def test_a_scan_has_no_keys(aws: AwsSandbox, caller: Caller) -> None:
     create_lock_table(aws.client("dynamodb"), "lockstep")
-    table = "arn:aws:dynamodb:eu-central-1:*:table/lockstep"
     not_accounts: dict[str, Any] = {"ForAllValues:StringNotLike": {"dynamodb:LeadingKeys": "account#*"}}
     with_key = {**not_accounts, "Null": {"dynamodb:LeadingKeys": "false"}}
     calls: list[Callable[[Client], object]] = [
         lambda c: c.scan(TableName="lockstep"),
         lambda c: c.get_item(TableName="lockstep", Key={"credential_id": {"S": "a/b"}}),
-        lambda c: c.get_item(TableName="lockstep", Key={"credential_id": {"S": "account#a"}}),
-        lambda c: c.put_item(TableName="lockstep", Item={"credential_id": {"S": "a/b"}}),
         lambda c: c.put_item(TableName="lockstep", Item={"credential_id": {"S": "account#a"}}),
     ]
-    caller.may("dynamodb:*", table, Condition=not_accounts)
-    assert not caller.is_refused("dynamodb", calls[0])
-    caller.may("dynamodb:*", table, Condition=with_key)
-    assert [caller.is_refused("dynamodb", call) for call in calls] == [True, False, True, False, True]
+    for condition, refusals in ((not_accounts, [False, False, True]), (with_key, [True, False, True])):
+        caller.may("dynamodb:*", Condition=condition)
+        assert [caller.is_refused("dynamodb", call) for call in calls] == refusals
 
 
 def test_a_managed_policy_counts_and_a_boundary_limits(aws: AwsSandbox, caller: Caller) -> None:
@@ -129,7 +125,6 @@ OF_S3: dict[str, tuple[Callable[[Client], object], bool]] = {
     "versions": (lambda s3: s3.list_object_versions(Bucket="bucket", Prefix="aws/x/"), False),
     "policy": (lambda s3: s3.get_bucket_policy(Bucket="bucket"), False),
     "an object": (lambda s3: s3.get_object(Bucket="bucket", Key="aws/x/1"), True),
-    "its tags": (lambda s3: s3.get_object_tagging(Bucket="bucket", Key="aws/x/1"), False),
     "a copy": (lambda s3: s3.copy_object(Bucket="bucket", Key="aws/x/2", CopySource="bucket/aws/x/1"), False),
 }
 

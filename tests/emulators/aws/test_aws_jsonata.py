@@ -1,8 +1,6 @@
 """JSONata: the evaluator alone, and in every place where a state machine may use it."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from moto.stepfunctions.parser.asl.jsonata.jsonata import JSONataException
 
 from sandbox.emulators.aws import AwsSandbox
@@ -35,14 +33,7 @@ def test_a_result_that_is_not_json_is_an_error(expression: str) -> None:
         evaluate(f"({expression})")
 
 
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=12,
-)
-
-
-@given(value=_JSON)
+@pytest.mark.parametrize("value", [None, True, 2**53, 'a"b\\c\n{% 1 %}', "$x", ["", None], {"": {"é": [1]}}])
 def test_a_variable_keeps_its_value_and_is_never_part_of_the_expression(value: object) -> None:
     assert evaluate(f"({_declare({'$x': {'value': value}})}$x)") == {"value": value}
 

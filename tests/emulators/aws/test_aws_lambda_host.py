@@ -56,12 +56,3 @@ def test_what_dies_or_takes_too_long_has_the_documented_names(
     body, function_error = _call(aws, "gone")
     assert (body["errorType"], function_error) == (error, "Unhandled")
     assert run({"Call": invoke("gone")}).error == "Lambda.Unknown"
-
-
-@pytest.mark.parametrize(("hook", "effects"), [("before_call", []), ("after_call", [1])])
-def test_a_hook_kills_a_call_around_its_effect(aws: AwsSandbox, hook: str, effects: list[int]) -> None:
-    seen: list[Any] = []
-    aws.lambda_host.register_handler("act", lambda event, _: seen.append(event))
-    setattr(aws.lambda_host, hook, _kill)
-    assert _call(aws, "act", 1)[0]["errorType"] == "Runtime.ExitError"
-    assert seen == effects

@@ -97,7 +97,4 @@ def test_the_history_is_complete_and_in_pages(aws: AwsSandbox, run: Runner) -> N
         executionArn=execution.arn, maxResults=2, reverseOrder=True
     )
     assert ([event["type"] for event in page["events"]], "nextToken" in page) == (types[:-3:-1], True)
-
-
-def test_an_input_over_the_limit_is_refused(run: Runner) -> None:
     assert refused(lambda: run({"Done": {"Type": "Succeed"}}, TOO_BIG)) == "ValidationException"
