@@ -42,10 +42,6 @@ DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"First": invoke("f", Catch=[{"ErrorEquals": ["States.ALL"], "Next": "Nowhere"}])},
         "at /States/First/Catch[0]/Next",
     ),
-    "out of a map": (
-        {"First": _map({"Inner": _pass(Next="First")})},
-        "Missing target state 'First' at /States/First/ItemProcessor/States/Inner/Next",
-    ),
     "unreachable": ({"First": END, "Alone": END}, "State 'Alone' is not reachable"),
     "no way on": ({"First": _pass()}, "neither Next nor End"),
     "duplicate name": (
