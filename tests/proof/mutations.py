@@ -21,8 +21,8 @@ from lockstep.audit.verify import NOT_RESTORED
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
-    DatabaseUnreachableError,
     LockstepError,
+    StoreUnreachableError,
 )
 from lockstep.protocol.model import ChainHead
 from tests.proof.tampered import NEXT_RUN, OTHER, STREAMS, Mutation, Scene, of_elsewhere, of_other
@@ -258,18 +258,21 @@ def cut(scene: Scene, *streams: str, keep: Place, heads: bool) -> None:
 
 def _after_the_digests() -> Iterator[Mutation]:
     """What no digest names yet: the next rotation says from what it began, and a failure nothing says."""
-    name = "cut before the next digest, with its head"
-    yield mutation(f"a rotation {name}", run_and_cut)
-    yield mutation(f"a rotation {name}, and recorded by an order", one_after_another(run_and_cut, recorded))
-    failure = partial(run_and_cut, fails=DatabaseUnreachableError())
+    name, last = "cut before the next digest, with its head", KEEPS["the last"]
+    end = partial(cut, keep=last, heads=True)
+    rotation = one_after_another(run, lambda scene: end(scene, "aws"))
+    yield mutation(f"a rotation {name}", rotation)
+    yield mutation(f"a rotation {name}, and recorded by an order", one_after_another(rotation, recorded))
+    failing = partial(run, strikes="before db-2 stage")
+    yield mutation(f"a rotation {name}, which a failure began", one_after_another(failing, rotation))
+    failure = one_after_another(failing, lambda scene: end(scene, "aws"))
     yield mutation(f"a failure {name}", failure, by_design=NOT_CONFIRMED)
 
 
-def run_and_cut(scene: Scene, *, fails: LockstepError | None = None) -> None:
-    """A run of AWS rotates, or fails; its entry and its head are removed before the next digest."""
-    with struck(scene.world, {"before db-1 stage": fails} if fails else {}), suppress(LockstepError):
-        rotate_again(scene.world, "unrecorded")
-    cut(scene, "aws", keep=KEEPS["the last"], heads=True)
+def run(scene: Scene, *, strikes: str = "") -> None:
+    """A run of AWS rotates; or fails at a boundary."""
+    with struck(scene.world, {strikes: StoreUnreachableError()} if strikes else {}), suppress(LockstepError):
+        rotate_again(scene.world, f"unrecorded{len(scene.numbers('aws'))}")
 
 
 def recorded(scene: Scene) -> None:

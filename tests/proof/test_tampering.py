@@ -85,6 +85,10 @@ SEEN = {
     "the place of an archived seal": ("archived, sealed for another credential, and its head: oci", "caught"),
     "the time of the event": ("signed, with an event of another time", "caught"),
     "the text of an order": ("order key signs an order that is no text, and its head", "caught"),
+    "the status of what a rotation records": (
+        "a rotation cut before the next digest, with its head, which a failure began",
+        LATER,
+    ),
     "the kind of what a rotation records": (
         "a rotation cut before the next digest, with its head, and recorded by an order",
         LATER,
