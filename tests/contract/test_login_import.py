@@ -165,8 +165,13 @@ class World:
             place = StackSecrets(client=lambda *_: client, terms=terms, wanted=wanted)
             return made(place, [*wanted], FakeClock().sleep)
         cloud = self.ring.sandbox
-        ids = {"compartment_id": cloud.compartment_id, "vault_id": cloud.vault_id, "key_id": cloud.key_id}
-        own, terms_of_ring = cloud.own_compartment_id, RingTerms(**ids, freeform_tags={})
+        terms_of_ring = RingTerms(
+            compartment_id=cloud.compartment_id,
+            vault_id=cloud.vault_id,
+            key_id=cloud.key_id,
+            freeform_tags={},
+        )
+        own = cloud.own_compartment_id
         rings = RingSlots(self.ring.clients, terms_of_ring, own_compartment_id=own, store="oci")
         slots = [slot for secret in self.ring.names.values() for slot in self._slots(secret)]
         return made(rings, slots, FakeClock().sleep)
