@@ -24,7 +24,6 @@ from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, running_estate
 from sandbox.servers import set_password
 from tests.statemachine.conftest import Case, login_text
-from tests.statemachine.test_cli_orders import set_attribute
 
 LONG_AGO = {"N": "1750000000"}
 DATABASE = "orders"
@@ -39,7 +38,7 @@ def nothing(_case: Case) -> None:
 def make_due(case: Case) -> None:
     """As if an interval had passed."""
     for name in ("next_due_at", "not_before"):
-        set_attribute(case, name, {"N": str(int(time.time()) - 60)})
+        case.set_attribute(name, {"N": str(int(time.time()) - 60)})
 
 
 def never_rotated(_case: Case) -> None:
@@ -63,7 +62,7 @@ def lost_change(case: Case) -> None:
 def overdue(case: Case) -> None:
     """Nothing has rotated it for long."""
     for name in ("next_due_at", "not_before"):
-        set_attribute(case, name, LONG_AGO)
+        case.set_attribute(name, LONG_AGO)
 
 
 def database_down(case: Case) -> None:
@@ -103,7 +102,7 @@ def dead_run(case: Case) -> None:
 
 
 def another_plan(case: Case) -> None:
-    set_attribute(case, "plan", {"S": "a" * 64})
+    case.set_attribute("plan", {"S": "a" * 64})
 
 
 def paused(case: Case) -> None:

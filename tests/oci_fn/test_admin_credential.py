@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import Any
 
@@ -12,14 +11,13 @@ from typer.testing import CliRunner, Result
 
 from lockstep.cli import app as cli
 from lockstep.operate.access import operator
-from lockstep.protocol.model import Credential, DatabaseServer, Login, SecretStr, Strategy
-from lockstep.protocol.ports import Database
+from lockstep.protocol.model import Login, SecretStr, Strategy
 from sandbox import plans
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.estate import Estate, Settings, running_estate
-from sandbox.fn import FunctionProcess
-from sandbox.outside import StoreName
+from sandbox.fn import running_function
 from sandbox.servers import default_servers, login_text
+from tests.oci_fn.test_func import by_aws, by_oci
 from tests.support.memory import PLACEHOLDER_TEXT
 from tests.support.servers import require
 
@@ -47,95 +45,59 @@ def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
         yield running
 
 
-@dataclass
-class Watch:
-    """Logs in without a pause, with what each store serves of each credential at that moment."""
+def logins(estate: Estate) -> Iterator[tuple[str, bool]]:
+    """Each login that a store serves at that moment, with whether the server takes it.
 
-    estate: Estate
-    refused: list[str] = field(default_factory=list)
-    logins: int = 0
-
-    def look(self) -> None:
-        for credential in self.estate.plan.credentials:
-            for store in self.estate.settings.clouds:
-                self._log_in(credential, store)
-
-    def _log_in(self, credential: Credential, store: StoreName) -> None:
-        login = self.estate.stored_login(credential, store)
-        assert login
-        for server in credential.servers:
-            self.logins += 1
-            if not database(self.estate, server, credential).accepts(login):
-                self.refused.append(f"{credential.id} of {store} at {server.name}")
-
-    def require_all(self) -> None:
-        """Everything that any store serves logs in."""
-        self.look()
-        assert self.refused == []
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Look again and again inside."""
-        over = Event()
-
-        def watch() -> None:
-            while not over.is_set():
-                self.look()
-
-        thread = Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+    As the shipped code logs in: the admin's accounts have rights on no database.
+    """
+    for credential in estate.plan.credentials:
+        for store in estate.settings.clouds:
+            login = estate.stored_login(credential, store)
+            assert login
+            for server in credential.servers:
+                accepts = operator(estate.plan).database(server, credential).accepts(login)
+                yield f"{credential.id} of {store} at {server.name}", accepts
 
 
-def database(estate: Estate, server: DatabaseServer, credential: Credential) -> Database:
-    """A server as the shipped code logs in to it: the admin's accounts have rights on no database."""
-    return operator(estate.plan).database(server, credential)
+@contextmanager
+def watched(estate: Estate) -> Iterator[list[tuple[str, bool]]]:
+    """Look again and again inside; what was seen."""
+    seen, over = list[tuple[str, bool]](), Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            seen.extend(logins(estate))
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
 
 
-def by_aws(estate: Estate, credential: Credential) -> int:
-    estate.outside.expire_schedule(credential.id)
-    execution = estate.rotate(credential.id)
-    assert execution.status == "SUCCEEDED", execution.cause
-    return int(execution.output["generation"])
-
-
-def by_oci(estate: Estate, function: FunctionProcess, credential: Credential) -> int:
-    estate.outside.expire_schedule(credential.id)
-    answer = function.call({"credential_id": credential.id, "force": True})
-    assert answer.status == 200, answer.text
-    [result] = answer.body["results"]
-    assert result["outcome"] == "rotated", result
-    return int(result["generation"])
-
-
-def test_both_runners_rotate_the_admin_and_by_it_at_once(estate: Estate, function: FunctionProcess) -> None:
+def test_both_runners_rotate_the_admin_and_by_it_at_once(estate: Estate) -> None:
     dual, alternating, app, reports = estate.plan.credentials
-    watch = Watch(estate)
     generations: dict[str, list[int]] = {c.id: [] for c in estate.plan.credentials}
 
-    def together(aws: Credential, oci: Credential) -> None:
-        with ThreadPoolExecutor(2) as pool:
-            first, second = pool.submit(by_aws, estate, aws), pool.submit(by_oci, estate, function, oci)
-            generations[aws.id].append(first.result())
-            generations[oci.id].append(second.result())
-
-    with watch.running():
-        for _ in range(2):
-            together(dual, reports)
-            together(app, alternating)
-            together(alternating, app)
-            together(reports, dual)
-    assert watch.refused == []
-    assert watch.logins > 40
+    with (
+        watched(estate) as seen,
+        running_function(estate.function_environment) as standby,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        turns = [(dual, reports), (app, alternating), (alternating, app), (reports, dual)]
+        for aws, oci in turns * 2:
+            first, second = pool.submit(by_aws, estate, aws), pool.submit(by_oci, estate, standby, oci)
+            generations[aws.id].append(first.result().output["generation"])
+            generations[oci.id].append(second.result()["generation"])
+    assert [place for place, accepts in seen if not accepts] == []
+    assert len(seen) > 40
     # The first one only serves the login of the first day under a generation.
     assert list(generations.values()) == [[1, 2, 3, 4]] * 4
     # While it is paused, others are rotated by it.
     assert command("pause", dual.id).exit_code == 0
-    assert by_aws(estate, app) == 5
+    assert by_aws(estate, app).output["generation"] == 5
     assert command("resume", dual.id).exit_code == 0
 
 
@@ -157,7 +119,7 @@ def test_the_admin_is_imported_first(estate: Estate) -> None:
     assert estate.stored_login(dual) == known
     by_aws(estate, app)
     by_aws(estate, dual)
-    Watch(estate).require_all()
+    assert [place for place, accepts in logins(estate) if not accepts] == []
     refused = command("retire", dual.id)
     assert "not retired: it is the rotation user's login on orders, crm" in refused.stderr
 

@@ -1,34 +1,124 @@
-"""The function, behind the real fdk, over both clouds and real databases."""
+"""The function in OCI behind the real fdk, over both clouds and real databases: as standby, as doctor, as digester.
 
+Events of both runners and of operators are live, too. What becomes of an event changes nothing.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from lockstep.audit.chain import Entry
+from lockstep.cli import app
 from lockstep.oci.object_storage import ObjectStorageFolder
 from lockstep.plan.published import compile_plan, credential_name, folder_of, place_in_oci, write_plan
-from lockstep.protocol.model import Credential, Login
+from lockstep.protocol.model import Credential, Login, Strategy
+from lockstep.protocol.names import DEFAULT_STACK, digest_bucket_name
 from lockstep.protocol.schedule import run_key
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE
 from lockstep.runtime.system import SystemClock
-from lockstep.runtime.wiring import PLAN_VARIABLE
-from sandbox.estate import Estate
-from sandbox.fn import Answer, FunctionProcess, running_function
+from lockstep.runtime.wiring import (
+    DIGEST_VARIABLE,
+    DOCTOR_VARIABLE,
+    FUNCTION_VARIABLE,
+    PLAN_VARIABLE,
+    REGION_VARIABLE,
+)
+from sandbox import plans
+from sandbox.deployed_world import FUNCTION_ID, know_functions
+from sandbox.emulators.aws import Execution
+from sandbox.emulators.databases import CertificateAuthority, MySqlServer
+from sandbox.emulators.oci import write_config_file
+from sandbox.emulators.oci.deployment import Detached
+from sandbox.estate import Estate, Settings, running_estate
+from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci_resources import create_audit_bucket
-from tests.contract.oci_fixtures import sandbox_clients
-from tests.oci_fn.conftest import entries
+from sandbox.plans import AUDIT_BUCKET
+from sandbox.servers import default_servers, login_text
+from sandbox.watching import CloudEvent
+from tests.contract.oci_fixtures import OciConsole, sandbox_clients
+from tests.support.lambda_context import NO_LOOKS
+from tests.support.memory import PLACEHOLDER_TEXT
+from tests.support.servers import require
 
 CANARY = "canary-7f3a9"
+PREFIX = "dev.lockstep.credential."
+SECONDS = 240
 
 
-def result(answer: Answer) -> dict[str, Any]:
-    """The result of the one credential that was asked for."""
-    [found] = answer.body["results"]
+@pytest.fixture(scope="module")
+def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    """Every server that this machine can start, and credentials of which each test takes one."""
+    require(MySqlServer)
+    servers = default_servers(CertificateAuthority(tmp_path_factory.mktemp("ca")))
+    credentials = [
+        plans.credential(
+            "multi-cloud/app-0", *servers, username="app_0", strategy=Strategy.ALTERNATING_USERS
+        ),
+        *(plans.credential(f"multi-cloud/app-{n}", "crm", username=f"app_{n}") for n in range(1, 12)),
+    ]
+    folder = tmp_path_factory.mktemp("estate")
+    settings = Settings(audit_tier="Standard", events=True)
+    with running_estate(credentials, servers, folder=folder, settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def function(estate: Estate) -> Iterator[FunctionProcess]:
+    """The standby, which can call itself, with fdk's debug log on."""
+    own = {FUNCTION_VARIABLE: FUNCTION_ID, REGION_VARIABLE: "eu-frankfurt-1", "FDK_DEBUG": "true"}
+    with running_function({**estate.function_environment, **own}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def diagnosing(estate: Estate, function: FunctionProcess) -> Iterator[FunctionProcess]:
+    """The same image as doctor; both functions are under the names that Terraform gives them."""
+    with running_function({**estate.function_environment, DOCTOR_VARIABLE: "1"}) as running:
+        know_functions(estate.oci, DEFAULT_STACK, function, running)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def supply(estate: Estate) -> list[Credential]:
+    return list(estate.plan.credentials[1:])
+
+
+@pytest.fixture
+def credential(supply: list[Credential], estate: Estate) -> Credential:
+    """One that no other test has used, and no event to be read yet."""
+    estate.events.on_bus()
+    estate.events.on_topic()
+    return supply.pop()
+
+
+def by_aws(estate: Estate, credential: Credential) -> Execution:
+    """A rotation as if it were due: what Step Functions runs."""
+    estate.outside.expire_schedule(credential.id)
+    execution = estate.rotate(credential.id)
+    assert execution.status == "SUCCEEDED", execution.cause
+    return execution
+
+
+def by_oci(
+    estate: Estate, function: FunctionProcess, credential: Credential, **more: object
+) -> dict[str, Any]:
+    """The same: what the function answers about the one credential that it was asked for."""
+    estate.outside.expire_schedule(credential.id)
+    [found] = function.call({"credential_id": credential.id, **more}).body["results"]
     assert isinstance(found, dict)
     return found
 
 
-def rotate(function: FunctionProcess, credential: Credential, **more: object) -> Answer:
-    return function.call({"credential_id": credential.id, **more})
+def entries(estate: Estate, credential: Credential) -> dict[str, list[Entry]]:
+    """The verified chains."""
+    found = estate.verify_now(credential)
+    assert [v.problems for v in found] == [[] for _ in found]
+    return {v.stream: v.entries for v in found}
 
 
 def both_serve(estate: Estate, credential: Credential) -> Login:
@@ -38,24 +128,27 @@ def both_serve(estate: Estate, credential: Credential) -> Login:
     return in_aws
 
 
-@pytest.fixture
-def everywhere(estate: Estate) -> Credential:
-    """The credential with a database on every engine."""
-    return estate.plan.credentials[0]
+def records(estate: Estate) -> dict[str, Any]:
+    """Every item of the lock table."""
+    items = estate.aws.client("dynamodb").scan(TableName=estate.plan.lock.table)["Items"]
+    return {item["credential_id"]["S"]: item for item in items}
 
 
-def test_rotations_on_every_engine(estate: Estate, function: FunctionProcess, everywhere: Credential) -> None:
-    before, runs = both_serve(estate, everywhere), []
+# Rotations
+
+
+def test_rotations_on_every_engine_show_no_secret(estate: Estate, function: FunctionProcess) -> None:
+    everywhere, runs = estate.plan.credentials[0], []
+    logins, shown = [both_serve(estate, everywhere)], function.watch_log()
     for generation in (1, 2, 3):
-        answer = rotate(function, everywhere)
-        assert answer.status == 200, answer.text
-        assert (result(answer)["outcome"], result(answer)["generation"]) == ("rotated", generation)
-        runs.append(result(answer)["rotation_id"])
-        after = both_serve(estate, everywhere)
-        assert (after == before) == (generation == 1)  # What was imported works, and stays.
+        result = by_oci(estate, function, everywhere)
+        assert (result["outcome"], result["generation"]) == ("rotated", generation)
+        runs.append(result["rotation_id"])
+        logins.append(both_serve(estate, everywhere))
         assert estate.locked_out(everywhere) == []
-        before = after
-        estate.outside.expire_schedule(everywhere.id)
+    assert logins.pop(0) == logins[0]  # What was imported works, and stays.
+    passwords = {login.password.reveal() for login in logins}
+    assert len(passwords) == 3
     events = [e.event for e in entries(estate, everywhere)["oci"]]
     details = [e["unmapped"]["lockstep"] for e in events]
     assert [(d["generation"], d["kind"]) for d in details] == [(1, "reconcile"), (2, "new"), (3, "new")]
@@ -64,85 +157,110 @@ def test_rotations_on_every_engine(estate: Estate, function: FunctionProcess, ev
     assert [e["metadata"]["uid"] for e in events] == runs
     states = ["ReadPlan", "AcquireLock", "Generate", "ApplyDb", "UpdateSecrets", "Audit", "ReleaseLock"]
     assert [list(function.logged(run)["states_ms"]) for run in runs] == [states] * len(runs)
+    text = shown.added() + json.dumps(estate.events.on_topic())
+    assert '"outcome": "rotated"' in text
+    assert [s for s in [*estate.confidential, *passwords] if s in text] == []
 
 
-def test_it_skips_while_aws_rotates_and_rotates_when_aws_does_not(
+def test_both_runners_take_turns_and_tell_of_rotations_and_of_no_run_that_was_skipped(
     estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
-    before = {stream: len(found) for stream, found in entries(estate, credential).items()}
-    by_aws = estate.rotate(credential.id)
-    assert by_aws.status == "SUCCEEDED", by_aws.cause
-    assert result(rotate(function, credential))["outcome"] == "skipped"
-    estate.outside.expire_schedule(credential.id)
-    by_oci = result(rotate(function, credential))
-    assert (by_oci["outcome"], by_oci["generation"]) == ("rotated", by_aws.output["generation"] + 1)
-    estate.outside.expire_schedule(credential.id)
-    assert estate.rotate(credential.id).output["generation"] == by_oci["generation"] + 1
-    both_serve(estate, credential)
-    added = {
-        stream: len(found) - before.get(stream, 0) for stream, found in entries(estate, credential).items()
+    estate.events.ended(by_aws(estate, credential))
+    [first] = estate.events.on_bus()  # The activation's reconcile, after which nothing dies.
+    assert (first["data"]["kind"], first["data"]["generation"]) == ("reconcile", 1)
+    assert first["data"]["overlap_ends_at"] is None
+
+    skipped = estate.rotate(credential.id)
+    assert skipped.output == {"outcome": "skipped"}
+    assert [r.function_error for r in estate.events.ended(skipped)] == [None]
+    assert function.call({"credential_id": credential.id}).body["results"][0]["outcome"] == "skipped"
+    assert (estate.events.on_bus(), estate.events.on_topic()) == ([], [])
+
+    asked: list[str] = []
+    execution = by_aws(estate, credential)
+    assert estate.events.on_bus() == []  # The rotation itself makes no call for it.
+    estate.aws.on_request = lambda service, operation: asked.append(f"{service} {operation}")
+    estate.events.ended(execution)
+    estate.aws.on_request = None
+    assert asked == ["events PutEvents"]
+    promoted, dies = on_bus = sorted(estate.events.on_bus(), key=lambda e: str(e["type"]), reverse=True)
+    assert types(on_bus) == ["promoted", "previous-dies"]
+    data = promoted["data"]
+    expected = {"runner": "aws", "kind": "new", "generation": 2, "previous_generation": 1}
+    assert data | expected | {"stores": ["aws", "oci"], "entry": execution.output["audit"]} == data
+    assert data["overlap_ends_at"] == dies["data"]["dies_at"]
+
+    assert by_oci(estate, function, credential)["generation"] == 3
+    in_oci = estate.events.on_topic()
+    assert (estate.events.on_bus(), types(in_oci)) == ([], ["promoted", "previous-dies"])
+    assert [e["data"]["generation"] for e in in_oci] == [3, 3]
+    assert (in_oci[0]["data"]["runner"], in_oci[0]["source"]) == ("oci", promoted["source"])
+
+    login, sent = both_serve(estate, credential), json.dumps([*on_bus, *in_oci])
+    for secret in (login.password.reveal(), *estate.confidential, "127.0.0.1", "localhost"):
+        assert secret not in sent
+    assert {stream: len(found) for stream, found in entries(estate, credential).items()} == {
+        "aws": 2,
+        "oci": 1,
     }
-    assert added == {"aws": 2, "oci": 1}
     assert estate.locked_out(credential) == []
 
 
-# Bad inputs
+def types(events: list[CloudEvent]) -> list[str]:
+    return [event["type"].removeprefix(PREFIX) for event in events]
+
+
+def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Credential) -> None:
+    login, name = both_serve(estate, credential), credential.secret_names.app_user
+    estate.aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString=PLACEHOLDER_TEXT)
+    shown = CliRunner().invoke(app, ["import", credential.id], input=login_text(login))
+    assert shown.exit_code == 0, shown.output
+    [adopted] = estate.events.on_bus()
+    assert (types([adopted]), types(estate.events.on_topic())) == (["adopted"], ["adopted"])
+    assert (adopted["data"]["stores"], adopted["data"]["databases"]) == (["aws"], ["crm"])
+    assert login.password.reveal() not in json.dumps(adopted)
+    estate.events.ended(by_aws(estate, credential))
+    estate.events.on_bus()
+
+    for command in ("pause", "resume", "retire", "pause"):  # In the end it is paused already.
+        assert CliRunner().invoke(app, [command, credential.id]).exit_code == 0
+    told = ["paused", "resumed", "paused", "retired"]  # To retire is to pause, too.
+    on_bus, on_topic = estate.events.on_bus(), estate.events.on_topic()
+    assert (sorted(types(on_bus)), types(on_topic)) == (sorted(told), told)
+    assert {e["id"] for e in on_bus} == {e["id"] for e in on_topic}
+    places = [(e["data"]["entry"]["stream"], e["data"]["entry"]["seq"]) for e in on_topic]
+    assert places == sorted({("aws", seq) for _, seq in places})
+    assert on_topic[-1]["data"]["left_valid"] == [1]
+
+    estate.aws.event_fault = lambda: "InternalFailure"
+    try:
+        shown = CliRunner().invoke(app, ["resume", credential.id])
+    finally:
+        estate.aws.event_fault = None
+    assert shown.exit_code == 0
+    assert f"{credential.id}: done, but events.aws did not take its event: InternalFailure" in shown.stderr
+    assert types(estate.events.on_topic()) == ["resumed"]
+    assert "paused" not in estate.outside.lock_item(credential.id)
 
 
 def test_a_bad_input_changes_nothing_and_is_not_quoted(estate: Estate, function: FunctionProcess) -> None:
     """More of them are in tests/fuzz."""
-    items = [estate.outside.lock_item(c.id) for c in estate.plan.credentials]
+    items = records(estate)
     estate.oci.calls.clear()
-    logged = function.watch_log()
-    known = {"credential_id": "multi-cloud/app-1"}
+    logged, known = function.watch_log(), {"credential_id": "multi-cloud/app-1"}
     bodies: list[object] = [
         *(b"\xff", b"{", [], {"credential_id": 7}, {"credential_id": "with spaces"}, {"force": True}),
         *({**known, **more} for more in ({"trigger": "by hand"}, {"force": "yes"}, {CANARY: True})),
-        {"credential_id": "multi-cloud/unknown"},
+        *({"credential_id": "multi-cloud/unknown"}, {"doctor": "look"}),
     ]
-    for body in bodies:
-        answer = function.call(body)
-        assert (answer.status, answer.body["error"]) == (502, "InvalidRequestError"), body
+    wrong = ({"Fn-Call-Id": "not a call id"}, {"Fn-Deadline": "soon"})
+    answers = [function.call(body) for body in bodies]
+    for answer in (*answers, *(function.call(known, headers=headers) for headers in wrong)):
+        assert (answer.status, answer.body["error"]) == (502, "InvalidRequestError"), answer.text
         assert "Nothing was changed" in answer.body["message"]
         assert CANARY not in answer.text
-    assert estate.oci.calls.records == ()
-    assert [estate.outside.lock_item(c.id) for c in estate.plan.credentials] == items
+    assert (estate.oci.calls.records, records(estate)) == ((), items)
     assert CANARY not in logged.added()
-
-
-@pytest.mark.parametrize("headers", [{"Fn-Call-Id": "not a call id"}, {"Fn-Deadline": "soon"}])
-def test_a_bad_call_id_or_deadline_is_refused(
-    function: FunctionProcess, credential: Credential, headers: dict[str, str]
-) -> None:
-    answer = function.call({"credential_id": credential.id}, headers=headers)
-    assert (answer.status, answer.body["error"]) == (502, "InvalidRequestError")
-
-
-# Nothing leaks
-
-
-def test_no_secret_is_in_any_answer_or_log(estate: Estate, credential: Credential) -> None:
-    """With fdk's debug log on."""
-    shown, passwords = "", []
-    with running_function({**estate.function_environment, "FDK_DEBUG": "true"}) as verbose:
-        for _ in range(2):
-            shown += rotate(verbose, credential).text
-            passwords.append(both_serve(estate, credential).password.reveal())
-            estate.outside.expire_schedule(credential.id)
-        shown += verbose.log
-    assert '"outcome": "rotated"' in shown
-    assert [s for s in [*estate.confidential, *passwords] if s in shown] == []
-
-
-def test_an_invalid_plan_is_reported(estate: Estate) -> None:
-    file = estate.plan_file.with_name("broken.yaml")
-    file.write_text(f"version: 1\n{CANARY}: 1")
-    with running_function({**estate.function_environment, PLAN_VARIABLE: str(file)}) as function:
-        answer = function.call()
-    assert (answer.status, answer.body["error"]) == (502, "PlanProblemsError")
-
-
-# Cold start
 
 
 def test_a_published_plan_is_verified_before_a_rotation(estate: Estate, credential: Credential) -> None:
@@ -159,8 +277,7 @@ def test_a_published_plan_is_verified_before_a_rotation(estate: Estate, credenti
     write_plan(own, published, published.files, clock=SystemClock(), done=lambda _: None)
     environment = {**estate.function_environment, PLAN_VARIABLE: str(place)}
     with running_function(environment) as function:
-        answer = rotate(function, credential)
-        assert result(answer)["outcome"] == "rotated", answer.text
+        assert by_oci(estate, function, credential)["outcome"] == "rotated"
         assert function.call({"credential_id": "multi-cloud/none"}).body["error"] == "InvalidRequestError"
     name = credential_name(run_key(credential.id))
     forged = published.files[name].replace(b'"host":"localhost"', b'"host":"elsewhere"')
@@ -169,8 +286,144 @@ def test_a_published_plan_is_verified_before_a_rotation(estate: Estate, credenti
     assert own.create(name, forged)
     login = both_serve(estate, credential)
     with running_function(environment) as function:
-        answer = rotate(function, credential, force=True)
-    assert answer.status == 502
-    assert result(answer)["error"] == "PlanDocumentRefusedError"
+        assert by_oci(estate, function, credential, force=True)["error"] == "PlanDocumentRefusedError"
     assert both_serve(estate, credential) == login
     assert estate.locked_out(credential) == []
+
+
+# Digests
+
+
+def test_a_digest_an_hour_names_every_chain_and_is_confirmed_by_that_of_aws(
+    estate: Estate, function: FunctionProcess, credential: Credential
+) -> None:
+    """With a key and rights of its own, as Terraform makes them, and nothing else."""
+    config = write_config_file(estate.folder, "digest", dict(estate.digests.identities.digest_key))
+    variables = {
+        **estate.function_environment,
+        CONFIG_FILE_VARIABLE: str(config),
+        DIGEST_VARIABLE: f"{estate.digests.keys.ocid}@{estate.oci.endpoint}",
+    }
+    storage, namespace = OciConsole(estate.oci).storage, estate.oci.namespace
+
+    def names_in(bucket: str) -> list[str]:
+        return [found.name for found in storage.list_objects(namespace, bucket).data.objects]
+
+    def made() -> dict[str, Any]:
+        """The digests in the bucket, by name."""
+        bucket = digest_bucket_name(AUDIT_BUCKET)
+        objects = {name: storage.get_object(namespace, bucket, name) for name in names_in(bucket)}
+        return {name: json.loads(found.data.content)["digest"] for name, found in objects.items()}
+
+    assert by_oci(estate, function, credential)["outcome"] == "rotated"
+    chains = len({name.split("/")[1] for name in names_in(AUDIT_BUCKET)})
+    with running_function(variables) as digesting:
+        inputs = [*NO_LOOKS, {"doctor": "look"}, {"credential_id": "multi-cloud/app-1"}, {"force": True}, []]
+        answers = [digesting.call(body) for body in inputs]
+        assert {(a.status, a.body["error"]) for a in answers} == {(502, "InvalidRequestError")}
+        assert made() == {}
+        # AWS has made none yet.
+        alone = digesting.call()
+        estate.digests.make("aws")
+        again = digesting.call({})
+    assert [(a.status, a.body["confirms"]) for a in (alone, again)] == [(502, False), (200, True)]
+    assert [(a.body["chains"], a.body["problems"]) for a in (alone, again)] == [(chains, [])] * 2
+    # The hour has its digest, which is not made anew; it may have passed since.
+    digests = made()
+    assert set(digests) == {f"digests/{a.body['hour']}.json" for a in (alone, again)}
+    assert [(d["stream"], len(d["chains"])) for d in digests.values()] == [("oci", chains)] * len(digests)
+
+
+# The doctor
+
+
+def test_the_doctor_looks_at_everything_that_it_uses_and_changes_nothing(
+    estate: Estate, diagnosing: FunctionProcess
+) -> None:
+    before, logged = records(estate), diagnosing.watch_log()
+    run = {"credential_id": "multi-cloud/app-1", "force": True}
+    answers = [
+        diagnosing.call(body) for body in (*NO_LOOKS, {}, run, {"credential_ids": ["multi-cloud/app-1"]})
+    ]
+    assert {(a.status, a.body["error"]) for a in answers} == {(502, "InvalidRequestError")}
+    served = {c.id: estate.stored_login(c, "oci") for c in estate.plan.credentials}
+    answer = diagnosing.call({"doctor": "look"})
+    assert answer.status == 200, answer.text
+    found = answer.body["findings"]
+    assert [f for f in found if f["outcome"] != "passed"] == []
+    assert {f["where"] for f in found} == {"oci/rotate"}
+    databases = {f"database.{what}" for what in ("route", "tls", "admin", "accounts", "login")}
+    assert {"inside.session", "inside.access", *databases} <= {f["check"] for f in found}
+    subjects = {f["subject"] for f in found if f["check"] == "database.login"}
+    assert len(subjects) >= len(estate.plan.credentials)
+    assert answer.body["plans"] == {c.id: c.plan_digest for c in estate.plan.credentials}
+    assert records(estate) == before
+    assert {c.id: estate.stored_login(c, "oci") for c in estate.plan.credentials} == served
+    shown = answer.text + logged.added()
+    passwords = [login.password.reveal() for login in served.values() if login]
+    assert [secret for secret in [*estate.confidential, *passwords] if secret in shown] == []
+
+
+@pytest.mark.usefixtures("diagnosing")
+def test_the_command_asks_the_function_and_no_second_place_shows_a_login_that_was_refused(
+    estate: Estate,
+) -> None:
+    """Two refusals would lock an account that has a limit of two."""
+
+    def doctor(*only: str) -> tuple[int, list[dict[str, str]]]:
+        words = [word for check in only for word in ("--only", check)]
+        shown = CliRunner().invoke(app, ["doctor", "--in-cloud", "--json", *words])
+        assert shown.exception is None or isinstance(shown.exception, SystemExit), shown.output
+        return shown.exit_code, json.loads(shown.stdout)["findings"]
+
+    code, found = doctor("inside", "database")
+    functions = {f["where"]: f["outcome"] for f in found if f["check"] == "inside.function"}
+    steps = ("generate", "apply_db", "update_secrets", "audit", "watch")
+    assert functions == {"oci/rotate": "passed", **{f"aws/{step}": "not_asked" for step in steps}}
+    assert code == 3
+    assert {f["command"].partition(",")[0] for f in found if f["outcome"] != "passed"} == {"make deploy-aws"}
+    assert {f["where"] for f in found if f["check"] == "database.login"} == {"here", "oci/rotate"}
+    assert {f["outcome"] for f in found if f["check"] == "inside.plan"} == {"passed"}
+
+    login = both_serve(estate, estate.plan.credentials[1])
+    change = f"ALTER USER '{login.username}'@'%' IDENTIFIED BY "
+    server = estate.servers["crm"]
+    server.execute_as_superuser(f"{change}'changed outside'")
+    try:
+        _, found = doctor("database")
+    finally:
+        server.execute_as_superuser(f"{change}'{login.password.reveal()}'")
+    logins = [f for f in found if f["check"] == "database.login"]
+    about = {(f["where"], f["outcome"]) for f in logins if f["subject"] in {"crm", f"crm {login.username}"}}
+    assert about >= {("here", "failed"), ("oci/rotate", "not_asked")}
+    assert ("oci/rotate", "failed") not in about
+
+
+# A fleet
+
+
+def outcomes(calls: list[Detached]) -> list[tuple[str, str]]:
+    """Of each run of these calls: the credential, and how it ended."""
+    answers = [json.loads(call.answer.result()[1]) for call in calls]
+    return sorted((r["credential_id"], r["outcome"]) for answer in answers for r in answer["results"])
+
+
+@pytest.mark.usefixtures("diagnosing")
+def test_all_that_aws_left_is_rotated_by_detached_calls(estate: Estate, function: FunctionProcess) -> None:
+    # (protocol R5)
+    everyone = sorted(c.id for c in estate.plan.credentials)
+    for key in everyone:
+        estate.outside.expire_schedule(key)
+    # They come to another container of the function.
+    with running_function(estate.function_environment) as another:
+        estate.oci.functions.code[FUNCTION_ID] = partial(another.invoked, seconds=SECONDS)
+        first = function.call()
+        assert (first.status, first.body) == (
+            200,
+            {"results": [], "handed_on": len(everyone), "batches": 2},
+        )
+        done = outcomes(estate.oci.functions.finish(seconds=SECONDS))
+        assert done == [(key, "rotated") for key in everyone]
+        # Nothing is due now.
+        assert function.call().body == {"results": []}
+    assert [estate.locked_out(c) for c in estate.plan.credentials] == [[]] * len(everyone)

@@ -28,13 +28,11 @@ from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE
 from sandbox.servers import set_password
 from tests.support.servers import require
-from tests.support.statement_faults import FrontedMySqlServer
 
 KINDS: Mapping[str, tuple[Strategy, tuple[str, ...]]] = {
-    "mariadb": (Strategy.DUAL_PASSWORD, ("orders",)),
     "mysql": (Strategy.DUAL_PASSWORD, ("crm",)),
+    "dual": (Strategy.DUAL_PASSWORD, ("orders", "crm")),
     "spanning": (Strategy.ALTERNATING_USERS, ("orders", "ledger")),
-    "plain": (Strategy.DUAL_PASSWORD, ("crm",)),
     "everywhere": (Strategy.ALTERNATING_USERS, ("orders", "ledger", "crm")),
 }
 """Kinds of credential: strategy and databases."""
@@ -92,10 +90,10 @@ class Case:
         assert found.problems == []
         return found.entries
 
-    def edit_secret(self, text: str, *, secret: str | None = None) -> None:
-        """Put a new current version of a secret by hand, by default of app_user."""
+    def edit_secret(self, text: str) -> None:
+        """Put a new current version of app_user by hand."""
         self.world.aws.client("secretsmanager").put_secret_value(
-            SecretId=secret or self.credential.secret_names.app_user, SecretString=text
+            SecretId=self.credential.secret_names.app_user, SecretString=text
         )
 
     def stored(self, secret: str) -> dict[str, object]:
@@ -117,39 +115,28 @@ class Case:
             },
         )
 
-    @property
-    def lock(self) -> dict[str, object]:
-        """The lock item without the types of its values."""
-        item = self.world.outside.lock_item(self.credential.id)
-        return {name: next(iter(value.values())) for name, value in item.items()}
-
     def record(self) -> LockRecord:
-        """The same, read as the library does."""
+        """The lock item, read as the library does."""
         return DynamoDbLock(self.world.aws.client("dynamodb"), LOCK_TABLE, self.credential.id).read()
 
-    def recorded(self) -> list[dict[str, Any]]:
-        """What the verified chain says of orders."""
-        found = [e.event["unmapped"]["lockstep"] for e in self.entries()]
-        return [details for details in found if "order" in details]
-
-    def forced(self) -> Result:
-        """Rotate by hand, as the commands say."""
-        return lockstep(
-            "rotate",
-            self.credential.id,
-            "--force",
-            env={"LOCKSTEP_STATE_MACHINE_ARN": self.world.machine_arn},
+    def set_attribute(self, name: str, value: dict[str, Any]) -> None:
+        """Set an attribute of the lock item."""
+        self.world.aws.client("dynamodb").update_item(
+            TableName=LOCK_TABLE,
+            Key={"credential_id": {"S": self.credential.id}},
+            UpdateExpression="SET #name = :value",
+            ExpressionAttributeNames={"#name": name},
+            ExpressionAttributeValues={":value": value},
         )
+
+    def run(self, *words: str, **more: Any) -> Result:  # noqa: ANN401 - its input
+        """Run a command for this credential."""
+        return lockstep(*words, self.credential.id, **more)
 
 
 def lockstep(*words: str, **more: Any) -> Result:  # noqa: ANN401 - input or environment
     """Run a command; the plan is in the environment."""
     return CliRunner().invoke(app, words, **more)
-
-
-def failure_names(entries: list[Entry]) -> list[str | None]:
-    """For each entry the error that it records; None for a success."""
-    return [e.event.get("status_code") for e in entries]
 
 
 def login_text(login: Login, **more: object) -> str:
@@ -158,22 +145,14 @@ def login_text(login: Login, **more: object) -> str:
 
 
 @pytest.fixture(scope="package")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    """The plan's certificate authority."""
-    return CertificateAuthority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="package")
-def world(
-    request: pytest.FixtureRequest, authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Estate]:
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     """MariaDB, PostgreSQL and MySQL, all over verified TLS, their statements logged; a credential for each test."""
     require(MySqlServer)
-    mysql = FrontedMySqlServer(authority=authority, certificate=authority.issue(), general_log=True)
+    authority = CertificateAuthority(tmp_path_factory.mktemp("ca"))
     servers: dict[str, DatabaseServer] = {
         "orders": MariaDbServer(authority=authority, general_log=True),
         "ledger": PostgresServer(authority=authority, general_log=True),
-        "crm": mysql,
+        "crm": MySqlServer(authority=authority, general_log=True),
     }
     needed = Counter(kind for item in request.session.items for kind in _needs(item))
     credentials = [
@@ -201,36 +180,31 @@ def _needs(item: pytest.Item) -> set[str]:
     return names & KINDS.keys()
 
 
-class _Supply:
-    def __init__(self, world: Estate) -> None:
-        self._world = world
-        self._left = {c.id: c for c in world.plan.credentials}
-
-    def take(self, kind: str) -> Case:
-        name = next(n for n in self._left if n.startswith(f"multi-cloud/{kind}-"))
-        return Case(self._world, self._left.pop(name))
-
-
 @pytest.fixture(scope="package")
-def supply(world: Estate) -> _Supply:
-    """Hands out each credential once."""
-    return _Supply(world)
+def left(world: Estate) -> dict[str, Credential]:
+    """The credentials that no test has taken."""
+    return {c.id: c for c in world.plan.credentials}
+
+
+def _take(world: Estate, left: dict[str, Credential], kind: str) -> Case:
+    name = next(n for n in left if n.startswith(f"multi-cloud/{kind}-"))
+    return Case(world, left.pop(name))
 
 
 def _of(kind: str) -> Any:  # noqa: ANN401 - a fixture
     """A fixture: a credential of a kind, which no other test has."""
 
     @pytest.fixture(name=kind)
-    def taken(supply: _Supply) -> Case:
-        return supply.take(kind)
+    def taken(world: Estate, left: dict[str, Credential]) -> Case:
+        return _take(world, left, kind)
 
     return taken
 
 
-mariadb, mysql, spanning, plain, everywhere = map(_of, KINDS)
+mysql, dual, spanning, everywhere = map(_of, KINDS)
 
 
-@pytest.fixture(params=["mariadb", "mysql", "spanning", "everywhere"])
-def any_kind(request: pytest.FixtureRequest, supply: _Supply) -> Case:
-    """A credential of each kind in turn."""
-    return supply.take(request.param)
+@pytest.fixture(params=["dual", "everywhere"])
+def any_kind(request: pytest.FixtureRequest, world: Estate, left: dict[str, Credential]) -> Case:
+    """A credential of each strategy, on every server that knows it."""
+    return _take(world, left, request.param)

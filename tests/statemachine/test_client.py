@@ -29,27 +29,18 @@ DRIVERS: dict[Callable[..., Any], tuple[str, str]] = {
 """For each a database and the option of a CA file."""
 
 
-def test_every_driver_logs_in_before_and_after_its_cached_value_is_revoked(spanning: Case) -> None:
-    spanning.rotate()
-    clients = [client_of(spanning, max_age_seconds=1e9) for _ in DRIVERS]
-    ca = ca_file(spanning, "orders")
-    # During the overlap the cached value still works. Then generation 1 is revoked on every database.
-    for generation in (1, 1, 3):
-        for client, (connect, (database, ca_option)) in zip(clients, DRIVERS.items(), strict=True):
-            log_in(connect, client, database=database, **{ca_option: ca})
-            assert client.get().generation == generation
-        spanning.again()
-
-
-def test_the_pages_examples_go_on_after_a_rotation(spanning: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_driver_and_the_pages_examples_go_on_after_rotations(
+    spanning: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those of docs/client.md, as they are there."""
     spanning.rotate()
-    names = spanning.credential.secret_names
+    clients = [client_of(spanning, max_age_seconds=1e9) for _ in DRIVERS]
+    names, ca = spanning.credential.secret_names, ca_file(spanning, "orders")
     own = {
         "multi-cloud/ledger_user": names.app_user,
         "multi-cloud/ledger_user.connection": names.connection_blob,
         "eu-central-1": spanning.world.aws.region,
-        "ca.pem": ca_file(spanning, "orders"),
+        "ca.pem": ca,
     }
     blocks = [adapted(e, own) for e in examples() if "oci_ring_source" not in e]
     assert len(blocks) == len(examples()) - 1 >= 8
@@ -57,7 +48,11 @@ def test_the_pages_examples_go_on_after_a_rotation(spanning: Case, monkeypatch: 
     shop = ModuleType("shop.credentials")
     monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.credentials", shop)
-    for generation in (1, 2, 3):
+    # During the overlap a cached value still works. Then generation 1 is revoked on every database.
+    for generation, cached in ((1, 1), (2, 1), (3, 3)):
+        for client, (connect, (database, ca_option)) in zip(clients, DRIVERS.items(), strict=True):
+            log_in(connect, client, database=database, **{ca_option: ca})
+            assert client.get().generation == cached
         for block in blocks:
             shop.credential = here.get("credential")  # type: ignore[attr-defined]
             exec(compile(block, "docs/client.md", "exec"), here)  # noqa: S102 - the page's examples
@@ -71,6 +66,5 @@ def test_the_pages_examples_go_on_after_a_rotation(spanning: Case, monkeypatch: 
         client, value = here["credential"], here["value"]
         assert isinstance(client, CredentialClient)
         assert isinstance(value, ClientCredential)
-        assert (value.generation, client.get().generation) == (generation, generation)
-        assert client.refusals == 0
+        assert (value.generation, client.get().generation, client.refusals) == (generation, generation, 0)
         spanning.again()
