@@ -47,8 +47,8 @@ class Execution:
     @property
     def milliseconds(self) -> int:
         """The time from the first event to the last."""
-        took = self.history[-1]["timestamp"] - self.history[0]["timestamp"]
-        return round(took.total_seconds() * 1000)
+        took: float = (self.history[-1]["timestamp"] - self.history[0]["timestamp"]).total_seconds()
+        return round(took * 1000)
 
     @property
     def text(self) -> str:

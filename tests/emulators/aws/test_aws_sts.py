@@ -250,11 +250,10 @@ def test_a_role_that_does_not_trust_the_token_is_not_assumed(world: World, chang
 
 
 def test_the_limits_of_the_request_hold(world: World) -> None:
-    for changed in (
-        *({"DurationSeconds": seconds} for seconds in (899, 3_601, 43_201)),
-        *({"RoleSessionName": name} for name in ("a", "a b", "a" * 65, None)),
-    ):
-        assert refused(world.assume, **changed) == "ValidationError", changed
+    for seconds in (899, 3_601, 43_201):
+        assert refused(world.assume, DurationSeconds=seconds) == "ValidationError"
+    for name in ("a", "a b", "a" * 65, None):
+        assert refused(world.assume, RoleSessionName=name) == "ValidationError"
 
 
 QUERY_ERRORS = ("ExpiredToken", "InvalidClientTokenId", "InvalidClientTokenId")
