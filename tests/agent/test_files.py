@@ -215,7 +215,7 @@ def test_a_file_is_written_when_its_text_or_the_file_has_changed_and_only_then(t
 
 def test_a_hook_that_hangs_lets_no_file_grow_old(tmp_path: Path) -> None:
     child, one, two = (tmp_path / name for name in ("child", "one", "two"))
-    hang = ["/bin/sh", "-c", f"echo $$ > {child}; exec sleep 120"]
+    hang = ["/bin/sh", "-c", f"echo $$ > {child}; exec sleep 600"]
     machine = Machine(tmp_path, {"path": str(one), "command": hang}, {"path": str(two)})
     machine.agent.prepare()
     assert (one.exists(), child.exists()) == (True, False)  # It delays no start, either.
@@ -303,7 +303,7 @@ def _ends(child: Path) -> None:
 def test_a_command_ends_in_time_with_all_that_it_has_started(tmp_path: Path) -> None:
     child = tmp_path / "child"
     with pytest.raises(EnvironmentalError, match=r"not done in 2 s"):
-        run_command(["/bin/sh", "-c", f"sleep 60 & echo $! > {child}; wait"], threading.Event(), seconds=2)
+        run_command(["/bin/sh", "-c", f"sleep 600 & echo $! > {child}; wait"], threading.Event(), seconds=2)
     _ends(child)
 
 
@@ -316,7 +316,7 @@ def test_a_command_ends_with_a_process_that_is_ended(tmp_path: Path) -> None:
 
     before = signal.signal(signal.SIGUSR1, end)
     # Not while it is being started: of that nobody knows a process yet.
-    script = f"sleep 60 & echo $! > {child}; sleep 0.5; kill -USR1 {os.getpid()}; wait"
+    script = f"sleep 600 & echo $! > {child}; sleep 0.5; kill -USR1 {os.getpid()}; wait"
     try:
         with pytest.raises(SystemExit):
             run_command(["/bin/sh", "-c", script], threading.Event())

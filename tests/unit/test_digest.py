@@ -611,3 +611,7 @@ def test_every_byte_of_a_confirmed_digest_counts() -> None:
     for place in range(0, len(body), 3):
         put(world, name, changed := WAYS[place % len(WAYS)](body, place))
         assert any(d.problems for d in world.verifier().digests.values()), (place, changed)
+    put(world, name, json.dumps(json.loads(body)).encode())
+    assert any(d.problems for d in world.verifier().digests.values()), (
+        "the same in another spelling is no digest"
+    )
