@@ -25,15 +25,6 @@ CACHE_SECONDS = 5.0
 """How long an application keeps what it read."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """A login that the database refused."""
-
-    application: str
-    generation: int
-    at: float
-
-
 class Login(NamedTuple):
     """A login that an application is about to make.
 
@@ -56,7 +47,7 @@ class Application:
         is_refusal: Whether an error means that the server refuses the login.
         pause_seconds: Between two logins.
         logins: How many succeeded.
-        refusals: Those that did not.
+        refusals: Those that the database refused, in words.
         troubles: Names of other errors: what it reads or the database could not be asked.
         slowest_seconds: The longest login.
     """
@@ -67,7 +58,7 @@ class Application:
     pause_seconds: float = 0.0
     logins: int = 0
     generation: int = 0
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     slowest_seconds: float = 0.0
 
@@ -83,7 +74,7 @@ class Application:
             login.make()
         except Exception as e:  # noqa: BLE001 - counted, and shown by name
             if self.is_refusal(e):
-                self.refusals.append(Refusal(application=self.name, generation=login.generation, at=began))
+                self.refusals.append(f"{self.name}, generation {login.generation}")
             else:
                 self.troubles.append(type(e).__name__)
             return
@@ -170,7 +161,7 @@ class Applications:
         return sum(a.logins for a in self.all)
 
     @property
-    def refusals(self) -> list[Refusal]:
+    def refusals(self) -> list[str]:
         """The refused logins of all applications."""
         return [r for a in self.all for r in a.refusals]
 

@@ -40,7 +40,7 @@ from sandbox.digests import DigestFunctions, StoresClock, make_digest_keys
 from sandbox.emulators.aws import AwsSandbox, Execution, create_resources
 from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.databases import DatabaseServer, running
-from sandbox.emulators.databases.front import DatabaseFront, TlsServer, database_fronts
+from sandbox.emulators.databases.front import DatabaseFront, TlsServer
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.first_day import activate
 from sandbox.fn import function_variables
@@ -98,7 +98,6 @@ class Estate:
         plan: As the shipped code reads it.
         direct: The same plan, past a wire.
         servers: The database servers, by their name in the plan.
-        fronts: Those in front of the servers, where there is a wire.
         outside: Reads the stores and the lock table.
         machine_arn: The state machine, made from `statemachine.asl.json`.
         identities: Who the runners are.
@@ -116,7 +115,6 @@ class Estate:
     aws: AwsSandbox
     oci: OciSandbox
     servers: Mapping[str, DatabaseServer]
-    fronts: Mapping[str, DatabaseFront]
     outside: Outside
     machine_arn: str
     identities: Identities
@@ -225,8 +223,11 @@ def running_estate(
         stack.enter_context(aws)
         stack.enter_context(oci)
         stack.enter_context(running(*servers.values()))
-        with_tls = {name: server for name, server in servers.items() if isinstance(server, TlsServer)}
-        fronts = stack.enter_context(database_fronts(wire, with_tls)) if wire else {}
+        fronts = {
+            name: stack.enter_context(DatabaseFront(wire, name, server))
+            for name, server in servers.items()
+            if wire and isinstance(server, TlsServer)
+        }
         # Where the shipped code finds the services: at their own addresses, or at those of fronts.
         aws_url, oci_url = aws.url, oci.endpoint
         if wire:
@@ -295,7 +296,6 @@ def running_estate(
             aws=aws,
             oci=oci,
             servers=servers,
-            fronts=fronts,
             outside=Outside(aws, oci),
             event_estate=event_estate,
             machine_arn=_deploy(aws, settings, identities, wire.side_by_side if wire else at_the_same_time),

@@ -30,7 +30,6 @@ from moto.secretsmanager.models import secretsmanager_backends
 
 from lockstep.protocol.model import DatabaseServer
 from sandbox.bench.rounds import Network, NotRotatedError, Rotate, Rotation, nothing
-from sandbox.emulators.aws.lambda_host import python_handler
 from sandbox.emulators.databases import DatabaseServer as RunningServer
 from sandbox.estate import Estate, environment
 from sandbox.outside import Value, lets_in
@@ -90,9 +89,8 @@ def running_peer(checkout: Path, estate: Estate, network: Network, server: Runni
     )
     with environment({"SECRETS_MANAGER_ENDPOINT": estate.aws.url}):
         module = _module(checkout / FILE, server)
-        estate.aws.lambda_host.register(
-            FUNCTION, python_handler(module.lambda_handler), timeout_seconds=FUNCTION_SECONDS
-        )
+        host = estate.aws.lambda_host
+        host.register_handler(FUNCTION, module.lambda_handler, timeout_seconds=FUNCTION_SECONDS)
         yield rotate
 
 

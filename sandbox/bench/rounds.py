@@ -272,7 +272,6 @@ def _figures(by_latency: Mapping[int, Sequence[Rotation]]) -> dict[str, Any]:
         "calls": len(record.requests),
         "aws_calls": record.calls("aws").total(),
         "oci_calls": record.calls("oci").total(),
-        "operations": dict(sorted(Counter(f"{r.cloud}: {r.call}" for r in record.requests).items())),
         "transitions": counted[0].transitions,
         "steps": {name: _step(counted, name) for name in _steps(counted[0])},
     }

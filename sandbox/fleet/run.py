@@ -75,33 +75,6 @@ class Round:
     ended: list[Ended] = field(default_factory=list)
     rotated: set[str] = field(default_factory=set)
 
-    @property
-    def late(self) -> int:
-        """How often a credential was not started, because it was too late."""
-        return sum(ended.outcomes[LATE] for ended in self.ended)
-
-    @property
-    def failed(self) -> int:
-        """How often a rotation that was started has failed."""
-        return sum(
-            rotation.outcome.endswith(("Error", "Exception"))
-            for ended in self.ended
-            for rotation in ended.rotations
-        )
-
-    def longest_wait(self) -> timedelta:
-        """The longest time from the first trigger of a shard to the new password of a credential."""
-        first = {ended.event.shard: ended.event.at for ended in reversed(self.ended)}
-        return max(
-            (
-                ended.event.at - first[ended.event.shard] + rotation.waited
-                for ended in self.ended
-                for rotation in ended.rotations
-                if rotation.outcome == ROTATED
-            ),
-            default=timedelta(),
-        )
-
 
 @dataclass
 class Stage:
@@ -361,9 +334,6 @@ class Findings:
             "rotated": len(self.first.rotated),
             "wall_seconds": round(self.first.seconds, 1),
             "within_one_interval": self.is_within_an_interval,
-            "longest_wait_seconds": round(self.first.longest_wait().total_seconds(), 1),
-            "late": self.first.late,
-            "failed": self.first.failed,
             "logins": self.logins,
             "refused": len(self.refused),
             "troubles": len(self.troubles),
@@ -404,7 +374,7 @@ def run(size: Size, tell: Tell) -> Findings:
             first=first,
             calls=dict(calls.most_common()),
             logins=running.logins,
-            refused=tuple(f"{r.application}, generation {r.generation}" for r in running.refusals),
+            refused=tuple(running.refusals),
             troubles=tuple(running.troubles),
             claims=tuple(stage.claims),
             problems=problems,

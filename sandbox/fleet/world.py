@@ -199,12 +199,10 @@ class Rotation:
 
     Attributes:
         outcome: Of its execution, or the name of its error.
-        waited: From the event to its end.
     """
 
     credential_id: str
     outcome: str
-    waited: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,11 +317,7 @@ class Triggers:
         for found in self._executions(event):
             described = self._described(found["executionArn"])
             rotations.append(
-                Rotation(
-                    credential_id=self._ids[_key(found["name"])],
-                    outcome=_outcome(described),
-                    waited=found["stopDate"] - event.at,
-                )
+                Rotation(credential_id=self._ids[_key(found["name"])], outcome=_outcome(described))
             )
         return Ended(
             event=event,

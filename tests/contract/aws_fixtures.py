@@ -17,12 +17,7 @@ from lockstep.protocol.model import Credential, SecretStr
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import VersionedSecret
 from lockstep.stores.credential import CredentialStore
-from sandbox.emulators.aws.resources import (
-    create_audit_bucket,
-    create_lock_table,
-    create_mac_key,
-    create_secret,
-)
+from sandbox.emulators.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.identities import endless
 from tests.contract.harness import (
@@ -80,7 +75,7 @@ class SecretsManagerHarness(Renewed, _OfClient):
     def _make(self, credential: Credential) -> None:
         super()._make(credential)
         for name in self.names.values():
-            create_secret(self.console, name, PLACEHOLDER_TEXT)
+            self.console.create_secret(Name=name, SecretString=PLACEHOLDER_TEXT)
         self.store = self._open(self.client)
         self.secret = SecretsManagerSecret(self.client, "aws", self._versions)
 

@@ -57,7 +57,7 @@ from lockstep.runtime.identity import (
 )
 from sandbox import plans
 from sandbox.emulators.aws.server import AwsSandbox
-from sandbox.emulators.databases.rds_iam import AccessKey, RdsFront, RdsIam, rds_front
+from sandbox.emulators.databases.rds_iam import AccessKey, RdsFront, RdsIam
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.identities import FUNCTION_MAY, endless
 from sandbox.oci_resources import create_secret, names_in
@@ -302,7 +302,7 @@ def rds(world: SqlHarness) -> Iterator[RdsFront]:
         host="localhost",
         now=lambda: datetime.now(UTC),
     )
-    with rds_front(StatementFaults(), "main", world.sandbox, iam) as front:
+    with RdsFront(StatementFaults(), "main", world.sandbox, iam) as front:
         yield front
 
 

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from lockstep.audit.verify import Verification
 from sandbox import demo
-from sandbox.applications import Application, Applications, Login, Refusal
-from sandbox.bench.budget import CALLS, MACHINE, SMALL, STEPS, SUMS, Goal, figure, goals
+from sandbox.applications import Application, Applications, Login
+from sandbox.bench import peer
+from sandbox.bench.budget import CALLS, MACHINE, PEER, SMALL, STEPS, SUMS, Goal, figure, goals
 from sandbox.bench.measure import small
 from sandbox.bench.rounds import covered_ms, longest_chain
 from sandbox.emulators.databases import MariaDbServer, available
@@ -55,7 +56,7 @@ def test_the_end_of_the_demo_is_its_status_its_sentence_and_a_line_of_json(
     for run, end in acts:
         story.add(run, end)
     application = Application("at orders", lambda: Login(1, lambda: None), lambda _: True, logins=1200)
-    application.refusals.extend([Refusal(application=application.name, generation=1, at=0)] * refused)
+    application.refusals.extend(["at orders, generation 1"] * refused)
     world = EvidenceWorld()
     if is_confirmed:
         world.hours(2)
@@ -82,14 +83,20 @@ def test_the_chain_is_the_most_that_follow_one_another_and_shared_time_counts_on
 
 
 @pytest.mark.skipif(not available()[MariaDbServer], reason=available()[MariaDbServer].missing)
-def test_a_rotation_stays_in_its_budget_and_locks_nobody_out(tmp_path: Path) -> None:
-    figures = small(None, tmp_path, lambda _text: None, repetitions=1, times=2)
-    rotation = figures[SMALL][MACHINE]
+def test_a_rotation_stays_in_its_budget_and_locks_nobody_out_beside_one_that_does(tmp_path: Path) -> None:
+    (tmp_path / peer.FILE).parent.mkdir()
+    (tmp_path / peer.FILE).symlink_to(Path(__file__).with_name("rotates_in_place.py"))
+    figures = small(tmp_path, tmp_path, lambda _text: None, repetitions=1, times=2)
+    rotation, other = figures[SMALL][MACHINE], figures[SMALL][PEER]
     assert list(rotation["steps"]) == list(STEPS[SMALL])
     assert rotation["calls"] == sum(step["aws_calls"] for step in rotation["steps"].values())
     assert [f"{g.name}: {figure(figures, g.path)}" for g in goals() if g.verdict(figures) == "FAILS"] == []
     assert (rotation["boundaries"]["refused"], rotation["back to back"]["refused"]) == (0, 0)
     assert rotation["boundaries"]["boundaries"] >= rotation["calls"]
+    assert (other["calls"], other["chain"], list(other["steps"])) == (10, 10, list(peer.STEPS))
+    # At the end of setSecret, around the calls of testSecret, and before those of finishSecret.
+    assert other["boundaries"] == {"boundaries": 14, "refused": 7}
+    assert other["back to back"]["refused"] > 0
     goal = Goal(
         name="of a call less", path=(SMALL, MACHINE, "calls"), at_most=1, claimed=rotation["calls"] - 1
     )

@@ -24,6 +24,8 @@ from sandbox.emulators.aws.query import QueryRequest
 if TYPE_CHECKING:
     from sandbox.emulators.aws.patching import Foreign
 
+UNKNOWN = "unknown:"
+"""How an action begins that is not known here: it is refused, whatever a policy says."""
 INVOKE = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations")
 _PREFIXES = {"AWSStepFunctions": "states"}
 """Of actions, where that is not the service in the header of the request."""
@@ -203,24 +205,6 @@ _LISTING = {
 }
 _LISTING_VERSIONS = {"encoding-type", "key-marker", "max-keys", "prefix", "version-id-marker", "versions"}
 _NO_ARGUMENT = {"x-id"}
-_OF_BUCKET = {
-    ("DELETE", ""): "DeleteBucket",
-    ("DELETE", "encryption"): "PutEncryptionConfiguration",
-    ("DELETE", "lifecycle"): "PutLifecycleConfiguration",
-    ("DELETE", "ownershipControls"): "PutBucketOwnershipControls",
-    ("DELETE", "policy"): "DeleteBucketPolicy",
-    ("DELETE", "replication"): "PutReplicationConfiguration",
-    ("GET", "policy"): "GetBucketPolicy",
-    ("HEAD", ""): "ListBucket",
-    ("PUT", "acl"): "PutBucketAcl",
-    ("PUT", "encryption"): "PutEncryptionConfiguration",
-    ("PUT", "lifecycle"): "PutLifecycleConfiguration",
-    ("PUT", "object-lock"): "PutBucketObjectLockConfiguration",
-    ("PUT", "ownershipControls"): "PutBucketOwnershipControls",
-    ("PUT", "policy"): "PutBucketPolicy",
-    ("PUT", "replication"): "PutReplicationConfiguration",
-    ("PUT", "versioning"): "PutBucketVersioning",
-}
 _OF_OBJECT = {
     ("DELETE", ""): "DeleteObject",
     ("DELETE", "versionId"): "DeleteObjectVersion",
@@ -229,16 +213,13 @@ _OF_OBJECT = {
     ("HEAD", ""): "GetObject",
     ("HEAD", "versionId"): "GetObjectVersion",
     ("PUT", ""): "PutObject",
-    ("PUT", "legal-hold"): "PutObjectLegalHold",
-    ("PUT", "retention"): "PutObjectRetention",
 }
-_BYPASS = "x-amz-bypass-governance-retention"
 _LOCKING = ("x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date")
 
 
 # See https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html.
 def s3_calls(request: Request, context: Mapping[str, tuple[str, ...]]) -> Iterator[Call]:
-    """The calls to judge. What is not known here has a name that no policy allows but by a wildcard.
+    """The calls to judge; what is not known here is `UNKNOWN`.
 
     Args:
         request: To a bucket or an object, by path.
@@ -257,30 +238,28 @@ def s3_calls(request: Request, context: Mapping[str, tuple[str, ...]]) -> Iterat
             asked[f"s3:{name}"] = (value,)
     known = _OF_OBJECT.get((request.method, "".join(sorted(arguments))))
     is_copy = "x-amz-copy-source" in request.headers
-    action = f"s3:{known}" if known and not is_copy else _unknown(request)
+    is_bypass = "x-amz-bypass-governance-retention" in request.headers
+    action = f"s3:{known}" if known and not (is_copy or is_bypass) else _unknown(request)
     yield from _with_headers(Call(action=action, resource=f"{arn}/{key}", context=asked), request)
 
 
 def _bucket_action(request: Request, arguments: set[str]) -> str:
-    if request.method == "GET" and arguments <= _LISTING:
+    if request.method in {"GET", "HEAD"} and arguments <= _LISTING:
         return "s3:ListBucket"
     if request.method == "GET" and "versions" in arguments and arguments <= _LISTING_VERSIONS:
         return "s3:ListBucketVersions"
-    known = _OF_BUCKET.get((request.method, "".join(sorted(arguments))))
-    return f"s3:{known}" if known else _unknown(request)
+    return _unknown(request)
 
 
 def _with_headers(call: Call, request: Request) -> Iterator[Call]:
     """A call, and what its headers need besides."""
     yield call
-    if request.headers.get(_BYPASS, "").lower() == "true":
-        yield Call(action="s3:BypassGovernanceRetention", resource=call.resource, context=call.context)
     if call.action == "s3:PutObject" and any(name in request.headers for name in _LOCKING):
         yield Call(action="s3:PutObjectRetention", resource=call.resource, context=call.context)
 
 
 def _unknown(request: Request) -> str:
-    return f"s3:{request.method}?{request.query_string.decode()}"
+    return f"{UNKNOWN}{request.method}?{request.query_string.decode()}"
 
 
 # `AssumeRoleWithWebIdentity` the token and the role's trust decide.

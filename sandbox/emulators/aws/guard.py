@@ -31,7 +31,7 @@ from moto.sts.models import sts_backends
 from werkzeug.wrappers import Request, Response
 
 from sandbox.emulators.aws import query
-from sandbox.emulators.aws.actions import Actions
+from sandbox.emulators.aws.actions import UNKNOWN, Actions
 from sandbox.emulators.aws.policies import (
     Call,
     Statement,
@@ -260,6 +260,8 @@ class Guard:
 
     def _judge(self, role: str, call: Call) -> Verdict:
         own = decide(call, self._known(self.statements(role)))
+        if call.action.startswith(UNKNOWN):
+            return Verdict(allowed=False, statement=None)
         if not own.allowed:
             return own
         if boundary := self._role(role).permissions_boundary_arn:

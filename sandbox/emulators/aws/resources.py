@@ -76,12 +76,6 @@ def create_audit_bucket(s3: Client, name: str, *, region: str) -> None:
     s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True, **place)
 
 
-def create_secret(secretsmanager: Client, name: str, value: str) -> str:
-    """Create a secret with a first value. Returns its ARN."""
-    arn: str = secretsmanager.create_secret(Name=name, SecretString=value)["ARN"]
-    return arn
-
-
 def create_state_machine(
     stepfunctions: Client, name: str, definition: str, substitutions: Mapping[str, str], *, role_arn: str
 ) -> str:
@@ -97,17 +91,9 @@ def create_state_machine(
     Raises:
         KeyError: The definition has a placeholder that `substitutions` lacks.
     """
+    text = _PLACEHOLDER.sub(lambda found: json.dumps(substitutions[found[1]])[1:-1], definition)
     machine = stepfunctions.create_state_machine(
-        name=name, definition=substitute(definition, substitutions), roleArn=role_arn, type="STANDARD"
+        name=name, definition=text, roleArn=role_arn, type="STANDARD"
     )
     arn: str = machine["stateMachineArn"]
     return arn
-
-
-def substitute(definition: str, substitutions: Mapping[str, str]) -> str:
-    """Replace every `${Name}` in a JSON text by its substitution.
-
-    Raises:
-        KeyError: A placeholder has no substitution.
-    """
-    return _PLACEHOLDER.sub(lambda found: json.dumps(substitutions[found[1]])[1:-1], definition)

@@ -13,11 +13,11 @@ import socket
 import ssl
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
-from typing import Protocol
+from typing import Protocol, Self
 
 from sandbox.emulators.databases.mysql_family import MySqlFamilyServer
 from sandbox.emulators.databases.postgresql import PostgresServer
@@ -65,7 +65,7 @@ class DatabaseFront:
 
     Attributes:
         port: Where clients connect to.
-        alters: How many statements that change an account have been carried out.
+        server: Behind the front.
     """
 
     def __init__(self, wire: Exchange, name: str, server: TlsServer, *, port: int = 0) -> None:
@@ -77,10 +77,9 @@ class DatabaseFront:
             server: Behind the front.
             port: To listen on; 0: any free one.
         """
-        self.alters = 0
         self._wire = wire
         self._name = name
-        self._server = server
+        self.server = server
         self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         self._tls = _Tls.of(server)
@@ -95,6 +94,13 @@ class DatabaseFront:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def _accept(self) -> None:
         while True:
             try:
@@ -107,7 +113,7 @@ class DatabaseFront:
     def _serve(self, accepted: socket.socket, process: Process) -> None:
         conversation: Conversation | None = None
         try:
-            onwards = socket.create_connection(("127.0.0.1", self._server.listening_port), CONNECT_SECONDS)
+            onwards = socket.create_connection(("127.0.0.1", self.server.listening_port), CONNECT_SECONDS)
             conversation = self._conversation(accepted, onwards)
             process.closers.append(conversation.cut)
             process.sessions.append(conversation.end_session)
@@ -123,22 +129,16 @@ class DatabaseFront:
             accepted.close()
 
     def _conversation(self, client: socket.socket, onwards: socket.socket) -> "Conversation":
-        kind = PostgreSqlConversation if isinstance(self._server, PostgresServer) else MySqlConversation
+        kind = PostgreSqlConversation if isinstance(self.server, PostgresServer) else MySqlConversation
         return kind(client, onwards, self._tls)
 
     def _call(
         self, operation: str, effect: Callable[[], bytes], process: Process, conversation: "Conversation"
     ) -> None:
-        def carry_out() -> bytes:
-            reply = effect()
-            if operation.startswith("ALTER"):
-                self.alters += 1
-            return reply
-
         reply = self._wire.exchange(
             self._name,
             operation,
-            carry_out,
+            effect,
             changes=_CHANGES.search(operation) is not None,
             process=process,
             wait_for_hangup=conversation.wait_for_hangup,
@@ -378,16 +378,3 @@ def _read(connection: socket.socket, count: int) -> bytes:
             raise EOFError
         data += piece
     return bytes(data)
-
-
-@contextmanager
-def database_fronts(wire: Exchange, servers: Mapping[str, TlsServer]) -> Iterator[dict[str, DatabaseFront]]:
-    """A front for each server, by name."""
-    fronts = {name: DatabaseFront(wire, name, server) for name, server in servers.items()}
-    for front in fronts.values():
-        front.start()
-    try:
-        yield fronts
-    finally:
-        for front in fronts.values():
-            front.stop()

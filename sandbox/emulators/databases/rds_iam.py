@@ -11,8 +11,7 @@ The signature is recomputed here from AWS's description, not by the SDK that mad
 import hmac
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -117,22 +116,13 @@ class RdsFront(DatabaseFront):
 
     def __init__(self, wire: Exchange, name: str, server: TlsServer, iam: RdsIam) -> None:
         super().__init__(wire, name, server)
-        self._iam = iam
+        self.iam = iam
 
     def _conversation(self, client: socket.socket, onwards: socket.socket) -> Conversation:
-        kind = _PostgreSql if isinstance(self._server, PostgresServer) else _MySql
+        kind = _PostgreSql if isinstance(self.server, PostgresServer) else _MySql
         made = kind(client, onwards, self._tls)
-        made.door = RdsDoor(self._iam, self._server, self.port)
+        made.front = self
         return made
-
-
-@dataclass(frozen=True)
-class RdsDoor:
-    """How a conversation lets an account in."""
-
-    iam: RdsIam
-    server: TlsServer
-    port: int
 
     def opens(self, token: bytes, username: str) -> bool:
         """Whether what the client showed is a valid token."""
@@ -140,22 +130,22 @@ class RdsDoor:
 
 
 class _MySql(MySqlConversation):
-    door: RdsDoor
+    front: RdsFront
 
     def log_in(self) -> bytes:
         username, database = _mysql_names(self._message)
-        password = self.door.iam.passwords.get(username)
+        password = self.front.iam.passwords.get(username)
         if password is None:
             return super().log_in()
         asked = _AUTH_SWITCH + _CLEAR_PASSWORD + b"\0"
         self.client.sendall(_mysql_framed(asked, self._message[3] + 1))
         answer = mysql_packet(self.client)
         number = answer[3] + 1
-        if not self.door.opens(answer[4:].removesuffix(b"\0"), username):
+        if not self.front.opens(answer[4:].removesuffix(b"\0"), username):
             return _mysql_framed(b"\xff" + struct.pack("<H", _MYSQL_DENIED) + b"#28000Access denied", number)
         session = pymysql.connect(
             host="localhost",
-            port=self.door.server.listening_port,
+            port=self.front.server.listening_port,
             user=username,
             password=password,
             database=database,
@@ -166,23 +156,23 @@ class _MySql(MySqlConversation):
 
 
 class _PostgreSql(PostgreSqlConversation):
-    door: RdsDoor
+    front: RdsFront
 
     def log_in(self) -> bytes:
         words = self._message[8:].split(b"\0")
         asked = dict(zip(words[::2], words[1::2], strict=False))
         username = asked[b"user"].decode()
-        password = self.door.iam.passwords.get(username)
+        password = self.front.iam.passwords.get(username)
         if password is None:
             return super().log_in()
         self.client.sendall(_PG_CLEAR_PASSWORD)
-        if not self.door.opens(pg_message(self.client)[5:].removesuffix(b"\0"), username):
+        if not self.front.opens(pg_message(self.client)[5:].removesuffix(b"\0"), username):
             fields = f"SFATAL\0C{_PG_DENIED}\0MPAM authentication failed\0\0".encode()
             return b"E" + struct.pack(">I", len(fields) + 4) + fields
         session = PgConnection(
             username,
             host="localhost",
-            port=self.door.server.listening_port,
+            port=self.front.server.listening_port,
             database=asked[b"database"].decode(),
             password=password,
             ssl_context=self._tls.client_side,
@@ -205,14 +195,3 @@ def _mysql_names(response: bytes) -> tuple[str, str | None]:
 
 def _mysql_framed(payload: bytes, number: int) -> bytes:
     return len(payload).to_bytes(3, "little") + bytes([number % 256]) + payload
-
-
-@contextmanager
-def rds_front(wire: Exchange, name: str, server: TlsServer, iam: RdsIam) -> Iterator[RdsFront]:
-    """A front that runs inside."""
-    front = RdsFront(wire, name, server, iam)
-    front.start()
-    try:
-        yield front
-    finally:
-        front.stop()

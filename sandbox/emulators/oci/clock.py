@@ -30,11 +30,6 @@ class SandboxClock:
         self._lock = threading.Lock()
 
     @classmethod
-    def ticking(cls) -> "SandboxClock":
-        """Real time."""
-        return cls(real_time)
-
-    @classmethod
     def fixed(cls, start: datetime) -> "SandboxClock":
         """Stay at `start` until `advance` is called."""
         return cls(lambda: start)
@@ -44,8 +39,8 @@ class SandboxClock:
         with self._lock:
             return self._follows() + self._ahead
 
-    def advance(self, by: timedelta) -> datetime:
-        """Move ahead and answer the new time.
+    def advance(self, by: timedelta) -> None:
+        """Move ahead.
 
         Raises:
             ValueError: `by` is negative; time does not go back.
@@ -54,7 +49,6 @@ class SandboxClock:
             raise ValueError("time does not go back")
         with self._lock:
             self._ahead += by
-            return self._follows() + self._ahead
 
 
 def rfc3339(moment: datetime) -> str:

@@ -109,14 +109,12 @@ class InvocationService:
     Attributes:
         deployment: Which functions there are, and in which compartment.
         code: What answers, by the function's OCID.
-        at_once: So many detached calls are made at the same time; others wait.
         most_waiting: So many are taken before the service refuses with 429.
         detached: Those that were taken, in their order.
     """
 
     deployment: Deployment
     code: dict[str, Invoke] = field(default_factory=dict)
-    at_once: int = 1
     most_waiting: int = 200
     detached: list[Detached] = field(default_factory=list)
 
@@ -134,7 +132,7 @@ class InvocationService:
 
     @cached_property
     def _workers(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max_workers=self.at_once, thread_name_prefix="detached")
+        return ThreadPoolExecutor(max_workers=1, thread_name_prefix="detached")
 
     def invoke_function(self, call: Call) -> Reply:
         """Serve InvokeFunction."""

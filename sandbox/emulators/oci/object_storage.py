@@ -83,14 +83,9 @@ class StoredObject:
         """The state of an object of the Archive tier; None in another tier."""
         if self.tier != "Archive":
             return None
-        if self.restore_asked is None or now >= self.time_of_archival:
+        if self.restore_asked is None or now >= self.restore_asked + RESTORE_TAKES + RESTORED_FOR:
             return "Archived"
         return "Restored" if now >= self.restore_asked + RESTORE_TAKES else "Restoring"
-
-    @property
-    def time_of_archival(self) -> datetime:
-        """When a restored object is archived again."""
-        return (self.restore_asked or self.time_created) + RESTORE_TAKES + RESTORED_FOR
 
     def summary(self, now: datetime) -> dict[str, object]:
         """The object as lists show it."""
@@ -192,13 +187,7 @@ _BUCKET_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 # The required fields of an ObjectVersionSummary; the others are left out unless the caller names them.
 _OF_EVERY_VERSION: Final = ("name", "timeModified", "versionId", "isDeleteMarker")
 # What an upload's headers say about the object and its downloads repeat.
-_KEPT_HEADERS: Final = (
-    "content-type",
-    "content-language",
-    "content-encoding",
-    "content-disposition",
-    "cache-control",
-)
+_KEPT_HEADERS: Final = ("content-type", "cache-control")
 
 
 @dataclass(slots=True)
@@ -391,8 +380,6 @@ class ObjectStorageService:
         }
         if (archival_state := item.archival_state(now)) is not None:
             headers["archival-state"] = archival_state
-        if archival_state == "Restored":
-            headers["time-of-archival"] = rfc3339(item.time_of_archival)
         return headers
 
     # ---- lists
@@ -482,16 +469,10 @@ def _in_range(call: Call, items: list[StoredObject]) -> list[StoredObject]:
     query = call.request.query
     if not query.get("limit", "1").isdecimal() or query.get("limit") == "0":
         raise ApiError(400, "InvalidLimit", "limit must be a positive number")
-    prefix, start, end = query.get("prefix", ""), query.get("start", ""), query.get("end")
-    after = query.get("startAfter", "")
-    return [
-        item
-        for item in items
-        if item.name.startswith(prefix)
-        and item.name >= start
-        and (end is None or item.name < end)
-        and item.name > after
-    ]
+    if query.keys() & {"end", "startAfter"}:
+        raise not_emulated("lists by end or startAfter")
+    prefix, start = query.get("prefix", ""), query.get("start", "")
+    return [item for item in items if item.name.startswith(prefix) and item.name >= start]
 
 
 def _bucket_not_found(name: str) -> ApiError:

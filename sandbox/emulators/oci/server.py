@@ -65,23 +65,16 @@ class OciSandbox:
         own_compartment_id: Beside it: where the secrets are that Lockstep only reads, and its audit log.
     """
 
-    def __init__(
-        self,
-        clock: SandboxClock | None = None,
-        names: Names | None = None,
-        *,
-        identity_clock: SandboxClock | None = None,
-    ) -> None:
+    def __init__(self, clock: SandboxClock | None = None, names: Names | None = None) -> None:
         """Set up the services; nothing listens before `start`.
 
         Args:
             clock: The emulator's time; real time by default.
             names: Shared with whoever reads OCI by name, or is read by it; by default its own.
-            identity_clock: By default `clock`, or real time.
         """
         ids = Ids()
-        self.clock = clock or SandboxClock.ticking()
-        self.identity_clock = identity_clock or clock or SandboxClock.ticking()
+        self.clock = clock or SandboxClock(real_time)
+        self.identity_clock = clock or SandboxClock(real_time)
         self.names = names or Names()
         self._own_names = names is None
         self.identity = Identity()

@@ -284,7 +284,6 @@ class VaultBehaviour:
         purge_lateness: How long after its time a scheduled deletion takes place.
         replaced_pending: What becomes of a PENDING version when another is staged.
         lists_deleted: Whether a list shows secrets that are deleted or scheduled for deletion.
-        busy_code: The code of the 409 that a secret which is not ACTIVE answers to changes.
         page_size: How many items a list holds where the caller names no limit.
     """
 
@@ -293,7 +292,6 @@ class VaultBehaviour:
     purge_lateness: timedelta = timedelta()
     replaced_pending: Literal["DEPRECATED", "PENDING"] = "DEPRECATED"
     lists_deleted: bool = True
-    busy_code: str = "IncorrectState"
     page_size: int = 25
 
 
@@ -455,7 +453,7 @@ class VaultService:
         if call.headers.get("if-match", secret.state.etag) != secret.state.etag:
             raise ApiError(412, "NoEtagMatch", "The etag does not match the current etag of the secret.")
         if (state := secret.state.lifecycle_at(now)) != lifecycle:
-            raise ApiError(409, self.behaviour.busy_code, f"The secret is {state}, not {lifecycle}.")
+            raise ApiError(409, "IncorrectState", f"The secret is {state}, not {lifecycle}.")
         return secret
 
     def _publish(

@@ -142,6 +142,21 @@ def test_a_subresource_of_a_bucket_or_object_is_another_action(
     assert caller.is_refused("s3", call) is not allowed
 
 
+def test_what_is_not_known_of_s3_is_refused_whatever_a_policy_says(aws: AwsSandbox, caller: Caller) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.put_object(Bucket="bucket", Key="1", Body=b"x")
+    caller.may("*")
+    found = [
+        caller.is_refused("s3", lambda c: c.get_object(Bucket="bucket", Key="1")),
+        caller.is_refused("s3", lambda c: c.put_bucket_acl(Bucket="bucket", ACL="private")),
+        caller.is_refused(
+            "s3", lambda c: c.delete_object(Bucket="bucket", Key="1", BypassGovernanceRetention=True)
+        ),
+    ]
+    assert found == [False, True, True]
+
+
 def test_a_condition_on_a_key_that_no_request_carries_here_is_an_error(caller: Caller) -> None:
     unknown = {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}
     denial = {"Effect": "Deny", "Action": "*", "Condition": unknown}
