@@ -16,13 +16,12 @@ from lockstep.protocol.errors import EnvironmentalError, RetryableError, StoreAc
 from lockstep.protocol.names import VersionNames, slot_name
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, own_oci_identity
-from sandbox.emulators.aws.resources import create_secret
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.emulators.oci.identity import REGION, TENANCY
 from sandbox.emulators.oci.principals import INSTANCE, SERVICE_ACCOUNT
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request, json_reply
-from sandbox.oci_resources import create_secret as create_in_oci
+from sandbox.oci_resources import create_secret
 from tests.contract.oci_fixtures import sandbox_vault
 from tests.support.memory import make_plan
 
@@ -248,8 +247,8 @@ STORIES: Mapping[str, str] = {
 def test_the_first_read_after_an_identity_is_right_succeeds(
     machine: Machine, cloud: str, who: str, story: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create_secret(machine.aws.client("secretsmanager"), NAME, "{}")
-    create_in_oci(machine.oci, slot_name(NAME, 0), b"{}")
+    machine.aws.client("secretsmanager").create_secret(Name=NAME, SecretString="{}")
+    create_secret(machine.oci, slot_name(NAME, 0), b"{}")
     _make(machine, "vm", monkeypatch)
     machine.oci.faults.outage("auth")
     read: Callable[[], object] | None = None
