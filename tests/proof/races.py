@@ -320,7 +320,7 @@ class Race:
             me.dead = True
             raise Killed
         if event.what in ("fail", "lose"):
-            raise self._error(boundary)
+            raise error_at(self.world, boundary)
         other = self._participants[event.to % len(self._participants)]
         if other is me or other.finished:
             return
@@ -332,17 +332,6 @@ class Race:
         me.awake.acquire()
         if me.dead:
             raise Killed
-
-    def _error(self, boundary: str) -> LockstepError:
-        seam = boundary.split()[1]
-        if seam in self.world.databases:
-            self.world.databases[seam].kill_connections()
-            return DatabaseUnreachableError(database=seam)
-        if seam == "lock":
-            return LockTableUnreachableError()
-        if seam in self.world.stores and "log" not in boundary and "signer" not in boundary:
-            return StoreUnreachableError(store=seam)
-        return AuditLogUnreachableError()
 
     def _look_only(self, boundary: str) -> None:
         me = self.running
@@ -360,6 +349,19 @@ class Race:
     def _raise(self) -> None:
         if self._failure:
             raise self._failure
+
+
+def error_at(world: MemoryWorld, boundary: str) -> LockstepError:
+    """What a call fails with; a database ends the session."""
+    seam = boundary.split()[1]
+    if seam in world.databases:
+        world.databases[seam].kill_connections()
+        return DatabaseUnreachableError(database=seam)
+    if seam == "lock":
+        return LockTableUnreachableError()
+    if seam in world.stores and "log" not in boundary and "signer" not in boundary:
+        return StoreUnreachableError(store=seam)
+    return AuditLogUnreachableError()
 
 
 def _unstick(world: MemoryWorld) -> None:

@@ -1,4 +1,4 @@
-"""`make proof`: faults at every call, races, planted bugs, the model, fuzzing and the tests of the second tier.
+"""`make proof`: faults at every call, races, lives, planted bugs, the model, fuzzing and the tests of the second tier.
 
 It takes about as many minutes as given. Each part runs in a process of its own, several at a time, and is a line of
 JSON when it ends; the last line has all figures. Ends with status 1 if any claim does not hold: an invariant was
@@ -6,6 +6,7 @@ broken, a planted bug was not found, a part broke off.
 
     python -m tests.proof.run --minutes 30
     python -m tests.proof.run --seed 103395                           one race
+    python -m tests.proof.run --life 1 --days 30                      one life, its figures
     python -m tests.proof.run --planted                               only the planted bugs, with their stories
 """
 
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.proof import races
+from tests.proof import lives, races
 from tests.proof.catalogue import CATALOGUE
 from tests.proof.enumeration import enumerated, hunt
 from tests.proof.estate import KINDS
@@ -40,7 +41,8 @@ HUNT_SCHEDULES = 6000
 MOST_FAILURES = 5
 FIRST_SEED = 1_000_000
 # Parts of the given time. The rest is for the planted bugs, the model and fuzzing, which have no limit.
-FAULT_PART, RACE_PART, TIER_PART = 0.48, 0.08, 0.2
+FAULT_PART, RACE_PART, LIFE_PART, TIER_PART = 0.45, 0.08, 0.03, 0.2
+MONTH_DAYS = 30
 TIER_SHARES = {"deployments": 4.0, "pages": 2.0, "repeats": 3.0, "languages": 2.0}
 """Parts of the time for the tests of the second tier, but for fuzzing."""
 SHARES = {("aws", False): 6.0, ("oci", False): 4.0, ("aws", True): 0.6, ("oci", True): 0.6}
@@ -101,6 +103,27 @@ def race(*, minutes: float) -> Found:
         failures += [str(found)] if found else []
     figures = Counter(interleavings=played, violations=len(failures))
     return Found("races", not failures, figures, {"violated": failures})
+
+
+def live(*, minutes: float) -> Found:
+    """A month, and then days of other seeds until the time is over."""
+    be_quiet()
+    until, month = time.monotonic() + minutes * 60, lives.live(FIRST_SEED, days=MONTH_DAYS)
+    figures, violated, seed = (
+        Counter(lives=1, rotations=month.outcomes["rotated"]),
+        month.violations,
+        FIRST_SEED,
+    )
+    refused = Counter({month.engine: month.refused})
+    while time.monotonic() < until and len(violated) < MOST_FAILURES:
+        seed += 1
+        day = lives.live(seed)
+        figures.update(lives=1, rotations=day.outcomes["rotated"])
+        refused[day.engine] += day.refused
+        violated += day.violations
+    figures["violations"] = len(violated)
+    more: dict[str, object] = {"violated": violated, "refused": refused, "month": vars(month)}
+    return Found("lives", not violated, figures, more)
 
 
 def planted(name: str) -> Found:
@@ -182,6 +205,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="for all parts together")
     parser.add_argument("--jobs", type=int, default=max(1, min(2, os.cpu_count() or 1)))
     parser.add_argument("--seed", type=int, help="replay one race")
+    parser.add_argument("--life", type=int, metavar="SEED", help="live one life")
+    parser.add_argument("--days", type=float, default=1.0, help="of the life")
     parser.add_argument(
         "--bug", choices=[b.name for b in CATALOGUE.values() if b.races], help="planted in it"
     )
@@ -189,6 +214,10 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.seed is not None:
         return _replay(asked.seed, asked.bug)
+    if asked.life is not None:
+        life = lives.live(asked.life, days=asked.days)
+        _say(json.dumps(vars(life)))
+        return 1 if life.violations else 0
     began, tasks = time.monotonic(), _Tasks(asked.jobs)
     for name, bug in CATALOGUE.items():
         if bug.races or bug.faults:
@@ -222,6 +251,7 @@ def _add_parts(tasks: _Tasks, minutes: float, jobs: int) -> None:
     tasks.add(model, "full" if is_long else "quick")
     tasks.add(fuzz, at_length=is_long)
     tasks.add(race, minutes=total * RACE_PART)
+    tasks.add(live, minutes=total * LIFE_PART)
     for name, share in TIER_SHARES.items():
         tasks.add(second_tier, name, minutes=total * TIER_PART * share / sum(TIER_SHARES.values()))
     for kind, runner, hangs in CONFIGURATIONS:
