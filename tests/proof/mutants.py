@@ -55,8 +55,9 @@ TESTS = (
     *(f"tests/contract/test_{n}.py" for n in ("store", "lock", "lock_rule", "audit_log")),
     *(f"tests/contract/test_{n}.py" for n in ("database", "database_mysql", "database_servers")),
     *(f"tests/contract/test_{n}.py" for n in ("vault_ring", "wiring")),
+    "tests/proof/test_tampering.py",
 )
-BLIND = ("weight", "architecture", "tiers", "protocol_citations", "deletions")
+BLIND = ("weight", "architecture", "tiers", "protocol_citations")
 """Tests of `tests/unit` that read the repository and execute nothing of the core."""
 WARM = (
     *(
