@@ -13,7 +13,7 @@ from tests.support.servers import require
 
 @pytest.fixture(scope="package")
 def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
-    """One credential on both databases, kept in both clouds."""
+    """One credential on both databases, kept in both clouds, and rotated once."""
     require(PostgresServer)
     authority = CertificateAuthority(tmp_path_factory.mktemp("ca"))
     servers = {"orders": MariaDbServer(authority=authority), "ledger": PostgresServer(authority=authority)}
@@ -21,4 +21,5 @@ def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
         "multi-cloud/app_user", *servers, username="app", strategy=Strategy.ALTERNATING_USERS
     )
     with running_estate([credential], servers, folder=tmp_path_factory.mktemp("estate")) as running:
+        assert running.rotate(running.plan.credentials[0].id).status == "SUCCEEDED"
         yield running

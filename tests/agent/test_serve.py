@@ -82,17 +82,18 @@ def _log_in_by_file(server: DatabaseServer, pgpass: str, folder: Path) -> None:
 def test_applications_log_in_by_http_and_by_file_through_rotations_of_both_runners(
     estate: Estate, tmp_path: Path
 ) -> None:
-    with running_function(estate.function_environment) as function:
-        rotate(estate, function, by="aws")
-        with running_agent(tmp_path, _settings(estate, tmp_path)) as agent:
-            applications = _applications(estate, agent, tmp_path)
-            with applications:
-                for n in range(ROTATIONS):
-                    rotate(estate, function, by="aws" if n % 2 else "oci")
-                    # An interval is longer than a refresh; here it is as short as it can be.
-                    until(partial(_has_arrived, estate, agent, tmp_path))
-            _nothing_leaks(estate, agent, tmp_path)
-            _it_tells_what_it_gave(estate, agent, tmp_path)
+    with (
+        running_function(estate.function_environment) as function,
+        running_agent(tmp_path, _settings(estate, tmp_path)) as agent,
+    ):
+        applications = _applications(estate, agent, tmp_path)
+        with applications:
+            for n in range(ROTATIONS):
+                rotate(estate, function, by="aws" if n % 2 else "oci")
+                # An interval is longer than a refresh; here it is as short as it can be.
+                until(partial(_has_arrived, estate, agent, tmp_path))
+        _nothing_leaks(estate, agent, tmp_path)
+        _it_tells_what_it_gave(estate, agent, tmp_path)
     assert (applications.refusals, applications.troubles) == ([], [])
     assert min(a.logins for a in applications.all) >= ROTATIONS
 
@@ -134,7 +135,6 @@ def _nothing_leaks(estate: Estate, agent: AgentProcess, folder: Path) -> None:
 
 
 def test_either_cloud_gives_both_secrets_and_the_same_version_ids(estate: Estate, tmp_path: Path) -> None:
-    estate.rotate(estate.plan.credentials[0].id)
     names = estate.plan.credentials[0].secret_names
     found: dict[str, list[Any]] = {}
     for nearest in ("oci", "aws"):

@@ -20,14 +20,12 @@ from sandbox.fn import FunctionProcess, running_function
 from sandbox.plans import DBNAME
 from tests.agent.harness import FakeStore, app_user
 from tests.agent.languages.harness import NEVER, Machine, running_machine, served
-from tests.agent.process import rotate
 
 
 @pytest.fixture(scope="package")
 def function(estate: Estate) -> Iterator[FunctionProcess]:
     """The runner in OCI. The runner in AWS has rotated once, so that every secret has a value."""
     with running_function(estate.function_environment) as running:
-        rotate(estate, running, by="aws")
         yield running
 
 
