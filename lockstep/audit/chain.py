@@ -310,9 +310,11 @@ class Ends:
     def _above(self, last: Stored | None, *, differs: Differs | None = None) -> ChainEnd:
         """The end where numbers above the last entry are taken or vouched for."""
         known = last.number if last else 0
-        is_near = differs is not None and known < differs.seq <= known + FARTHEST
-        vouched = differs.seq if differs and is_near else known
+        vouched = differs.seq if differs and known < differs.seq <= known + FARTHEST else known
         seq = self._first_free(vouched)
+        # The objects between were looked at earlier: what another run has appended since is not foreign.
+        if seq > vouched + 1 and (newer := self._genuine(seq - 1)):
+            return self._above(newer, differs=differs)
         return ChainEnd(
             after=last,
             seq=seq,

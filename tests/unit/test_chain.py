@@ -25,7 +25,7 @@ from lockstep.protocol.model import ChainHead
 from lockstep.protocol.ports import Mac
 from tests.support import seals
 from tests.support.memory import MAX_METADATA_BYTES, MemorySigner
-from tests.support.world import at_every_boundary, quiet, rotate, rotate_again, strike
+from tests.support.world import at_every_boundary, quiet, rotate, rotate_again, strike, undisturbed
 from tests.unit import audit_case
 from tests.unit.audit_case import at, begun, extend, head, heads, problems, verified
 
@@ -217,6 +217,20 @@ def test_foreign_objects_are_stepped_over_however_many(count: int, runs: int, *,
     assert over.previous_hash == (at(world, runs).hash if runs else NO_PREVIOUS)
     named = f"entries {runs + 1} to {runs + count}" if count > 1 else f"entry {runs + 1}"
     assert problems(world) == [f"{named}: is malformed; entry {runs + count + 1} has stepped over it"]
+
+
+def test_what_is_appended_while_the_end_is_looked_for_is_not_foreign() -> None:
+    world = begun(2)
+    heads(world, aws=None)
+
+    def order(boundary: str) -> None:
+        if boundary == "before aws log look":
+            undisturbed(world)
+            extend(world, 1)
+
+    at_every_boundary(world, order)
+    rotate_again(world, "run-9")
+    assert (head(world).seq, problems(world)) == (4, [])
 
 
 # A verdict for everything
