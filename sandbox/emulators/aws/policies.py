@@ -142,6 +142,7 @@ _COMPARISONS: Mapping[str, Callable[[str, str], bool]] = {
     "ArnEquals": _arn_like,
     "ArnLike": _arn_like,
     "Bool": str.__eq__,
+    "NumericLessThan": lambda wanted, value: float(value) < float(wanted),
     "NumericLessThanEquals": lambda wanted, value: float(value) <= float(wanted),
     "StringEquals": str.__eq__,
     "StringLike": _like,
