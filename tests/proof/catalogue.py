@@ -76,7 +76,7 @@ def require(ports: Ports, request: Foreign) -> None:
 # The lock record.
 
 
-@bug("L6", over=(MemoryLock, "claim"), model=Model("I14", TWO_TERMS, POSTGRESQL))
+@bug("L6", over=(MemoryLock, "claim"), model=Model("I4", TWO_TERMS, POSTGRESQL))
 def claim_without_condition(
     _original: Foreign, lock: MemoryLock, _lease: Foreign, claim: Claim, *, plan: str, **_more: Foreign
 ) -> None:
