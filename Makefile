@@ -33,7 +33,7 @@ demo: setup ## Rotate on this machine while a client logs in all the time
 sandbox: setup ## Start both clouds and real databases for the tutorial, until Ctrl-C; then: . build/sandbox/env
 	@$(PYTHON) -m sandbox.playground up
 
-proof: setup terraform-tools cdk-cli browser languages release-tools ## Test that no application is locked out: faults at every call, races, planted bugs, deployments (MINUTES=30)
+proof: setup terraform-tools cdk-cli browser languages release-tools ## Test that no application is locked out: faults at every call, races, lives, planted bugs, deployments (MINUTES=30)
 	@$(PYTHON) -m tests.proof.run --minutes $(or $(MINUTES),30)
 
 bench: setup ## Measure a rotation: round trips, calls, seconds (PEER=<AWS's sample rotation functions>, BENCH_ARGS=--help)

@@ -45,6 +45,7 @@ from tests.support.world import (
     revokes_everything,
     rotate,
     served,
+    shown,
     undisturbed,
 )
 
@@ -178,7 +179,7 @@ class Life:
         self._act = ""
         self._program = self._operate()
         for name, database in self.world.databases.items():
-            database.refusals = _Refusals(partial(self._is_foreign, name))
+            database.refusals = _Refusals(partial(self._foreign.__contains__, name))
 
     def live(self) -> None:
         """Live it to its end, or to the first violation."""
@@ -201,9 +202,6 @@ class Life:
         all_refusals = [d.refusals for d in self.world.databases.values()]
         self.figures.refused = sum(r.total for r in all_refusals if isinstance(r, _Refusals))
         self.figures.generations = self.world.lock.record.highest_generation
-
-    def _is_foreign(self, database: str) -> bool:
-        return database in self._foreign
 
     # Runs.
 
@@ -412,11 +410,13 @@ class Life:
         self._begin_past(*(after - before))
 
     def _restore(self) -> Act:
-        """A database comes back from a backup that knows only what is revoked; the operator orders its take-over."""
+        """A database comes back from a backup that knows only what is revoked."""
         name = self._one()
-        yield from self._is_as_before(name, self._past[name][0])
+        self.world.databases[name].accounts = deepcopy(self._past[name][0])
+        yield from self._is_taken_over(name)
 
-    def _is_as_before(self, name: str, accounts: dict[str, Account]) -> Act:
+    def _is_taken_over(self, name: str) -> Act:
+        """A database knows only what is revoked; in a while the operator orders that its account is set."""
         self._expects(
             errors.CurrentCredentialRejectedError,
             errors.DatabaseBlockedError,
@@ -426,7 +426,6 @@ class Life:
         self._excused_rotations = 2
         self._observer.left.add(name)
         self._foreign.add(name)
-        self.world.databases[name].accounts = deepcopy(accounts)
         yield from self._some_time()
         orders(self.world, take_over=self.world.lock.record.take_over | {name})
         yield from self._until(self._is_in_sync)
@@ -446,13 +445,12 @@ class Life:
         name, lost = self._one(), self._dice.choice((2, 2, 3))
         yield from self._until(lambda: len(self._past[name]) >= lost and self._is_in_sync())
         self._excused_rotations = 2
-        accounts, valid = self._past[name][-lost], self.world.lock.record.valid
-        passwords = {login_of(self.world, generation).password.reveal() for generation in valid}
-        if passwords.isdisjoint(p for account in accounts.values() for p in account.passwords):
-            yield from self._is_as_before(name, accounts)
-            return
-        self.world.databases[name].accounts = deepcopy(accounts)
-        yield
+        self.world.databases[name].accounts = deepcopy(self._past[name][-lost])
+        valid = {shown(login_of(self.world, generation)) for generation in self.world.lock.record.valid}
+        if valid.isdisjoint(known_logins(self.world)[name]):
+            yield from self._is_taken_over(name)
+        else:
+            yield
 
     def _emergency(self) -> Act:
         """A value has leaked: everything up to now is to be revoked."""

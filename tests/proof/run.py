@@ -108,21 +108,15 @@ def race(*, minutes: float) -> Found:
 def live(*, minutes: float) -> Found:
     """A month, and then days of other seeds until the time is over."""
     be_quiet()
-    until, month = time.monotonic() + minutes * 60, lives.live(FIRST_SEED, days=MONTH_DAYS)
-    figures, violated, seed = (
-        Counter(lives=1, rotations=month.outcomes["rotated"]),
-        month.violations,
-        FIRST_SEED,
-    )
-    refused = Counter({month.engine: month.refused})
-    while time.monotonic() < until and len(violated) < MOST_FAILURES:
-        seed += 1
-        day = lives.live(seed)
-        figures.update(lives=1, rotations=day.outcomes["rotated"])
-        refused[day.engine] += day.refused
-        violated += day.violations
-    figures["violations"] = len(violated)
-    more: dict[str, object] = {"violated": violated, "refused": refused, "month": vars(month)}
+    until, lived, violated = time.monotonic() + minutes * 60, list[lives.Figures](), list[str]()
+    while not lived or (time.monotonic() < until and len(violated) < MOST_FAILURES):
+        lived.append(lives.live(FIRST_SEED + len(lived), days=1 if lived else MONTH_DAYS))
+        violated += lived[-1].violations
+    figures, refused = Counter(lives=len(lived), violations=len(violated)), Counter[str]()
+    for life in lived:
+        figures["rotations"] += life.outcomes["rotated"]
+        refused[life.engine] += life.refused
+    more: dict[str, object] = {"violated": violated, "refused": refused, "month": vars(lived[0])}
     return Found("lives", not violated, figures, more)
 
 
@@ -236,10 +230,8 @@ def main() -> int:
 
 def _replay(seed: int, name: str | None) -> int:
     bug = CATALOGUE[name] if name else None
-    plant, scenarios = (
-        bug.plant if bug else nullcontext,
-        bug.races.scenarios if bug and bug.races else SCENARIOS,
-    )
+    plant = bug.plant if bug else nullcontext
+    scenarios = bug.races.scenarios if bug and bug.races else SCENARIOS
     schedule = races.schedule_of(seed, scenarios=tuple(scenarios))
     found = races.play(schedule, plant)
     _say(str(found or f"every invariant holds: {schedule}"))
