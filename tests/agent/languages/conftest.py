@@ -24,7 +24,7 @@ from tests.agent.languages.harness import NEVER, Machine, running_machine, serve
 
 @pytest.fixture(scope="package")
 def function(estate: Estate) -> Iterator[FunctionProcess]:
-    """The runner in OCI. The runner in AWS has rotated once, so that every secret has a value."""
+    """The runner in OCI."""
     with running_function(estate.function_environment) as running:
         yield running
 

@@ -13,7 +13,6 @@ from tests.emulators.aws.conftest import Runner, invoke, refused
 
 TOO_BIG = "x" * (256 * 1024 + 1)
 CAUGHT: dict[str, Any] = {"Caught": {"Type": "Succeed", "Output": "{% $states.input.Error %}"}}
-CATCH_ALL = [{"ErrorEquals": ["States.ALL"], "Next": "Caught"}]
 RETRY_ALL = [{"ErrorEquals": ["States.ALL"], "MaxAttempts": 2}]
 
 
