@@ -44,8 +44,7 @@ from tests.agent.harness import NAME, NEEDLE, FakeStore, app_user, blob
 from tests.agent.process import settings_file
 from tests.contract.test_client_fork import in_child
 from tests.support.memory import FakeClock
-from tests.support.programs import ran
-from tests.support.settling import until
+from tests.support.programs import ran, until
 
 PASSWORD = f"{NEEDLE}-1"
 NESTED = '{"databases":' * 20_000

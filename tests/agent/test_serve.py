@@ -15,8 +15,7 @@ from sandbox.applications import Application, Applications, Login, log_in
 from sandbox.estate import Estate
 from sandbox.fn import running_function
 from tests.agent.process import AgentProcess, command, rotate, running_agent, settings_file
-from tests.support.programs import Ran, ran
-from tests.support.settling import until
+from tests.support.programs import Ran, ran, until
 
 USER = "multi-cloud/app_user"
 ROTATIONS = 3

@@ -17,8 +17,8 @@ from sandbox.page import running_page
 from tests.support.chromium import Page, browser, chromium
 from tests.support.fleet import MadeUp
 from tests.support.fleet import shown as served
+from tests.support.programs import until
 from tests.support.servers import require
-from tests.support.settling import until
 from tests.unit.test_audit_report import hostile, report_of, told
 
 PROGRAM = chromium()

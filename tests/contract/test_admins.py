@@ -76,8 +76,8 @@ from tests.contract.database_harness import (
     fails,
     worlds,
 )
-from tests.support.app_sessions import connect
 from tests.support.memory import make_plan
+from tests.support.servers import connect
 from tests.support.statement_faults import StatementFaults
 
 pytest_plugins = ["tests.contract.database_fixtures"]

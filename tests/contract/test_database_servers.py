@@ -38,9 +38,8 @@ from tests.contract.database_harness import (
     worlds,
 )
 from tests.contract.database_world import World
-from tests.support.app_sessions import connect
-from tests.support.mysql_relay import relay
-from tests.support.peer import delegate, peer
+from tests.support.peer import delegate, peer, relay
+from tests.support.servers import connect
 from tests.support.statement_faults import StatementFaults
 from tests.support.world import Killed, activates, revokes_everything, rotate_again
 

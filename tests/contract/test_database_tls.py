@@ -52,8 +52,7 @@ from tests.contract.database_harness import (
     planned,
     worlds,
 )
-from tests.support.mysql_relay import relay
-from tests.support.peer import peer
+from tests.support.peer import peer, relay
 from tests.support.statement_faults import mysql_error
 from tests.unit.test_client import log_in
 

@@ -3,10 +3,12 @@
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +18,76 @@ from ruamel.yaml import YAML
 
 from lockstep.protocol.events import Paused
 from lockstep.protocol.messages import Promoted
+from sandbox.emulators.oci.wire import HttpServer, Reply, Request
 from tests.support.event_examples import examples
-from tests.support.kubernetes_api import KubernetesApi
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "external-secrets"
 EVENT: dict[str, Any] = examples()[Promoted]
 TOKEN, ACCOUNT_TOKEN = "t" * 64, "of-the-account"
+KUBERNETES_PATH = re.compile(
+    r"/apis/external-secrets\.io/v1/namespaces/([a-z0-9-]+)/externalsecrets/([a-z0-9.-]+)"
+)
+KUBERNETES_TYPES = {
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+}
+
+
+@dataclass
+class KubernetesApi:
+    """A cluster with ExternalSecrets, as strict as the real one. What differs is refused with the API server's status.
+
+    A PATCH of a custom resource takes three content types, and no strategic merge patch
+    (https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-update).
+
+    Attributes:
+        token: Of the only account.
+        may_patch: What it may patch, as `namespace/name`.
+        objects: What is there.
+        patches: Every patch that was taken, by the object.
+    """
+
+    token: str
+    may_patch: set[str]
+    objects: dict[str, dict[str, Any]]
+    patches: list[str] = field(default_factory=list)
+
+    def start(self) -> str:
+        """Listen on loopback; the address."""
+        self._server = HttpServer(lambda request: Reply(self._patched(request)))
+        self._server.start()
+        return f"http://127.0.0.1:{self._server.port}"
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._server.stop()
+
+    def _patched(self, request: Request) -> int:
+        """The status of one PATCH."""
+        found = KUBERNETES_PATH.fullmatch(request.target)
+        place = "/".join(found.groups()) if found and request.method == "PATCH" else ""
+        if refused := self._refusal(place, request.headers):
+            return refused
+        try:
+            annotations = json.loads(request.body)["metadata"]["annotations"]
+        except (ValueError, LookupError, TypeError):
+            return 400
+        if not all(isinstance(value, str) for value in annotations.values()):
+            return 400
+        self.objects[place].setdefault("annotations", {}).update(annotations)
+        self.patches.append(place)
+        return 200
+
+    def _refusal(self, place: str, headers: Mapping[str, str]) -> int | None:
+        """In the order in which the API server checks: who is it, may they, is it there, what is it."""
+        if headers.get("authorization") != f"Bearer {self.token}":
+            return 401
+        if place and place not in self.may_patch:
+            return 403
+        if place not in self.objects:
+            return 404
+        return None if headers.get("content-type") in KUBERNETES_TYPES else 415
 
 
 class Receiver(NamedTuple):

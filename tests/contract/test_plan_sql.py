@@ -17,9 +17,9 @@ from msgspec import structs
 from lockstep.operate.plan_sql.scripts import Provisioning, provisioning
 from lockstep.protocol.model import ROTATION_USER, CredentialValue, Engine, Login, SecretStr
 from tests.contract.database_harness import DATABASE, POSTGRESQL, SQL_WORLDS, SqlHarness
-from tests.support.app_sessions import connect
 from tests.support.memory import make_plan
 from tests.support.programs import Ran, ran
+from tests.support.servers import connect
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 

@@ -37,8 +37,8 @@ from tests.contract.database_harness import (
     fails,
 )
 from tests.contract.database_world import DoctorWorld, World
-from tests.support.app_sessions import connect
 from tests.support.memory import FakeClock
+from tests.support.servers import connect
 from tests.support.world import Killed, rotate_again
 
 pytest_plugins = ["tests.contract.database_fixtures"]

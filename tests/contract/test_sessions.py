@@ -21,7 +21,7 @@ from tests.contract.database_harness import (
     SqlHarness,
     worlds,
 )
-from tests.support.app_sessions import connect
+from tests.support.servers import connect
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 

@@ -35,7 +35,7 @@ from lockstep.client import (
     psycopg_pool,
 )
 from tests.statemachine.conftest import Case
-from tests.support.settling import until
+from tests.support.programs import until
 
 OVERLAP_SECONDS = 600.0
 ROTATIONS = 2

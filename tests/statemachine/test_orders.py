@@ -19,9 +19,9 @@ from lockstep.protocol.model import Login, SecretStr
 from lockstep.protocol.orders import accounts_of
 from sandbox.plans import DBNAME, LOCK_TABLE
 from tests.statemachine.conftest import Case, lockstep, login_text
-from tests.support.app_sessions import connect
 from tests.support.memory import PLACEHOLDER_TEXT
 from tests.support.programs import Ran, ran
+from tests.support.servers import connect
 
 OLD, ELSE = "a" * 64, "b" * 64
 

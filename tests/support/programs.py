@@ -1,10 +1,13 @@
-"""Programs that tests run to their end."""
+"""Programs that tests run to their end, and waiting for what one has begun."""
 
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+Shown = TypeVar("Shown")
+GIVE_UP_SECONDS = 90.0
 Ran: TypeAlias = "subprocess.CompletedProcess[str]"
 
 
@@ -17,3 +20,12 @@ def ran(words: Sequence[str | Path], **more: Any) -> Ran:  # noqa: ANN401 - of `
     """
     options = {"capture_output": True, "text": True, "check": False, "timeout": 900, **more}
     return subprocess.run([str(word) for word in words], **options)  # noqa: PLW1510, S603 - programs of tests
+
+
+def until(look: Callable[[], Shown]) -> Shown:
+    """What a look shows as soon as that holds."""
+    give_up = time.monotonic() + GIVE_UP_SECONDS
+    while not (shown := look()):
+        assert time.monotonic() < give_up, "it has not come"
+        time.sleep(0.02)
+    return shown

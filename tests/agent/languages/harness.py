@@ -35,7 +35,7 @@ from sandbox.plans import DBNAME
 from tests.agent.harness import BOUND_SECONDS, TOKEN, FakeStore, answering, secret_of
 from tests.agent.process import AgentProcess, Cloud, rotate, running_agent
 from tests.support.memory import FakeClock
-from tests.support.settling import until
+from tests.support.programs import until
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "docs" / "how-to"

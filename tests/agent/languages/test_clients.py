@@ -35,8 +35,7 @@ from tests.agent.languages.harness import (
 )
 from tests.agent.process import Cloud
 from tests.contract.test_poolers import POOLERS, running
-from tests.support.programs import Ran, ran
-from tests.support.settling import until
+from tests.support.programs import Ran, ran, until
 
 HERE = Path(__file__).parent / "clients"
 READERS = ROOT / ".cache" / "readers" / "bin"

@@ -26,8 +26,7 @@ from tests.agent.languages.harness import (
     survives_rotations,
 )
 from tests.contract.test_poolers import running
-from tests.support.programs import ran
-from tests.support.settling import until
+from tests.support.programs import ran, until
 
 HERE = Path(__file__).parent
 POOLER = "pgbouncer, auth_query, session"

@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.emulators.aws import AwsSandbox, Execution
 from tests.emulators.aws.conftest import Runner, invoke
-from tests.support.settling import until
+from tests.support.programs import until
 
 BUCKET = "files"
 WRITER = {
