@@ -207,6 +207,16 @@ def test_a_failure_is_recorded_once_even_if_another_run_records_in_between() -> 
     assert at > 8
 
 
+def test_a_failed_run_finds_its_entry_below_those_of_four_that_have_run_since() -> None:
+    """Without the lock, others run (protocol E9)."""
+    flight = Flight()
+    recorded = flight.fail()
+    for taker in range(4):
+        rotate_again(flight.world, f"taker-{taker}")
+    assert flight.fail() == recorded
+    assert_on_record(flight.world)
+
+
 # Entries and losses of others
 
 

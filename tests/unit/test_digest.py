@@ -55,6 +55,11 @@ def test_a_digest_names_every_chain_the_one_before_and_the_other_clouds() -> Non
     assert newest["other"]["digest"]["hour"] == newest["hour"]
     assert documents(world, "oci")[-1]["other"]["digest"]["hour"] == before["hour"]
     assert newest["problems"] == []
+    last = log.entries.popitem()[0]
+    del world.logs["aws"]["retired"]
+    world.hours(rotating=False)
+    told = ["chain retired is gone", f"chain {FOLDER}: entry {last} is gone, or was written again"]
+    assert documents(world)[-1]["problems"] == told, "it says itself what is gone"
 
 
 def test_the_digest_of_an_hour_is_made_once() -> None:

@@ -155,6 +155,15 @@ def test_values_that_were_staged_before_the_lock_table_was_lost_never_come_back(
     assert w.login_of(world, 5).username != w.login_of(world, 2).username
 
 
+def test_a_foreign_value_under_an_open_claim_is_copied_to_no_store_and_the_claim_is_replaced() -> None:
+    """No store may have it as the claim's value (protocol V22)."""
+    world = steady()
+    dies(world, "after lock claim")
+    world.stores["oci"].stage(CredentialValue(3, w.another_login(world), "of-another-claim"))
+    assert run_generate(world, w.held(world, "taker")).claim.generation == 4
+    assert world.stores["aws"].read_generation(3) is None
+
+
 def test_a_claim_is_replaced_once_for_a_taken_name() -> None:
     world = steady()
     rotation, first = w.held(world, "third"), world.stores["aws"]
