@@ -229,15 +229,6 @@ def test_after_a_change_a_refusal_wins_over_an_error_that_is_tried_again() -> No
         flight.apply()
 
 
-def test_a_policys_refusal_ends_the_step_and_the_other_databases_go_on() -> None:
-    flight = Flight()
-    flight.database.refuses = lambda _password: True
-    with pytest.raises(errors.PasswordRefusedByPolicyError):
-        flight.apply()
-    assert flight.lets_in(3, 2) == [False, True]
-    assert w.shown(w.login_of(flight.world, 3)) in w.known_logins(flight.world)["db-2"]
-
-
 # The proofs
 
 
