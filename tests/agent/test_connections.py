@@ -127,13 +127,15 @@ def test_a_request_that_does_not_end_takes_no_memory(
 def test_a_connection_on_which_something_was_asked_goes_on(
     agent: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each of its requests has a deadline, and bounds of bytes and lines, of its own."""
     monkeypatch.setattr(server, "DEADLINE_SECONDS", 4.5)
+    headers = {f"X-{number}": "a" * 150 for number in range(80)}
     connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=BOUND_SECONDS)
     connection.connect()
     used = connection.sock
     for pause in (0.0, 2.0, 2.0, 2.0):
         time.sleep(pause)
-        connection.request("GET", "/ping")
+        connection.request("GET", "/ping", headers=headers)
         assert connection.getresponse().read() == b"healthy"
         assert connection.sock is used
     connection.close()
