@@ -1,40 +1,19 @@
-"""A fresh AWS for every test, and a short way to run a state machine in it."""
+"""A fresh AWS for every test, and what the tests ask of it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox, Execution, create_state_machine
-from sandbox.emulators.aws.executions import Client
 from tests.support.aws import Clock
 
-ROLE = "arn:aws:iam::123456789012:role/machine"
 NOW = 1_732_458_000.25
-
-
-@dataclass
-class Runner:
-    """Creates a JSONata state machine of the given states and runs it."""
-
-    aws: AwsSandbox
-    numbers: Iterator[int] = field(default_factory=count)
-
-    def __call__(self, states: dict[str, Any], execution_input: object = None, **top: object) -> Execution:
-        arn = self.create(states, f"machine-{next(self.numbers)}", **top)
-        return self.aws.run_execution(arn, {} if execution_input is None else execution_input)
-
-    def create(self, states: dict[str, Any], name: str, **top: object) -> str:
-        """Create it; its ARN."""
-        definition = {"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states, **top}
-        client = self.aws.client("stepfunctions")
-        return create_state_machine(client, name, json.dumps(definition), {}, role_arn=ROLE)
+NUMBERS = count()
+END: dict[str, Any] = {"Type": "Succeed"}
 
 
 @pytest.fixture
@@ -43,20 +22,26 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def naps() -> list[float]:
-    """The delays of the retriers."""
-    return []
-
-
-@pytest.fixture
-def aws(clock: Clock, naps: list[float]) -> Iterator[AwsSandbox]:
-    with AwsSandbox(retry_sleep=naps.append, wall_clock=clock) as sandbox:
+def aws(clock: Clock) -> Iterator[AwsSandbox]:
+    with AwsSandbox(wall_clock=clock) as sandbox:
         yield sandbox
 
 
-@pytest.fixture
-def run(aws: AwsSandbox) -> Runner:
-    return Runner(aws)
+def definition(states: Mapping[str, object], **top: object) -> str:
+    """A JSONata state machine of these states, which begins with the first one."""
+    return json.dumps({"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states, **top})
+
+
+def created(aws: AwsSandbox, states: Mapping[str, object], **top: object) -> str:
+    """The ARN of a new state machine."""
+    role = "arn:aws:iam::123456789012:role/machine"
+    client, name = aws.client("stepfunctions"), f"machine-{next(NUMBERS)}"
+    return create_state_machine(client, name, definition(states, **top), {}, role_arn=role)
+
+
+def ran(aws: AwsSandbox, states: Mapping[str, object], given: object = None, **top: object) -> Execution:
+    """An execution of a new state machine, with this input."""
+    return aws.run_execution(created(aws, states, **top), {} if given is None else given)
 
 
 def invoke(function: str, payload: object = "{% $states.input %}", **fields: object) -> dict[str, Any]:
@@ -76,14 +61,6 @@ def refused(call: Callable[..., object], **asked: object) -> str:
     with pytest.raises(ClientError) as caught:
         call(**asked)
     return str(caught.value.response["Error"]["Code"])
-
-
-def any_client(aws: AwsSandbox, service: str, *, key: str, token: str | None = None, **config: Any) -> Client:  # noqa: ANN401 - of botocore
-    """A client that checks nothing itself and asks once."""
-    make: Any = boto3.client
-    own = Config(parameter_validation=False, retries={"total_max_attempts": 1}, **config)
-    identity = {"aws_access_key_id": key, "aws_secret_access_key": "x", "aws_session_token": token}
-    return make(service, endpoint_url=aws.url, region_name=aws.region, config=own, **identity)
 
 
 def policy(*statements: Mapping[str, object]) -> str:
