@@ -111,6 +111,9 @@ INCIDENTS: dict[str, Incident] = {
         Kind.NO_LOGIN, Kind.OVERDUE, helps=REPLACE, served=MALFORMED, of=LATE
     ),
     "a revoked generation is served": matter(Kind.REVOKED, served=serving(5, 7)),
+    "the newest generation was revoked, and is served": matter(
+        Kind.REVOKED, served=serving(8, 7), highest_generation=8
+    ),
     "a generation is served that Lockstep never made": matter(
         Kind.OUT_OF_SYNC, helps=REPLACE, served=serving(5_000, 7), error="SecretMalformedError"
     ),
