@@ -19,8 +19,7 @@ from sandbox.deployed_world import STACK, CdkCli, encryption_key
 from sandbox.emulators.aws.deployed import DeployedStack
 from sandbox.playground.world import Files, World, running_world
 from sandbox.servers import login_text, set_password
-from tests.docs.console import commands, typed
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, commands, typed
 
 PAGE = ROOT / "docs/how-to/first-rotation.md"
 

@@ -51,16 +51,9 @@ def test_pages_and_files_that_code_and_contributing_name_exist() -> None:
 
 
 def test_a_broken_link_and_a_command_that_does_not_exist_are_found() -> None:
-    whole = ["docs/recover.md#release-a-lock", "#install", "docs/how-to", "https://example.com/not-asked"]
-    broken = ["docs/recover.md#no-such-heading", "docs/no-such-page.md", "../outside.md", "docs/commands.md"]
-    assert [target for target in (*whole, *broken) if is_broken(ROOT / "README.md", target)] == broken
-    commands = [
-        "lockstep plan chekc",
-        "lockstep rotate --revoke",
-        "make dmeo",
-        "make demo",
-        "aws s3 --revoke",
-    ]
+    targets = ["docs/recover.md#release-a-lock", "docs/recover.md#no-such-heading", "../outside.md"]
+    assert [is_broken(ROOT / "README.md", target) for target in targets] == [False, True, True]
+    commands = ["lockstep plan chekc", "lockstep rotate --revoke", "make dmeo", "make demo"]
     problems = ["no command chekc", "no option --revoke", "no target dmeo"]
     assert [problem for command in commands for problem in wrong(command)] == problems
     assert sum(len([c for c in shown(page) if c.startswith("lockstep ")]) for page in PAGES) > 100
@@ -178,27 +171,6 @@ def test_no_text_says_to_install_a_name_that_others_may_own() -> None:
     for file in repository_files():
         text = "" if file == Path(__file__) else file.read_text(errors="replace")
         assert [*asked_of_an_index(text), *required.findall(text)] == [], file
-
-
-# The decisions
-
-
-def test_a_decision_has_status_date_and_the_options_turned_down_and_the_index_lists_it() -> None:
-    rows, folder = [], ROOT / "docs" / "adr"
-    files = sorted(folder.glob("[0-9]*.md"))
-    for number, page in enumerate(files, 1):
-        text = page.read_text()
-        head = re.match(rf"# {number}\. (.+)\n\n- Status: (.+)\n- Date: \d{{4}}-\d\d-\d\d\n", text)
-        assert head, page
-        assert int(page.name[:4]) == number
-        assert re.fullmatch(r"(accepted|closed|superseded|proposed)\b.*", head[2])
-        assert all(number < int(later) <= len(files) for later in re.findall(r"ADR (\d+)", head[2]))
-        sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
-        assert sections == ["Context", "Decision", "Options turned down", "Consequences"]
-        closed = ", closed" * bool(re.search(r"^closed|superseded by", head[2]))
-        rows.append(f"{number}. [{head[1]}]({page.name}){closed}")
-    listed = [line for line in (folder / "README.md").read_text().splitlines() if re.match(r"\d", line)]
-    assert listed == rows
 
 
 # The site

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.console import LIMIT_SECONDS, Command, commands, is_as_shown, typed
-from tests.docs.pages import ROOT
+from tests.docs.pages import LIMIT_SECONDS, ROOT, Command, commands, is_as_shown, typed
 
 TUTORIAL = ROOT / "docs/tutorial.md"
 GUIDES = ("emergency", "add-a-database", "leave-a-cloud", "import")
