@@ -5,9 +5,10 @@
 
 import json
 import sysconfig
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import RemoteDisconnected
 from pathlib import Path
@@ -17,25 +18,23 @@ import pytest
 
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from oci_fn.dispatching import overdue
+from sandbox import plans
 from sandbox.emulators.aws.lambda_host import LambdaHost
 from sandbox.emulators.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
+from sandbox.estate import Estate, running_estate
 from sandbox.fn import FunctionProcess, running_function
-from tests.frozen.conftest import World
-from tests.frozen.work import (
-    BOUND_SECONDS,
-    CALL_VARIABLE,
-    CALLS,
-    FOLDER_VARIABLE,
-    Signs,
-    wait_for,
-    wait_until,
-)
+from sandbox.outside import Value, lets_in
+from sandbox.wire import Fault, FaultKind, Wire
+from tests.frozen import work
+from tests.frozen.work import BOUND_SECONDS, GENERATION, PASSWORD, Signs, wait_for, wait_until
 
 ROOT = Path(__file__).parents[2]
 MODULE = Path(__file__).with_name("fdk_function.py")
 ACCESS_KEY = "AKIAGENERATE"
 """That of the function that stages, in `sandbox.identities`."""
 ENDED = "its process has ended"
+ACTS = ("warm", "leave", "join", "hang", "look")
 SENT_FIRST = {
     # Eight slots are looked up side by side; where the first answer is not missing, their versions are listed.
     "fdk": {"aws": 1, "oci": 12, "database": 1},
@@ -43,6 +42,66 @@ SENT_FIRST = {
     "lambda": {"aws": 1, "oci": 2, "database": 1},
 }
 """How many calls a late call sends before its first answer."""
+
+
+@dataclass(frozen=True)
+class World:
+    """An estate with a credential for each act, and its wire."""
+
+    estate: Estate
+    wire: Wire
+
+    @contextmanager
+    def holding_the_first_call(self, signs: Signs, *, sent: int = 1) -> Iterator[threading.Event]:
+        """The first call is under way until the event is set.
+
+        Args:
+            signs: Gets the sign `held` when everything has arrived that is sent without the first call's answer.
+            sent: How many calls that is. A call that has passed the scope's check may still be on its way here; if it
+                were counted before it has arrived, it would look as if it had been sent after the scope was closed.
+        """
+        release = threading.Event()
+
+        def asleep() -> None:
+            wait_until(lambda: len(self.wire.calls) >= sent, f"{self.sent()} of {sent} calls")
+            signs.held.write_text("")
+            release.wait(BOUND_SECONDS)
+
+        self.wire.asleep = asleep
+        with self.wire.run(Fault(FaultKind.OVERTAKEN, at=1)):
+            try:
+                yield release
+            finally:
+                release.set()
+
+    def took_effect(self, call: str, act: str) -> bool:
+        """Whether what `tests.frozen.work` would have staged is there."""
+        credential = self.estate.direct.credential(f"frozen/{act}")
+        assert credential
+        if call == "database":
+            return lets_in(credential.servers[0], Value(credential.usernames[-1], PASSWORD))
+        return self.estate.outside.holds(call, credential, GENERATION) is not None
+
+    def sent(self) -> list[str]:
+        """Every call in order, without numbers."""
+        return [f"{c.target} {c.operation}" for c in self.wire.calls]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """What runs."""
+    authority = CertificateAuthority(tmp_path_factory.mktemp("ca"))
+    servers = {"orders": MariaDbServer(authority=authority, certificate=authority.issue())}
+    credentials = [plans.credential(f"frozen/{act}", "orders", username=f"frozen_{act}") for act in ACTS]
+    wire = Wire()
+    with running_estate(credentials, servers, folder=tmp_path_factory.mktemp("estate"), wire=wire) as running:
+        yield World(running, wire)
+
+
+@pytest.fixture
+def signs(tmp_path: Path) -> Signs:
+    """None is given yet."""
+    return Signs(tmp_path)
 
 
 @dataclass
@@ -77,13 +136,13 @@ def start(world: World, runtime: Path, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start(kind: str, call: str) -> Function:
-            own = {FOLDER_VARIABLE: str(tmp_path), CALL_VARIABLE: call}
+            own = {work.FOLDER_VARIABLE: str(tmp_path), work.CALL_VARIABLE: call}
             if kind == "fdk":
                 variables = {**world.estate.function_environment, **own}
                 return of_fdk(stack.enter_context(running_function(variables, module=MODULE)))
             deployed = DeployedFunction(
                 name="frozen",
-                handler="tests.frozen.lambda_function.handler",
+                handler="tests.frozen.work.handler",
                 environment={PLAN_VARIABLE: str(world.estate.plan_file), **own},
                 task_root=runtime / "task",
                 memory_mb=512,
@@ -129,7 +188,7 @@ def of_lambda(world: World, processes: FunctionProcesses, log: Path) -> Function
     return Function(ask, log.read_text, host.invoke)
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", work.CALLS)
 @pytest.mark.parametrize("kind", ["fdk", "lambda"])
 def test_what_is_left_behind_sends_nothing_more_and_what_is_joined_ends_before_the_answer(
     world: World, start: Start, signs: Signs, kind: str, call: str

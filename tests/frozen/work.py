@@ -1,4 +1,4 @@
-"""What the functions of these tests do; one side of it runs in their process, the other in the test's."""
+"""What the functions of these tests do, and the one in Lambda; one side of it runs in their process, the other here."""
 
 import os
 import threading
@@ -9,8 +9,10 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import NoReturn
 
+from functions.face import LambdaFace
 from lockstep.protocol.errors import LockstepError, StoresDivergedError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.strict_json import Message
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.stores.credential import Ports
 
@@ -105,3 +107,24 @@ def _stage(call: str, ports: Ports) -> None:
     else:
         [store] = [s for s in ports.stores if s.name == call]
         store.prepare(GENERATION)(late)
+
+
+class Named(Message):
+    """As much of a rotation as the face needs."""
+
+    credential_id: str
+    rotation_id: str
+
+
+class Ask(Message):
+    """The request."""
+
+    rotation: Named
+
+
+def run(request: Ask, ports: Ports) -> Message:
+    """Behave as the name of the credential says."""
+    behave(request.rotation.credential_id.rpartition("/")[2], ports)
+
+
+handler = LambdaFace(run, Ask)
