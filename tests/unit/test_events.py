@@ -13,16 +13,14 @@ from msgspec import structs
 from cdk.artefacts import PIPX
 from functions.announce.ended import ended
 from lockstep.cli.orders import order_context
-from lockstep.plan.file import load_plan
 from lockstep.protocol.errors import InvalidRequestError
 from lockstep.protocol.events import NAMES, PREFIX, Failed, Paused, PreviousDies, of_promotion
 from lockstep.protocol.messages import Entry, Promoted
-from lockstep.protocol.model import ChainHead, Engine
+from lockstep.protocol.model import ChainHead
 from lockstep.protocol.strict_json import write
-from sandbox import plans
-from sandbox.plans import write_plan
 from tests.support.event_examples import PROMOTED, examples
 from tests.support.memory import make_plan
+from tests.unit.test_plan_mistakes import BOTH, TOPIC, edited, parse
 
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -78,7 +76,7 @@ def test_a_rotation_that_has_ended() -> None:
     first, second = of(execution())
     assert first == promoted(credential=CREDENTIAL, stores=("aws",))
     assert second.dies_at == OVERLAP
-    for output in ('{"outcome":"skipped"}', "null", "[]"):
+    for output in ('{"outcome":"skipped"}', "null"):
         assert of(execution(output=output)) == ()
 
 
@@ -101,18 +99,14 @@ def test_what_rotates_no_credential_of_the_plan_is_not_told_and_another_event_is
             ended(event, _is_known)
 
 
-# The plan, and what operators do
-
-TOPIC = "ocid1.onstopic.oc1.eu.a"
+# What operators do
 
 
 def test_an_operator_without_the_sdk_of_oracle_cloud_is_told_that_it_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Else the command would seem to have failed, and the credentials after it would be left out."""
-    database, credential = plans.database("orders", Engine.MYSQL), plans.credential(CREDENTIAL, "orders")
-    document = plans.plan_document([database], [credential], oci=plans.OciNames())
-    plan = load_plan(write_plan(tmp_path / "lockstep.yaml", {**document, "events": {"oci": TOPIC}}))
+    plan = parse(edited(BOTH, {"events": {"oci": TOPIC}}))
     monkeypatch.setitem(sys.modules, "oci", None)
     monkeypatch.delitem(sys.modules, "lockstep.oci.notifications", raising=False)
     paused = Paused(credential=CREDENTIAL, entry=Entry(stream="aws", seq=1))

@@ -147,21 +147,16 @@ def _token(claims: object) -> str:
     return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.e30"
 
 
-SAID = {"iat": 1, "exp": 2}
-NEITHER: list[object] = [
-    *([], "x", {}, {"iat": 1}, {"exp": 2}, {"iat": "1", "exp": "2"}),
-    *({"iat": True, "exp": 2}, {"iat": 1.5, "exp": 2}, {"iat": None, "exp": 1}),
-]
+SAID = _token({"iat": 1, "exp": 2})
+NO_CLAIMS: list[object] = [[], {"iat": 1}, {"exp": 2}, {"iat": "1", "exp": 2}, {"iat": True, "exp": 2}]
 
 
 @pytest.mark.parametrize(
     "token",
     [
-        *("", ".", "a.b", "a.b.c", "a.b.c.d", "a.!!.c", "é.é.é", "." * 70000),
-        *map(_token, NEITHER),
-        _token({"iat": 0, "exp": 10**400}),
-        *(f"e30{bad}.{_token(SAID)[4:]}" for bad in ('"', " ", "\r\nhost: another", "é")),
-        f"{_token(SAID)}=",
+        *("", "a.b", "a.b.c.d", "a.!!.c", "é.é.é", "." * 70000, f"{SAID}="),
+        *(_token(claims) for claims in (*NO_CLAIMS, {"iat": 1.5, "exp": 2}, {"iat": 0, "exp": 10**400})),
+        *(f"e30{bad}.{SAID[4:]}" for bad in ('"', "\r\nhost: another")),
         _token([]).replace("W10", base64.urlsafe_b64encode(b"[" * 3000).decode()),
     ],
 )
