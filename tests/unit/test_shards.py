@@ -1,4 +1,7 @@
-"""Which rule starts a credential, and when; and what a plan needs of the clouds' limits."""
+"""Which rule starts a credential, and when; and what a plan needs of the clouds' limits.
+
+Also the names of versions (protocol V3), the rules of a ring, and how many versions it may have (protocol V13).
+"""
 
 import json
 from collections.abc import Mapping
@@ -6,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from uuid import RFC_4122, UUID
 
 import pytest
 from typer.testing import CliRunner
@@ -26,12 +30,14 @@ from lockstep.plan.limits import (
     uses,
 )
 from lockstep.plan.model import Plan
+from lockstep.protocol import ring
 from lockstep.protocol.model import Engine
-from lockstep.protocol.ring import SLOTS
+from lockstep.protocol.names import VersionNames
+from lockstep.protocol.ring import SLOTS, Slot, Version, fits_quota
 from lockstep.protocol.schedule import COUNTS, Shard, last_trigger, shards
 from sandbox import plans
 from tests.support.scaled import scaled, with_sections
-from tests.unit.test_plan_mistakes import GONE, edited, parse
+from tests.unit.test_plan_mistakes import GONE, edited, parse, problems_of
 
 MINUTE = timedelta(minutes=1)
 ORDERS = plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")
@@ -176,3 +182,106 @@ def test_check_refuses_a_plan_beyond_a_limit_that_nobody_raises(tmp_path: Path) 
         text = shown.stdout + shown.stderr
         told = ("Secrets Manager, writes in the busiest minute", "begin at 00:00 UTC: use longer intervals")
         assert (shown.exit_code, [one in text for one in told]) == (code, [code == 2] * 2)
+
+
+# The names of versions
+
+OURS = VersionNames(credential_id="multi-cloud/app_user", secret="multi-cloud/app_user")
+
+
+def test_a_name_is_a_uuid_that_contains_its_generation_and_never_changes() -> None:
+    for generation in (1, 42, 999_999_999_999):
+        name = OURS.name_of(generation)
+        assert (len(name), UUID(name).version, UUID(name).variant) == (36, 8, RFC_4122)
+        assert name.endswith(f"-{generation:012d}")
+        assert OURS.generation_of(name) == generation
+    dotted = VersionNames(credential_id=OURS.credential_id, secret="multi-cloud.app_user")
+    assert OURS.name_of(42) == dotted.name_of(42) == "13cf509b-b00d-89f1-89bb-000000000042"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        None,
+        "42",
+        VersionNames(credential_id="another/credential", secret=OURS.secret).name_of(7),
+        VersionNames(credential_id=OURS.credential_id, secret="another/secret").name_of(7),
+        OURS.name_of(7)[:-12] + "00000000000a",
+        OURS.name_of(7) + "0",
+        OURS.name_of(7)[:-1] + "\N{ARABIC-INDIC DIGIT SEVEN}",
+        "7f1d9a52-3f63-4d7a-8f0c-000000000007",
+    ],
+)
+def test_any_other_name_is_generation_0(name: str | None) -> None:
+    assert OURS.generation_of(name) == 0
+
+
+# The rules of `lockstep.protocol.ring`
+
+
+def slot(index: int, *versions: Version) -> Slot:
+    return Slot(index=index, secret_id=f"slot-{index}", versions=versions)
+
+
+def version(number: int, generation: int, *stages: str, deleted: bool = False) -> Version:
+    return Version(
+        number=number, generation=generation, stages=frozenset(stages), is_pending_deletion=deleted
+    )
+
+
+def test_a_full_slot_is_passed_over() -> None:
+    full = slot(0, version(1, 1, "CURRENT"), *(version(n, 100 + n, "PENDING") for n in range(2, 31)))
+    next_lowest = slot(1, version(1, 2, "CURRENT"))
+    serving = slot(2, version(1, 3, "CURRENT"))
+    assert ring.staging_slot([full, next_lowest, serving], 200) is next_lowest
+    assert ring.staging_slot([full, serving], 200) is None
+    assert ring.staging_slot([serving], 200) is serving, "the only slot left, although it serves"
+
+
+def test_a_version_that_may_be_in_flight_is_not_disposable() -> None:
+    revoked = [version(n, n, "DEPRECATED") for n in (1, 2, 3)]
+    others = [
+        version(4, 0, "DEPRECATED"),
+        version(5, 5, "DEPRECATED", deleted=True),
+        version(6, 6, "PREVIOUS"),
+        version(7, 10, "CURRENT"),
+        version(8, 11, "DEPRECATED"),
+        version(9, 12, "PENDING"),
+    ]
+    one = slot(0, *revoked, *others)
+    assert ring.disposable(one, below=10) == revoked[:2]
+    # Once generation 13 is claimed, 11 is abandoned. It stays because it is the newest superseded version.
+    assert ring.disposable(one, below=13) == revoked
+
+
+def test_no_more_deletions_are_scheduled_than_vault_allows() -> None:
+    revoked = [version(n, n, "DEPRECATED") for n in range(1, 6)]
+    leaving = [version(n, n, "DEPRECATED", deleted=True) for n in range(6, 34)]
+    one = slot(0, *revoked, *leaving, version(99, 99, "CURRENT"))
+    assert ring.disposable(one, below=99) == revoked[:2]
+
+
+def test_a_version_scheduled_for_deletion_does_not_hold_its_generation() -> None:
+    one = slot(0, version(1, 4, "DEPRECATED", deleted=True), version(2, 5, "CURRENT"))
+    assert ring.holder([one], 4) is None
+
+
+@pytest.mark.parametrize(
+    ("minutes", "slots", "fits"),
+    [(18, 4, False), (19, 4, True), (72, 1, False), (73, 1, True)],
+)
+def test_the_shortest_interval_that_a_ring_can_be_rotated_at_for_ever(
+    minutes: int, slots: int, *, fits: bool
+) -> None:
+    assert fits_quota(timedelta(minutes=minutes), slots) is fits
+
+
+def test_an_interval_too_short_for_a_ring_is_refused_with_one_that_is_accepted() -> None:
+    """A ring in the first store has one slot (protocol V13): which value is a generation's would depend on the slot."""
+    aws, vault = IN_BOTH["stores"]
+    for stores, recommended, slots in (([vault, aws], "2h", 1), ([aws, vault], "20m", SLOTS)):
+        plan = edited(IN_BOTH, {"stores": stores, "credentials.0.interval": "10m"})
+        text = " ".join(problems_of(plan))
+        assert "credentials[0].interval: 10m exhausts Vault's quota" in text
+        assert f"use an interval of {recommended} or more" in text
+        assert parse(edited(plan, {"credentials.0.interval": recommended})).slots == slots
