@@ -22,46 +22,23 @@ from lockstep.protocol.messages import (
     RotatedRun,
 )
 from lockstep.protocol.strict_json import MessageError, read
-from tests.support.memory import MemoryWorld
+from tests.support import world as w
 from tests.support.memory_store import MemorySecret
 from tests.support.trips import Trips
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    Killed,
-    applied,
-    assert_in_sync,
-    assert_on_record,
-    entries,
-    generated,
-    held,
-    interrupted,
-    login_of,
-    make_world,
-    rotate_again,
-    rotation_of,
-    status_of,
-    struck,
-    undisturbed,
-    updated,
-)
-from tests.unit.audit_case import begun, extend
+from tests.unit import flights
+from tests.unit.audit_case import extend
 
-BOTH = [("first", "Success"), ("second", "Success")]
+ALL = [("first", "Success"), ("second", "Success"), ("third", "Success")]
 
 
-class Flight:
-    """A world whose newest generation, by default the second one, is promoted everywhere and not yet recorded."""
+class Flight(flights.Flight):
+    """A flight that is promoted everywhere and not yet recorded."""
 
-    def __init__(self, world: MemoryWorld | None = None) -> None:
-        self.world = world or make_world(rotations=1)
-        if world:
-            world.clock.sleep(INTERVAL_SECONDS)
-        staged = generated(self.world, held(self.world, "second"))
-        self.rotation, self.claim = staged.rotation, staged.claim
-        databases = applied(self.world, staged).databases
-        done = updated(self.world, staged)
+    def __init__(self) -> None:
+        super().__init__()
+        databases, done = w.applied(self.world, self.staged).databases, self.promote()
         self.request = RotatedRun(
-            rotation=self.rotation,
+            rotation=self.staged.rotation,
             claim=self.claim,
             databases=databases,
             stores=done.stores,
@@ -72,17 +49,16 @@ class Flight:
     def record(self, **changes: object) -> RecordedRotation:
         return audit.run(structs.replace(self.request, **changes), self.world.ports())
 
-    def fail(self, **changes: object) -> Recorded:
-        request = FailedRun(
-            rotation=self.rotation,
-            claim=self.claim,
-            stores=self.request.stores,
-            error="StoreUnreachableError",
-        )
-        return audit.run(structs.replace(request, **changes), self.world.ports())
+    def failed(self, **changes: object) -> FailedRun:
+        of = self.request
+        run = FailedRun(rotation=of.rotation, claim=of.claim, stores=of.stores, error="StoreUnreachableError")
+        return structs.replace(run, **changes)
 
-    def runs(self, stream: str = "aws") -> list[tuple[str, str]]:
-        return [(rotation_of(e), status_of(e)) for e in entries(self.world, stream)]
+    def fail(self, **changes: object) -> Recorded:
+        return audit.run(self.failed(**changes), self.world.ports())
+
+    def runs(self) -> list[tuple[str, str]]:
+        return [(w.rotation_of(e), w.status_of(e)) for e in w.entries(self.world, "aws")]
 
 
 # A success
@@ -93,55 +69,46 @@ def test_an_entry_says_what_was_done_and_gives_the_values_for_the_release() -> N
     flight = Flight()
     schedule, promoted = flight.world.credential.schedule, flight.request.promoted_at
     result = flight.record(promoted_at=promoted + timedelta(milliseconds=1))
-    assert (result.stream, result.seq, flight.runs()) == ("aws", 2, BOTH)
-    assert flight.world.lock.record.heads["aws"].seq == 1
+    assert (result.stream, result.seq, flight.runs()) == ("aws", 3, ALL)
+    assert flight.world.lock.record.heads["aws"].seq == 2
     release, proven = result.release, ("db-1", "db-2")
-    assert (release.current_generation, release.valid, release.proven) == (2, frozenset({1, 2}), proven)
-    assert release.next_due_at == flight.rotation.started_at + schedule.interval - schedule.tolerance
+    assert (release.current_generation, release.valid, release.proven) == (3, frozenset({2, 3}), proven)
+    assert release.next_due_at == flight.request.rotation.started_at + schedule.interval - schedule.tolerance
     assert release.not_before == promoted + schedule.overlap + timedelta(seconds=1)
-    event = entries(flight.world, "aws")[-1].event
+    event = w.entries(flight.world, "aws")[-1].event
     now, began = (
-        round(at.timestamp() * 1000) for at in (flight.world.clock.now(), flight.rotation.started_at)
+        round(at.timestamp() * 1000) for at in (flight.world.clock.now(), flight.request.rotation.started_at)
     )
     assert (event["status"], event["status_id"], event["severity_id"]) == ("Success", 1, 1)
     assert (event["start_time"], event["end_time"], event["time"]) == (began, now, now)
-    assert (event["user"]["uid"], event["metadata"]["uid"]) == ("multi-cloud/app_user", "second")
+    assert (event["user"]["uid"], event["metadata"]["uid"]) == ("multi-cloud/app_user", "third")
     details = event["unmapped"]["lockstep"]
-    assert (details["generation"], details["base_generation"], details["kind"]) == (2, 1, "new")
+    assert (details["generation"], details["base_generation"], details["kind"]) == (3, 2, "new")
     assert (details["plan"], details["adopted_from"]) == (flight.world.credential.plan_digest, None)
-    assert details["stores"] == {"aws": "generation-2", "oci": "generation-2"}
-    body = flight.world.audit_logs["aws"].entries[2][0].decode()
-    passwords = {login_of(flight.world, generation).password.reveal() for generation in (1, 2)}
+    assert details["stores"] == {"aws": "generation-3", "oci": "generation-3"}
+    body = flight.world.audit_logs["aws"].entries[3][0].decode()
+    passwords = {w.login_of(flight.world, generation).password.reveal() for generation in (1, 2, 3)}
     assert [p for p in ("before-lockstep", *passwords) if p in body] == []
 
 
-def test_an_entry_holds_the_result_of_each_database() -> None:
-    world = make_world()
-    world.databases["db-2"].plaintext = True
-    for run in ("first", "second", "third"):
-        rotate_again(world, run)
+def test_an_entry_holds_the_result_of_each_database_and_an_adopted_one_the_run_that_began_it() -> None:
+    flight = flights.Flight()
+    flight.world.databases["db-2"].plaintext = True
+    assert w.rotate_again(flight.world, "taker").adopted
+    details = w.entries(flight.world, "aws")[-1].event["unmapped"]["lockstep"]
     told = {"outcome": "applied", "revoked": {"1": "refused"}, "taken_over": False}
-    assert entries(world, "aws")[-1].event["unmapped"]["lockstep"]["databases"] == {
-        "db-1": {**told, "plaintext": False},
-        "db-2": {**told, "plaintext": True},
-    }
+    assert details["databases"] == {"db-1": {**told, "plaintext": False}, "db-2": {**told, "plaintext": True}}
+    assert details["adopted_from"] == "third"
 
 
 def test_a_generation_is_revoked_once_it_is_revoked_on_every_database() -> None:
     """What one database may still let in stays on record, so that an emergency ends it (protocol C11)."""
     flight = Flight()
-    revoked = RevocationCheck(generation=1, revocation=RevocationResult.REFUSED)
+    revoked = RevocationCheck(generation=2, revocation=RevocationResult.REFUSED)
     one, other = flight.request.databases
     both = structs.replace(one, revoked=(revoked,)), structs.replace(other, revoked=(revoked,))
-    assert flight.record(databases=(both[0], other)).release.valid == frozenset({1, 2})
-    assert flight.record(databases=both).release.valid == frozenset({2})
-
-
-def test_an_adopted_generation_names_the_run_that_began_it() -> None:
-    world = make_world(rotations=1)
-    generated(world, held(world, "second"))
-    assert rotate_again(world, "taker", runner="oci").adopted
-    assert entries(world, "oci")[-1].event["unmapped"]["lockstep"]["adopted_from"] == "second"
+    assert flight.record(databases=(both[0], other)).release.valid == frozenset({1, 2, 3})
+    assert flight.record(databases=both).release.valid == frozenset({1, 3})
 
 
 # A failure
@@ -150,14 +117,14 @@ def test_an_adopted_generation_names_the_run_that_began_it() -> None:
 def test_a_failure_is_recorded_by_name_and_has_no_release_values() -> None:
     flight = Flight()
     assert type(flight.fail()) is Recorded
-    event = entries(flight.world, "aws")[-1].event
+    event = w.entries(flight.world, "aws")[-1].event
     assert (event["status"], event["status_id"], event["severity_id"]) == ("Failure", 2, 4)
     assert event["status_code"] == "StoreUnreachableError"
 
 
 @pytest.mark.parametrize("error", ["", "a b", "hunter2: no", "x" * 101, "a\n"])
 def test_an_error_is_recorded_only_if_it_is_a_name(error: str) -> None:
-    rotation = held(make_world())
+    rotation = w.held(w.make_world())
     with pytest.raises(MessageError, match="regex"):
         read(FailedRun, {"rotation": rotation, "error": error})
 
@@ -170,19 +137,19 @@ def test_a_success_is_not_followed_by_a_failure_of_the_same_run() -> None:
     success = flight.record()
     failure = flight.fail()
     assert (failure.seq, failure.hash) == (success.seq, success.hash)
-    assert flight.runs() == BOTH
+    assert flight.runs() == ALL
 
 
 def test_a_twin_at_any_boundary_writes_no_second_entry() -> None:
     at, boundary = 0, "none"
     while boundary:
         flight = Flight()
-        twin = interrupted(flight.world, at, flight.record)
-        assert flight.record().seq == 2
-        undisturbed(flight.world)
+        twin = w.interrupted(flight.world, at, flight.record)
+        assert flight.record().seq == 3
+        w.undisturbed(flight.world)
         boundary = twin.boundary
-        assert flight.runs() == BOTH, boundary
-        assert_on_record(flight.world)
+        assert flight.runs() == ALL, boundary
+        w.assert_on_record(flight.world)
         at += 1
     assert at > 8
 
@@ -191,18 +158,18 @@ def test_a_failure_is_recorded_once_even_if_another_run_records_in_between() -> 
     at, boundary = 0, "none"
     while boundary:
         flight = Flight()
-        between = interrupted(flight.world, at, partial(rotate_again, flight.world, "taker"))
+        between = w.interrupted(flight.world, at, partial(w.rotate_again, flight.world, "taker"))
         try:
             flight.fail()
         except LostCompareAndSetError:
-            undisturbed(flight.world)
+            w.undisturbed(flight.world)
             flight.fail()
-        undisturbed(flight.world)
+        w.undisturbed(flight.world)
         boundary = between.boundary
         if boundary:
-            assert sorted(run for run, _ in flight.runs()) == ["first", "second", "taker"], boundary
-            assert_in_sync(flight.world)
-        assert_on_record(flight.world)
+            assert sorted(run for run, _ in flight.runs()) == ["first", "second", "taker", "third"], boundary
+            w.assert_in_sync(flight.world)
+        w.assert_on_record(flight.world)
         at += 1
     assert at > 8
 
@@ -212,9 +179,9 @@ def test_a_failed_run_finds_its_entry_below_those_of_four_that_have_run_since() 
     flight = Flight()
     recorded = flight.fail()
     for taker in range(4):
-        rotate_again(flight.world, f"taker-{taker}")
+        w.rotate_again(flight.world, f"taker-{taker}")
     assert flight.fail() == recorded
-    assert_on_record(flight.world)
+    w.assert_on_record(flight.world)
 
 
 # Entries and losses of others
@@ -231,16 +198,16 @@ def test_a_retry_finds_its_entry_below_the_orders_that_came_since(orders: int) -
     flight.world.lock.record = backup
     assert flight.record() == recorded
     assert max(flight.world.audit_logs["aws"].entries) == recorded.seq + orders
-    assert_on_record(flight.world)
+    w.assert_on_record(flight.world)
 
 
 def test_constant_appends_by_others_are_a_retryable_error() -> None:
     flight = Flight()
     taken = {"before aws log put": partial(extend, flight.world, 1)}
-    with struck(flight.world, taken), pytest.raises(LostCompareAndSetError):
+    with w.struck(flight.world, taken), pytest.raises(LostCompareAndSetError):
         flight.record()
-    assert flight.world.lock.record.heads["aws"].seq == 1
-    assert flight.record().seq == 2 + MAX_TRIES
+    assert flight.world.lock.record.heads["aws"].seq == 2
+    assert flight.record().seq == 3 + MAX_TRIES
 
 
 def test_a_run_that_is_overtaken_before_it_writes_records_no_success() -> None:
@@ -249,31 +216,28 @@ def test_a_run_that_is_overtaken_before_it_writes_records_no_success() -> None:
 
     def overtaken(operation: str) -> None:
         if operation == "put":
-            undisturbed(flight.world)
-            rotate_again(flight.world, "taker")
+            w.undisturbed(flight.world)
+            w.rotate_again(flight.world, "taker")
 
     flight.world.audit_logs["aws"].faults.before = overtaken
     with pytest.raises(FenceLostError):
         flight.record()
-    assert [run for run, _ in flight.runs()] == ["first", "taker"]
+    assert [run for run, _ in flight.runs()] == ["first", "second", "taker"]
 
 
-@pytest.mark.parametrize("named", [None, 10**9], ids=["the true head", "a head that named no entry"])
-def test_a_retry_finds_its_entry_below_the_one_that_took_it_in(named: int | None) -> None:
+@pytest.mark.parametrize("named", [2, 10**9], ids=["the true head", "a head that named no entry"])
+def test_a_retry_finds_its_entry_below_the_one_that_took_it_in(named: int) -> None:
     """The reply of the write was lost, and a run that was overtaken before has recorded that since (protocol E9).
 
     Who writes the lock record can name any number: only where the chain ends there still, nothing can be below.
     """
     flight = Flight()
-    if named:
-        flight.rotation = structs.replace(flight.rotation, head=named)
-        flight.request = structs.replace(flight.request, rotation=flight.rotation)
-
-    with struck(flight.world, {"after aws log put": Killed}), pytest.raises(Killed):
-        flight.record()
-    flight.fail(rotation=structs.replace(flight.rotation, rotation_id="overtaken"), claim=None)
-    assert flight.record().seq == 2
-    assert [run for run, _ in flight.runs()] == ["first", "second", "overtaken"]
+    rotation = structs.replace(flight.request.rotation, head=named)
+    with w.struck(flight.world, {"after aws log put": w.Killed}), pytest.raises(w.Killed):
+        flight.record(rotation=rotation)
+    flight.fail(rotation=structs.replace(rotation, rotation_id="overtaken"), claim=None)
+    assert flight.record(rotation=rotation).seq == 3
+    assert [run for run, _ in flight.runs()] == ["first", "second", "third", "overtaken"]
 
 
 # What a step costs
@@ -282,11 +246,9 @@ READS = ["lock require", "aws log look"]
 WRITES = ["aws signer sign", "aws log put"]
 
 
-def test_a_success_and_a_failure_take_four_calls_and_three_trips(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_success_and_a_failure_take_four_calls_and_three_trips(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the steady state, where the process has rotated before; generations are known by names (ADR 80)."""
-    success, failure = Flight(begun(2)), Flight(begun(2))
+    success, failure = Flight(), Flight()
 
     def unreadable(_secret: MemorySecret, _version: str) -> NoReturn:
         raise AssertionError
@@ -296,5 +258,5 @@ def test_a_success_and_a_failure_take_four_calls_and_three_trips(
     audit.run(success.request, trips.ports())
     assert (trips.calls, trips.length) == ([*READS, *WRITES], 3)
     trips = Trips(failure.world)
-    audit.run(FailedRun(rotation=failure.rotation, claim=failure.claim, error="X"), trips.ports())
+    audit.run(failure.failed(), trips.ports())
     assert (trips.calls, trips.length) == (["lock read", "aws log look", *WRITES], 3)
