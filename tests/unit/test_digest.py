@@ -82,16 +82,8 @@ def test_the_digest_of_an_hour_is_made_once() -> None:
     assert world.verified()[0] is not Verdict.NOT_VERIFIED
 
 
-@pytest.mark.parametrize(
-    ("operation", "error"),
-    [
-        *(
-            (o, AuditLogUnreachableError)
-            for o in ("folders", "listed", "create", "numbers", "look", "verify")
-        ),
-        ("verify", AuditLogAccessDeniedError),
-    ],
-)
+@pytest.mark.parametrize("error", [AuditLogUnreachableError, AuditLogAccessDeniedError])
+@pytest.mark.parametrize("operation", ["folders", "listed", "create", "numbers", "look", "verify"])
 def test_all_chains_or_there_is_no_digest(operation: str, error: type[LockstepError]) -> None:
     """Nor does who may not verify MACs make one."""
     world = begun(2)
@@ -102,13 +94,8 @@ def test_all_chains_or_there_is_no_digest(operation: str, error: type[LockstepEr
         if asked == operation:
             raise error(code="down")
 
-    for one in (
-        world.digests["aws"],
-        world.chains["aws"],
-        world.logs["aws"][FOLDER],
-        world.world.signers["aws"],
-    ):
-        one.faults.before = fail
+    for ports in (world.digests, world.chains, world.world.audit_logs, world.world.signers):
+        ports["aws"].faults.before = fail
     with pytest.raises(error):
         world.make("aws")
     assert len(world.digests["aws"].objects) == 2
@@ -284,19 +271,18 @@ class Attack(NamedTuple):
     macs: bool = True
 
 
-def log_of(world: EvidenceWorld, stream: str = "aws", folder: str = FOLDER) -> MemoryAuditLog:
-    return world.logs[stream][folder]
+def log_of(world: EvidenceWorld, folder: str = FOLDER) -> MemoryAuditLog:
+    return world.logs["aws"][folder]
 
 
-def cut(world: EvidenceWorld, hours: int, stream: str = "aws") -> None:
+def cut(world: EvidenceWorld) -> None:
     """Remove without a trace what was written in the last hours, as in a bucket that is not locked."""
-    since = world.world.clock.now() - timedelta(hours=hours)
-    log = log_of(world, stream)
+    since = world.world.clock.now() - timedelta(hours=4)
+    log, folder = log_of(world), world.digests["aws"]
     for number in [n for n in log.entries if log.at(n) > since]:
         del log.entries[number]
-    folder = world.digests[stream]
     folder.objects = {name: kept for name, kept in folder.objects.items() if kept[1] <= since}
-    heads(world.world, **{stream: None})
+    heads(world.world, aws=None)
 
 
 def signed(document: dict[str, Any], key: MemoryDigestKey, *, signature: str = "") -> bytes:
@@ -347,13 +333,6 @@ def back_date(world: EvidenceWorld, *, object_too: bool = False) -> None:
         log_of(world).dates[number] = at
 
 
-def freeze(world: EvidenceWorld) -> None:
-    frozen = dict(world.digests["oci"].objects)
-    for _ in range(4):
-        world.hours()
-        world.digests["oci"].objects = dict(frozen)
-
-
 def fast_forward(world: EvidenceWorld) -> None:
     name, document = newest(world)
     at = world.digests["aws"].objects[name][1]
@@ -373,19 +352,6 @@ def replace_a_confirmed_one(world: EvidenceWorld) -> None:
     objects = world.digests["aws"].objects
     del objects[max(objects)]
     forge(world, problems=["x"])
-
-
-def cut_the_other(world: EvidenceWorld) -> None:
-    world.append("oci", FOLDER)
-    world.hours(2)
-    cut(world, 4, "oci")
-
-
-def replay(world: EvidenceWorld) -> None:
-    entries, objects = dict(log_of(world).entries), dict(world.digests["aws"].objects)
-    world.hours(3)
-    log_of(world).entries, world.digests["aws"].objects = entries, objects
-    heads(world.world, aws=None)
 
 
 def copy_bucket(world: EvidenceWorld) -> None:
@@ -449,30 +415,12 @@ def left_the_plan(world: EvidenceWorld, *, whole: bool) -> None:
     if whole:
         del world.logs["aws"]["retired"]
     else:
-        del log_of(world, folder="retired").entries[2]
+        del log_of(world, "retired").entries[2]
 
 
-def bridge_of_a_spoiled_digest(world: EvidenceWorld) -> None:
-    name, kept = newest(world, "oci")
-    at = world.digests["oci"].objects[name][1]
-    world.until(5)
-    log_of(world, "oci").entries.clear()
-    world.append("oci", FOLDER)
-    other = newest(world)
-    signature = json.loads(world.digests["aws"].objects[other[0]][0])["signature"]
-    now = world.world.clock.now()
-    new = kept | {
-        "began": round(now.timestamp() * 1000),
-        "hour": f"{now:%Y-%m-%dT%H}",
-        "previous": {"hour": kept["hour"], "hash": hash_of(kept)},
-        "other": {"digest": {"hour": other[1]["hour"], "hash": hash_of(other[1])}, "signature": signature},
-        "chains": {},
-    }
-    key = MemoryDigestKey("oci")
-    world.digests["oci"].objects = {
-        name: (signed(kept, key, signature="AAAA"), at),
-        f"{new['hour']}.json": (signed(new, key), now),
-    }
+def spoil_the_signature(world: EvidenceWorld) -> None:
+    forge(world, "oci", signature="AAAA")
+    world.hours(1)
 
 
 def heads_said_to_be_old(world: EvidenceWorld) -> None:
@@ -496,15 +444,12 @@ SEEN = {
     "back-date the object too": Attack(
         "the store itself", lambda w: back_date(w, object_too=True), "which lacks it"
     ),
-    "freeze": Attack(OCI, freeze, "is gone"),
     "fast-forward, a digest dated ahead of its object": Attack(ROLE, fast_forward, "minutes from its object"),
     "fork": Attack(ROLE, fork, "go on from the same one"),
     "replace a confirmed digest": Attack(f"{ROLE}, bucket not locked", replace_a_confirmed_one, "is gone"),
-    "cut": Attack(AWS, lambda w: cut(w, 4), "oci has confirmed it"),
-    "cut in OCI": Attack(OCI, cut_the_other, "aws has confirmed it"),
+    "cut": Attack(AWS, cut, "oci has confirmed it"),
     "lose a bucket": Attack(OCI, lambda w: delete_everything(w, "oci"), "is gone"),
     "copy a bucket": Attack(OCI, copy_bucket, "minutes from its object"),
-    "replay after a restore": Attack(AWS, replay, "is gone"),
     "swap of a key, with the past": Attack(AWS, swap_the_key_and_the_past, "is gone"),
     "omit a chain": Attack(ROLE, lambda w: forge(w, chains={}), "which lacks it"),
     "accuse falsely": Attack(
@@ -522,9 +467,7 @@ SEEN = {
     "the same, seen without MACs": Attack(PUTS, entry(by="nobodys"), "entry", macs=False),
     "left the plan": Attack(AWS, lambda w: left_the_plan(w, whole=False), "aws: entry 2: is gone"),
     "left the plan, whole": Attack(AWS, lambda w: left_the_plan(w, whole=True), "aws: entry 2: is gone"),
-    "bridge of a digest with a spoiled signature": Attack(
-        OCI, bridge_of_a_spoiled_digest, "no key of the plan"
-    ),
+    "bridge of a digest with a spoiled signature": Attack(OCI, spoil_the_signature, "no key of the plan"),
     "a chain that no digest names": Attack(PUTS, entry("invented", by="nobodys"), "lacks it", macs=False),
     "heads said to be old": Attack(f"{ROLE}, bucket not locked", heads_said_to_be_old, "is gone"),
     "rewrite": Attack(
