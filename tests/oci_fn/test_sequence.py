@@ -8,8 +8,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,73 +21,29 @@ from functions.audit import step as audit
 from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
-from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.protocol import errors, messages
 from lockstep.protocol.deadlines import LEASE, PREPARED_AT_MOST, RUN, STEP_POLICY, RetryPolicy
 from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from sandbox.emulators.aws import AwsSandbox, create_state_machine
-from sandbox.emulators.aws.resources import create_lock_table
-from tests.contract.aws_fixtures import sandbox_client
+from tests.contract.aws_fixtures import TABLE, DynamoDbHarness
 from tests.support import world as w
-from tests.support.memory import FakeClock, MemoryWorld
+from tests.support.memory import FakeClock
 
 DEFINITION = (Path(__file__).parents[2] / "statemachine.asl.json").read_text(encoding="utf-8")
 STATES: Mapping[str, Any] = json.loads(DEFINITION)["States"]
 TASKS = {name for name, state in STATES.items() if state["Type"] == "Task"}
 GIVEN = messages.RunInput(credential_id="multi-cloud/app_user", trigger="test")
-
-
-@dataclass
-class Arranged:
-    """A world after its first rotation, on which either runner can rotate."""
-
-    memory: MemoryWorld
-    lock: DynamoDbLock
-    write: Callable[..., None]
-
-    def ports(self) -> Ports:
-        return replace(self.memory.ports("aws"), lock=self.lock)
-
-    def order(self, **orders: Mapping[str, object]) -> None:
-        """Write orders into the item, as an operator does."""
-        names = {f"#{name}": name for name in orders}
-        self.write(
-            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in orders),
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues={f":{name}": value for name, value in orders.items()},
-        )
-
-    def rotate(self, rotation_id: str) -> None:
-        recorder = Recorder(self.memory.clock)
-        assert sequence.rotate(GIVEN, self.ports(), recorder, rotation_id=rotation_id, runner="aws")
-
-    def steal_lock(self) -> None:
-        self.write(
-            UpdateExpression="SET holder = :thief ADD fence :one",
-            ExpressionAttributeValues={":thief": {"S": "thief"}, ":one": {"N": "1"}},
-        )
-
-    def left(self) -> object:
-        """What it has come to: stores, databases, the lock record, and what the entries say."""
-        times = dict.fromkeys(("expires_at", "next_due_at", "not_before", "rotated_at"))
-        record = replace(self.lock.read(), **times, heads={})  # type: ignore[arg-type]  # all of them may be None
-        told = [e.event["unmapped"]["lockstep"] for e in w.entries(self.memory, "aws")]
-        return w.served(self.memory), w.known_logins(self.memory), record, told
-
-
-Arrange = Callable[[Arranged], None]
 Ended = tuple[list[str], str | None, object]
 """The Task states that a run has entered, its error, and what it leaves."""
 
 
 class Recorder(Retries):
-    """Records the state of each call, and the states whose Retry block is not the call's policy."""
+    """Records the state of each call, whose policy is that of the state's Retry block."""
 
     def __init__(self, clock: FakeClock, *, seconds: float = RUN.total_seconds()) -> None:
         self.states: list[str] = []
-        self.retried_differently: list[str] = []
         super().__init__(clock, deadline=clock.monotonic() + seconds, jitter=lambda: 0.5)
 
     def call(self, state: str, *rest: Any, **more: Any) -> Any:  # noqa: ANN401 - as Retries
@@ -95,8 +51,7 @@ class Recorder(Retries):
         policy: RetryPolicy = more.get("policy", STEP_POLICY)
         own = STATES[state]["Retry"][0]  # The first retrier is the one for Lockstep's own errors.
         retried = own["MaxAttempts"], own["IntervalSeconds"], own["MaxDelaySeconds"]
-        if retried != (policy.attempts, policy.interval_seconds, policy.max_delay_seconds):
-            self.retried_differently.append(state)
+        assert retried == (policy.attempts, policy.interval_seconds, policy.max_delay_seconds), state
         return super().call(state, *rest, **more)
 
 
@@ -105,14 +60,12 @@ def _apply(request: messages.DatabaseRequest, ports: Ports) -> object:
     return apply_db.run(request, ports)
 
 
-class Both:
-    """Runs each scenario on new worlds."""
+class World:
+    """Step Functions, a lock table, and a credential after its first rotation, which is made anew for each run."""
 
     def __init__(self, aws: AwsSandbox, clock: FakeClock) -> None:
-        self._aws = aws
-        self._clock = clock
-        self._count = 0
-        self._world = self.world()
+        self._aws, self.clock, self.table = aws, clock, DynamoDbHarness(aws)
+        self._names = count(1)
         faces = {
             "GenerateFunction": (generate.run, messages.GenerateRequest),
             "ApplyDbFunction": (_apply, messages.DatabaseRequest),
@@ -120,70 +73,72 @@ class Both:
             "AuditFunction": (audit.run, messages.Run),
         }
         for name, (step, request) in faces.items():
-            face: LambdaFace[Any] = LambdaFace(step, request, ports=lambda _id: self._world.ports())  # type: ignore[arg-type]  # each step with its own request
+            face: LambdaFace[Any] = LambdaFace(step, request, ports=lambda _id: self._ports())  # type: ignore[arg-type]  # each step with its own request
             aws.lambda_host.register_handler(name, face, timeout_seconds=60)
-
-    def world(self) -> Arranged:
-        """A new one, with a lock table of its own."""
-        self._count += 1
-        table = f"lock-{self._count}"
-        create_lock_table(self._aws.client("dynamodb"), table)
-        memory = w.make_world()
-        memory.clock = self._clock
-        self._table = table
-
-        write = partial(
-            self._aws.client("dynamodb").update_item,
-            TableName=table,
-            Key={"credential_id": {"S": memory.credential.id}},
-        )
-        lock = DynamoDbLock(sandbox_client(self._aws, "dynamodb"), table, memory.credential.id)
-        world = Arranged(memory, lock, write)
-        world.order(activate={"S": memory.credential.plan_digest})
-        world.rotate("first")
-        self._clock.sleep(memory.credential.schedule.interval.total_seconds())
-        return world
-
-    def machine(self, arrange: Arrange) -> Ended:
-        """Run the state machine."""
-        self._world = self.world()
-        arrange(self._world)
-        arns = {
-            name: self._aws.lambda_host.arn(name) for name in re.findall(r"\$\{(\w+Function)\}", DEFINITION)
-        }
-        arn = create_state_machine(
-            self._aws.client("stepfunctions"),
-            f"lockstep-{self._count}",
+        arns = {name: aws.lambda_host.arn(name) for name in re.findall(r"\$\{(\w+Function)\}", DEFINITION)}
+        self._machine_arn = create_state_machine(
+            aws.client("stepfunctions"),
+            "lockstep",
             DEFINITION,
-            {**arns, "LockTable": self._table},
-            role_arn=f"arn:aws:iam::{self._aws.account_id}:role/lockstep",
+            {**arns, "LockTable": TABLE},
+            role_arn=f"arn:aws:iam::{aws.account_id}:role/lockstep",
         )
-        given = {"credential_id": self._world.memory.credential.id, "trigger": "test"}
-        execution = self._aws.run_execution(arn, given, name="run-1")
+
+    def make(self, arrange: "Arrange") -> None:
+        self.table.forget()
+        self.memory = w.make_world(clock=self.clock)
+        self.table.order(activate=self.memory.credential.plan_digest)
+        self.rotate("first")
+        arrange(self)
+
+    def _ports(self) -> Ports:
+        return replace(self.memory.ports("aws"), lock=self.table.lock)
+
+    def rotate(self, rotation_id: str, recorder: Recorder | None = None) -> bool:
+        """Run the sequence; without a recorder, the next run is due then."""
+        run = recorder or Recorder(self.clock)
+        is_promoted = sequence.rotate(GIVEN, self._ports(), run, rotation_id=rotation_id, runner="aws")
+        if not recorder:
+            self.clock.sleep(w.INTERVAL_SECONDS)
+        return bool(is_promoted)
+
+    def steal_lock(self) -> None:
+        self.table.order(holder="thief", fence=99)
+
+    def _left(self) -> object:
+        """What it has come to: stores, databases, the lock record, and what the entries say."""
+        times = dict.fromkeys(("expires_at", "next_due_at", "not_before", "rotated_at"))
+        record = replace(self.table.lock.read(), **times, heads={})  # type: ignore[arg-type]  # all of them may be None
+        told = [e.event["unmapped"]["lockstep"] for e in w.entries(self.memory, "aws")]
+        return w.served(self.memory), w.known_logins(self.memory), record, told
+
+    def runs_of(self, arrange: "Arrange", *, then: Callable[[], object] = lambda: None) -> list[Ended]:
+        """That of the state machine, and that of the sequence; `then` between them."""
+        self.make(arrange)
+        name, given = f"run-{next(self._names)}", {"credential_id": GIVEN.credential_id, "trigger": "test"}
+        execution = self._aws.run_execution(self._machine_arn, given, name=name)
         states = [s for s in execution.states_entered if s in TASKS]
         # Step Functions shows DynamoDB's own name for it.
         lost = execution.error == "DynamoDB.ConditionalCheckFailedException"
-        return states, errors.FenceLostError.__name__ if lost else execution.error, self._world.left()
-
-    def sequence(self, arrange: Arrange) -> Ended:
-        """Run the sequence."""
-        world, failed = self.world(), None
-        arrange(world)
-        recorder = Recorder(self._clock)
+        machine = states, errors.FenceLostError.__name__ if lost else execution.error, self._left()
+        then()
+        self.make(arrange)
+        recorder, failed = Recorder(self.clock), None
         try:
-            sequence.rotate(GIVEN, world.ports(), recorder, rotation_id="run-1", runner="aws")
+            self.rotate(name, recorder)
         except errors.LockstepError as error:
             failed = type(error).__name__
-        assert recorder.retried_differently == []
-        return recorder.states, failed, world.left()
+        return [machine, (recorder.states, failed, self._left())]
+
+
+Arrange = Callable[[World], None]
 
 
 @pytest.fixture(scope="module")
-def both() -> Iterator[Both]:
+def world() -> Iterator[World]:
     clock = FakeClock()
-    aws = AwsSandbox(retry_sleep=lambda _seconds: None, wall_clock=lambda: clock.now().timestamp())
-    with aws:
-        yield Both(aws, clock)
+    with AwsSandbox(retry_sleep=lambda _: None, wall_clock=lambda: clock.now().timestamp()) as aws:
+        yield World(aws, clock)
 
 
 def breaking(
@@ -191,7 +146,7 @@ def breaking(
 ) -> Arrange:
     """Let an operation of a double of the world fail from its n-th call on."""
 
-    def arrange(world: Arranged) -> None:
+    def arrange(world: World) -> None:
         calls = count(1)
 
         def before(asked: str) -> None:
@@ -203,56 +158,59 @@ def breaking(
     return arrange
 
 
-def edit(world: Arranged) -> None:
-    """Make the stores disagree."""
-    world.memory.stores["oci"].edit("app_user", '{"username":"app","password":"by-hand"}')
+def losing_the_lock(part: str, name: str, after: str) -> Arrange:
+    def arrange(world: World) -> None:
+        faults = getattr(world.memory, part)[name].faults
+        faults.after = lambda operation: world.steal_lock() if operation == after else None
 
-
-def ordering(**orders: Mapping[str, object]) -> Arrange:
-    return lambda world: world.order(**orders)
+    return arrange
 
 
 def both_of(*parts: Arrange) -> Arrange:
-    def arrange(world: Arranged) -> None:
+    def arrange(world: World) -> None:
         for part in parts:
             part(world)
 
     return arrange
 
 
-def lock_is_held(world: Arranged) -> None:
-    now = world.memory.clock.now()
-    world.lock.acquire(holder="another", now=now, expires_at=now + LEASE, force=False)
+def nothing(_world: World) -> None:
+    """It rotates."""
 
 
-def overlap_runs(world: Arranged) -> None:
+def edit(world: World) -> None:
+    """Make the stores disagree."""
+    w.edit(world.memory.stores["oci"], w.another_login(world.memory))
+
+
+def emergency(world: World) -> None:
+    world.table.order(revoke_through=1)
+
+
+def lock_is_held(world: World) -> None:
+    now = world.clock.now()
+    world.table.lock.acquire(holder="another", now=now, expires_at=now + LEASE, force=False)
+
+
+def overlap_runs(world: World) -> None:
     """The run is due, and none may begin yet."""
-    world.order(not_before={"N": f"{world.memory.clock.now().timestamp() + 60:.0f}"})
+    world.table.order(not_before=world.clock.now() + timedelta(seconds=60))
 
 
-def database_does_not_answer(world: Arranged) -> None:
+def database_does_not_answer(world: World) -> None:
     world.memory.databases["db-2"].unreachable = True
 
 
-def nothing_works(world: Arranged) -> None:
+def nothing_works(world: World) -> None:
     world.memory.databases["db-1"].accounts["app"].passwords = ("changed",)
 
 
-def last_change_is_lost(world: Arranged) -> None:
+def last_change_is_lost(world: World) -> None:
     """A fail-over of a database, after another rotation."""
     database = world.memory.databases["db-1"]
     before = deepcopy(database.accounts)
     world.rotate("second")
-    world.memory.clock.sleep(world.memory.credential.schedule.interval.total_seconds())
     database.accounts = before
-
-
-def lock_is_lost(part: str, name: str, after: str) -> Arrange:
-    def arrange(world: Arranged) -> None:
-        faults = getattr(world.memory, part)[name].faults
-        faults.after = lambda operation: world.steal_lock() if operation == after else None
-
-    return arrange
 
 
 PREPARED = ["AcquireLock", "Generate"]
@@ -261,14 +219,13 @@ SEARCHED = [*PROBED, "ApplyDb"]
 COMMITTED = ["ApplyDb", "UpdateSecrets", "Audit", "ReleaseLock"]
 FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
 NOT_AUDITED = [*PREPARED, "ApplyDb", "UpdateSecrets", "Audit", *FAILED]
-EMERGENCY = ordering(revoke_through={"N": "1"})
 SCENARIOS: dict[str, tuple[Arrange, list[str], type[errors.LockstepError] | None]] = {
-    "nothing": (lambda _: None, [*PREPARED, *COMMITTED], None),
+    "nothing": (nothing, [*PREPARED, *COMMITTED], None),
     "the lock is held": (lock_is_held, ["AcquireLock"], None),
     "the stores disagree": (edit, [*PROBED, *COMMITTED], None),
     "the overlap runs": (overlap_runs, [*PROBED, "ReleaseLockUnchanged"], None),
     "an emergency": (
-        EMERGENCY,
+        emergency,
         [*PREPARED, "ApplyDb", "UpdateSecrets", "RevokeDb", "Audit", "ReleaseLock"],
         None,
     ),
@@ -295,7 +252,7 @@ SCENARIOS: dict[str, tuple[Arrange, list[str], type[errors.LockstepError] | None
     ),
     "the revocation fails": (
         both_of(
-            EMERGENCY, breaking("databases", "db-1", "stage", errors.DatabaseUnreachableError, from_nth=2)
+            emergency, breaking("databases", "db-1", "stage", errors.DatabaseUnreachableError, from_nth=2)
         ),
         [*PREPARED, "ApplyDb", "UpdateSecrets", "RevokeDb", *FAILED],
         errors.DatabaseUnreachableError,
@@ -306,17 +263,17 @@ SCENARIOS: dict[str, tuple[Arrange, list[str], type[errors.LockstepError] | None
         errors.AuditLogAccessDeniedError,
     ),
     "the lock is lost before the record": (
-        lock_is_lost("stores", "oci", "shows"),
+        losing_the_lock("stores", "oci", "shows"),
         NOT_AUDITED,
         errors.FenceLostError,
     ),
     "the lock is lost after the record": (
-        lock_is_lost("audit_logs", "aws", "put"),
+        losing_the_lock("audit_logs", "aws", "put"),
         [*PREPARED, *COMMITTED],
         errors.FenceLostError,
     ),
     "the lock is lost where nothing is to be done": (
-        both_of(overlap_runs, lock_is_lost("databases", "db-2", "accepts")),
+        both_of(overlap_runs, losing_the_lock("databases", "db-2", "accepts")),
         [*PROBED, "ReleaseLockUnchanged"],
         errors.FenceLostError,
     ),
@@ -325,14 +282,14 @@ SCENARIOS: dict[str, tuple[Arrange, list[str], type[errors.LockstepError] | None
 
 @pytest.mark.parametrize(("arrange", "expected", "error"), SCENARIOS.values(), ids=SCENARIOS)
 def test_the_sequence_does_what_the_state_machine_does(
-    both: Both, arrange: Arrange, expected: list[str], error: type[errors.LockstepError] | None
+    world: World, arrange: Arrange, expected: list[str], error: type[errors.LockstepError] | None
 ) -> None:
-    machine, alone = both.machine(arrange), both.sequence(arrange)
+    machine, alone = world.runs_of(arrange)
     assert machine[:2] == (expected, error.__name__ if error else None)
     assert alone == machine
 
 
-def test_a_run_prepares_a_bounded_number_of_times(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_prepares_a_bounded_number_of_times(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Base is refused each time, and each time a search finds a login that works."""
 
     def unsteady(
@@ -343,23 +300,17 @@ def test_a_run_prepares_a_bounded_number_of_times(both: Both, monkeypatch: pytes
             return messages.ProbeResult(winner=request.candidates[0].ref, beside=(accepted,))
         return messages.BaseRefused(refused=("db-1",))
 
-    def arrange(_world: Arranged) -> None:
-        monkeypatch.setattr(apply_db, "run", unsteady)
-
-    machine = both.machine(arrange)
-    monkeypatch.undo()
+    machine, alone = world.runs_of(
+        lambda _world: monkeypatch.setattr(apply_db, "run", unsteady), then=monkeypatch.undo
+    )
     states = ["AcquireLock", *PREPARED_AT_MOST * ["Generate", "ApplyDb"], *FAILED]
     assert machine[:2] == (states, "StoresDivergedError")
-    assert both.sequence(arrange) == machine
+    assert alone == machine
 
 
-# The deadline, which only the sequence has
-
-
-def test_a_recorded_rotation_is_released_after_the_deadline(both: Both) -> None:
-    world = both.world()
-    clock = world.memory.clock
-    world.memory.audit_logs["aws"].faults.after = lambda _operation: clock.sleep(400)
-    recorder = Recorder(clock, seconds=300)
-    assert sequence.rotate(GIVEN, world.ports(), recorder, rotation_id="run-1", runner="aws")
-    assert world.lock.read().claim is None
+def test_a_recorded_rotation_is_released_after_the_deadline(world: World) -> None:
+    """Only the sequence has a deadline."""
+    world.make(nothing)
+    world.memory.audit_logs["aws"].faults.after = lambda _operation: world.clock.sleep(400)
+    assert world.rotate("run-1", Recorder(world.clock, seconds=300))
+    assert world.table.lock.read().claim is None
