@@ -12,15 +12,8 @@ from msgspec import structs
 
 from functions.audit import step as audit
 from lockstep.audit.append import MAX_TRIES
+from lockstep.protocol import messages
 from lockstep.protocol.errors import FenceLostError, LostCompareAndSetError
-from lockstep.protocol.messages import (
-    FailedRun,
-    Recorded,
-    RecordedRotation,
-    RevocationCheck,
-    RevocationResult,
-    RotatedRun,
-)
 from lockstep.protocol.strict_json import MessageError, read
 from tests.support import world as w
 from tests.support.memory_store import MemorySecret
@@ -37,7 +30,7 @@ class Flight(flights.Flight):
     def __init__(self) -> None:
         super().__init__()
         databases, done = w.applied(self.world, self.staged).databases, self.promote()
-        self.request = RotatedRun(
+        self.request = messages.RotatedRun(
             rotation=self.staged.rotation,
             claim=self.claim,
             databases=databases,
@@ -46,15 +39,17 @@ class Flight(flights.Flight):
             revoked=(),
         )
 
-    def record(self, **changes: object) -> RecordedRotation:
+    def record(self, **changes: object) -> messages.RecordedRotation:
         return audit.run(structs.replace(self.request, **changes), self.world.ports())
 
-    def failed(self, **changes: object) -> FailedRun:
+    def failed(self, **changes: object) -> messages.FailedRun:
         of = self.request
-        run = FailedRun(rotation=of.rotation, claim=of.claim, stores=of.stores, error="StoreUnreachableError")
+        run = messages.FailedRun(
+            rotation=of.rotation, claim=of.claim, stores=of.stores, error="StoreUnreachableError"
+        )
         return structs.replace(run, **changes)
 
-    def fail(self, **changes: object) -> Recorded:
+    def fail(self, **changes: object) -> messages.Recorded:
         return audit.run(self.failed(**changes), self.world.ports())
 
     def runs(self) -> list[tuple[str, str]]:
@@ -104,7 +99,7 @@ def test_an_entry_holds_the_result_of_each_database_and_an_adopted_one_the_run_t
 def test_a_generation_is_revoked_once_it_is_revoked_on_every_database() -> None:
     """What one database may still let in stays on record, so that an emergency ends it (protocol C11)."""
     flight = Flight()
-    revoked = RevocationCheck(generation=2, revocation=RevocationResult.REFUSED)
+    revoked = messages.RevocationCheck(generation=2, revocation=messages.RevocationResult.REFUSED)
     one, other = flight.request.databases
     both = structs.replace(one, revoked=(revoked,)), structs.replace(other, revoked=(revoked,))
     assert flight.record(databases=(both[0], other)).release.valid == frozenset({1, 2, 3})
@@ -116,7 +111,7 @@ def test_a_generation_is_revoked_once_it_is_revoked_on_every_database() -> None:
 
 def test_a_failure_is_recorded_by_name_and_has_no_release_values() -> None:
     flight = Flight()
-    assert type(flight.fail()) is Recorded
+    assert type(flight.fail()) is messages.Recorded
     event = w.entries(flight.world, "aws")[-1].event
     assert (event["status"], event["status_id"], event["severity_id"]) == ("Failure", 2, 4)
     assert event["status_code"] == "StoreUnreachableError"
@@ -126,7 +121,7 @@ def test_a_failure_is_recorded_by_name_and_has_no_release_values() -> None:
 def test_an_error_is_recorded_only_if_it_is_a_name(error: str) -> None:
     rotation = w.held(w.make_world())
     with pytest.raises(MessageError, match="regex"):
-        read(FailedRun, {"rotation": rotation, "error": error})
+        read(messages.FailedRun, {"rotation": rotation, "error": error})
 
 
 # Repetition

@@ -16,11 +16,7 @@ from lockstep.audit.append import MAX_LOOK_BACK
 from lockstep.audit.chain import FARTHEST, MAX_FOREIGN, MAX_TAKEN_IN, Entry, Sealed, parse, seal
 from lockstep.audit.confirmed import Verdict
 from lockstep.audit.entry import NO_PREVIOUS, ChainEnd, Differs, Stored, stored
-from lockstep.protocol.errors import (
-    AuditLogAccessDeniedError,
-    AuditLogUnreachableError,
-    AuditVerificationError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.ports import Mac
 from tests.support import seals
@@ -132,7 +128,7 @@ def _changed(part: str, **values: Any) -> bytes:  # noqa: ANN401 - any JSON
 )
 @pytest.mark.usefixtures("deep")
 def test_a_text_that_is_not_an_entry_in_canonical_form_is_refused(code: str, body: bytes) -> None:
-    with pytest.raises(AuditVerificationError) as caught:
+    with pytest.raises(errors.AuditVerificationError) as caught:
         _parsed(body)
     assert caught.value.where == {"stream": "aws", "seq": "1", "code": code}
 
@@ -144,7 +140,7 @@ def test_a_second_chain_before_the_signed_one_is_not_covered_by_the_mac() -> Non
 
 @pytest.mark.parametrize("where", [{"seq": 2}, {"stream": "oci"}, {"credential_id": "multi-cloud/other"}])
 def test_an_entry_at_another_place_is_misplaced(where: Any) -> None:  # noqa: ANN401 - keywords of different types
-    with pytest.raises(AuditVerificationError) as caught:
+    with pytest.raises(errors.AuditVerificationError) as caught:
         _parsed(BODY, **where)
     assert caught.value.where["code"] == "misplaced"
 
@@ -186,7 +182,7 @@ def test_a_head_of_long_ago_stops_no_rotation(behind: int) -> None:
 class _RetiredKeyIsDisabled(MemorySigner):
     def verify(self, digest: bytes, mac: Mac) -> bool:
         if mac.key_id == "retired":
-            raise AuditLogAccessDeniedError(code="DisabledException")
+            raise errors.AuditLogAccessDeniedError(code="DisabledException")
         return super().verify(digest, mac)
 
 
@@ -256,7 +252,7 @@ def test_each_stream_has_its_verdict_whatever_is_wrong_with_the_other_one() -> N
     world.signers = signers
 
     def down(_operation: str) -> None:
-        raise AuditLogUnreachableError(stream="aws")
+        raise errors.AuditLogUnreachableError(stream="aws")
 
     log.faults.before = down
     assert [v.verdict for v in verified(world).values()] == [Verdict.UNREADABLE, Verdict.VERIFIED]
@@ -285,7 +281,7 @@ def test_what_archived_rotations_recorded_is_no_false_alarm_and_accounts_for_not
     world = begun(2)
     rotate_again(world, "oci-1", runner="oci")
     rotate_again(world, "aws-1")
-    strike(world, {"before oci log read": AuditLogUnreachableError(stream="oci", code="NotRestored")})
+    strike(world, {"before oci log read": errors.AuditLogUnreachableError(stream="oci", code="NotRestored")})
     found = verified(world)
     assert {v.verdict for v in found.values()} == {Verdict.VERIFIED}
     assert "what 1 archived entries of runs record was not read" in found["aws"].notes[-1]

@@ -26,13 +26,7 @@ from lockstep.client.cache import (
     without_locals,
 )
 from lockstep.client.drivers import MYSQL, POSTGRESQL, address, is_refused_by_postgresql
-from lockstep.protocol.errors import (
-    LockstepError,
-    SecretMalformedError,
-    StoreAccessDeniedError,
-    StoreThrottledError,
-    StoreUnreachableError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import SecretStr, is_mysql_refusal, is_postgresql_refusal
 from lockstep.stores.contents import decode_databases
 from tests.support.memory import FakeClock
@@ -171,12 +165,12 @@ def test_a_value_that_is_too_old_is_not_given_if_the_application_wants_that() ->
     store, clock = Store(), FakeClock()
     client = client_of(store, clock=clock, refuse_after_seconds=2 * MAX_AGE_SECONDS)
     client.get()
-    store.trouble = StoreThrottledError()
+    store.trouble = errors.StoreThrottledError()
     clock.sleep(2 * MAX_AGE_SECONDS - 0.001)
     assert renewed(client) == 1
     clock.sleep(RETRY_SECONDS)
     for _ in range(2):
-        with pytest.raises(StoreThrottledError):
+        with pytest.raises(errors.StoreThrottledError):
             client.get()
     assert store.reads == 3  # A dead store is not waited for by every caller.
     store.trouble, store.generation = None, 2
@@ -195,7 +189,7 @@ def test_what_a_client_cannot_be_made_of() -> None:
 
 def test_failing_sources_are_not_read_on_every_call() -> None:
     client, clock, [store] = begun(1)
-    store.trouble = StoreUnreachableError()
+    store.trouble = errors.StoreUnreachableError()
     clock.sleep(MAX_AGE_SECONDS)
     assert {renewed(client) for _ in range(50)} == {1}
     assert (store.reads, client.failures) == (2, 1)
@@ -206,9 +200,9 @@ def test_failing_sources_are_not_read_on_every_call() -> None:
 
 def test_without_a_cached_value_the_last_sources_error_is_raised() -> None:
     near, far = Store(), Store()
-    near.trouble, far.trouble = StoreUnreachableError(), StoreAccessDeniedError()
+    near.trouble, far.trouble = errors.StoreUnreachableError(), errors.StoreAccessDeniedError()
     client = client_of(near, far)
-    with pytest.raises(StoreAccessDeniedError):
+    with pytest.raises(errors.StoreAccessDeniedError):
         client.get()
     far.trouble = None
     assert client.get().generation == 1
@@ -245,7 +239,7 @@ def test_a_secret_is_decoded() -> None:
     assert found.connection == {"host": "h", "port": 3306, "dbname": "d", "engine": "mysql"}
     assert "'p'" not in repr(found)
     for malformed in ("", "[]", "{}", '{"databases": {"orders": 7}}', '{"placeholder": true}'):
-        with pytest.raises(SecretMalformedError):
+        with pytest.raises(errors.SecretMalformedError):
             decode_databases(malformed, store="aws", secret="s")
 
 
@@ -330,7 +324,7 @@ def test_a_loop_of_refused_logins_does_not_read_the_store_each_time() -> None:
 
 def test_dead_stores_are_not_asked_after_each_refusal() -> None:
     client, clock, [store] = begun(1)
-    store.trouble = StoreUnreachableError()
+    store.trouble = errors.StoreUnreachableError()
     for _ in range(10):
         assert refused(client).__cause__ is store.trouble
     assert store.reads == 2
@@ -522,7 +516,7 @@ def read() -> ClientCredential:
 def once() -> Iterator[ClientCredential]:
     """A store that answers the first time."""
     yield secret()
-    fail(StoreUnreachableError)
+    fail(errors.StoreUnreachableError)
 
 
 def failing(source: Callable[[], ClientCredential]) -> Callable[[], object]:
@@ -574,7 +568,7 @@ def test_reading_shows_no_password(text: str) -> None:
     client = CredentialClient([source])
     for work in (source, client.get, lambda: asyncio.run(AsyncCredentialClient(client).get())):
         error = error_of(work)
-        assert isinstance(error, LockstepError)
+        assert isinstance(error, errors.LockstepError)
         assert [name for name in leaks(error) if "<lambda>" not in name] == []
 
 

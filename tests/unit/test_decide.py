@@ -9,36 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.protocol import decide
+from lockstep.protocol import decide, errors, model
 from lockstep.protocol.decide import Adopt, Begin, Decision, Reconcile, Tried
-from lockstep.protocol.errors import SecretMalformedError, TakeOverNeededError, UnknownUsernameError
 from lockstep.protocol.messages import Candidate, CandidateRef
-from lockstep.protocol.model import (
-    Claim,
-    ClaimKind,
-    Credential,
-    CredentialValue,
-    LockRecord,
-    Login,
-    SecretStr,
-    StoredValue,
-    Strategy,
-)
 from tests.support.memory import make_plan
 
 CREDENTIAL = "multi-cloud/app_user"
-EMPTY = LockRecord(credential_id=CREDENTIAL)
+EMPTY = model.LockRecord(credential_id=CREDENTIAL)
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def _login(password: str, username: str = "app") -> Login:
-    return Login(username, SecretStr(password))
+def _login(password: str, username: str = "app") -> model.Login:
+    return model.Login(username, model.SecretStr(password))
 
 
-def _stored(generation: int, password: str | None = None, *, blob: int | None = None) -> StoredValue:
+def _stored(generation: int, password: str | None = None, *, blob: int | None = None) -> model.StoredValue:
     """A stored value. By default the password is named after the generation."""
     password = password or (f"password-{generation}" if generation else None)
-    return StoredValue(
+    return model.StoredValue(
         login=_login(password) if password else None,
         generation=generation,
         blob_generation=generation if blob is None else blob,
@@ -52,33 +40,33 @@ BOTH = ("db-1", "db-2")
 
 def _record(
     current: int | None = None,
-    claim: Claim | None = None,
+    claim: model.Claim | None = None,
     *,
     promoting: bool = False,
     take_over: tuple[str, ...] = (),
     **more: object,
-) -> LockRecord:
+) -> model.LockRecord:
     fields = {"current_generation": current, "claim": claim, "promoting": promoting, "highest_generation": 8}
     changes = {**fields, "take_over": frozenset(take_over), **more}
     return replace(EMPTY, plan=PLAN, **changes)  # type: ignore[arg-type]  # the tables name fields
 
 
-def _claim(generation: int, base: int, kind: ClaimKind = ClaimKind.NEW) -> Claim:
-    return Claim(kind=kind, generation=generation, base_generation=base, rotation_id="run-1")
+def _claim(generation: int, base: int, kind: model.ClaimKind = model.ClaimKind.NEW) -> model.Claim:
+    return model.Claim(kind=kind, generation=generation, base_generation=base, rotation_id="run-1")
 
 
-def _stores(*served: StoredValue) -> dict[str, StoredValue]:
+def _stores(*served: model.StoredValue) -> dict[str, model.StoredValue]:
     return dict(zip(("aws", "oci"), served, strict=False))
 
 
-def _decision(record: LockRecord, *served: StoredValue, is_refused: bool = False) -> Decision:
+def _decision(record: model.LockRecord, *served: model.StoredValue, is_refused: bool = False) -> Decision:
     return decide.decide(record, _stores(*served), plan=PLAN, databases=BOTH, now=NOW, is_refused=is_refused)
 
 
 TAKEN_OVER = _stored(0, "before")
 PLACEHOLDER = _stored(0)
 LATER = NOW + timedelta(seconds=1)
-FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.RECONCILE)
+FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, model.ClaimKind.RECONCILE)
 
 
 EMERGENCY = _record(5, not_before=LATER, revoke_through=5, valid=frozenset({5}))
@@ -130,7 +118,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_decision_and_where_base_was_refused_in_this_run_a_reconcile(
-    case: tuple[LockRecord, *tuple[StoredValue, ...], Decision],
+    case: tuple[model.LockRecord, *tuple[model.StoredValue, ...], Decision],
 ) -> None:
     record, *served, expected = case
     assert _decision(record, *served) == expected
@@ -140,9 +128,9 @@ def test_the_decision_and_where_base_was_refused_in_this_run_a_reconcile(
 @pytest.mark.parametrize("claim", [None, FIRST])
 @pytest.mark.parametrize("take_over", [(), ("db-1",), ("db-1", "db-3")])
 def test_placeholders_need_consent_for_every_database(
-    take_over: tuple[str, ...], claim: Claim | None
+    take_over: tuple[str, ...], claim: model.Claim | None
 ) -> None:
-    with pytest.raises(TakeOverNeededError):
+    with pytest.raises(errors.TakeOverNeededError):
         _decision(_record(None, claim, take_over=take_over), PLACEHOLDER, PLACEHOLDER)
 
 
@@ -162,7 +150,7 @@ RANKED = {
 
 @pytest.mark.parametrize(("record", "served", "expected"), RANKED.values(), ids=RANKED)
 def test_where_a_reconcile_looks_for_a_login_that_works(
-    record: LockRecord, served: tuple[StoredValue, StoredValue], expected: list[int | str]
+    record: model.LockRecord, served: tuple[model.StoredValue, model.StoredValue], expected: list[int | str]
 ) -> None:
     assert list(decide.ranked_generations(record, _stores(*served))) == expected
 
@@ -182,7 +170,7 @@ def _candidate(*generations: int, stores: tuple[str, ...] = ()) -> Candidate:
     ],
 )
 def test_what_is_superseded_is_looked_at_from_the_newest_that_was_current(
-    record: LockRecord, known: list[int], expected: list[int]
+    record: model.LockRecord, known: list[int], expected: list[int]
 ) -> None:
     assert decide.superseded_generations(record, map(_candidate, known)) == expected
 
@@ -203,10 +191,10 @@ FINISHED = {
 
 @pytest.mark.parametrize(("record", "aws", "held", "expected"), FINISHED.values(), ids=FINISHED)
 def test_a_claim_is_finished_where_it_gives_the_login_that_was_found(
-    record: LockRecord, aws: StoredValue, held: str | None, expected: Claim | None
+    record: model.LockRecord, aws: model.StoredValue, held: str | None, expected: model.Claim | None
 ) -> None:
     winner, stores = _login("found"), _stores(aws, _stored(5))
-    value = CredentialValue(7, winner, held) if held else None
+    value = model.CredentialValue(7, winner, held) if held else None
     assert decide.can_finish(record, stores, plan=PLAN, held=value, winner=winner) == expected
     if value:
         other = _login("other")
@@ -240,7 +228,7 @@ def test_what_works_everywhere_wins_and_else_the_first_of_ours(tried: list[Tried
     assert decide.choose(tried, BOTH) == tried[expected]
 
 
-DUAL, ALTERNATING = (make_plan(strategy=strategy).credentials[0] for strategy in Strategy)
+DUAL, ALTERNATING = (make_plan(strategy=strategy).credentials[0] for strategy in model.Strategy)
 SERVED, VALID, OLD = (
     _tried("app-served", "db-1", served=True),
     _tried("app-valid", "db-1"),
@@ -262,7 +250,7 @@ SIBLING = _tried("app2-old", "db-1", superseded=True)
     ],
 )
 def test_a_winner_is_staged_beside_what_a_store_serves_and_ends_the_rest(
-    credential: Credential, tried: list[Tried], kept: Tried | None, ended: list[Tried]
+    credential: model.Credential, tried: list[Tried], kept: Tried | None, ended: list[Tried]
 ) -> None:
     winner = _tried("app-winner", "db-2")
     found = decide.kept_beside([winner, *tried], "db-1", winner, credential)
@@ -283,9 +271,9 @@ def test_a_winner_is_staged_beside_what_a_store_serves_and_ends_the_rest(
     ],
 )
 def test_a_generation_far_above_all_others_is_not_ours(
-    record: LockRecord, served: tuple[StoredValue, ...], *, is_plausible: bool
+    record: model.LockRecord, served: tuple[model.StoredValue, ...], *, is_plausible: bool
 ) -> None:
-    with nullcontext() if is_plausible else pytest.raises(SecretMalformedError):
+    with nullcontext() if is_plausible else pytest.raises(errors.SecretMalformedError):
         decide.require_plausible(record, _stores(*served))
 
 
@@ -300,7 +288,7 @@ def test_a_new_generation_is_one_more_than_any_seen(highest: int, stores: list[t
 
 
 @pytest.mark.parametrize("claim", [SEVENTH, RECONCILED])
-def test_valid_is_what_may_have_been_served_and_is_not_shown_to_be_revoked(claim: Claim) -> None:
+def test_valid_is_what_may_have_been_served_and_is_not_shown_to_be_revoked(claim: model.Claim) -> None:
     """A rule about leaks: whoever read a value that a store has served can use it (protocol C11)."""
     record = _record(5, claim, valid=frozenset({3, 4, 5}))
     schedule = make_plan().credentials[0].schedule
@@ -327,6 +315,6 @@ def test_valid_is_what_may_have_been_served_and_is_not_shown_to_be_revoked(claim
 def test_the_next_username_is_the_one_that_base_does_not_have(
     usernames: Sequence[str], base: str | None, expected: str | None
 ) -> None:
-    with nullcontext() if expected else pytest.raises(UnknownUsernameError):
+    with nullcontext() if expected else pytest.raises(errors.UnknownUsernameError):
         login = _login("password", base) if base else None
         assert decide.next_username(usernames, base=login) == expected

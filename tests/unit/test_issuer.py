@@ -6,15 +6,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from lockstep.protocol.federation import (
-    configuration,
-    is_of_issuer,
-    key_set,
-    place_of,
-    public_key,
-    published_keys,
-    strangers,
-)
+from lockstep.protocol import federation
 from lockstep.protocol.strict_json import MessageError
 
 OBJECTS = "objectstorage.eu-frankfurt-1"
@@ -40,7 +32,7 @@ def pem(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> str:
     ],
 )
 def test_an_address_of_object_storage_names_its_bucket(issuer: str, place: tuple[str, ...] | None) -> None:
-    found = place_of(issuer)
+    found = federation.place_of(issuer)
     assert (found and (found.region, found.namespace, found.bucket, found.prefix)) == place
 
 
@@ -56,10 +48,10 @@ def test_an_address_of_object_storage_names_its_bucket(issuer: str, place: tuple
 )
 def test_only_a_long_rsa_key_verifies_tokens(text: str) -> None:
     with pytest.raises(MessageError):
-        public_key("kid", text)
+        federation.public_key("kid", text)
 
 
-OURS = configuration(ISSUER)
+OURS = federation.configuration(ISSUER)
 TEXT, EVIL = OURS.decode().strip(), '"jwks_uri": "https://evil.example/jwks.json"'
 DOCUMENTS: list[tuple[bytes, str, bool]] = [
     (OURS, ISSUER, True),
@@ -74,27 +66,29 @@ DOCUMENTS: list[tuple[bytes, str, bool]] = [
 
 @pytest.mark.parametrize(("document", "issuer", "ours"), DOCUMENTS)
 def test_a_document_says_whose_it_is(document: bytes, issuer: str, *, ours: bool) -> None:
-    assert is_of_issuer(document, issuer) is ours
+    assert federation.is_of_issuer(document, issuer) is ours
 
 
 def test_a_key_set_tells_its_strangers() -> None:
     keys = [
-        public_key("a", pem(KEY)),
-        public_key("b", pem(rsa.generate_private_key(65537, 2048).public_key())),
+        federation.public_key("a", pem(KEY)),
+        federation.public_key("b", pem(rsa.generate_private_key(65537, 2048).public_key())),
     ]
     known = {key["kid"]: key for key in keys}
-    document = key_set(keys)
-    assert list(published_keys(document) or {}) == ["a", "b"]
-    assert strangers(document, known) == []
-    assert strangers(document, {"a": keys[0]}) == ["b"]
-    assert strangers(key_set([keys[0], keys[0]]), known) == ("a document that is no key set",)
+    document = federation.key_set(keys)
+    assert list(federation.published_keys(document) or {}) == ["a", "b"]
+    assert federation.strangers(document, known) == []
+    assert federation.strangers(document, {"a": keys[0]}) == ["b"]
+    assert federation.strangers(federation.key_set([keys[0], keys[0]]), known) == (
+        "a document that is no key set",
+    )
     for certificate in ("x5c", "x5u"):
         beside = {"keys": [{**keys[0], certificate: ["another key"]}, keys[1]]}
-        assert strangers(json.dumps(beside).encode(), known) == ["a"]
+        assert federation.strangers(json.dumps(beside).encode(), known) == ["a"]
     exchanged = {**keys[1], "kid": "a"}
-    assert strangers(json.dumps({"keys": [exchanged]}).encode(), known) == ["a"]
+    assert federation.strangers(json.dumps({"keys": [exchanged]}).encode(), known) == ["a"]
     plain = json.dumps(keys[0])
     twice = plain.replace('{"kty"', '{"n": "AQAB", "kty"')
-    assert published_keys(f'{{"keys": [{plain}]}}'.encode()) is not None
-    assert published_keys(f'{{"keys": [{twice}]}}'.encode()) is None
-    assert published_keys(f'{{"keys": [], "keys": [{plain}]}}'.encode()) is None
+    assert federation.published_keys(f'{{"keys": [{plain}]}}'.encode()) is not None
+    assert federation.published_keys(f'{{"keys": [{twice}]}}'.encode()) is None
+    assert federation.published_keys(f'{{"keys": [], "keys": [{plain}]}}'.encode()) is None

@@ -15,12 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from lockstep.databases.verifiers import (
-    caching_sha2_password,
-    mysql_native_password,
-    scram_sha_256,
-    sha256_crypt,
-)
+from lockstep.databases import verifiers
 from lockstep.protocol import decide, model, ports
 from lockstep.protocol.model import MASK, Claim, ClaimKind, CredentialValue, Login, SecretStr, StoredValue
 
@@ -111,7 +106,7 @@ def test_every_dataclass_is_frozen_and_has_slots() -> None:
 
 def test_scram_sha_256_has_the_keys_of_rfc_7677() -> None:
     salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
-    verifier = scram_sha_256(SecretStr("pencil"), lambda _: salt)
+    verifier = verifiers.scram_sha_256(SecretStr("pencil"), lambda _: salt)
     assert verifier.reveal() == (
         "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"
         "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
@@ -120,11 +115,11 @@ def test_scram_sha_256_has_the_keys_of_rfc_7677() -> None:
 
 def test_verifiers_of_mysql_and_mariadb_have_their_form() -> None:
     # The result of SELECT PASSWORD('password').
-    native = mysql_native_password(SecretStr("password"))
+    native = verifiers.mysql_native_password(SecretStr("password"))
     assert native.reveal() == "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"
-    verifier = caching_sha2_password(SecretStr("hashcat"), lambda size: bytes(range(size))).reveal()
+    verifier = verifiers.caching_sha2_password(SecretStr("hashcat"), lambda size: bytes(range(size))).reveal()
     salt = "./0123456789ABCDEFGH"
-    assert verifier == f"$A$005${salt}{sha256_crypt(b'hashcat', salt.encode(), 5000)}"
+    assert verifier == f"$A$005${salt}{verifiers.sha256_crypt(b'hashcat', salt.encode(), 5000)}"
     assert len(verifier) == 70
 
 
@@ -132,7 +127,7 @@ def test_the_salt_of_caching_sha2_password_needs_no_escaping() -> None:
     harmless = set(string.ascii_letters + string.digits + "./")
     for first in range(0, 256, 20):
         salt = bytes((first + i) % 256 for i in range(20))
-        verifier = caching_sha2_password(SecretStr("p"), {20: salt}.__getitem__)
+        verifier = verifiers.caching_sha2_password(SecretStr("p"), {20: salt}.__getitem__)
         assert set(verifier.reveal()[7:27]) <= harmless
 
 
@@ -152,4 +147,4 @@ def test_the_salt_of_caching_sha2_password_needs_no_escaping() -> None:
     ],
 )
 def test_sha256_crypt_has_known_digests(password: bytes, salt: bytes, rounds: int, digest: str) -> None:
-    assert sha256_crypt(password, salt, rounds) == digest
+    assert verifiers.sha256_crypt(password, salt, rounds) == digest

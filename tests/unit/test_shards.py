@@ -17,18 +17,6 @@ from typer.testing import CliRunner
 from cdk.fleetmachine import cron
 from lockstep.cli import app
 from lockstep.plan import limits
-from lockstep.plan.limits import (
-    FULLEST,
-    ROTATION_SECONDS,
-    WINDOW,
-    WRITES_A_SECOND,
-    WRITES_OF_A_ROTATION,
-    Use,
-    busiest,
-    concurrency,
-    every_ms,
-    uses,
-)
 from lockstep.plan.model import Plan
 from lockstep.protocol import ring
 from lockstep.protocol.model import Engine
@@ -106,7 +94,7 @@ def _plan(count: int, *minutes: int) -> Plan:
 
 def test_the_busiest_minute_adds_up_what_starts_in_it() -> None:
     of = ((20, 0, 5, 30), (20, 3, 5, 30), (60, 4, 20, 50), (1440, 0, 1, 20))
-    found = busiest(
+    found = limits.busiest(
         [
             Shard(interval=minutes * MINUTE, number=number, count=shards_, credential_ids=("x",) * size)
             for minutes, number, shards_, size in of
@@ -120,29 +108,29 @@ def test_the_busiest_minute_adds_up_what_starts_in_it() -> None:
 @pytest.mark.parametrize("minutes", [(20,), (20, 20, 20, 60, 60, 1440)])
 def test_no_minute_writes_more_than_its_share(count: int, minutes: tuple[int, ...]) -> None:
     plan = _plan(count, *minutes)
-    every, at_once = every_ms(plan), concurrency(plan)
+    every, at_once = limits.every_ms(plan), limits.concurrency(plan)
     assert every.keys() == at_once.keys() == {shard.name for shard in plan.shards}
-    at, _ = busiest(plan.shards)
+    at, _ = limits.busiest(plan.shards)
     begun_a_second = sum(1000 / every[shard.name] for shard in plan.shards if at in limits.minutes(shard))
-    assert begun_a_second * WRITES_OF_A_ROTATION <= FULLEST * WRITES_A_SECOND
+    assert begun_a_second * limits.WRITES_OF_A_ROTATION <= limits.FULLEST * limits.WRITES_A_SECOND
     for shard in plan.shards:
         size = len(shard.credential_ids)
-        assert (size - 1) * every[shard.name] <= 1000 * WINDOW.total_seconds()
+        assert (size - 1) * every[shard.name] <= 1000 * limits.WINDOW.total_seconds()
         # Enough for rotations that take as long as assumed, and half as long again.
-        assert min(size, 1500 * ROTATION_SECONDS / every[shard.name]) <= at_once[shard.name] <= size
+        assert min(size, 1500 * limits.ROTATION_SECONDS / every[shard.name]) <= at_once[shard.name] <= size
         assert at_once[shard.name] >= 1
 
 
 # The clouds' limits
 
 
-def named(plan: Plan, name: str) -> Use:
-    (found,) = (use for use in uses(plan) if name in use.name)
+def named(plan: Plan, name: str) -> limits.Use:
+    (found,) = (use for use in limits.uses(plan) if name in use.name)
     return found
 
 
 def test_a_ring_needs_two_secrets_for_each_slot() -> None:
-    assert not any(use.exceeded for use in uses(parse(IN_BOTH)))
+    assert not any(use.exceeded for use in limits.uses(parse(IN_BOTH)))
     plan = parse(edited(IN_BOTH, {"runners.oci": GONE}))
     assert named(plan, "OCI Vault, secrets").need == 2 * SLOTS
     assert not named(scaled(plan, 625), "OCI Vault, secrets").exceeded
@@ -156,7 +144,7 @@ def test_a_ring_needs_two_secrets_for_each_slot() -> None:
     ["rds!cluster-{:06}", "arn:aws:secretsmanager:eu-central-1:333344445555:secret:dba/orders-{:06}"],
 )
 def test_admins_that_are_known_by_arn_fill_the_policy_of_one_function(secret: str) -> None:
-    def with_admins(count: int) -> Use:
+    def with_admins(count: int) -> limits.Use:
         databases = [
             {**ORDERS, "name": f"db-{i}", "host": f"db-{i}.internal", "admin_secret": secret.format(i)}
             for i in range(count)

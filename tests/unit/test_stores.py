@@ -10,36 +10,11 @@ import pytest
 from msgspec import structs
 
 from lockstep.client.cache import decode
-from lockstep.protocol import model
-from lockstep.protocol.errors import (
-    FenceLostError,
-    NewerFormatError,
-    ReadSideLaggingError,
-    SecretMalformedError,
-    SecretTooLargeError,
-    StagedValueConflictError,
-)
+from lockstep.protocol import errors, model
 from lockstep.protocol.messages import CandidateRef
 from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr, StoreVersions, Strategy
 from lockstep.protocol.ports import MAX_TEXT_BYTES, SecretVersion, StillOurs
-from lockstep.stores.contents import (
-    CLAIM,
-    NO_EXTRAS,
-    Extras,
-    carried,
-    decode_app_user,
-    decode_blob_generation,
-    decode_claim_id,
-    decode_connection,
-    decode_databases,
-    encode_app_user,
-    encode_connection_blob,
-    extras_in,
-    fitting,
-    object_in,
-    require_known_format,
-    with_numbers,
-)
+from lockstep.stores import contents
 from lockstep.stores.credential import READ_SIDE_TIMEOUT_SECONDS, Stores
 from tests.support import world as w
 from tests.support.fence import fence_held
@@ -55,25 +30,25 @@ def made(generation: int = 7, claim: str | None = None, *, by: str = "me") -> Cr
 
 
 VALUE = made()
-APP_USER = encode_app_user(VALUE, CREDENTIAL)
+APP_USER = contents.encode_app_user(VALUE, CREDENTIAL)
 
 
 def test_app_user_has_the_field_names_of_an_rds_secret() -> None:
     connection = {"dbname": "app", "engine": "mysql", "host": "db-1.example.com", "port": 3306}
     login = {"username": "app", "password": "hunter2 of me"}
     assert json.loads(APP_USER) == {**connection, **login, "format": 1, "generation": 7}
-    assert decode_connection(APP_USER, **WHERE) == connection
-    assert decode_connection('{"host":"h","password":"hunter2"}', **WHERE) == {"host": "h"}
+    assert contents.decode_connection(APP_USER, **WHERE) == connection
+    assert contents.decode_connection('{"host":"h","password":"hunter2"}', **WHERE) == {"host": "h"}
 
 
 def test_connection_blob_names_every_database_and_no_user_so_no_reader_can_mix_two_users() -> None:
-    blob = json.loads(encode_connection_blob(7, CREDENTIAL))
+    blob = json.loads(contents.encode_connection_blob(7, CREDENTIAL))
     assert (blob["credential"], blob["generation"]) == ("multi-cloud/app_user", 7)
     where = {"dbname": "app", "host": "db-2.example.com", "port": 3306}
     dsn = "mysql://db-2.example.com:3306/app"
     assert blob["databases"]["db-2"] == {**where, "dsn": dsn, "engine": "mysql", "tls": False}
     credential = make_plan(strategy=Strategy.ALTERNATING_USERS).credentials[0]
-    text = encode_connection_blob(7, credential)
+    text = contents.encode_connection_blob(7, credential)
     assert not any(username in text.replace(credential.id, "") for username in credential.usernames)
     blob = json.loads(text)
     assert "username" not in blob
@@ -86,9 +61,9 @@ def test_connection_blob_names_every_database_and_no_user_so_no_reader_can_mix_t
 # The form of strings only
 
 
-def texts(*, only_strings: bool, extras: Extras = NO_EXTRAS) -> tuple[str, str]:
-    user = encode_app_user(VALUE, CREDENTIAL, extras, only_strings=only_strings)
-    return user, encode_connection_blob(7, CREDENTIAL, extras, only_strings=only_strings)
+def texts(*, only_strings: bool, extras: contents.Extras = contents.NO_EXTRAS) -> tuple[str, str]:
+    user = contents.encode_app_user(VALUE, CREDENTIAL, extras, only_strings=only_strings)
+    return user, contents.encode_connection_blob(7, CREDENTIAL, extras, only_strings=only_strings)
 
 
 def test_a_text_for_tools_that_map_a_secret_to_keys_and_values_has_strings_only() -> None:
@@ -102,25 +77,25 @@ def test_a_text_for_tools_that_map_a_secret_to_keys_and_values_has_strings_only(
 
 def test_both_forms_say_the_same() -> None:
     (user, blob), (user_of_strings, blob_of_strings) = (texts(only_strings=s) for s in (False, True))
-    for read in (decode_app_user, decode_connection):
+    for read in (contents.decode_app_user, contents.decode_connection):
         assert read(user, **WHERE) == read(user_of_strings, **WHERE)
-    for decode_blob in (decode_blob_generation, decode_databases):
+    for decode_blob in (contents.decode_blob_generation, contents.decode_databases):
         assert decode_blob(blob, **WHERE) == decode_blob(blob_of_strings, **WHERE)
-    assert extras_in(user) != extras_in(user_of_strings)
+    assert contents.extras_in(user) != contents.extras_in(user_of_strings)
     for text in texts(only_strings=True):
-        require_known_format(text, **WHERE)
-        with pytest.raises(NewerFormatError):
-            require_known_format(text.replace('"format":"1"', '"format":"2"'), **WHERE)
+        contents.require_known_format(text, **WHERE)
+        with pytest.raises(errors.NewerFormatError):
+            contents.require_known_format(text.replace('"format":"1"', '"format":"2"'), **WHERE)
 
 
 def test_a_text_of_strings_is_given_to_applications_in_the_other_form() -> None:
-    extras = extras_in('{"team": "7", "limits": {"a": [1.50]}}')
+    extras = contents.extras_in('{"team": "7", "limits": {"a": [1.50]}}')
     assert extras
     forms = [texts(only_strings=only_strings, extras=extras) for only_strings in (True, False)]
     for of_strings, plain in zip(*forms, strict=True):
-        assert json.loads(with_numbers(of_strings)) == json.loads(plain)
-        assert '"limits":{"a": [1.50]}' in with_numbers(of_strings)
-        assert with_numbers(plain) == plain
+        assert json.loads(contents.with_numbers(of_strings)) == json.loads(plain)
+        assert '"limits":{"a": [1.50]}' in contents.with_numbers(of_strings)
+        assert contents.with_numbers(plain) == plain
 
 
 # How any text is read
@@ -130,12 +105,12 @@ def test_a_secret_may_be_as_long_as_the_smaller_limit_of_the_clouds_in_bytes() -
     text = json.dumps({"username": "app", "password": "hunter2", "more": ""})
     padded = text[:-2] + "x" * (MAX_TEXT_BYTES - len(text)) + text[-2:]
     assert len(padded) == MAX_TEXT_BYTES
-    assert decode_app_user(padded, **WHERE)[0]
-    with pytest.raises(SecretMalformedError):
-        decode_app_user(padded + " ", **WHERE)
-    assert fitting("é" * 5, max_bytes=10, **WHERE) == "é" * 5
-    with pytest.raises(SecretTooLargeError) as error:
-        fitting("é" * 6, max_bytes=10, **WHERE)
+    assert contents.decode_app_user(padded, **WHERE)[0]
+    with pytest.raises(errors.SecretMalformedError):
+        contents.decode_app_user(padded + " ", **WHERE)
+    assert contents.fitting("é" * 5, max_bytes=10, **WHERE) == "é" * 5
+    with pytest.raises(errors.SecretTooLargeError) as error:
+        contents.fitting("é" * 6, max_bytes=10, **WHERE)
     assert error.value.where == {**WHERE, "code": "over-10-bytes"}
 
 
@@ -145,8 +120,8 @@ def test_a_secret_may_be_as_long_as_the_smaller_limit_of_the_clouds_in_bytes() -
 )
 def test_a_generation_that_is_not_a_natural_number_is_0(claimed: str, generation: int) -> None:
     text = f'{{"username":"a","password":"b","generation":{claimed}}}'
-    assert decode_app_user(text, **WHERE)[1] == generation
-    assert decode_blob_generation(f'{{"generation":{claimed}}}', **WHERE) == generation
+    assert contents.decode_app_user(text, **WHERE)[1] == generation
+    assert contents.decode_blob_generation(f'{{"generation":{claimed}}}', **WHERE) == generation
 
 
 MALFORMED = (
@@ -159,10 +134,10 @@ MALFORMED = (
 @pytest.mark.parametrize(("text", "code"), MALFORMED, ids=range(len(MALFORMED)))
 @pytest.mark.usefixtures("deep")
 def test_anything_else_is_malformed_and_not_quoted(text: str, code: str) -> None:
-    with pytest.raises(SecretMalformedError) as caught:
-        decode_app_user(text, **WHERE)
+    with pytest.raises(errors.SecretMalformedError) as caught:
+        contents.decode_app_user(text, **WHERE)
     assert caught.value.where == {**WHERE, "code": code}
-    assert (object_in(text) is None) == (code == "not-a-json-object")
+    assert (contents.object_in(text) is None) == (code == "not-a-json-object")
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
@@ -172,26 +147,26 @@ def test_anything_else_is_malformed_and_not_quoted(text: str, code: str) -> None
 
 
 def claim_in(text: str, generation: int) -> str | None:
-    return decode_claim_id(text, generation, store="aws", secret="app_user")
+    return contents.decode_claim_id(text, generation, store="aws", secret="app_user")
 
 
 def test_a_value_names_its_claim_which_is_of_its_value_alone() -> None:
     for claim_id in ("run-1", "arn:aws:states:eu:1:execution:a:b", "manual/x=1", None):
-        text = encode_app_user(made(7, claim_id), CREDENTIAL)
+        text = contents.encode_app_user(made(7, claim_id), CREDENTIAL)
         assert claim_in(text, 7) == claim_id
-        assert (CLAIM in json.loads(text)) == (claim_id is not None)
-    text = encode_app_user(made(7, "run-1"), CREDENTIAL)
+        assert (contents.CLAIM in json.loads(text)) == (claim_id is not None)
+    text = contents.encode_app_user(made(7, "run-1"), CREDENTIAL)
     # To a build without this key it is a key of others, of the generation before.
     assert claim_in(text.replace('"generation":7', '"generation":8'), 8) is None
-    extras = extras_in(text)
+    extras = contents.extras_in(text)
     assert extras
-    assert claim_in(encode_app_user(made(8, "run-2"), CREDENTIAL, extras), 8) == "run-2"
-    assert CLAIM not in json.loads(encode_app_user(made(0), CREDENTIAL, extras))
+    assert claim_in(contents.encode_app_user(made(8, "run-2"), CREDENTIAL, extras), 8) == "run-2"
+    assert contents.CLAIM not in json.loads(contents.encode_app_user(made(0), CREDENTIAL, extras))
 
 
 @pytest.mark.parametrize("written", ["7", "7:", ":run", 7, ["7:run"], "07:run", "8:run"])
 def test_what_is_no_claim_of_the_generation_is_none(written: object) -> None:
-    assert claim_in(json.dumps({CLAIM: written}), 7) is None
+    assert claim_in(json.dumps({contents.CLAIM: written}), 7) is None
 
 
 # The keys of others
@@ -212,19 +187,19 @@ RDS = {
 
 def rewritten(text: str) -> str:
     """The value that Lockstep writes where this text was."""
-    return encode_app_user(VALUE, CREDENTIAL, extras_in(text) or NO_EXTRAS)
+    return contents.encode_app_user(VALUE, CREDENTIAL, contents.extras_in(text) or contents.NO_EXTRAS)
 
 
 def test_the_keys_of_an_rds_secret_are_carried_on_and_ours_win() -> None:
     new = json.loads(rewritten(json.dumps(RDS)))
     theirs = {key: RDS[key] for key in ("masterarn", "dbClusterIdentifier", "ssl")}
     assert new == {**json.loads(APP_USER), **theirs, "format": model.FORMAT}
-    assert decode_app_user(json.dumps(new), **WHERE) == (VALUE.login, 7)
+    assert contents.decode_app_user(json.dumps(new), **WHERE) == (VALUE.login, 7)
 
 
 def test_a_placeholder_has_no_login_and_its_mark_does_not_survive() -> None:
     for text in ('{"placeholder":true}', '{"placeholder":"x","engine":"mysql"}', '{"placeholder":null}'):
-        assert decode_app_user(text, **WHERE) == (None, 0)
+        assert contents.decode_app_user(text, **WHERE) == (None, 0)
         assert rewritten(text) == APP_USER
     new = json.loads(rewritten('{"placeholder":true,"team":"payments","username":"app","password":"x"}'))
     assert (new["team"], "placeholder" in new) == ("payments", False)
@@ -232,8 +207,10 @@ def test_a_placeholder_has_no_login_and_its_mark_does_not_survive() -> None:
 
 def test_connection_blob_carries_keys_but_no_login() -> None:
     before = '{"username":"old","password":"old","url":"jdbc:x","databases":{"gone":{}},"format":1}'
-    blob = json.loads(encode_connection_blob(7, CREDENTIAL, extras_in(before) or NO_EXTRAS))
-    own = json.loads(encode_connection_blob(7, CREDENTIAL))
+    blob = json.loads(
+        contents.encode_connection_blob(7, CREDENTIAL, contents.extras_in(before) or contents.NO_EXTRAS)
+    )
+    own = json.loads(contents.encode_connection_blob(7, CREDENTIAL))
     assert blob == {**own, "url": "jdbc:x", "format": model.FORMAT}
 
 
@@ -262,20 +239,20 @@ SERVED: dict[str, tuple[list[SecretVersion], str | None]] = {
 
 @pytest.mark.parametrize(("served", "expected"), SERVED.values(), ids=SERVED)
 def test_the_newest_of_value_and_edits_counts(served: list[SecretVersion], expected: str | None) -> None:
-    found = carried(served)
+    found = contents.carried(served)
     assert (found and found.reveal()) == (expected and {"k": f'"{expected}"'})
 
 
 @pytest.mark.parametrize("engine", Engine)
 def test_the_engine_is_spelled_as_in_the_structure_of_aws_and_read_as_in_the_plan(engine: Engine) -> None:
     server = structs.replace(CREDENTIAL.primary, engine=engine)
-    text = encode_app_user(VALUE, structs.replace(CREDENTIAL, servers=(server,)))
+    text = contents.encode_app_user(VALUE, structs.replace(CREDENTIAL, servers=(server,)))
     spelled = "postgres" if engine is Engine.POSTGRESQL else engine.value
     assert json.loads(text)["engine"] == spelled
     for spelling in (spelled, engine.value):
         read = json.dumps({**json.loads(text), "engine": spelling})
         assert decode(read, **WHERE).connection["engine"] == engine.value
-        assert decode_connection(read, **WHERE)["engine"] == engine.value
+        assert contents.decode_connection(read, **WHERE)["engine"] == engine.value
 
 
 # `CredentialStore` and `Stores`
@@ -329,7 +306,7 @@ def test_a_text_that_claims_another_generation_than_its_name_is_malformed(
     names = CREDENTIAL.secret_names
     secret = names.app_user if kind == "app_user" else names.connection_blob
     for read in reads:
-        with pytest.raises(SecretMalformedError) as error:
+        with pytest.raises(errors.SecretMalformedError) as error:
             READS[read](store)
         assert error.value.where == {"store": "memory", "secret": secret, "code": "forged"}
         assert "hunter2" not in str(error.value)
@@ -364,7 +341,7 @@ def test_a_higher_generation_in_either_secret_is_a_lost_fence(store: MemoryStore
     store.stage(made(2))
     store._secrets[newer].make_current("generation-2")  # type: ignore[index]  # one of the two kinds
     done: list[str] = []
-    with pytest.raises(FenceLostError):
+    with pytest.raises(errors.FenceLostError):
         store.promote(1, lambda: done.append("fence"))
     assert done == []
 
@@ -427,11 +404,11 @@ def test_of_one_claim_the_first_store_decides_and_a_value_of_another_is_a_confli
     assert [store.read_generation(1) for store in pair.both] == [theirs, theirs]
     for generation, store in ((2, pair.first), (3, pair.second)):
         store.stage(made(generation, claim="theirs"))
-        with pytest.raises(StagedValueConflictError) as error:
+        with pytest.raises(errors.StagedValueConflictError) as error:
             pair.both.stage(made(generation, claim="mine"))
         assert error.value.where == {"store": store.name, "generation": str(generation)}
     pair.second.stage(made(4, by="another"))
-    with pytest.raises(StagedValueConflictError):
+    with pytest.raises(errors.StagedValueConflictError):
         pair.both.stage(made(4))
 
 
@@ -444,7 +421,7 @@ def test_waiting_ends_when_every_store_serves_or_the_time_is_over(pair: Pair) ->
     assert (pair.first.lagging_reads, pair.second.lagging_reads) == (0, 0)
     pair.second.lagging_reads = 10**6
     began = clock.monotonic()
-    with pytest.raises(ReadSideLaggingError) as error:
+    with pytest.raises(errors.ReadSideLaggingError) as error:
         pair.both.wait_until_shown(1, versions, clock)
     assert error.value.where == {"store": "second", "generation": "1"}
     assert clock.monotonic() - began == READ_SIDE_TIMEOUT_SECONDS
