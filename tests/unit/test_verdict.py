@@ -1,11 +1,10 @@
-"""One verdict: what is the matter, the command that helps (ADR 84), and what the watch counts of it."""
+"""One verdict: the next run, what is the matter, the command that helps (ADR 84), and what the watch counts of it."""
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -13,19 +12,172 @@ from msgspec import structs
 
 from functions.watch.report import line
 from lockstep.operate.documents import Run
-from lockstep.operate.state import Answer, CredentialState, state_of
+from lockstep.operate.state import Answer, CredentialState, forecast, in_sync, lines, possible, state_of
 from lockstep.operate.verdict import Kind, Verdict
 from lockstep.operate.watch import COUNTED, METRICS, SHOWN, Expected, Found, watch
 from lockstep.protocol import errors
 from lockstep.protocol.deadlines import IMPORT_LEASE
-from lockstep.protocol.model import Credential, LockRecord
+from lockstep.protocol.model import (
+    Claim,
+    ClaimKind,
+    Credential,
+    LockRecord,
+    Login,
+    SecretStr,
+    StoredValue,
+)
 from lockstep.protocol.ports import Table
+from lockstep.stores.credential import StoredNames
 from sandbox.emulators.aws.alarms import embedded
 from tests.support.memory import make_plan
-from tests.unit.test_status import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
+from tests.unit.test_plan_mistakes import ROOT
 
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SOON, BEFORE = NOW + timedelta(minutes=5), NOW - timedelta(minutes=5)
+LOGIN = Login("app", SecretStr("a"))
+CLAIM = Claim(kind=ClaimKind.NEW, generation=8, base_generation=7, rotation_id="run-8")
 PLAN = make_plan()
+PLANNED = PLAN.credentials[0]
 OF = PLANNED.id
+BOTH = frozenset(PLANNED.databases)
+
+
+def stored(generation: int = 7, login: Login | None = LOGIN, blob: int | None = None) -> StoredValue:
+    return StoredValue(
+        login=login,
+        generation=generation,
+        blob_generation=generation if blob is None else blob,
+        version=f"v{generation}",
+    )
+
+
+def record(**more: object) -> LockRecord:
+    known = {"current_generation": 7, "valid": frozenset({6, 7}), "plan": PLANNED.plan_digest}
+    return LockRecord(credential_id=OF, **{**known, **more})  # type: ignore[arg-type]
+
+
+UNROTATED, LEAKED = {"current_generation": None}, {"revoke_through": 7}
+Forecast = tuple[LockRecord, list[StoredValue], bool, str, str | None]
+FORECASTS: dict[str, Forecast] = {
+    "due": (record(), [stored(), stored()], True, "rotate", None),
+    "import": (record(**UNROTATED), [stored(0)], True, "reconcile", None),
+    "not due": (record(next_due_at=SOON, not_before=BEFORE), [stored()], True, "rotate", "not due"),
+    "overlap": (record(next_due_at=BEFORE, not_before=SOON), [stored()], True, "reconcile", None),
+    "held": (record(holder="run-8", expires_at=SOON), [stored()], True, "rotate", "run-8 holds"),
+    "no end": (record(holder="run-8"), [stored()], True, "rotate", "until somebody gives it back"),
+    "holder is dead": (record(holder="run-8", expires_at=BEFORE), [stored()], True, "rotate", None),
+    "half done": (record(claim=CLAIM, next_due_at=SOON), [stored(), stored()], True, "finish", None),
+    "promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(8)], True, "reconcile", None),
+    "half promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(7)], False, "reconcile", None),
+    "edited": (record(), [stored(0), stored()], False, "reconcile", None),
+    "edited everywhere": (record(), [stored(0), stored(0)], False, "reconcile", None),
+    "blob behind": (record(), [stored(7, blob=6)], False, "reconcile", None),
+    "placeholder": (record(**UNROTATED), [stored(0, login=None)], False, "stop", None),
+    "bootstrap": (record(take_over=BOTH, **UNROTATED), [stored(0, login=None)], False, "rotate", None),
+    "another plan": (record(plan="of-another-plan"), [stored()], True, "stop", None),
+    "activation": (record(plan=None, activate=PLANNED.plan_digest), [stored()], True, "reconcile", None),
+    "blocked": (record(blocked=BOTH), [stored()], True, "stop", None),
+    "paused": (record(paused=True), [stored()], True, "rotate", "paused"),
+    "emergency": (record(next_due_at=SOON, not_before=SOON, **LEAKED), [stored()], True, "rotate", None),
+    "emergency, paused": (record(paused=True, **LEAKED), [stored()], True, "rotate", "paused"),
+}
+
+
+def names_of(value: StoredValue) -> StoredNames:
+    return StoredNames(
+        generation=value.generation, blob_generation=value.blob_generation, version=value.version
+    )
+
+
+DECIDED_BY_VALUES = {"import", "placeholder", "bootstrap"}
+"""Nothing was rotated yet, so the stores hold what Lockstep did not write: names do not say what."""
+
+
+@pytest.mark.parametrize("name", FORECASTS)
+def test_the_forecast_follows_the_rules_and_names_tell_the_same_or_nothing(name: str) -> None:
+    """By values it follows Acquire and Generate; what names tell is that, never something else (ADR 59)."""
+    lock_record, values, expected_in_sync, action, waits_for = FORECASTS[name]
+    by_values = possible({f"store-{n}": v for n, v in enumerate(values)})
+    by_names = possible({f"store-{n}": names_of(v) for n, v in enumerate(values)})
+    found, named = (forecast(lock_record, cases, PLANNED, now=NOW) for cases in (by_values, by_names))
+    assert (in_sync(lock_record, by_values), found.action) == (expected_in_sync, action)
+    assert (waits_for or "") in (found.waits_for.meaning if found.waits_for else "")
+    assert (waits_for is None) == (found.waits_for is None) == (named.waits_for is None)
+    if name in DECIDED_BY_VALUES:
+        assert (in_sync(lock_record, by_names), named.action) == (None, None)
+        assert "if the stores hold placeholders only" in named.meaning
+    else:
+        assert (in_sync(lock_record, by_names), named.action) == (expected_in_sync, action)
+
+
+# What a person is told of it
+
+
+def said(lock_record: LockRecord, last_run: Run | None = None, *, has_standby: bool = True) -> list[str]:
+    plan, table = make_plan(stores=2 if has_standby else 1), Table(records={OF: lock_record}, unreadable={})
+    found = state_of(plan, table, PLANNED, NOW, runs=[last_run] if last_run else [])
+    return list(lines(found, NOW))
+
+
+PROVEN = Run(
+    credential=OF,
+    cloud="aws",
+    seq=7,
+    rotation_id="run-7",
+    ended_at=datetime(2026, 1, 1, tzinfo=UTC),
+    outcome="rotated",
+    kind="new",
+    generation=7,
+    base_generation=6,
+)
+PAIR = record(valid=frozenset({6, 7}), not_before=SOON)
+OLDER = replace(PAIR, valid=frozenset({5, 6, 7}))
+PROMOTING = replace(PAIR, claim=CLAIM, promoting=True, valid=frozenset({6, 7, 8}))
+RECONCILE = structs.replace(PROVEN, kind="reconcile")
+MAY_BE = "may be valid; no run ends it before "
+VALIDITY: dict[str, tuple[LockRecord, Run | None, list[str]]] = {
+    "proven": (OLDER, PROVEN, ["6: proven by the last run, valid until ", f"5: {MAY_BE}"]),
+    "a reconcile proves nothing of the one before": (OLDER, RECONCILE, [f"6: {MAY_BE}", f"5: {MAY_BE}"]),
+    "the last run is of another generation": (PAIR, structs.replace(PROVEN, generation=6), [f"6: {MAY_BE}"]),
+    "no run is on record": (PAIR, None, [f"6: {MAY_BE}"]),
+    "the overlap is over": (replace(PAIR, not_before=BEFORE), PROVEN, ["6: may be valid; the next rotation"]),
+    "an emergency": (replace(PAIR, revoke_through=6), PROVEN, ["6: must be revoked, by the emergency order"]),
+    # The record counts it as valid, and it follows the current one (protocol C11).
+    "in promotion": (PROMOTING, PROVEN, ["6: proven by the last run"]),
+}
+
+
+@pytest.mark.parametrize(("lock_record", "last_run", "expected"), VALIDITY.values(), ids=VALIDITY)
+def test_only_what_the_last_run_has_proven_is_valid(
+    lock_record: LockRecord, last_run: Run | None, expected: list[str]
+) -> None:
+    found = [told for told in said(lock_record, last_run) if told.startswith("previous generation ")]
+    assert len(found) == len(expected)
+    for told, begins in zip(found, expected, strict=True):
+        assert told.startswith(f"previous generation {begins}")
+
+
+LATER = NOW + timedelta(minutes=18)
+
+
+@pytest.mark.parametrize(
+    ("found", "has_standby", "ends"),
+    [
+        (record(next_due_at=SOON), True, "; the turn of oci, the standby"),
+        (record(next_due_at=SOON), False, "; the turn of aws"),
+        (record(next_due_at=LATER), True, "; the turn of aws"),
+        (record(next_due_at=SOON, not_before=LATER), True, "; the turn of aws"),
+        (record(next_due_at=BEFORE, paused=True), True, "; paused, so no scheduled run begins"),
+        (record(next_due_at=BEFORE), True, ", overdue; the turn of aws"),
+    ],
+)
+def test_whose_turn_it_is(found: LockRecord, ends: str, *, has_standby: bool) -> None:
+    [due] = [told for told in said(found, has_standby=has_standby) if told.startswith("next due")]
+    assert due.endswith(f"){ends}")
+
+
+# Incidents
+
 DATABASE, *_ = sorted(BOTH)
 RUN, TAKE_OVER = f"lockstep rotate {OF} --force", f"lockstep take-over {OF} {' '.join(sorted(BOTH))}"
 STEADY = record(next_due_at=SOON, not_before=SOON, valid=frozenset({6, 7}), highest_generation=7)
@@ -39,26 +191,12 @@ def serving(aws: int, oci: int) -> Answers:
     return {"aws": names_of(stored(aws)), "oci": names_of(stored(oci))}
 
 
-def failed(error: str) -> Run:
-    return Run(
-        credential=OF,
-        cloud="aws",
-        seq=9,
-        rotation_id="run-9",
-        ended_at=datetime(2026, 1, 1, tzinfo=UTC),
-        outcome="failed",
-        error=error,
-        meaning="It failed.",
-        advice=errors.advice_of(error),
-    )
-
-
 IN_SYNC = serving(7, 7)
 MALFORMED: Answers = {"aws": errors.SecretMalformedError(), "oci": names_of(stored(7))}
 NO_BLOB = errors.SecretMalformedError(secret=PLANNED.secret_names.connection_blob)
 UNREACHED: Answers = {"aws": errors.StoreUnreachableError(), "oci": names_of(stored(7))}
 PLACEHOLDERS: Answers = {"aws": stored(0, login=None), "oci": stored(0, login=None)}
-NEVER, LEAKED = record(current_generation=None), replace(STEADY, revoke_through=7)
+NEVER = record(current_generation=None)
 
 
 class Incident(NamedTuple):
@@ -174,9 +312,9 @@ INCIDENTS: dict[str, Incident] = {
         Kind.REFUSED, revoke_through=6, valid=frozenset({7}), without=ONE, take_over=BOTH
     ),
     "paused": matter(Kind.PAUSED, helps=f"lockstep resume {OF}", paused=True),
-    "an emergency": matter(Kind.EMERGENCY, of=LEAKED),
+    "an emergency": matter(Kind.EMERGENCY, of=STEADY, **LEAKED),
     "an emergency without a database that is blocked": matter(
-        Kind.EMERGENCY, of=LEAKED, without=BOTH, blocked=BOTH, take_over=BOTH
+        Kind.EMERGENCY, of=STEADY, **LEAKED, without=BOTH, blocked=BOTH, take_over=BOTH
     ),
     "an emergency that is over": matter(revoke_through=5),
     "overdue": matter(Kind.OVERDUE, of=LATE),
@@ -186,7 +324,10 @@ DOWN = {Kind.REFUSED, Kind.NO_LOGIN, Kind.REVOKED}
 
 
 def state(row: Incident, *, unread: Mapping[str, errors.LockstepError] | None = None) -> CredentialState:
-    runs = [failed(row.error)] if row.error else []
+    failed = structs.replace(
+        PROVEN, outcome="failed", error=row.error, advice=errors.advice_of(row.error or "")
+    )
+    runs = [failed] if row.error else []
     table = Table(records={OF: row.record}, unreadable={})
     return state_of(PLAN, table, PLANNED, NOW, answers=row.answers, runs=runs, unread=unread or {})
 
@@ -231,7 +372,7 @@ def test_a_secret_that_is_gone_is_down_once_it_was_rotated_and_a_log_that_does_n
 
 
 def test_troubleshooting_has_each_reason_and_begins_each_symptom_with_a_command() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
     symptoms = page.split("\n## ")[1:]
     assert [s for s in symptoms if not re.match(r".+\n\n`lockstep [^`]+`\n\n", s)] == []
     told = [kind for s in symptoms if "Reason: " in s for kind in re.findall(r"\*([a-z ]+)\*", s)]
@@ -244,7 +385,7 @@ INTERVAL = PLANNED.schedule.interval
 OTHER = structs.replace(PLANNED, id="other")
 TWO = (PLANNED, OTHER)
 ROTATED = LockRecord(
-    credential_id=PLANNED.id,
+    credential_id=OF,
     plan=PLANNED.plan_digest,
     current_generation=5,
     valid=frozenset({4, 5}),
@@ -252,9 +393,9 @@ ROTATED = LockRecord(
     not_before=NOW + INTERVAL / 4,
     rotated_by="f-1-0a1b",
 )
-UNROTATED = LockRecord(credential_id=PLANNED.id, plan=PLANNED.plan_digest)
-TO_BE_ACTIVE = LockRecord(credential_id=PLANNED.id, activate=PLANNED.plan_digest)
-UNREADABLE = {PLANNED.id: "NewerFormatError"}
+UNKNOWN = LockRecord(credential_id=OF, plan=PLANNED.plan_digest)
+TO_BE_ACTIVE = LockRecord(credential_id=OF, activate=PLANNED.plan_digest)
+UNREADABLE = {OF: "NewerFormatError"}
 SECOND, MINUTE, YEAR = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=365)
 STALE_AFTER = INTERVAL + PLANNED.schedule.tolerance
 """After its due time: it is due an interval, less the tolerance, after its last rotation began."""
@@ -305,7 +446,7 @@ def test_a_record_counts_as() -> None:
 
 
 def test_nothing_is_stale_or_missing_while_schedules_are_off() -> None:
-    for records in ((OLD,), (UNROTATED,), (LockRecord(credential_id=PLANNED.id),), ()):
+    for records in ((OLD,), (UNKNOWN,), (LockRecord(credential_id=OF),), ()):
         assert look(*records, schedules=False).ids == {}
 
 
@@ -315,15 +456,15 @@ def test_a_lost_table_makes_every_credential_stale_and_is_judged_by_all_of_the_p
         found = look(*records, credentials=TWO)
         assert found.metrics["StaleCredentials"] == found.metrics["PlanNotActiveCredentials"] == 2
     # A new credential beside others is not a lost table, whichever are looked at.
-    some = look(ROTATED, credentials=(OTHER,), others=frozenset({PLANNED.id}))
+    some = look(ROTATED, credentials=(OTHER,), others=frozenset({OF}))
     for found in (look(ROTATED, credentials=TWO), some):
         assert found.ids == {"PlanNotActiveCredentials": [OTHER.id]}
-    lost = look(credentials=(OTHER,), others=frozenset({PLANNED.id}))
+    lost = look(credentials=(OTHER,), others=frozenset({OF}))
     assert (lost.metrics["Credentials"], lost.metrics["StaleCredentials"]) == (1, 1)
 
 
 def test_what_cannot_be_read_is_counted_and_what_is_not_in_the_plan_is_not() -> None:
-    assert look(unreadable=UNREADABLE).ids == {"UnreadableRecords": [f"{PLANNED.id}: NewerFormatError"]}
+    assert look(unreadable=UNREADABLE).ids == {"UnreadableRecords": [f"{OF}: NewerFormatError"]}
     assert (
         look(ROTATED, replace(OLD, credential_id="gone"), unreadable={"foreign": "NewerFormatError"}).ids
         == {}
@@ -334,12 +475,12 @@ def test_the_canary_is_as_old_as_the_last_rotation_if_that_was_in_aws() -> None:
     """A rotation of the standby does not show that a deployment works."""
     by_aws = replace(ROTATED, rotated_at=NOW - 90 * SECOND)
     for known in (by_aws, replace(by_aws, paused=True)):
-        assert look(known, canary=PLANNED.id).metrics["CanarySeconds"] == 90
+        assert look(known, canary=OF).metrics["CanarySeconds"] == 90
     for nothing in (
         look(by_aws),
-        look(replace(by_aws, rotated_by="1f0e.0"), canary=PLANNED.id),
-        look(UNROTATED, canary=PLANNED.id),
-        look(unreadable=UNREADABLE, canary=PLANNED.id),
+        look(replace(by_aws, rotated_by="1f0e.0"), canary=OF),
+        look(UNKNOWN, canary=OF),
+        look(unreadable=UNREADABLE, canary=OF),
     ):
         assert "CanarySeconds" not in nothing.metrics
 
