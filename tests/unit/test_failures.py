@@ -4,7 +4,6 @@ In both cases no application is locked out (protocol I1, F7), and the next run f
 (protocol I8, M1).
 """
 
-from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -31,24 +30,19 @@ BOUNDARIES = 80
 """A run has more."""
 
 
-class FailsAt:
-    """A hook that raises once, at the n-th boundary, and observes at each."""
+def fails_at(world: MemoryWorld, at: int, *, terminal: bool) -> list[str]:
+    """Let the n-th boundary fail once, and observe at each; where it did is in the list."""
+    observer, numbers, failed = InstantObserver(world), count(), list[str]()
 
-    def __init__(self, world: MemoryWorld, at: int, *, terminal: bool) -> None:
-        self.boundary = ""
-        self._left, self._terminal = at, terminal
-        self._observer = InstantObserver(world)
-        w.at_every_boundary(world, self)
-
-    def __call__(self, boundary: str) -> None:
-        self._observer.look(boundary)
-        self._left -= 1
-        if self._left == -1:
-            self.boundary = boundary
+    def hook(boundary: str) -> None:
+        observer.look(boundary)
+        if next(numbers) == at:
+            failed.append(boundary)
             where = boundary.split(" ", 1)[1]
-            raise next(
-                raised[self._terminal]() for name, raised in ERRORS.items() if where.startswith(f"{name} ")
-            )
+            raise next(raised[terminal]() for name, raised in ERRORS.items() if where.startswith(f"{name} "))
+
+    w.at_every_boundary(world, hook)
+    return failed
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["once", "refused"])
@@ -58,20 +52,20 @@ def test_a_call_that_fails_is_retried_within_the_run_or_its_run_is_finished_by_t
 ) -> None:
     for at in count():
         world = steady(strategy)
-        failure = FailsAt(world, at, terminal=terminal)
+        boundary = fails_at(world, at, terminal=terminal)
         try:
-            result, failed = w.rotate(world, "third"), False
+            result, has_failed = w.rotate(world, "third"), False
         except errors.LockstepError:
-            failed = True
+            has_failed = True
         w.undisturbed(world)
-        assert failed == (terminal and bool(failure.boundary)), failure.boundary
-        if failed:
-            _left_in_order(world, failure.boundary)
+        assert has_failed == (terminal and bool(boundary)), boundary
+        if has_failed:
+            _left_in_order(world, *boundary)
             result = w.rotate_again(world, "fourth", runner="oci")
-        assert result.outcome == "rotated", failure.boundary
+        assert result.outcome == "rotated", boundary
         w.assert_in_sync(world, result.generation)
         w.assert_on_record(world)
-        if not failure.boundary:
+        if not boundary:
             break
     assert at >= BOUNDARIES
 
@@ -90,53 +84,39 @@ def _left_in_order(world: MemoryWorld, boundary: str) -> None:
 # The retry policies, as the OCI function follows them (protocol F3)
 
 
-class _Clock(FakeClock):
-    """Records the delays."""
+class Work:
+    """Work that raises these errors in order and then returns, and when it was tried."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.delays: list[float] = []
+    def __init__(self, *raised: type[Exception], deadline: float = 600) -> None:
+        self.clock, self.left = FakeClock(), list(raised)
+        self.tried: list[float] = []
+        self.retries = Retries(self.clock, deadline=deadline, jitter=lambda: 0.5)
 
-    def sleep(self, seconds: float) -> None:
-        self.delays.append(seconds)
-        super().sleep(seconds)
-
-
-def _failing(*raised: type[Exception]) -> tuple[list[str], Callable[[], str]]:
-    """A list with one item for each try, and work that raises these errors in order and then returns."""
-    left, done = list(raised), []
-
-    def work() -> str:
-        done.append("tried")
-        if left:
-            raise left.pop(0)
+    def __call__(self) -> str:
+        self.tried.append(self.clock.monotonic())
+        if self.left:
+            raise self.left.pop(0)
         return "result"
-
-    return done, work
-
-
-def _retries(clock: _Clock, *, deadline: float = 600) -> Retries:
-    return Retries(clock, deadline=clock.monotonic() + deadline, jitter=lambda: 0.5)
 
 
 @pytest.mark.parametrize(
-    ("policy", "error", "delays"),
+    ("policy", "error", "tried"),
     [
-        (STEP_POLICY, errors.StoreUnreachableError, [1, 2, 4, 8]),
-        (LOCK_POLICY, errors.LockTableUnreachableError, [0.5, 1, 2, 4, 5]),
+        (STEP_POLICY, errors.StoreUnreachableError, [0, 1, 3, 7, 15]),
+        (LOCK_POLICY, errors.LockTableUnreachableError, [0, 0.5, 1.5, 3.5, 7.5, 12.5]),
     ],
 )
 def test_a_call_is_retried_with_growing_delays_until_the_retries_are_used_up(
-    policy: RetryPolicy, error: type[errors.LockstepError], delays: list[float]
+    policy: RetryPolicy, error: type[errors.LockstepError], tried: list[float]
 ) -> None:
-    clock = _Clock()
-    _, work = _failing(*[error] * policy.attempts)
-    assert _retries(clock).call("State", work, policy=policy) == "result"
-    assert clock.delays == delays
-    done, work = _failing(*[error] * (policy.attempts + 1))
+    work, failing = Work(*[error] * policy.attempts), Work(*[error] * (policy.attempts + 1))
     with pytest.raises(error):
-        _retries(_Clock()).call("State", work, policy=policy)
-    assert len(done) == policy.attempts + 1
+        failing.retries.call("State", failing, policy=policy)
+    for _ in range(2):  # The second time it works at once.
+        assert work.retries.call("State", work, policy=policy) == "result"
+    assert (failing.tried, work.tried) == (tried, [*tried, tried[-1]])
+    for retries in (failing.retries, work.retries):
+        assert retries.states_ms == {"State": tried[-1] * 1000}
 
 
 @pytest.mark.parametrize(
@@ -151,10 +131,10 @@ def test_a_call_is_retried_with_growing_delays_until_the_retries_are_used_up(
 def test_an_error_that_the_policy_does_not_name_is_raised_at_once_and_a_foreign_one_without_its_text(
     policy: RetryPolicy, error: type[Exception], raised: type[errors.LockstepError]
 ) -> None:
-    done, work = _failing(error)
+    work = Work(error)
     with pytest.raises(raised) as caught:
-        _retries(_Clock()).call("State", work, policy=policy)
-    assert done == ["tried"]
+        work.retries.call("State", work, policy=policy)
+    assert work.tried == [0]
     assert caught.value.where == ({"code": "ValueError"} if error is ValueError else {})
 
 
@@ -162,24 +142,8 @@ def test_an_error_that_the_policy_does_not_name_is_raised_at_once_and_a_foreign_
 def test_no_try_begins_after_the_deadline_but_the_first_one_of_a_call_that_is_owed(
     deadline: float, tries: int, *, is_owed: bool
 ) -> None:
-    done, work = _failing(*[errors.StoreUnreachableError] * 4)
+    work = Work(*[errors.StoreUnreachableError] * 4, deadline=deadline)
     with pytest.raises(errors.DeadlineExceededError) as caught:
-        _retries(_Clock(), deadline=deadline).call("State", work, is_owed=is_owed)
-    assert len(done) == tries
+        work.retries.call("State", work, is_owed=is_owed)
+    assert len(work.tried) == tries
     assert caught.value.where == {"code": "State"}
-
-
-def test_it_tells_how_long_each_state_took_with_its_retries_and_failures() -> None:
-    clock = _Clock()
-    retries = _retries(clock)
-    for _ in range(2):
-        _, work = _failing(errors.StoreUnreachableError)
-        retries.call("Generate", work)
-
-    def fails() -> None:
-        clock.sleep(0.25)
-        raise errors.FenceLostError
-
-    with pytest.raises(errors.FenceLostError):
-        retries.call("ApplyDb", fails)
-    assert retries.states_ms == {"Generate": 2000, "ApplyDb": 250}
