@@ -57,7 +57,7 @@ TESTS = (
     *(f"tests/contract/test_{n}.py" for n in ("vault_ring", "wiring")),
     "tests/proof/test_tampering.py",
 )
-BLIND = ("weight", "architecture", "tiers", "protocol_citations")
+BLIND = ("weight", "architecture", "protocol_citations")
 """Tests of `tests/unit` that read the repository and execute nothing of the core."""
 WARM = (
     *(
