@@ -1,29 +1,17 @@
 """Independent calls run at the same time, and all have ended when their step goes on (protocol M10)."""
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from threading import Event
+from unittest.mock import Mock
 
 import pytest
 
-from lockstep.protocol.errors import (
-    DatabaseUnreachableError,
-    LockstepError,
-    ReplicaRejectedError,
-    StoreUnreachableError,
-)
+from lockstep.protocol.errors import DatabaseUnreachableError, ReplicaRejectedError, StoreUnreachableError
 from lockstep.protocol.workers import SideBySide, Workers, at_the_same_time, one_after_the_other
 
 BOUND_SECONDS = 30.0
 BOTH = pytest.mark.parametrize("side_by_side", [at_the_same_time, one_after_the_other])
-
-
-def _failing(error: LockstepError) -> Callable[[], int]:
-    def call() -> int:
-        raise error
-
-    return call
 
 
 @BOTH
@@ -47,8 +35,8 @@ def test_every_call_is_made_and_the_first_failure_that_is_the_gravest_is_raised(
 ) -> None:
     """Else a step would be tried again, and show a login again that was refused."""
     made: list[str] = []
-    unreachable = [_failing(StoreUnreachableError()), _failing(DatabaseUnreachableError())]
-    rejected = _failing(ReplicaRejectedError(database="db-2"))
+    unreachable = [Mock(side_effect=StoreUnreachableError), Mock(side_effect=DatabaseUnreachableError)]
+    rejected = Mock(side_effect=ReplicaRejectedError)
     with pytest.raises(StoreUnreachableError):
         side_by_side([lambda: made.append("first"), *unreachable, lambda: made.append("last")])
     assert sorted(made) == ["first", "last"]
