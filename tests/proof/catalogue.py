@@ -26,14 +26,7 @@ from lockstep.audit.append import Chain
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, Slots
-from lockstep.protocol import decide
-from lockstep.protocol.errors import (
-    DatabaseBlockedError,
-    DatabaseUnreachableError,
-    FenceLostError,
-    PreviousCredentialAcceptedError,
-    RetryableError,
-)
+from lockstep.protocol import decide, errors
 from lockstep.protocol.messages import BaseRefused, RevocationCheck, RevocationResult, RevokeRequest, Staged
 from lockstep.protocol.model import Claim, ClaimKind, LockRecord, Release, StoreVersions
 from lockstep.stores import contents, credential
@@ -105,7 +98,7 @@ def adopt_by_label() -> Patches:
     ) -> LockRecord | None:
         with lock.faults.around(operation):
             if not lock._held(lease):
-                raise FenceLostError
+                raise errors.FenceLostError
             return None if operation == "claim" else lock.record
 
     def run(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
@@ -326,7 +319,7 @@ def other_stores_not_waited_for(original: Foreign, stores: Stores, puts: Foreign
     first, *others = puts
     seen = original(Stores([stores.first]), [first], value)
     for other in others:
-        with suppress(RetryableError):
+        with suppress(errors.RetryableError):
             other(stores.first.read_generation(value.generation))
     return seen
 
@@ -359,7 +352,7 @@ def no_advisory_lock() -> Patches:
 
     def reachable(database: MemoryDatabase, _session: Foreign = None) -> None:
         if database.unreachable:
-            raise DatabaseUnreachableError(database=database.name)
+            raise errors.DatabaseUnreachableError(database=database.name)
 
     yield put(MemoryDatabase, "_open", reachable)
     yield put(MemoryDatabase, "require_reachable", reachable)
@@ -496,7 +489,7 @@ def refusals_side_by_side(
     live = [value.login for value in values.values() if value]
     shown = {g: value.login for g, value in doomed.items() if value and value.login not in live}
     if any(side_by_side([partial(database.accepts, login) for login in shown.values()])):
-        raise PreviousCredentialAcceptedError(database=database.name)
+        raise errors.PreviousCredentialAcceptedError(database=database.name)
     for login in live:
         database.accepts(login)
     return _refused(shown)
@@ -513,7 +506,7 @@ def refused_base_not_reconciled(original: Foreign, request: Foreign, ports: Port
     result = original(request, ports)
     if isinstance(result, BaseRefused):
         ports.lock.block(request.rotation.lease, result.refused)
-        raise DatabaseBlockedError(credential=ports.credential.id, database=result.refused[0])
+        raise errors.DatabaseBlockedError(credential=ports.credential.id, database=result.refused[0])
     return result
 
 

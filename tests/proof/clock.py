@@ -1,31 +1,25 @@
 """Time for a proof: it passes by itself and jumps when told to; a sleep is a jump."""
 
-import time
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
+
+from lockstep.runtime.system import SystemClock
 
 
-class JumpingClock:
+class JumpingClock(SystemClock):
     """Real time and what was jumped ahead."""
 
-    def __init__(self) -> None:
-        self._ahead_seconds = 0.0
-
-    def time(self) -> float:
-        """Seconds since the epoch."""
-        return time.time() + self._ahead_seconds
+    _ahead_seconds = 0.0
 
     def now(self) -> datetime:
         """The wall clock, aware."""
-        return datetime.fromtimestamp(self.time(), UTC)
+        return super().now() + timedelta(seconds=self._ahead_seconds)
 
     def monotonic(self) -> float:
         """Seconds that only grow."""
-        return time.monotonic() + self._ahead_seconds
+        return super().monotonic() + self._ahead_seconds
 
-    def jump(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Let time pass at once."""
         self._ahead_seconds += seconds
 
-    def sleep(self, seconds: float) -> None:
-        """Jump."""
-        self.jump(seconds)
+    jump = sleep

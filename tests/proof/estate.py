@@ -76,7 +76,7 @@ def estate(kinds: Sequence[str], timeouts: Timeouts = PATIENT) -> Iterator[Wired
             for kind in kinds
         ]
         clock, wire = JumpingClock(), Wire()
-        aws = AwsSandbox(retry_sleep=clock.jump, wall_clock=clock.time)
+        aws = AwsSandbox(retry_sleep=clock.jump, wall_clock=lambda: clock.now().timestamp())
         oci, settings = (
             OciSandbox(SandboxClock(clock.now), aws.names),
             Settings(timeouts=timeouts, clock=clock),

@@ -27,27 +27,9 @@ from tests.proof.invariants import Snapshot, ViolationError
 from tests.proof.memory_observer import RaceObserver, Shown, accounts
 from tests.proof.planting import Plant
 from tests.proof.races import CALL_SECONDS, decisive_steps, error_at
+from tests.support import world as worlds
 from tests.support.memory import EPOCH, Account, MemoryWorld
 from tests.support.memory_database import Refusals
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    Killed,
-    another_login,
-    assert_on_record,
-    at_every_boundary,
-    edit,
-    known_logins,
-    login_of,
-    loses_the_lock_table,
-    make_world,
-    orders,
-    quiet,
-    revokes_everything,
-    rotate,
-    served,
-    shown,
-    undisturbed,
-)
 
 Act: TypeAlias = Iterator[None]
 """What an operator does: some minutes pass at each `yield`."""
@@ -143,7 +125,7 @@ class LifeObserver(RaceObserver):
     def by_a_person(self) -> None:
         """What is different now is not Lockstep's doing."""
         self.has_changed()
-        now, record, known = self.snapshot(), self.world.lock.record, known_logins(self.world)
+        now, record, known = self.snapshot(), self.world.lock.record, worlds.known_logins(self.world)
         if (now.serves, known) != self._outside:
             self._outside = (now.serves, known)
             self._now = {name: accounts(database) for name, database in self.world.databases.items()}
@@ -160,8 +142,8 @@ class Life:
         self.figures = Figures(seed, days)
         self._dice = random.Random(seed)  # noqa: S311 - a replayable draw
         strategy = self._dice.choice(list(Strategy))
-        self.world = make_world(DATABASES, strategy=strategy, placeholder=self._dice.random() < 0.5)
-        loses_the_lock_table(self.world)
+        self.world = worlds.make_world(DATABASES, strategy=strategy, placeholder=self._dice.random() < 0.5)
+        worlds.loses_the_lock_table(self.world)
         self.figures.engine = self.world.credential.servers[0].engine.value
         self._decisive = decisive_steps("steady", strategy)
         self._edition = self._plan(frozenset(list(self.world.databases)[:2]), INTERVALS_MINUTES[0])
@@ -183,7 +165,7 @@ class Life:
 
     def live(self) -> None:
         """Live it to its end, or to the first violation."""
-        at_every_boundary(self.world, self._boundary)
+        worlds.at_every_boundary(self.world, self._boundary)
         step = 0
         try:
             while self._operator_goes_on():
@@ -195,8 +177,8 @@ class Life:
                 step += 1
                 until = EPOCH + timedelta(minutes=STEP_MINUTES) * step
                 self.world.clock.sleep(max(0.0, (until - self.world.clock.now()).total_seconds()))
-            undisturbed(self.world)
-            self._require("I7", partial(assert_on_record, self.world))
+            worlds.undisturbed(self.world)
+            self._require("I7", partial(worlds.assert_on_record, self.world))
         except _OverError:
             pass
         all_refusals = [d.refusals for d in self.world.databases.values()]
@@ -217,10 +199,10 @@ class Life:
         run = _Run(f"run-{sum(figures.outcomes.values()) + len(self._running)}", *what)
         self._running.append(run)
         try:
-            outcome = rotate(world, run.rotation_id, runner=runner, force=force).outcome
+            outcome = worlds.rotate(world, run.rotation_id, runner=runner, force=force).outcome
         except errors.LockstepError as error:
             outcome = type(error).__name__
-        except Killed:
+        except worlds.Killed:
             outcome = "died"
         self._running.pop()
         figures.outcomes[outcome] += 1
@@ -234,7 +216,7 @@ class Life:
             self._excused_rotations -= self._excused_rotations > 0
             if record.paused and not (is_ordered or force):
                 self._violated("O4", f"{run.rotation_id} rotates a paused credential")
-            generations = [g for found in served(world).values() for g in found[:2]]
+            generations = [g for found in worlds.served(world).values() for g in found[:2]]
             self._require("I8", lambda: invariants.in_sync(self._observer.snapshot(), generations, outcome))
         self._refusals_are_few(run.rotation_id)
 
@@ -247,7 +229,7 @@ class Life:
     def _boundary(self, boundary: str) -> None:
         run, (when, seam) = self._running[-1], boundary.split()[:2]
         if run.is_dead:
-            raise Killed
+            raise worlds.Killed
         self.world.clock.sleep(CALL_SECONDS)
         if when == "after":
             self._look(boundary)
@@ -266,14 +248,14 @@ class Life:
         self._excused_rotations = 2
         if what == "die":
             run.is_dead = True
-            raise Killed
+            raise worlds.Killed
         if what in ("fail", "lose"):
             raise error_at(self.world, boundary)
         if what == "act":
             self._operator_goes_on()
         elif len(self._running) < NESTED:
             if self._dice.random() < 0.7:
-                self.world.clock.sleep(INTERVAL_SECONDS)
+                self.world.clock.sleep(worlds.INTERVAL_SECONDS)
             for database in self.world.databases.values() if self._dice.random() < 0.6 else ():
                 database.kill_connections()
             for _ in range(self._dice.choice((1, 1, 2))):
@@ -347,15 +329,15 @@ class Life:
     def _is_in_sync(self) -> bool:
         record = self.world.lock.record
         at_rest = (record.claim, record.holder, record.activate) == (None, None, None)
-        with quiet(self.world):
-            generations = {g for found in served(self.world).values() for g in found[:2]}
+        with worlds.quiet(self.world):
+            generations = {g for found in worlds.served(self.world).values() for g in found[:2]}
         is_active = record.plan == self._edition.plan_digest and not record.take_over
         return at_rest and is_active and not self._running and generations == {record.current_generation}
 
     # The operator.
 
     def _operator_goes_on(self) -> bool:
-        with quiet(self.world):
+        with worlds.quiet(self.world):
             goes_on = next(self._program, self) is None
         self._observer.by_a_person()
         return goes_on
@@ -381,7 +363,7 @@ class Life:
         yield from self._some_time()
         self._activate()
         yield from self._some_time()
-        orders(self.world, take_over=frozenset(self._edition.databases))
+        worlds.orders(self.world, take_over=frozenset(self._edition.databases))
         yield from self._until(self._is_in_sync)
         self._observer.left -= set(self._edition.databases)
         self._begin_past(*self.world.databases)
@@ -427,7 +409,7 @@ class Life:
         self._observer.left.add(name)
         self._foreign.add(name)
         yield from self._some_time()
-        orders(self.world, take_over=self.world.lock.record.take_over | {name})
+        worlds.orders(self.world, take_over=self.world.lock.record.take_over | {name})
         yield from self._until(self._is_in_sync)
         taken_at = self.world.lock.record.highest_generation
         # What its other account had is ended by the next value (protocol D5).
@@ -446,22 +428,25 @@ class Life:
         yield from self._until(lambda: len(self._past[name]) >= lost and self._is_in_sync())
         self._excused_rotations = 2
         self.world.databases[name].accounts = deepcopy(self._past[name][-lost])
-        valid = {shown(login_of(self.world, generation)) for generation in self.world.lock.record.valid}
-        if valid.isdisjoint(known_logins(self.world)[name]):
+        valid = {
+            worlds.shown(worlds.login_of(self.world, generation))
+            for generation in self.world.lock.record.valid
+        }
+        if valid.isdisjoint(worlds.known_logins(self.world)[name]):
             yield from self._is_taken_over(name)
         else:
             yield
 
     def _emergency(self) -> Act:
         """A value has leaked: everything up to now is to be revoked."""
-        revokes_everything(self.world)
+        worlds.revokes_everything(self.world)
         yield from self._until(lambda: not self.world.lock.record.is_revoking)
 
     def _pause(self) -> Act:
         """No run for a while."""
-        orders(self.world, paused=True)
+        worlds.orders(self.world, paused=True)
         yield from self._some_time()
-        orders(self.world, paused=False)
+        worlds.orders(self.world, paused=False)
         yield
 
     def _edit(self) -> Act:
@@ -469,13 +454,15 @@ class Life:
         store = self._dice.choice(list(self.world.stores.values()))
         newest = self.world.lock.record.highest_generation
         earlier = [
-            login_of(self.world, g) for g in range(max(1, newest - 3), newest) if store.read_generation(g)
+            worlds.login_of(self.world, g)
+            for g in range(max(1, newest - 3), newest)
+            if store.read_generation(g)
         ]
         if self._dice.random() < 0.4:
             added = {**json.loads(store.current_text("app_user")), "added": self._dice.random()}
             store.edit("app_user", json.dumps(added))
         else:
-            edit(store, self._dice.choice([another_login(self.world), *earlier]))
+            worlds.edit(store, self._dice.choice([worlds.another_login(self.world), *earlier]))
         yield
 
     def _lost_table(self) -> Act:
@@ -483,7 +470,7 @@ class Life:
         yield from self._until(lambda: not self._running and bool(self._records))
         self._expects(errors.PlanNotActiveError)
         record = self.world.lock.record
-        loses_the_lock_table(self.world)
+        worlds.loses_the_lock_table(self.world)
         if self._dice.random() < 0.5:
             self.world.lock.record = replace(self._records[0], fence=record.fence, paused=False)
         yield from self._some_time()
@@ -507,7 +494,7 @@ class Life:
 
     def _activate(self, *added: str) -> None:
         take_over = self.world.lock.record.take_over.union(added)
-        orders(self.world, activate=self._edition.plan_digest, take_over=take_over)
+        worlds.orders(self.world, activate=self._edition.plan_digest, take_over=take_over)
 
     def _some_time(self, steps: int = LONGEST_WAIT_STEPS) -> Act:
         for _ in range(self._dice.randrange(steps)):

@@ -12,39 +12,18 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from lockstep.protocol.model import Lease, LockRecord
+from tests.proof import model_world as model
 from tests.proof.invariants import ViolationError
 from tests.proof.model_bounds import Budget
 from tests.proof.model_invariants import World, has_lock, violation
 from tests.proof.model_process import Interpreter, Process
-from tests.proof.model_world import (
-    DATABASES,
-    DIGEST,
-    JUNK,
-    LATER,
-    LOCK,
-    LOST,
-    NOW,
-    STORES,
-    Call,
-    Database,
-    Effect,
-    Login,
-    Reply,
-    Run,
-    Store,
-    Value,
-    acquired,
-    effects,
-    is_due,
-    made_due,
-)
 
 State = tuple[int, ...]
 """Ids: lock, stores, databases, budget, the orphan, the runs."""
 Events = Iterator[tuple[str, str, dict[int, Any]]]
 """What time, failures and people do: what it takes from the budget, its text, and the parts that change."""
 S_LOCK, S_STORES, S_DATABASES, S_BUDGET, S_ORPHAN, S_RUNS = 0, 1, 3, 5, 6, 7
-PART = {LOCK: 0, STORES[0]: 1, STORES[1]: 2, DATABASES[0]: 3, DATABASES[1]: 4}
+PART = {model.LOCK: 0, model.STORES[0]: 1, model.STORES[1]: 2, model.DATABASES[0]: 3, model.DATABASES[1]: 4}
 NONE = 0
 ALIVE = 2
 """Runs that can be alive at once, all but one of them without the lock."""
@@ -77,7 +56,7 @@ class Result(NamedTuple):
 
 def _answered(lock: LockRecord) -> LockRecord:
     """The record after an operator did what a failed run asked for: plan activated, take-over of what is blocked."""
-    activate = lock.activate if lock.plan else DIGEST
+    activate = lock.activate if lock.plan else model.DIGEST
     return replace(lock, activate=activate, take_over=lock.take_over | lock.blocked)
 
 
@@ -97,14 +76,14 @@ class Checker:
         self.budget = budget
         self._values: list[Any] = [None]
         self._ids: dict[Any, int] = {None: NONE}
-        self._moves: dict[tuple[int, int], list[tuple[int, Effect, tuple[int, ...]]]] = {}
+        self._moves: dict[tuple[int, int], list[tuple[int, model.Effect, tuple[int, ...]]]] = {}
         self._broken: dict[State, ViolationError | None] = {}
         self._recovered: dict[State, ViolationError | None] = {}
         self.first = self._start()
 
     # ---- Values and ids
 
-    def _id(self, value: Reply) -> int:
+    def _id(self, value: model.Reply) -> int:
         found = self._ids.get(value)
         if found is None:
             found = self._ids[value] = len(self._values)
@@ -114,31 +93,33 @@ class Checker:
     def _start(self) -> State:
         """Rotations are behind it, and the next one is due; what every slot serves logs in, and so does base."""
         alternating = "postgresql" in self.engines
-        base, newest = Login(0, (1,)), Login(int(alternating), (2,))
-        ring = Store((Value(1, base), Value(2, newest)), ((1, base, 0, 0), (2, newest, 1, 0)), 2, False)
-        aws = Store((Value(2, newest),), ((1, base, 0, 0), (2, newest, 0, 0)), 2, False)
+        base, newest = model.Login(0, (1,)), model.Login(int(alternating), (2,))
+        ring = model.Store(
+            (model.Value(1, base), model.Value(2, newest)), ((1, base, 0, 0), (2, newest, 1, 0)), 2, False
+        )
+        aws = model.Store((model.Value(2, newest),), ((1, base, 0, 0), (2, newest, 0, 0)), 2, False)
         recorded = {"current_generation": 2, "highest_generation": 2, "valid": frozenset({1, 2})}
-        lock = replace(LOST, fence=2, plan=DIGEST, **recorded)  # type: ignore[arg-type]  # as it has
+        lock = replace(model.LOST, fence=2, plan=model.DIGEST, **recorded)  # type: ignore[arg-type]  # as it has
         databases = [self._at_first(engine, newest.user) for engine in self.engines]
         return (*map(self._id, (lock, aws, ring, *databases, self.budget)), *[NONE] * (1 + ALIVE))
 
-    def _at_first(self, engine: str, user: int) -> Database:
+    def _at_first(self, engine: str, user: int) -> model.Database:
         """A database; where it can fail over, with what it had before the rotation that is behind it."""
         kept: tuple[int | None, int | None] = (1, None)
         if engine == "postgresql":
-            kept, made = (None, None), Database(engine, ((1,), (2,)))
+            kept, made = (None, None), model.Database(engine, ((1,), (2,)))
             before = ((-1,), (2,)) if user == 0 else ((1,), (-1,))
         elif engine == "mysql":
-            made, before = Database(engine, ((2,), (1,)), record=(2, 1)), ((1,), (-1,))
+            made, before = model.Database(engine, ((2,), (1,)), record=(2, 1)), ((1,), (-1,))
         else:
-            made, before = Database(engine, ((1,), (2,))), ((-1,), (1,))
+            made, before = model.Database(engine, ((1,), (2,))), ((-1,), (1,))
         return made._replace(past=((before, kept),)) if self.budget.failovers else made
 
     # ---- Transitions
 
-    def _databases(self, state: State | list[int]) -> list[tuple[int, str, Database]]:
+    def _databases(self, state: State | list[int]) -> list[tuple[int, str, model.Database]]:
         """Their places in a state, with their names."""
-        return [(i, name, self._values[state[i]]) for i, name in enumerate(DATABASES, S_DATABASES)]
+        return [(i, name, self._values[state[i]]) for i, name in enumerate(model.DATABASES, S_DATABASES)]
 
     def _hung_up(self, state: list[int], process: Process) -> None:
         """The connections of a process are closed."""
@@ -146,9 +127,9 @@ class Checker:
             if database.session == process.session:
                 state[i] = self._id(database.unlocked())
 
-    def _looked(self, state: list[int], process: Process, call: Call) -> None:
+    def _looked(self, state: list[int], process: Process, call: model.Call) -> None:
         """Whether a call has looked at the lock record, and its run still has the lock: then changes may begin."""
-        if call.to != LOCK or not has_lock(self._values[state[S_LOCK]], process.run):
+        if call.to != model.LOCK or not has_lock(self._values[state[S_LOCK]], process.run):
             return
         for i, _, database in self._databases(state):
             if database.session == process.session:
@@ -172,10 +153,10 @@ class Checker:
         left: Budget = self._values[state[S_BUDGET]]
         # Without anybody else, the end of a lease or of a session is no more than a failed call.
         rivals = sum(map(bool, state[S_ORPHAN:])) > 1 or left.terms > 0
-        if lock.expires_at and lock.expires_at > NOW and rivals:
-            yield "", "the lease ends", {S_LOCK: replace(lock, expires_at=NOW - LATER)}
-        if not is_due(lock):
-            yield "", "the overlap is over and a rotation is due", {S_LOCK: made_due(lock)}
+        if lock.expires_at and lock.expires_at > model.NOW and rivals:
+            yield "", "the lease ends", {S_LOCK: replace(lock, expires_at=model.NOW - model.LATER)}
+        if not model.is_due(lock):
+            yield "", "the overlap is over and a rotation is due", {S_LOCK: model.made_due(lock)}
         for i, name, database in self._databases(state):
             if database.session and rivals:
                 yield "", f"{name} ends the session that holds its advisory lock", {i: database.unlocked()}
@@ -185,14 +166,14 @@ class Checker:
     def _acts_of_people(self, state: State, lock: LockRecord, left: Budget) -> Events:
         if left.revokes and lock.highest_generation:
             # It does not wait for the overlap, and promises none.
-            revoking = replace(made_due(lock), revoke_through=lock.highest_generation)
+            revoking = replace(model.made_due(lock), revoke_through=lock.highest_generation)
             yield "revokes", "an operator orders the emergency", {S_LOCK: revoking}
         if (answered := _answered(lock)) != lock:
             yield "", "an operator orders what the last error names", {S_LOCK: answered}
-        for i, name in enumerate(STORES, S_STORES) if left.edits else ():
-            store: Store = self._values[state[i]]
+        for i, name in enumerate(model.STORES, S_STORES) if left.edits else ():
+            store: model.Store = self._values[state[i]]
             older = [login for g, login, *_ in store.versions if 0 < g < store.serving().generation]
-            for login in (JUNK, *older):
+            for login in (model.JUNK, *older):
                 yield "edits", f"a person writes {login} into {name}", {i: store.edited_to(login)}
 
     def _failures(self, state: State, left: Budget) -> Events:
@@ -205,17 +186,17 @@ class Checker:
                 label = f"{name} fails over to a replica that lacks the last {lost} of its changes"
                 yield "failovers", label, {i: database.failed_over(lost)}
         if left.sudden_losses:
-            yield "sudden_losses", "the lock table is lost and created again at once", {S_LOCK: LOST}
+            yield "sudden_losses", "the lock table is lost and created again at once", {S_LOCK: model.LOST}
         if left.losses:
             ended: dict[int, Any] = {i: database.unlocked() for i, _, database in databases}
             ended |= dict.fromkeys(range(S_ORPHAN, len(state)))
             label = "the lock table is lost; all runs end, and it is created again"
-            yield "losses", label, {S_LOCK: LOST, **ended}
+            yield "losses", label, {S_LOCK: model.LOST, **ended}
 
     def _acquisitions(self, state: State) -> Iterator[Step]:
         budget = self._spend(state[S_BUDGET], "terms")
         number = self.budget.terms - self._values[state[S_BUDGET]].terms + 1
-        held = acquired(self._values[state[S_LOCK]], number) if budget else None
+        held = model.acquired(self._values[state[S_LOCK]], number) if budget else None
         if held is None:
             return
         empty = [i for i in range(S_RUNS, len(state)) if not state[i]]
@@ -224,7 +205,7 @@ class Checker:
             if new[i]:
                 self._hung_up(new, self._values[new[i]])
             new[S_LOCK], new[S_BUDGET] = self._id(held), budget
-            new[i] = self._id(self.interpreter.start(Run(number, held.fence)))
+            new[i] = self._id(self.interpreter.start(model.Run(number, held.fence)))
             yield Step(("acquire", number, state[i]), self._sorted(new))
 
     def _process_moves(self, state: State, i: int) -> Iterator[Step]:
@@ -262,7 +243,7 @@ class Checker:
             new[i] = self._id(process._replace(replies=(), twin=process.twin + 1))
             yield Step(("twin", i), self._sorted(new))
 
-    def _ended_well(self, state: list[int], call: Call, effect: Effect) -> None:
+    def _ended_well(self, state: list[int], call: model.Call, effect: model.Effect) -> None:
         """Where a database accepts what stores serve, it is as any other; what an emergency has ended may be back."""
         is_done = call.op == "release" and call.args[1] is not None and effect.reply is None
         if not is_done or self._values[state[S_LOCK]].revoke_through is not None:
@@ -272,7 +253,7 @@ class Checker:
             if all(map(database.accepts, served)):
                 state[i] = self._id(database._replace(foreign=""))
 
-    def _read_on(self, state: list[int], i: int, last: Call) -> None:
+    def _read_on(self, state: list[int], i: int, last: model.Call) -> None:
         """Take what a process reads next together with its last call, where nothing that matters can come between.
 
         A staged value never changes. And while a session holds the advisory lock, nobody else changes its database;
@@ -290,11 +271,11 @@ class Checker:
             state[i], last = afterwards[0], call
 
     def _moves_of(
-        self, i: int, process: Process, call: Call, part: int
-    ) -> list[tuple[int, Effect, tuple[int, ...]]]:
+        self, i: int, process: Process, call: model.Call, part: int
+    ) -> list[tuple[int, model.Effect, tuple[int, ...]]]:
         moves = self._moves.get((i, part))
         if moves is None:
-            found = effects(self._values[part], call, process.session)
+            found = model.effects(self._values[part], call, process.session)
             moves = self._moves[i, part] = [
                 (self._id(e.part), e, tuple(map(self._id, self.interpreter.advanced(process, e.reply))))
                 for e in found
@@ -319,7 +300,7 @@ class Checker:
         return World([self._values[i] for i in state[:S_BUDGET]])
 
     def _unlawful(
-        self, state: State | list[int], process: Process, call: Call, effect: Effect
+        self, state: State | list[int], process: Process, call: model.Call, effect: model.Effect
     ) -> ViolationError | None:
         is_done = effect.reply is None
         if call.op == "claim" and is_done:
@@ -350,7 +331,7 @@ class Checker:
 
         Where a person must act first, the error says so: an operator does that, and the run after it must do it.
         """
-        lock = _freed(made_due(self._values[world[S_LOCK]]))
+        lock = _freed(model.made_due(self._values[world[S_LOCK]]))
         databases = [self._id(database.unlocked()) for _, _, database in self._databases(world)]
         rest = (self._id(lock), *world[S_STORES:S_DATABASES], *databases)
         if rest not in self._recovered:
@@ -366,7 +347,7 @@ class Checker:
         if self._has_cure(state) and (broken := self._is_not_cured(state)):
             return broken
         for number in range(RECOVERY, RECOVERY + RECOVERING_RUNS):
-            held = acquired(made_due(_answered(self._values[state[S_LOCK]])), number)
+            held = model.acquired(model.made_due(_answered(self._values[state[S_LOCK]])), number)
             assert held
             failure = self._alone(state, held, number)
             is_over = failure is None and not self._values[state[S_LOCK]].is_revoking
@@ -384,8 +365,10 @@ class Checker:
 
     def _is_not_cured(self, state: list[int]) -> ViolationError | None:
         for number, (invariant, due) in enumerate((("I13", True), ("I14", False)), RECOVERY):
-            after, lock = list(state), made_due(self._values[state[S_LOCK]], due)
-            held = acquired(replace(lock, activate=None if lock.plan else DIGEST), number, force=True)
+            after, lock = list(state), model.made_due(self._values[state[S_LOCK]], due)
+            held = model.acquired(
+                replace(lock, activate=None if lock.plan else model.DIGEST), number, force=True
+            )
             when = "the first run" if due else "the first forced run"
             if held is None:
                 return ViolationError(invariant, f"{when} does not get the lock")
@@ -399,7 +382,7 @@ class Checker:
     def _alone(self, state: list[int], held: LockRecord, number: int) -> ViolationError | None:
         """One run, undisturbed, that has got the lock."""
         state[S_LOCK] = self._id(held)
-        i, begun = self._id(self.interpreter.start(Run(number, held.fence))), set[tuple[int, ...]]()
+        i, begun = self._id(self.interpreter.start(model.Run(number, held.fence))), set[tuple[int, ...]]()
         while True:
             process: Process = self._values[i]
             if not process.replies:

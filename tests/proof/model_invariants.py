@@ -6,21 +6,9 @@ from functools import cached_property
 
 from lockstep.protocol.model import Claim, ClaimKind, LockRecord
 from tests.proof import invariants
+from tests.proof import model_world as model
 from tests.proof.invariants import Snapshot, ViolationError
 from tests.proof.model_process import Process
-from tests.proof.model_world import (
-    DATABASES,
-    STORES,
-    Call,
-    Database,
-    Effect,
-    Login,
-    Part,
-    Run,
-    Store,
-    holds_advisory_lock,
-    is_due,
-)
 
 
 def violation(check: Callable[..., None], *arguments: object) -> ViolationError | None:
@@ -32,7 +20,7 @@ def violation(check: Callable[..., None], *arguments: object) -> ViolationError 
     return None
 
 
-def has_lock(lock: LockRecord, run: Run) -> bool:
+def has_lock(lock: LockRecord, run: model.Run) -> bool:
     """Whether no other run has acquired the lock since a run did, and the run has not released it."""
     return (lock.holder, lock.fence) == (str(run.number), run.fence)
 
@@ -44,22 +32,22 @@ class World:
         foreign: The databases that a person, or a failure of theirs, has set.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self._parts = dict(zip(("lock", *STORES, *DATABASES), parts, strict=True))
+    def __init__(self, parts: Sequence[model.Part]) -> None:
+        self._parts = dict(zip(("lock", *model.STORES, *model.DATABASES), parts, strict=True))
         self.lock: LockRecord = self._parts["lock"]  # type: ignore[assignment]  # as the checker lays them out
-        self.stores: dict[str, Store] = {s: self._parts[s] for s in STORES}  # type: ignore[misc]  # likewise
-        self.databases: dict[str, Database] = {d: self._parts[d] for d in DATABASES}  # type: ignore[misc]  # likewise
+        self.stores: dict[str, model.Store] = {s: self._parts[s] for s in model.STORES}  # type: ignore[misc]  # likewise
+        self.databases: dict[str, model.Database] = {d: self._parts[d] for d in model.DATABASES}  # type: ignore[misc]  # likewise
         self.foreign = [name for name, database in self.databases.items() if database.foreign]
 
-    def _with(self, name: str, part: Part) -> "World":
+    def _with(self, name: str, part: model.Part) -> "World":
         return World(list({**self._parts, name: part}.values()))
 
     @cached_property
-    def now(self) -> Snapshot[Login]:
+    def now(self) -> Snapshot[model.Login]:
         """What invariants are asked of."""
         claim, stores = self.lock.claim, self.stores.items()
         return Snapshot(
-            databases=DATABASES,
+            databases=model.DATABASES,
             serves={name: store.serving().login for name, store in stores},
             holds={name: store.find(claim.generation) for name, store in stores} if claim else {},
             lets_in=lambda database, login: self.databases[database].accepts(login),
@@ -76,7 +64,9 @@ class World:
                 invariants.one_value(generation, (login, second.find(generation)), when)
         # A change from outside Lockstep has locked applications out: an edit, or a database from a backup.
         edited = [name for name, store in self.stores.items() if store.edited]
-        excused = [f"{s} at {d}" for s in STORES for d in DATABASES if s in edited or d in self.foreign]
+        excused = [
+            f"{s} at {d}" for s in model.STORES for d in model.DATABASES if s in edited or d in self.foreign
+        ]
         invariants.no_lockout(now, when, excused=excused)
         through = self.lock.revoke_through
         if through is not None and not self.lock.is_revoking and not self.foreign:
@@ -85,10 +75,10 @@ class World:
         if has_overlap:
             invariants.overlap_is_kept(now, self._promised(), when)
 
-    def of_write(self, process: Process, call: Call, effect: Effect) -> None:
+    def of_write(self, process: Process, call: model.Call, effect: model.Effect) -> None:
         """I3 and I12, which depend on what is written."""
         when = f"run {process.run.number} writes to {call.to}"
-        if isinstance(effect.part, Database):
+        if isinstance(effect.part, model.Database):
             # I12: no statement ends a login that works there and that a store serves, but what somebody has typed.
             before = self.databases[call.to]
             for name, store in self.stores.items():
@@ -103,22 +93,22 @@ class World:
                 self.now, after, when, is_proven=lambda d, value: d in self.foreign or after.lets_in(d, value)
             )
 
-    def no_zombie(self, process: Process, claim: Claim, call: Call) -> None:
+    def no_zombie(self, process: Process, claim: Claim, call: model.Call) -> None:
         """I5, which depends on who writes."""
         run, lock = process.run, self.lock
         # A lost lock table takes the claim away while its holder is at work. That is no zombie write.
         is_lost = lock.fence < run.fence
         # A promotion that was sent before a reconcile came is a write of a value that every database accepts.
         is_reconciled = lock.claim is not None and lock.claim.kind is ClaimKind.RECONCILE
-        is_promotion = call.to in STORES and is_reconciled and claim.generation in lock.valid
+        is_promotion = call.to in model.STORES and is_reconciled and claim.generation in lock.valid
         # A change counts from a look at the fence: nobody else has come to this database since.
         database = self.databases.get(call.to)
-        is_begun = database and database.fenced and holds_advisory_lock(database, process.session)
+        is_begun = database and database.fenced and model.holds_advisory_lock(database, process.session)
         if not (is_lost or is_promotion or is_begun):
             when, keeps_claim = f"run {run.number} writes to {call.to}", lock.claim == claim
             invariants.no_zombie_write(holds_lock=has_lock(lock, run), keeps_claim=keeps_claim, when=when)
 
-    def at_staging(self, call: Call) -> None:
+    def at_staging(self, call: model.Call) -> None:
         """I16: a reconcile gives no login that another one, which is not done, has given already.
 
         A lost record begins anew, and so does a promotion whose database fails over.
@@ -145,10 +135,10 @@ class World:
         through = self.lock.revoke_through
         if through is not None and self.lock.is_revoking and claim.generation > through:
             valid = [claim.generation]
-        store = self.stores[STORES[0]]
+        store = self.stores[model.STORES[0]]
         live = [store.find(g) for g in valid]
         past = [login for _, login, *_ in store.versions if login not in live]
-        now = replace(self.now, databases=[name for name in DATABASES if name not in self.foreign])
+        now = replace(self.now, databases=[name for name in model.DATABASES if name not in self.foreign])
         invariants.past_is_revoked(now, past, live, f"when generation {claim.generation} is done")
 
     def at_rest(self) -> None:
@@ -156,20 +146,20 @@ class World:
         generations = [store.serving().generation for store in self.stores.values()]
         invariants.in_sync(self.now, generations, "after an undisturbed run")
 
-    def _made(self) -> set[Login]:
+    def _made(self) -> set[model.Login]:
         """Every login that works and that a run has made."""
         return {
-            Login(user if database.engine == "postgresql" else 0, password)
+            model.Login(user if database.engine == "postgresql" else 0, password)
             for database in self.databases.values()
             for user, password in enumerate(database.passwords)
             if len(password) > 1
         }
 
-    def _promised(self) -> Iterable[Login]:
+    def _promised(self) -> Iterable[model.Login]:
         """What must log in although it is not served any more."""
-        lock, store = self.lock, self.stores[STORES[0]]
+        lock, store = self.lock, self.stores[model.STORES[0]]
         older = [g for g in lock.valid if lock.current_generation is not None and g < lock.current_generation]
-        if is_due(lock) or not older or self.foreign:
+        if model.is_due(lock) or not older or self.foreign:
             return []
         previous, current = store.find(max(older)), store.find(lock.current_generation or 0)
         if previous is None or (current and current.password[0] != lock.current_generation):

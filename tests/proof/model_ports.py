@@ -2,10 +2,11 @@
 
 import ast
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 from msgspec import structs
@@ -20,32 +21,18 @@ from lockstep.protocol.model import (
     Claim,
     Credential,
     CredentialValue,
-    Lease,
     LockRecord,
-    Release,
     SecretStr,
     StoredValue,
     StoreVersions,
     Strategy,
 )
 from lockstep.protocol.model import Login as RealLogin
-from lockstep.protocol.ports import Pending, Stager, StillOurs
+from lockstep.protocol.ports import Pending, StillOurs
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.stores.credential import CredentialStore, Ports, Stores
 from sandbox.wire import the_last_first
-from tests.proof.model_world import (
-    DATABASES,
-    DIGEST,
-    LOCK,
-    NOW,
-    STORES,
-    UNKNOWN,
-    Call,
-    Login,
-    Reply,
-    Value,
-    staging_slot,
-)
+from tests.proof import model_world as model
 from tests.support.memory import FakeClock, MemoryAuditLog, MemorySigner, make_plan
 
 _SLOTS = ("primary", "secondary")
@@ -55,7 +42,7 @@ STREAM, SIGNER = "aws", MemorySigner("model")
 class Suspended(BaseException):
     """The step has made a call that has no answer yet; nothing in the code under test may catch this."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: model.Call) -> None:
         super().__init__()
         self.call = call
 
@@ -73,7 +60,7 @@ class Invocation(NamedTuple):
     step: str
     claim: Claim | None
     maker: tuple[int, int, int]
-    replies: tuple[Reply, ...]
+    replies: tuple[model.Reply, ...]
 
 
 class Replay:
@@ -93,7 +80,7 @@ class Replay:
 
     invocation: Invocation
     claim: Claim | None
-    looked_at: dict[str, tuple[Value, ...]]
+    looked_at: dict[str, tuple[model.Value, ...]]
     highest: int
 
     def __init__(self, engines: tuple[str, str], runner: str) -> None:
@@ -104,13 +91,13 @@ class Replay:
         self.ports = Ports(
             runner=runner,
             credential=_credential(Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD),
-            stores=Stores([ModelStore(self, name) for name in STORES], side_by_side=side_by_side),
-            databases={n: ModelDatabase(self, n, e) for n, e in zip(DATABASES, engines, strict=True)},
+            stores=Stores([ModelStore(self, name) for name in model.STORES], side_by_side=side_by_side),
+            databases={n: ModelDatabase(self, n, e) for n, e in zip(model.DATABASES, engines, strict=True)},
             side_by_side=side_by_side,
             lock=cast("Any", _Lock(self)),
             audit_log=self._log,
             signer=SIGNER,
-            clock=_Clock(NOW),
+            clock=_Clock(model.NOW),
             passwords=cast("Any", self),
         )
 
@@ -118,7 +105,7 @@ class Replay:
         """Answer the calls of this invocation from now on."""
         self.invocation, self.claim, self.looked_at, self.highest = invocation, invocation.claim, {}, 0
         self._left = list(invocation.replies)
-        self._staged: dict[int, tuple[Login, int]] | None = None
+        self._staged: dict[int, tuple[model.Login, int]] | None = None
         # The model has no audit log: the entry of this run is there already.
         self._log.entries = {1: (self.own_entry.body, self.own_entry.metadata)}
 
@@ -127,32 +114,32 @@ class Replay:
         """The entry of this run."""
         return _entry_of(str(self.invocation.maker[0]))
 
-    def ask(self, to: str, op: str, *args: Reply, **named: Reply) -> Reply:
+    def ask(self, to: str, op: str, *args: model.Reply, **named: model.Reply) -> model.Reply:
         """The next answer; the step stops where there is none."""
         if not self._left:
-            raise Suspended(Call(to, op, args, tuple(named.items())))
+            raise Suspended(model.Call(to, op, args, tuple(named.items())))
         reply = self._left.pop(0)
         if isinstance(reply, type) and issubclass(reply, LockstepError):
             raise reply
         return reply
 
-    def staged(self, generation: int) -> tuple[Login, int] | None:
+    def staged(self, generation: int) -> tuple[model.Login, int] | None:
         """The value of a generation that was claimed before this step began, and who claimed it.
 
         It never changes: one call reads all.
         """
         if self._staged is None:
-            self._staged = dict(self.ask(STORES[0], "versions"))
+            self._staged = dict(self.ask(model.STORES[0], "versions"))
         return self._staged.get(generation)
 
-    def real(self, login: Login) -> RealLogin:
+    def real(self, login: model.Login) -> RealLogin:
         """The login as the shipped code has it."""
         return RealLogin(self.ports.credential.usernames[login.user], SecretStr(repr(login.password)))
 
-    def modelled(self, login: RealLogin) -> Login:
+    def modelled(self, login: RealLogin) -> model.Login:
         """The login as the model has it."""
         user = self.ports.credential.usernames.index(login.username)
-        return Login(user, _password(login.password.reveal()))
+        return model.Login(user, _password(login.password.reveal()))
 
     def new_password(self, _policy: object) -> SecretStr:
         """A password, named by its maker."""
@@ -163,7 +150,7 @@ class Replay:
 @cache
 def _credential(strategy: Strategy) -> Credential:
     # One digest for all: what the plans differ in is not what the model is about.
-    return structs.replace(make_plan(strategy=strategy).credentials[0], plan_digest=DIGEST)
+    return structs.replace(make_plan(strategy=strategy).credentials[0], plan_digest=model.DIGEST)
 
 
 @cache
@@ -174,7 +161,7 @@ def _entry_of(run: str) -> Sealed:
 
 @cache
 def _password(text: str) -> tuple[int, ...]:
-    return ast.literal_eval(text) if text else UNKNOWN
+    return ast.literal_eval(text) if text else model.UNKNOWN
 
 
 class _Clock(FakeClock):
@@ -184,14 +171,14 @@ class _Clock(FakeClock):
         """Do not."""
 
 
-def _version(value: Value) -> str:
+def _version(value: model.Value) -> str:
     """A version id that contains the value."""
     return ".".join(map(str, (value.generation, value.login.user, *value.login.password)))
 
 
-def _valued(version: str) -> Value:
+def _valued(version: str) -> model.Value:
     generation, user, *password = map(int, version.split("."))
-    return Value(generation, Login(user, tuple(password)))
+    return model.Value(generation, model.Login(user, tuple(password)))
 
 
 def claim_id(run: int) -> str | None:
@@ -236,16 +223,16 @@ class ModelStore(CredentialStore):
         """The version of a generation that this invocation has read."""
         is_named = self._replay.invocation.step in {"Generate", "ApplyDb"}
         found = self._replay.staged(generation) if is_named else None
-        return _version(Value(generation, found[0])) if found else "v"
+        return _version(model.Value(generation, found[0])) if found else "v"
 
-    def _known(self, generation: int, login: Login, claimed_by: int) -> CredentialValue:
+    def _known(self, generation: int, login: model.Login, claimed_by: int) -> CredentialValue:
         return CredentialValue(generation, self._replay.real(login), claim_id(claimed_by))
 
     def prepare(self, _generation: int, *, is_new: bool = False) -> Callable[[CredentialValue], Pending]:
         return partial(self._put, self._replay.looked_at.get(self.name) if is_new else None)
 
-    def _put(self, looked_at: tuple[Value, ...] | None, value: CredentialValue) -> Pending:
-        slot = staging_slot(looked_at) if looked_at else None
+    def _put(self, looked_at: tuple[model.Value, ...] | None, value: CredentialValue) -> Pending:
+        slot = model.staging_slot(looked_at) if looked_at else None
         run, seen = int(value.claim_id or 0), ""
         login, by, is_new = self.ask("stage", value.generation, self._replay.modelled(value.login), run, slot)
         if looked_at and slot is not None and is_new:
@@ -284,43 +271,33 @@ class ModelStore(CredentialStore):
 
 
 class _Lock:
-    """The lock of a run, which begins with it."""
+    """The lock of a run, which begins with it. The model has no audit log: a record names the run's own entry."""
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
-        self._ask = partial(replay.ask, LOCK)
 
-    def read(self) -> LockRecord:
-        if self._replay.invocation.step.startswith("Audit"):
+    def __getattr__(self, op: str) -> Callable[..., model.Reply]:
+        return partial(self._called, op)
+
+    def _called(self, op: str, *args: model.Reply, entry: object = None, **named: model.Reply) -> model.Reply:
+        del entry
+        replay, step = self._replay, self._replay.invocation.step
+        if op == "read" and step.startswith("Audit"):
             return self._with_heads(LockRecord(credential_id=""))
-        record: LockRecord = self._ask("read")
-        self._replay.highest = record.highest_generation
-        return record
-
-    def claim(self, lease: Lease, claim: Claim, *, served: Collection[int], **more: Reply) -> None:
-        self._replay.claim = claim
-        self._ask("claim", lease, claim, served=tuple(sorted(served)), **more)
-
-    def begin_promotion(self, *claim: Reply, **now: Reply) -> Reply:
-        return self._ask("begin_promotion", *claim, **now)
-
-    def require(self, lease: Lease, claim: Claim, **more: Reply) -> LockRecord:
-        self._replay.claim = claim
-        record: LockRecord = self._ask("require", lease, claim, **more)
-        return self._with_heads(record) if self._replay.invocation.step == "Audit" else record
+        if op in ("claim", "require"):
+            replay.claim = args[1]
+        # A call is hashable.
+        if op == "block":
+            args = (args[0], tuple(sorted(args[1])))
+        if op == "claim":
+            named["served"] = tuple(sorted(named["served"]))
+        reply = replay.ask(model.LOCK, op, *args, **named)
+        if op == "read":
+            replay.highest = reply.highest_generation
+        return self._with_heads(reply) if (op, step) == ("require", "Audit") else reply
 
     def _with_heads(self, record: LockRecord) -> LockRecord:
         return replace(record, heads={STREAM: self._replay.own_entry.stored.head})
-
-    def require_lease(self, lease: Lease, **now: Reply) -> Reply:
-        return self._ask("require_lease", lease, **now)
-
-    def block(self, lease: Lease, databases: Collection[str]) -> None:
-        self._ask("block", lease, tuple(sorted(databases)))
-
-    def release(self, lease: Lease, done: Release | None, *, entry: object = None) -> None:
-        del entry
-        self._ask("release", lease, done)
 
 
 class ModelDatabase:
@@ -332,14 +309,10 @@ class ModelDatabase:
 
     def __init__(self, replay: Replay, name: str, engine: str) -> None:
         self._replay = replay
+        self.name = name
         self._engine = engine
-        self._name = name
-        self._altered = Login(0, UNKNOWN)
+        self._altered = model.Login(0, model.UNKNOWN)
         self._ask = partial(replay.ask, name)
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     def accepts(self, login: RealLogin) -> bool:
         return bool(self._ask("accepts", self._replay.modelled(login)))
@@ -348,10 +321,17 @@ class ModelDatabase:
         return RealLogin(self.admin, SecretStr(""))
 
     @contextmanager
-    def exclusive(self, admin: RealLogin | None = None) -> Iterator[Stager]:
+    def exclusive(self, admin: RealLogin | None = None) -> Iterator[Any]:
         assert admin
         self.lock()
-        yield _Stager(self._stager(), takes_refusals_back=self._engine == "mariadb")
+        shipped = self._stager()
+        yield SimpleNamespace(
+            stage=shipped.stage,
+            retire=shipped.retire,
+            recorded=shipped.recorded,
+            takes_refusals_back=self._engine == "mariadb",
+            accepts_after_all=lambda _login: False,  # A refusal is never anything but a wrong password.
+        )
 
     def lock(self) -> None:
         """Take the advisory lock."""
@@ -394,19 +374,6 @@ class ModelDatabase:
 
     def set_only_password(self, login: RealLogin) -> None:
         self.set_passwords(login.username, login.password)
-
-
-class _Stager:
-    """The shipped stager; in the model a refusal is never anything but a wrong password."""
-
-    def __init__(self, staging_strategy: StagingStrategy, *, takes_refusals_back: bool) -> None:
-        self.takes_refusals_back = takes_refusals_back
-        self.stage = staging_strategy.stage
-        self.retire = staging_strategy.retire
-        self.recorded = staging_strategy.recorded
-
-    def accepts_after_all(self, _login: RealLogin) -> bool:
-        return False
 
 
 class _MySqlAccount(MySqlAccount):

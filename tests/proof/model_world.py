@@ -349,33 +349,12 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> It
         )
 
 
-def _alter(
-    database: Database,
-    login: Login,
-    retains: bool,  # noqa: FBT001 - as in SQL
-    _record: object,
-) -> tuple[tuple[int, ...], ...]:
-    primary, secondary = database.passwords
-    return login.password, (primary if retains else secondary)
-
-
-def _discard(database: Database, _login: Login, _record: object) -> tuple[tuple[int, ...], ...]:
-    return database.passwords[0], UNKNOWN
-
-
-def _set_passwords(_database: Database, *logins: Login) -> tuple[tuple[int, ...], ...]:
-    return tuple(sorted({login.password for login in logins}))
-
-
-def _set_only_password(database: Database, login: Login) -> tuple[tuple[int, ...], ...]:
-    passwords = list(database.passwords)
-    passwords[login.user] = login.password
-    return tuple(passwords)
-
-
 _ALTERATIONS: dict[str, Callable[..., tuple[tuple[int, ...], ...]]] = {
-    "alter": _alter,
-    "discard": _discard,
-    "set_passwords": _set_passwords,
-    "set_only_password": _set_only_password,
+    "alter": lambda d, login, retains, _: (login.password, d.passwords[0 if retains else 1]),
+    "discard": lambda d, _login, _record: (d.passwords[0], UNKNOWN),
+    "set_passwords": lambda _, *logins: tuple(sorted({login.password for login in logins})),
+    "set_only_password": lambda d, login: tuple(
+        login.password if user == login.user else password for user, password in enumerate(d.passwords)
+    ),
 }
+"""What each statement leaves of a database's passwords."""

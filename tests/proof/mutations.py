@@ -18,12 +18,7 @@ import rfc8785
 from lockstep.audit.append import Operator, record_order
 from lockstep.audit.entry import CHAIN, MAC, NO_PREVIOUS, ORDER, stored
 from lockstep.audit.verify import NOT_RESTORED
-from lockstep.protocol.errors import (
-    AuditLogAccessDeniedError,
-    AuditLogUnreachableError,
-    LockstepError,
-    StoreUnreachableError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import ChainHead
 from tests.proof.tampered import NEXT_RUN, OTHER, STREAMS, Mutation, Scene, of_elsewhere, of_other
 from tests.support.audit_story import chain_of
@@ -98,42 +93,23 @@ def _flipped(at: float, bit: int) -> Body:
     return flip
 
 
-def _reversed(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: _reversed(value[k]) for k in reversed(value)}
-    return [_reversed(v) for v in value] if isinstance(value, list) else value
-
-
+# One of each kind: what an entry's text may be is of `tests/unit/test_chain.py`.
 REENCODINGS: dict[str, Body] = {
     "pretty": lambda b: json.dumps(json.loads(b), indent=2).encode(),
-    "key order": lambda b: json.dumps(_reversed(json.loads(b)), separators=(",", ":")).encode(),
-    "escapes": lambda b: b.replace(b"chain", b"ch\\u0061in", 1),
-    "trailing zero": lambda b: b + b"\0",
-    "trailing object": lambda b: b + b"{}",
     "a megabyte of spaces": lambda b: b + b" " * 2**20,
-    "byte order mark": lambda b: b"\xef\xbb\xbf" + b,
-    "utf-16": lambda b: b.decode().encode("utf-16"),
     "duplicate key": lambda b: b'{"event":{},' + b[1:],
-    "duplicate key at the end": lambda b: b[:-1] + b',"event":{}}',
-    "another key": lambda b: b[:-1] + b',"note":1}',
-    "a fraction": lambda b: b.replace(b'"format":1', b'"format":1.0'),
-    "a number as a text": lambda b: b.replace(b'"format":1', b'"format":"1"'),
-    "truncated": lambda b: b[:-1],
     "empty": lambda _: b"",
     "half": lambda b: b[: len(b) // 2],
-    "junk": lambda _: b"\xff\x00",
     "another event": lambda b: b.replace(b'"activity_id":', b'"activity_id":1'),
     "a newer format": lambda b: b.replace(b'"format":1', b'"format":99'),
     "an older format": lambda b: b.replace(b'"format":1', b'"format":0'),
     "a mac with another key": lambda b: b.replace(b'"mac":{', b'"mac":{"a":1,'),
-    "a mac in other base64": lambda b: b.replace(b'="}}', b'=\\n"}}'),
     "a mac of another algorithm": lambda b: b.replace(b"HMAC-SHA-256", b"HMAC-SHA-255"),
     "no mac": lambda b: b[: b.rindex(b',"mac"')] + b"}",
 }
 METADATA: dict[str, Metadata] = {
     "none": lambda _: {},
     "no mac": lambda m: {CHAIN: m[CHAIN]},
-    "no json": lambda m: {**m, CHAIN: "x"},
     "another number": lambda m: {**m, CHAIN: m[CHAIN].replace('"seq":', '"seq":9')},
     "another run": lambda m: {**m, CHAIN: m[CHAIN].replace('"rotation_id":"', f'"rotation_id":"{NEXT_RUN}')},
     "pretty": lambda m: {**m, CHAIN: m[CHAIN].replace(",", ", ")},
@@ -192,7 +168,7 @@ def _places() -> Iterator[Mutation]:
     unseen = one_after_another(
         partial(marked_and_written_again, place=PLACES["middle"]),
         lambda scene: strike(
-            scene.world, {"before aws log history": AuditLogAccessDeniedError(stream="aws")}
+            scene.world, {"before aws log history": errors.AuditLogAccessDeniedError(stream="aws")}
         ),
     )
     name = "marked and written again, seen without the right to list versions"
@@ -258,7 +234,7 @@ def cut(scene: Scene, *streams: str, keep: Place, heads: bool) -> None:
 
 def _after_the_digests() -> Iterator[Mutation]:
     """What no digest names yet: the next rotation says from what it began, and a failure nothing says."""
-    name, last = "cut before the next digest, with its head", KEEPS["the last"]
+    name, last = "cut undigested, with its head", KEEPS["the last"]
     end = partial(cut, keep=last, heads=True)
     rotation = one_after_another(run, lambda scene: end(scene, "aws"))
     yield mutation(f"a rotation {name}", rotation)
@@ -271,7 +247,10 @@ def _after_the_digests() -> Iterator[Mutation]:
 
 def run(scene: Scene, *, strikes: str = "") -> None:
     """A run of AWS rotates; or fails at a boundary."""
-    with struck(scene.world, {strikes: StoreUnreachableError()} if strikes else {}), suppress(LockstepError):
+    with (
+        struck(scene.world, {strikes: errors.StoreUnreachableError()} if strikes else {}),
+        suppress(errors.LockstepError),
+    ):
         rotate_again(scene.world, f"unrecorded{len(scene.numbers('aws'))}")
 
 
@@ -468,11 +447,9 @@ def repeated(scene: Scene, stream: str) -> None:
 # Foreign objects
 
 NAMES = {
-    "text": "notes.txt",
     "c1": "\x85\x9b31mred.json",
     "bidi": "\u202egnp.\u2066exe",
     "almost": "00000000001.json",
-    "more digits": "0000000000001.json",
     "zero": "000000000000.json",
     "a folder": "000000000001.json/000000000001.json",
     "long": "x" * 900,
@@ -511,7 +488,7 @@ def junk(scene: Scene, *offsets: int, body: bytes = b"{}", head: bool = False) -
 # Archived bodies
 
 
-UNREAD = {"before oci log read": AuditLogUnreachableError(stream="oci", code=NOT_RESTORED)}
+UNREAD = {"before oci log read": errors.AuditLogUnreachableError(stream="oci", code=NOT_RESTORED)}
 
 
 def archived(scene: Scene) -> None:

@@ -18,33 +18,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, NamedTuple
 
-from lockstep.protocol.errors import (
-    AuditLogUnreachableError,
-    DatabaseUnreachableError,
-    LockstepError,
-    LockTableUnreachableError,
-    PreviousCredentialAcceptedError,
-    StoreUnreachableError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import Strategy
 from tests.proof.invariants import ViolationError
 from tests.proof.memory_observer import RaceObserver
 from tests.proof.planting import Bug, Plant
 from tests.proof.scenarios import SCENARIOS, world_of
+from tests.support import world as worlds
 from tests.support.memory import MemoryWorld
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    Killed,
-    assert_in_sync,
-    assert_on_record,
-    at_every_boundary,
-    known_logins,
-    login_of,
-    rotate,
-    rotate_again,
-    shown,
-    undisturbed,
-)
 
 LONGEST_STEPS = 450
 """The steps of a race of two runners without retries. Events are put at random steps below this."""
@@ -119,9 +100,9 @@ def schedule_of(seed: int, *, scenarios: Sequence[str] = tuple(SCENARIOS)) -> Sc
 def decisive_steps(scenario: str, strategy: Strategy) -> tuple[int, ...]:
     """The steps of a run that nothing disturbs at which it is about to change something, or to read the fence."""
     world, seen = world_of(scenario, strategy), list[str]()
-    at_every_boundary(world, seen.append)
-    with suppress(LockstepError):
-        rotate(world, "alone")
+    worlds.at_every_boundary(world, seen.append)
+    with suppress(errors.LockstepError):
+        worlds.rotate(world, "alone")
     return tuple(i for i, boundary in enumerate(seen, start=1) if _DECISIVE.fullmatch(boundary))
 
 
@@ -192,13 +173,13 @@ class Race:
 
     def run(self) -> None:
         """Play it; raises ViolationError."""
-        at_every_boundary(self.world, self._boundary)
+        worlds.at_every_boundary(self.world, self._boundary)
         for p in self._participants:
             threading.Thread(target=self._live, args=(p,), name=f"race {p.index}", daemon=True).start()
         self.running.awake.release()
         if not self._over.acquire(timeout=WAIT_SECONDS):
             raise RuntimeError(f"the race of seed {self.schedule.seed} does not end")
-        undisturbed(self.world)
+        worlds.undisturbed(self.world)
         self._raise()
         self._aftermath()
 
@@ -212,16 +193,16 @@ class Race:
             self.observer.untouched("db-2", self.scenario.untouched)
             self._refusals_are_few()
             return
-        at_every_boundary(world, self._look_only)
+        worlds.at_every_boundary(world, self._look_only)
         self.running = Participant(9, recoverer)
         runs = (("recovery", recoverer), ("following", "aws"), ("last", "oci"))
         generations = [self._undisturbed(name, runner) for name, runner in runs]
-        undisturbed(world)
+        worlds.undisturbed(world)
         self._raise()
         self._refusals_are_few()
         self._in_sync(generations[-1])
-        live = {shown(login_of(world, g)) for g in generations[-2:]}
-        for name, let_in in known_logins(world).items():
+        live = {worlds.shown(worlds.login_of(world, g)) for g in generations[-2:]}
+        for name, let_in in worlds.known_logins(world).items():
             if let_in != live:
                 what = f"{name} lets in {len(let_in)} logins, {len(let_in - live)} of them revoked ones"
                 raise ViolationError("I9", what)
@@ -248,13 +229,13 @@ class Race:
         """A run of the next trigger; the generation that is current then."""
         self.running.rotation_id = name
         try:
-            outcome = rotate_again(self.world, name, runner=runner)
-        except PreviousCredentialAcceptedError:
+            outcome = worlds.rotate_again(self.world, name, runner=runner)
+        except errors.PreviousCredentialAcceptedError:
             if self.schedule.scenario != "sticky":
                 raise ViolationError("I9", f"{name} finds valid what should be revoked") from None
             _unstick(self.world)
             return self._undisturbed(f"{name}-again", runner)
-        except (LockstepError, Killed) as e:
+        except (errors.LockstepError, worlds.Killed) as e:
             self._raise()
             raise ViolationError("I8", f"{name} fails: {type(e).__name__}") from None
         if outcome.outcome != "rotated":
@@ -263,12 +244,12 @@ class Race:
 
     def _in_sync(self, generation: int) -> None:
         try:
-            assert_in_sync(self.world, generation)
+            worlds.assert_in_sync(self.world, generation)
         except AssertionError as e:
             raise ViolationError("I8", f"not in sync: {e}") from None
         try:
-            assert_on_record(self.world)
-        except (AssertionError, LockstepError) as e:
+            worlds.assert_on_record(self.world)
+        except (AssertionError, errors.LockstepError) as e:
             raise ViolationError("I7", f"the record is not whole: {e or type(e).__name__}") from None
 
     # Threads.
@@ -280,11 +261,11 @@ class Race:
                 if me.dead:
                     break
                 if self._due.pop(0) if self._due else True:
-                    self.world.clock.sleep(INTERVAL_SECONDS)
+                    self.world.clock.sleep(worlds.INTERVAL_SECONDS)
                 me.rotation_id = f"run-{me.index}-{turn}"
-                with suppress(LockstepError):
-                    rotate(self.world, me.rotation_id, runner=me.runner)
-        except Killed:
+                with suppress(errors.LockstepError):
+                    worlds.rotate(self.world, me.rotation_id, runner=me.runner)
+        except worlds.Killed:
             pass
         except BaseException as e:  # noqa: BLE001 - raised again in the thread that waits
             self._failure = self._failure or e
@@ -306,7 +287,7 @@ class Race:
     def _boundary(self, boundary: str) -> None:
         me = self.running
         if me.dead:
-            raise Killed
+            raise worlds.Killed
         self._look_only(boundary)
         self.step += 1
         while self._events and self._events[0].step <= self.step:
@@ -318,20 +299,20 @@ class Race:
     def _happen(self, event: Event, boundary: str, me: Participant) -> None:
         if event.what == "die":
             me.dead = True
-            raise Killed
+            raise worlds.Killed
         if event.what in ("fail", "lose"):
             raise error_at(self.world, boundary)
         other = self._participants[event.to % len(self._participants)]
         if other is me or other.finished:
             return
         if event.jump:
-            self.world.clock.sleep(INTERVAL_SECONDS)
+            self.world.clock.sleep(worlds.INTERVAL_SECONDS)
         for database in self.world.databases.values() if event.kill else ():
             database.kill_connections()
         self._wake(other)
         me.awake.acquire()
         if me.dead:
-            raise Killed
+            raise worlds.Killed
 
     def _look_only(self, boundary: str) -> None:
         me = self.running
@@ -344,31 +325,31 @@ class Race:
                 self._failure = self._failure or violation
                 me.dead = True
                 # Any Exception would be taken for a failure of the run, and the run would go on to record it.
-                raise Killed from None
+                raise worlds.Killed from None
 
     def _raise(self) -> None:
         if self._failure:
             raise self._failure
 
 
-def error_at(world: MemoryWorld, boundary: str) -> LockstepError:
+def error_at(world: MemoryWorld, boundary: str) -> errors.LockstepError:
     """What a call fails with; a database ends the session."""
     seam = boundary.split()[1]
     if seam in world.databases:
         world.databases[seam].kill_connections()
-        return DatabaseUnreachableError(database=seam)
+        return errors.DatabaseUnreachableError(database=seam)
     if seam == "lock":
-        return LockTableUnreachableError()
+        return errors.LockTableUnreachableError()
     if seam in world.stores and "log" not in boundary and "signer" not in boundary:
-        return StoreUnreachableError(store=seam)
-    return AuditLogUnreachableError()
+        return errors.StoreUnreachableError(store=seam)
+    return errors.AuditLogUnreachableError()
 
 
 def _unstick(world: MemoryWorld) -> None:
     """An operator has read the alarm and ended the old value."""
     claim = world.lock.record.claim
     assert claim
-    live = {shown(login_of(world, g)) for g in (claim.generation, claim.base_generation)}
+    live = {worlds.shown(worlds.login_of(world, g)) for g in (claim.generation, claim.base_generation)}
     for database in world.databases.values():
         for username, account in database.accounts.items():
             account.passwords = tuple(p for p in account.passwords if (username, p) in live)

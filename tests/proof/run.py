@@ -20,11 +20,11 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tests.proof import lives, races
 from tests.proof.catalogue import CATALOGUE
@@ -37,6 +37,7 @@ from tests.support.programs import ran
 from tests.tiers import PROOF_TIER
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTEST = ("pytest", "--quiet", "-p", "no:cacheprovider")
 HUNT_SCHEDULES = 6000
 MOST_FAILURES = 5
 FIRST_SEED = 1_000_000
@@ -75,7 +76,6 @@ def faults(kind: str, runner: RunnerName, *, hangs: bool, minutes: float) -> Fou
 
     After a violation the credential is broken, and every further case would only say so.
     """
-    be_quiet()
     until = time.time() + minutes * 60
     violations, outcomes, figures = list[str](), Counter[str](), Counter[str]()
     try:
@@ -107,7 +107,6 @@ def race(*, minutes: float) -> Found:
 
 def live(*, minutes: float) -> Found:
     """A month, and then days of other seeds until the time is over."""
-    be_quiet()
     until, lived, violated = time.monotonic() + minutes * 60, list[lives.Figures](), list[str]()
     while not lived or (time.monotonic() < until and len(violated) < MOST_FAILURES):
         lived.append(lives.live(FIRST_SEED + len(lived), days=1 if lived else MONTH_DAYS))
@@ -122,7 +121,6 @@ def live(*, minutes: float) -> Found:
 
 def planted(name: str) -> Found:
     """Hunt one planted bug, by races or by faults on the wire."""
-    be_quiet()
     bug = CATALOGUE[name]
     if bug.faults:
         story, tries = hunt(bug)
@@ -134,27 +132,9 @@ def planted(name: str) -> Found:
     return Found(f"planted: {name}", bool(story), figures, more)
 
 
-def model(bound: str) -> Found:
-    """The explicit-state model."""
-    return _command("model", ["-m", "tests.proof.model", "--bound", bound], prefix="model_")
-
-
-def fuzz(*, at_length: bool) -> Found:
-    """The fuzzing of everything that is parsed: as in `make test`, or with twenty times the inputs, and new ones."""
-    command = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/fuzz"]
-    return _command("fuzz", command, HYPOTHESIS_PROFILE="proof" if at_length else "")
-
-
-def second_tier(part: str, *, minutes: float) -> Found:
-    """The tests that `make test` leaves out, one after the other; after the time no further one begins."""
-    pytest = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-m", "proof"]
-    bounded = ["-p", "tests.proof.bounded", "--bound-minutes", str(minutes)]
-    return _command(f"second tier: {part}", [*pytest, *bounded, *PROOF_TIER[part]])
-
-
-def _command(part: str, arguments: Sequence[str], *, prefix: str = "", **environment: str) -> Found:
+def command(part: str, arguments: Sequence[str], *, prefix: str = "", **environment: str) -> Found:
     """Another command of the proof, whose figures are the last line of JSON that it prints, if any."""
-    done = ran([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **environment}, timeout=None)
+    done = ran([sys.executable, "-m", *arguments], cwd=ROOT, env={**os.environ, **environment}, timeout=None)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     holds, said = done.returncode == 0, json.loads(lines[-1]) if lines else {}
     figures = Counter({f"{prefix}{name}": value for name, value in said.items() if isinstance(value, int)})
@@ -163,34 +143,21 @@ def _command(part: str, arguments: Sequence[str], *, prefix: str = "", **environ
 
 def be_quiet() -> None:
     """Take away the handler that fdk gives the root logger."""
-    root = logging.getLogger()
-    for handler in root.handlers:
-        root.removeHandler(handler)
-    root.addHandler(logging.NullHandler())
+    logging.getLogger().handlers = [logging.NullHandler()]
 
 
-class _Tasks:
-    """Calls in processes of their own, a few at a time."""
-
-    def __init__(self, jobs: int) -> None:
-        # moto keeps its state in the process, so no process does two things.
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1)
-        self._names: dict[Future[Found], str] = {}
-
-    def add(self, part: Callable[..., Found], *args: Any, **more: Any) -> None:  # noqa: ANN401 - the part's
-        self._names[self._pool.submit(part, *args, **more)] = part.__name__
-
-    def results(self) -> Iterator[Found]:
-        """What each has found, at once, also on standard output."""
-        for done in as_completed(self._names):
+def results(parts: Sequence[Callable[[], Found]], jobs: int) -> Iterator[Found]:
+    """What each part has found, at once, also on standard output."""
+    # moto keeps its state in the process, so no process does two things.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=be_quiet, max_tasks_per_child=1) as pool:
+        asked = {pool.submit(part): part for part in parts}
+        for done in as_completed(asked):
             error = done.exception()
             broken = {"traceback": "".join(traceback.format_exception(error))}
-            found = Found(self._names[done], holds=False, more=dict(broken)) if error else done.result()
+            found = Found(str(asked[done]), holds=False, more=dict(broken)) if error else done.result()
             _say(str(found))
             yield found
-        # Not before the last result: a pool whose processes do one thing each must be told when there is no more.
-        self._pool.shutdown()
 
 
 def main() -> int:
@@ -212,14 +179,11 @@ def main() -> int:
         life = lives.live(asked.life, days=asked.days)
         _say(json.dumps(vars(life)))
         return 1 if life.violations else 0
-    began, tasks = time.monotonic(), _Tasks(asked.jobs)
-    for name, bug in CATALOGUE.items():
-        if bug.races or bug.faults:
-            tasks.add(planted, name)
+    began, figures, holds = time.monotonic(), Counter[str](), True
+    parts = [partial(planted, name) for name, bug in CATALOGUE.items() if bug.races or bug.faults]
     if not asked.planted:
-        _add_parts(tasks, asked.minutes, asked.jobs)
-    figures, holds = Counter[str](), True
-    for found in tasks.results():
+        parts += _parts(asked.minutes, asked.jobs)
+    for found in results(parts, asked.jobs):
         figures.update(found.figures)
         holds = holds and found.holds
     complete = figures["faults_run"] == figures["faults_planned"]
@@ -238,17 +202,24 @@ def _replay(seed: int, name: str | None) -> int:
     return 1 if found else 0
 
 
-def _add_parts(tasks: _Tasks, minutes: float, jobs: int) -> None:
+def _parts(minutes: float, jobs: int) -> Iterator[partial[Found]]:
+    """All but the planted bugs: with more time the model and the fuzzing go further.
+
+    Of the tests that `make test` leaves out no further one begins after their time.
+    """
     total, is_long = minutes * jobs, minutes >= LONG_MINUTES
-    tasks.add(model, "full" if is_long else "quick")
-    tasks.add(fuzz, at_length=is_long)
-    tasks.add(race, minutes=total * RACE_PART)
-    tasks.add(live, minutes=total * LIFE_PART)
+    bound, profile = ("full", "proof") if is_long else ("quick", "")
+    yield partial(command, "model", ["tests.proof.model", "--bound", bound], prefix="model_")
+    yield partial(command, "fuzz", [*PYTEST, "tests/fuzz"], HYPOTHESIS_PROFILE=profile)
+    yield partial(race, minutes=total * RACE_PART)
+    yield partial(live, minutes=total * LIFE_PART)
     for name, share in TIER_SHARES.items():
-        tasks.add(second_tier, name, minutes=total * TIER_PART * share / sum(TIER_SHARES.values()))
+        bounded = str(total * TIER_PART * share / sum(TIER_SHARES.values()))
+        plugin = ["-m", "proof", "-p", "tests.proof.bounded", "--bound-minutes", bounded]
+        yield partial(command, f"second tier: {name}", [*PYTEST, *plugin, *PROOF_TIER[name]])
     for kind, runner, hangs in CONFIGURATIONS:
         part = SHARES[runner, hangs] / (sum(SHARES.values()) * len(KINDS))
-        tasks.add(faults, kind, runner, hangs=hangs, minutes=total * FAULT_PART * part)
+        yield partial(faults, kind, runner, hangs=hangs, minutes=total * FAULT_PART * part)
 
 
 def _say(line: str) -> None:

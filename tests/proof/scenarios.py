@@ -10,22 +10,9 @@ from msgspec import structs
 
 from lockstep.protocol.model import CredentialValue, LockRecord, Strategy
 from tests.proof.planting import Foreign
+from tests.support import world as worlds
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld
 from tests.support.memory_store import KINDS
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    Killed,
-    another_login,
-    at_every_boundary,
-    edit,
-    login_of,
-    make_world,
-    orders,
-    revokes_everything,
-    rotate,
-    rotate_again,
-    undisturbed,
-)
 
 
 class Scenario(NamedTuple):
@@ -58,15 +45,15 @@ def scenario(*, untouched: str = "", unlike_stores: bool = False) -> Callable[[A
 
 def world_of(name: str, strategy: Strategy) -> MemoryWorld:
     """A world with two rotations behind it, due again, in which the scenario waits."""
-    world = make_world(strategy=strategy)
+    world = worlds.make_world(strategy=strategy)
     # The secrets were there before Lockstep, and have keys of others (protocol V20).
     for store in world.stores.values():
         login = {**json.loads(store.current_text("app_user")), "masterarn": store.name}
         store.edit("app_user", json.dumps(login))
         store.edit("connection_blob", json.dumps({"proxy": {"of": store.name}}))
-    rotate(world, "first", runner="aws")
-    rotate_again(world, "second", runner="oci")
-    world.clock.sleep(INTERVAL_SECONDS)
+    worlds.rotate(world, "first", runner="aws")
+    worlds.rotate_again(world, "second", runner="oci")
+    world.clock.sleep(worlds.INTERVAL_SECONDS)
     SCENARIOS[name].arrange(world)
     return world
 
@@ -74,8 +61,8 @@ def world_of(name: str, strategy: Strategy) -> MemoryWorld:
 def _loses(world: MemoryWorld, *, rotations: int) -> None:
     before = deepcopy(world.databases["db-2"].accounts)
     for number in range(rotations):
-        rotate(world, f"lost-{number}", runner="aws")
-        world.clock.sleep(INTERVAL_SECONDS)
+        worlds.rotate(world, f"lost-{number}", runner="aws")
+        world.clock.sleep(worlds.INTERVAL_SECONDS)
     world.databases["db-2"].accounts = before
 
 
@@ -113,7 +100,7 @@ def fails_over_twice(world: MemoryWorld) -> None:
 @scenario(unlike_stores=True)
 def leaked_again(world: MemoryWorld) -> None:
     """After an emergency the second database has failed over to a replica that has what had leaked."""
-    revokes_everything(world)
+    worlds.revokes_everything(world)
     _loses(world, rotations=1)
 
 
@@ -122,14 +109,14 @@ def no_room(world: MemoryWorld) -> None:
     """The second database lacks two changes, and the stores were moved back to the two values that work there."""
     _loses(world, rotations=2)
     for store, generation in zip(world.stores.values(), (2, 1), strict=True):
-        edit(store, login_of(world, generation))
+        worlds.edit(store, worlds.login_of(world, generation))
 
 
 @scenario(unlike_stores=True)
 def moved_to_what_works(world: MemoryWorld) -> None:
     """The same, and one store was moved back to a value that works there."""
     _loses(world, rotations=2)
-    edit(world.stores["aws"], login_of(world, 1))
+    worlds.edit(world.stores["aws"], worlds.login_of(world, 1))
 
 
 @scenario()
@@ -145,7 +132,7 @@ def revoked_meanwhile(world: MemoryWorld) -> None:
             done = put(value)
             if left:
                 left.pop()
-                revokes_everything(world)
+                worlds.revokes_everything(world)
             return done
 
         return staged
@@ -156,14 +143,14 @@ def revoked_meanwhile(world: MemoryWorld) -> None:
 @scenario()
 def consented(world: MemoryWorld) -> None:
     """A database is under take-over without need, and a store was moved back to the value before, which works."""
-    orders(world, take_over=frozenset({"db-2"}))
-    edit(world.stores["aws"], login_of(world, 1))
+    worlds.orders(world, take_over=frozenset({"db-2"}))
+    worlds.edit(world.stores["aws"], worlds.login_of(world, 1))
 
 
 @scenario()
 def edited(world: MemoryWorld) -> None:
     """An operator typed a value that no database accepts into one store."""
-    edit(world.stores["aws"], another_login(world))
+    worlds.edit(world.stores["aws"], worlds.another_login(world))
 
 
 @scenario()
@@ -202,8 +189,8 @@ def sticky(world: MemoryWorld) -> None:
 def changed_by_dba(world: MemoryWorld) -> None:
     """A DBA has changed every account on one database: nothing of ours works there, and much of it is in the stores."""
     for number in range(4):
-        rotate(world, f"before-{number}")
-        world.clock.sleep(INTERVAL_SECONDS)
+        worlds.rotate(world, f"before-{number}")
+        world.clock.sleep(worlds.INTERVAL_SECONDS)
     for account in world.databases["db-2"].accounts.values():
         account.passwords = ("set-by-a-dba",)
 
@@ -224,14 +211,14 @@ def moved_back(world: MemoryWorld) -> None:
 
     def dies(boundary: str) -> None:
         if boundary == "after oci stage connection_blob":
-            raise Killed
+            raise worlds.Killed
 
-    at_every_boundary(world, dies)
-    with suppress(Killed):
-        rotate(world, "third")
-    undisturbed(world)
-    world.clock.sleep(INTERVAL_SECONDS)
-    edit(world.stores["aws"], login_of(world, 1))
+    worlds.at_every_boundary(world, dies)
+    with suppress(worlds.Killed):
+        worlds.rotate(world, "third")
+    worlds.undisturbed(world)
+    world.clock.sleep(worlds.INTERVAL_SECONDS)
+    worlds.edit(world.stores["aws"], worlds.login_of(world, 1))
 
 
 @scenario(untouched="I11")
@@ -254,10 +241,10 @@ def two_plans(world: MemoryWorld) -> None:
 @scenario(untouched="O4")
 def paused(world: MemoryWorld) -> None:
     """An operator has paused the credential."""
-    orders(world, paused=True)
+    worlds.orders(world, paused=True)
 
 
 @scenario()
 def emergency(world: MemoryWorld) -> None:
     """An operator has ordered an emergency."""
-    revokes_everything(world)
+    worlds.revokes_everything(world)

@@ -9,27 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.protocol.errors import (
-    AuditLogUnreachableError,
-    DatabaseUnreachableError,
-    LockstepError,
-    LockTableUnreachableError,
-    StoreUnreachableError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.orders import Pause, Resume
 from tests.proof.mutations import UNREAD, catalogue
+from tests.proof.races import error_at
 from tests.proof.tampered import STREAMS, Mutation, new_scene, outcome_of
+from tests.support import world as worlds
 from tests.support.audit_story import AuditStory
 from tests.support.memory import MemorySigner
-from tests.support.world import (
-    Killed,
-    activates,
-    at_every_boundary,
-    loses_the_lock_table,
-    quiet,
-    strike,
-    undisturbed,
-)
 
 CATALOGUE = catalogue(10)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "threat-model.md"
@@ -85,18 +72,12 @@ SEEN = {
     "the place of an archived seal": ("archived, sealed for another credential, and its head: oci", "caught"),
     "the time of the event": ("signed, with an event of another time", "caught"),
     "the text of an order": ("order key signs an order that is no text, and its head", "caught"),
-    "the status of what a rotation records": (
-        "a rotation cut before the next digest, with its head, which a failure began",
+    "the status of what is recorded": (
+        "a rotation cut undigested, with its head, which a failure began",
         LATER,
     ),
-    "the kind of what a rotation records": (
-        "a rotation cut before the next digest, with its head, and recorded by an order",
-        LATER,
-    ),
-    "the time of the event, in its seal": (
-        "its event at another time, signed again: last of aws",
-        AT_ONCE,
-    ),
+    "the kind of it": ("a rotation cut undigested, with its head, and recorded by an order", LATER),
+    "the time of the event, in its seal": ("its event at another time, signed again: last of aws", AT_ONCE),
     "the run of the event": ("signed, with the event of another run", "caught"),
     "the base of a rotation": ("cut the last, and the heads: oci", "caught"),
     "delete markers": ("last marked, and the lock record rolled back", AT_ONCE),
@@ -111,10 +92,7 @@ SEEN = {
     "what an object above the head continues": ("of another deployment: after the last of aws", STATED),
     "the place above the head": ("sealed for another credential: aws", STATED),
     "the MAC where there is no head": (f"appended {MINE}, and no head: aws", STATED),
-    "another log where there is no head": (
-        "of another deployment, and no head: after the last of aws",
-        STATED,
-    ),
+    "another log without a head": ("of another deployment, and no head: after the last of aws", STATED),
     "more than the keys of a MAC": ("the last mac with another key, and its head", "caught"),
     "what the wrong key has signed": ("order key signs a run", STATED),
     "the MAC of a run's own entry": ("the next run's entry forged, and its head: aws", RECORDED),
@@ -135,12 +113,6 @@ def test_what_digests_name_is_compared() -> None:
 # answer, orders, emergencies, lost lock tables, replaced keys, and bodies that are archived.
 
 HALF_INTERVAL = 600
-ERRORS = (
-    StoreUnreachableError,
-    DatabaseUnreachableError,
-    AuditLogUnreachableError,
-    LockTableUnreachableError,
-)
 
 
 class Life:
@@ -172,43 +144,43 @@ class Life:
             waits = (1, HALF_INTERVAL, HALF_INTERVAL, 5 * HALF_INTERVAL)
             self._story.world.clock.sleep(self._dice.choice(waits))
             act()
-            undisturbed(self._story.world)
+            worlds.undisturbed(self._story.world)
             self._look(act.__name__)
         return self
 
     def _look(self, act: str) -> None:
         self._acts.append(act)
         self.states += 1
-        with quiet(self._story.world):
+        with worlds.quiet(self._story.world):
             if self._archived:
-                strike(self._story.world, UNREAD)
+                worlds.strike(self._story.world, UNREAD)
             for v in self._story.verify():
                 said = [str(problem) for problem in (*v.problems, v.unreadable) if problem]
                 self.alarms += [f"seed {self._seed}, after {self._acts}: {v.stream}: {one}" for one in said]
 
     def _run(self) -> None:
         runner = self._dice.choice(("aws", "aws", "oci"))
-        with suppress(LockstepError, Killed):
+        with suppress(errors.LockstepError, worlds.Killed):
             self._story.run(runner, force=self._dice.random() < 0.3)
 
-    def _struck(self, error: BaseException, *, dead: bool) -> None:
-        """One run, struck before or after one of its calls."""
-        left = self._dice.randrange(120)
+    def _struck(self, *, dies: bool, again: bool) -> None:
+        """One run, struck before or after one of its calls, or from there on."""
+        left, world = self._dice.randrange(120), self._story.world
 
-        def act(_boundary: str) -> None:
+        def act(boundary: str) -> None:
             nonlocal left
             left -= 1
-            if left == 0 or (left < 0 and dead):
-                raise error
+            if left == 0 or (left < 0 and again):
+                raise worlds.Killed if dies else error_at(world, boundary)
 
-        at_every_boundary(self._story.world, act)
+        worlds.at_every_boundary(world, act)
         self._run()  # `AuditStory.run` has a hook of its own on db-1: it takes its place.
 
     def _dies(self) -> None:
-        self._struck(Killed(), dead=True)
+        self._struck(dies=True, again=True)
 
     def _fails(self) -> None:
-        self._struck(self._dice.choice(ERRORS)(), dead=self._dice.random() < 0.3)
+        self._struck(dies=False, again=self._dice.random() < 0.3)
 
     def _pauses(self) -> None:
         self._story.order(Pause())
@@ -217,18 +189,18 @@ class Life:
         self._story.order(Resume())
 
     def _revokes(self) -> None:
-        with suppress(LockstepError):
+        with suppress(errors.LockstepError):
             self._story.revoke()
 
     def _loses_the_table(self) -> None:
-        loses_the_lock_table(self._story.world)
-        activates(self._story.world)
+        worlds.loses_the_lock_table(self._story.world)
+        worlds.activates(self._story.world)
         # That a stream has no head is said until its runner has written the next entry.
         while len(self._story.world.lock.record.heads) < len(STREAMS):
             for runner in STREAMS:
                 # Within the overlap a forced run that finds nothing to repair leaves no entry.
                 self._story.world.clock.sleep(2 * HALF_INTERVAL)
-                with suppress(LockstepError):
+                with suppress(errors.LockstepError):
                     self._story.run(runner, force=True)
 
     def _new_key(self) -> None:

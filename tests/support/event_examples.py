@@ -1,73 +1,37 @@
-"""An event of each kind, as docs/events.md shows it."""
+"""An event of each kind; that of a promotion as docs/events.md shows it."""
 
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from lockstep.protocol.events import (
-    Adopted,
-    EventData,
-    Failed,
-    Paused,
-    PreviousDies,
-    Resumed,
-    Retired,
-    event_of,
-    source_of,
-)
+from lockstep.protocol import events
 from lockstep.protocol.messages import Entry, Promoted
-from lockstep.protocol.strict_json import write
+from lockstep.protocol.strict_json import read, write
 
-_PROMOTED_AT = datetime(2026, 11, 27, 12, 0, 7, tzinfo=UTC)
-_OVERLAP_ENDS_AT = datetime(2026, 11, 27, 12, 16, 7, tzinfo=UTC)
-_ENTRY = Entry(stream="aws", seq=42)
-_RUN: Any = {
-    "credential": "multi-cloud/app_user",
-    "runner": "aws",
-    "rotation": "5d0b9a1c-6f3e-4c39-9d63-2f8f6b1f7c11",
-}
-_ORDERED: Any = {"credential": _RUN["credential"], "entry": _ENTRY}
-
-PROMOTED = Promoted(
-    **_RUN,
-    trigger="schedule",
-    kind="new",
-    generation=8,
-    previous_generation=7,
-    stores=("aws", "oci"),
-    promoted_at=_PROMOTED_AT,
-    overlap_ends_at=_OVERLAP_ENDS_AT,
-    revoked=False,
-    adopted=False,
-    entry=_ENTRY,
+PAGE = Path(__file__).parents[2] / "docs" / "events.md"
+[_SHOWN] = map(json.loads, re.findall(r"```json\n(\{\n.*?)```", PAGE.read_text(), re.DOTALL))
+PROMOTED = read(Promoted, _SHOWN["data"])
+_RUN: Any = {"credential": PROMOTED.credential, "runner": "aws", "rotation": PROMOTED.rotation}
+_ORDERED: Any = {"credential": PROMOTED.credential, "entry": Entry(stream="aws", seq=42)}
+_DIES: Any = {"generation": 8, "previous_generation": 7, "dies_at": PROMOTED.overlap_ends_at}
+HAPPENED = (
+    PROMOTED,
+    events.PreviousDies(**_RUN, **_DIES, reason="overlap"),
+    events.Failed(**_RUN, trigger="schedule", status="failed", error="DatabaseUnreachableError"),
+    events.Adopted(stores=("aws", "oci"), databases=("orders",), **_ORDERED),
+    events.Paused(**_ORDERED),
+    events.Resumed(**_ORDERED),
+    events.Retired(left_valid=(7, 8), **_ORDERED),
 )
 
 
-def examples() -> Mapping[type[EventData], dict[str, Any]]:
+def examples() -> Mapping[type[events.EventData], dict[str, Any]]:
     """An event of each kind."""
-    source = source_of(region="eu-central-1", table="lockstep")
-    return {
-        type(h): write(event_of(h, source=source, cause=_RUN["rotation"], time=_PROMOTED_AT))
-        for h in _event_data()
+    told: Any = {
+        "source": events.source_of(region="eu-central-1", table="lockstep"),
+        "cause": PROMOTED.rotation,
+        "time": PROMOTED.promoted_at,
     }
-
-
-def _event_data() -> Iterator[EventData]:
-    yield PROMOTED
-    yield PreviousDies(
-        **_RUN,
-        generation=8,
-        previous_generation=7,
-        dies_at=_OVERLAP_ENDS_AT,
-        reason="overlap",
-    )
-    yield Failed(
-        **_RUN,
-        trigger="schedule",
-        status="failed",
-        error="DatabaseUnreachableError",
-    )
-    yield Adopted(stores=("aws", "oci"), databases=("orders",), **_ORDERED)
-    yield Paused(**_ORDERED)
-    yield Resumed(**_ORDERED)
-    yield Retired(left_valid=(7, 8), **_ORDERED)
+    return {type(data): write(events.event_of(data, **told)) for data in HAPPENED}

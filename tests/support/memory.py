@@ -31,21 +31,15 @@ from tests.support.memory_database import Account, MemoryDatabase, MemoryStager
 from tests.support.memory_lock import MemoryLock
 from tests.support.memory_store import PLACEHOLDER_TEXT, MemoryStore, SecretKind
 
+# What is imported from here beside what is defined here.
 __all__ = [
-    "EPOCH",
     "PLACEHOLDER_TEXT",
     "Account",
-    "CountingPasswords",
-    "FakeClock",
     "Faults",
-    "MemoryAuditLog",
     "MemoryDatabase",
-    "MemorySigner",
     "MemoryStager",
     "MemoryStore",
-    "MemoryWorld",
     "SecretKind",
-    "make_plan",
 ]
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,18 +105,14 @@ class MemoryAuditLog:
         self.past: dict[str, list[int | None]] = {}
         """Of a name the older versions by their sizes, oldest first; None for a delete marker."""
         self.objects = EntryObjects(stream, folder)
-        self._stream = stream
-
-    @property
-    def stream(self) -> str:
-        return self._stream
+        self.stream = stream
 
     def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
         with self.faults.around("put"):
             # As S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
             size = sum(len(name) + len(value) for name, value in metadata.items())
             if size > MAX_METADATA_BYTES or not all(value.isascii() for value in metadata.values()):
-                raise AuditLogAccessDeniedError(stream=self._stream, seq=number, code="MetadataTooLarge")
+                raise AuditLogAccessDeniedError(stream=self.stream, seq=number, code="MetadataTooLarge")
             if number in self.entries:
                 return False
             self.entries[number] = (body, metadata)

@@ -83,17 +83,13 @@ class MemoryDatabase:
         self.refuses: Callable[[str], bool] = lambda _password: False
         self.on_login: Callable[[str, Login], None] = lambda _name, _login: None
         self.refusals = Refusals()
-        self._name = name
+        self.name = name
         self._dual = strategy is Strategy.DUAL_PASSWORD
         self._advisory = threading.Lock()
         self._holder: object | None = None
         self.replicas = tuple(
             MemoryReplica(self, f"{name}@replica-{i}:3306") for i in range(1, verify_hosts + 1)
         )
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     def accepts(self, login: Login) -> bool:
         with self.faults.around("accepts"):
@@ -221,16 +217,12 @@ class MemoryReplica:
         self.at_once = 0
         self.unreachable = False
         self._database = database
-        self._name = name
+        self.name = name
         self._applied = deepcopy(database.accounts)
         self._due: deque[tuple[int, dict[str, Account]]] = deque()
         self._logins = 0
         self._under_way = 0
         self._guard = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     def accepts(self, login: Login) -> bool:
         self._under_way += 1

@@ -145,11 +145,6 @@ def generation_of(version: str) -> int:
     return int(version.removeprefix(_WRITTEN)) if version.startswith(_WRITTEN) else 0
 
 
-def version_of(generation: int) -> str:
-    """The id of the version of a generation."""
-    return f"{_WRITTEN}{generation}"
-
-
 class MemoryStore(CredentialStore):
     """The shipped rules on two secrets in memory, with faults around each operation and each write.
 

@@ -133,18 +133,8 @@ def held(
     now = world.clock.now()
     lease = world.lock.acquire(holder=rotation_id, now=now, expires_at=now + LEASE, force=force)
     assert lease
-    return read(
-        messages.Rotation,
-        {
-            "credential_id": lease.credential_id,
-            "rotation_id": rotation_id,
-            "runner": runner,
-            "trigger": "test",
-            "started_at": now,
-            "fence": lease.fence,
-            "force": force,
-        },
-    )
+    of = {"credential_id": lease.credential_id, "rotation_id": rotation_id, "runner": runner, "force": force}
+    return read(messages.Rotation, {**of, "trigger": "test", "started_at": now, "fence": lease.fence})
 
 
 def generated(world: MemoryWorld, rotation: messages.Rotation) -> messages.Staged:
