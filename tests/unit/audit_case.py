@@ -1,15 +1,18 @@
 """Both clouds' audit logs over some rotations, what verification finds in them, and what an attacker writes."""
 
 from dataclasses import replace
+from itertools import count
 
-from lockstep.audit.entry import ORDER, Stored, event_of_order, stored
+from lockstep.audit.append import Operator, record_order
+from lockstep.audit.entry import Stored, stored
 from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.workers import one_after_the_other
+from tests.support.audit_story import chain_of
 from tests.support.memory import MemoryWorld
-from tests.support.seals import sealed
-from tests.support.world import make_world, rotate_again
+from tests.support.world import make_world, quiet, rotate_again
 
+ORDERS = count()
 EVENT = {"time": 0, "metadata": {"uid": "foreign"}}
 
 
@@ -46,21 +49,11 @@ def at(world: MemoryWorld, number: int, stream: str = "aws") -> Stored:
     return stored(number, world.audit_logs[stream].entries[number][1])
 
 
-def extend(world: MemoryWorld, count: int) -> None:
+def extend(world: MemoryWorld, number: int) -> None:
     """Let AWS's log grow by orders, which move no head."""
-    log, signer = world.audit_logs["aws"], world.signers["aws"].orders
-    number = max(log.entries)
-    last = at(world, number)
-    for entry_id in (f"{ORDER}{n}" for n in range(count)):
-        event = event_of_order(
-            "pause",
-            {},
-            entry_id=entry_id,
-            credential_id=world.credential.id,
-            stream="aws",
-            who="arn:of/operator",
-            now=world.clock.now(),
-        )
-        made = sealed(event, last, signer=signer, rotation_id=entry_id)
-        log.entries[last.number + 1] = made.body, made.metadata
-        last = made.stored
+    by = Operator(who="arn:of/operator", now=world.clock.now, new_id=lambda: f"{next(ORDERS)}")
+    before = world.lock.record
+    with quiet(world):
+        for _ in range(number):
+            heads(world, aws=record_order("pause", {}, by=by, chain=chain_of(world.ports("aws"))))
+    world.lock.record = before

@@ -16,7 +16,7 @@ from lockstep.protocol import errors, messages
 from lockstep.protocol.model import ClaimKind, Strategy
 from tests.support import world as w
 from tests.support.memory import Account, MemoryWorld
-from tests.unit.flights import Flight, asked_to_probe, both_strategies, dies, run_generate, searched, steady
+from tests.unit.flights import Flight, asked_to_probe, both_strategies, run_generate, searched, steady
 
 REFUSED, UNREADABLE = messages.RevocationResult.REFUSED, messages.RevocationResult.UNREADABLE
 
@@ -295,9 +295,7 @@ def _promoted(strategy: Strategy) -> Flight:
 
 
 @both_strategies
-def test_a_revocation_that_fails_and_is_tried_again_is_refused_once_in_a_row(
-    strategy: Strategy,
-) -> None:
+def test_a_revocation_that_fails_and_is_tried_again_is_refused_once_in_a_row(strategy: Strategy) -> None:
     """A retired account accepts a random password, so the login that takes a refusal back is this attempt's own."""
 
     def fails() -> None:
@@ -317,9 +315,7 @@ def test_a_revocation_that_fails_and_is_tried_again_is_refused_once_in_a_row(
 
 
 @both_strategies
-def test_what_may_be_valid_beside_the_promoted_generation_is_revoked(
-    strategy: Strategy,
-) -> None:
+def test_what_may_be_valid_beside_the_promoted_generation_is_revoked(strategy: Strategy) -> None:
     flight = _promoted(strategy)
     revoked = flight.revoke()
     assert revoked.revoked == _checked(1, 2)
@@ -377,9 +373,7 @@ def _serves_only(world: MemoryWorld, generation: int | None) -> None:
 
 
 @both_strategies
-def test_an_order_ends_the_overlap_at_once_and_is_recorded_also_in_a_pause(
-    strategy: Strategy,
-) -> None:
+def test_an_order_ends_the_overlap_at_once_and_is_recorded_also_in_a_pause(strategy: Strategy) -> None:
     world = steady(strategy)
     w.rotate(world, "third")
     assert w.rotate(world, "too-early", force=True).outcome == "skipped"
@@ -395,20 +389,7 @@ def test_an_order_ends_the_overlap_at_once_and_is_recorded_also_in_a_pause(
 
 
 @both_strategies
-def test_a_value_that_was_staged_before_the_order_is_not_finished(strategy: Strategy) -> None:
-    """Whoever could read the stores' pending versions has it, too (protocol C2)."""
-    world = steady(strategy)
-    dies(world, "after db-1 stage")
-    w.revokes_everything(world)
-    result = w.rotate(world, "emergency")
-    assert (result.generation, result.adopted) == (4, False)
-    _serves_only(world, 4)
-
-
-@both_strategies
-def test_an_order_during_a_promotion_is_fulfilled_by_the_next_run(
-    strategy: Strategy,
-) -> None:
+def test_an_order_during_a_promotion_is_fulfilled_by_the_next_run(strategy: Strategy) -> None:
     world = steady(strategy)
     with w.struck(world, {"after db-2 stage": lambda: w.revokes_everything(world)}):
         assert w.rotate(world, "third").generation == 3

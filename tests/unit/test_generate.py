@@ -30,9 +30,7 @@ from tests.unit.flights import (
 
 
 @both_strategies
-def test_a_new_generation_is_claimed_then_staged_in_stores_and_in_no_database(
-    strategy: Strategy,
-) -> None:
+def test_a_new_generation_is_claimed_then_staged_in_stores_and_in_no_database(strategy: Strategy) -> None:
     world = steady(strategy)
     before, rotation, seen = (w.known_logins(world), w.served(world)), w.held(world, "third"), list[str]()
     w.at_every_boundary(world, seen.append)
@@ -60,9 +58,7 @@ def _in_both_stores(world: MemoryWorld, generation: int) -> CredentialValue | No
 
 
 @both_strategies
-def test_an_imported_login_gets_the_first_generation_and_changes_no_database(
-    strategy: Strategy,
-) -> None:
+def test_an_imported_login_gets_the_first_generation_and_changes_no_database(strategy: Strategy) -> None:
     """On the first day applications keep the login they have; what works is proven first (protocol C5, O7)."""
     world = w.make_world(strategy=strategy)
     login, before = w.login_of(world, 0), w.known_logins(world)
@@ -202,14 +198,6 @@ def test_a_claim_in_promotion_is_finished_under_its_own_generation(phase: str, s
 # Base was refused
 
 
-@both_strategies
-def test_where_base_was_refused_the_open_claim_is_not_adopted_but_a_search_begins(strategy: Strategy) -> None:
-    world = steady(strategy)
-    staged = w.generated(world, w.held(world, "third"))
-    assert asked_to_probe(world, staged.rotation, "db-1").refused == ("db-1",)
-    assert (world.lock.record.claim, world.lock.record.promoting) == (staged.claim, False)
-
-
 @pytest.mark.parametrize(
     ("store", "version", "error"),
     [
@@ -259,9 +247,7 @@ def _generations(flight: Flight) -> set[int]:
     return {g for user, blob, _ in w.served(flight.world).values() for g in (user, blob)}
 
 
-def test_every_store_serves_it_in_both_secrets_once_the_claim_is_promoting(
-    flight: Flight,
-) -> None:
+def test_every_store_serves_it_in_both_secrets_once_the_claim_is_promoting(flight: Flight) -> None:
     seen: list[str] = []
     w.at_every_boundary(flight.world, seen.append)
     result = flight.promote()

