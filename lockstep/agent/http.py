@@ -9,7 +9,7 @@
 
 Paths, parameters, headers and status codes are those of the AWS Secrets Manager Agent, which is part of
 https://github.com/aws/aws-workload-credentials-provider since June 2026. What differs, and why, is said by the table of
-its tests in ours, tests/agent/test_peer.py.
+its tests in ours, tests/agent/test_http.py.
 """
 
 import json

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ruamel.yaml import YAML
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess
 from tests.agent.harness import BOUND_SECONDS, Address
+from tests.support.programs import until
 
 Cloud = Literal["aws", "oci"]
 ROOT = Path(__file__).parents[2]
@@ -100,10 +100,8 @@ def running_agent(
 
 
 def _port(process: "subprocess.Popen[str]", log: Path) -> int:
-    give_up = time.monotonic() + BOUND_SECONDS
-    while time.monotonic() < give_up and process.poll() is None:
-        for line in log.read_text().splitlines():
-            if "the agent answers" in line:
-                return int(json.loads(line)["at"].rpartition(":")[2])
-        time.sleep(0.02)
-    raise RuntimeError(f"the agent did not start:\n{log.read_text()}")
+    def told() -> list[str]:
+        assert process.poll() is None, log.read_text()
+        return [line for line in log.read_text().splitlines() if "the agent answers" in line]
+
+    return int(json.loads(until(told)[0])["at"].rpartition(":")[2])

@@ -92,24 +92,6 @@ def test_containers_have_no_privileges() -> None:
     assert image.count("--require-hashes") == 2
 
 
-def _probes() -> list[list[str]]:
-    [compose], [pod] = _documents("compose.yaml"), _documents("kubernetes.yaml")
-    return [
-        compose["services"]["agent"]["healthcheck"]["test"][1:],
-        pod["spec"]["initContainers"][0]["startupProbe"]["exec"]["command"],
-    ]
-
-
-def _are_healthy(port: int) -> list[bool]:
-    """By each probe. Container engines put the proxy of their machine into every container."""
-    found = []
-    for python, option, program in _probes():
-        assert (python, option) == ("/agent/bin/python", "-c")
-        asks = [sys.executable, "-c", program.replace("2773", str(port))]
-        found.append(ran(asks, env={"http_proxy": "http://127.0.0.1:9"}).returncode == 0)
-    return found
-
-
 def test_systemd_confines_the_agent_and_takes_the_unit(tmp_path: Path) -> None:
     text = (FOLDER / "agent.service").read_text()
     lines = text.splitlines()
@@ -136,5 +118,15 @@ def test_the_examples_start_the_agent_and_ask_it_whether_it_is_healthy(agent: Ad
     )
     for started in (exec_start.split(), [*entry, *arguments]):
         assert started == command(DEFAULT_SETTINGS, python=started[0])
+    [compose], [pod] = _documents("compose.yaml"), _documents("kubernetes.yaml")
+    probes = (
+        compose["services"]["agent"]["healthcheck"]["test"][1:],
+        pod["spec"]["initContainers"][0]["startupProbe"]["exec"]["command"],
+    )
     with answering(World().values) as unread:
-        assert (_are_healthy(agent.port), _are_healthy(unread.port)) == ([True] * 2, [False] * 2)
+        for python, option, program in probes:
+            assert (python, option) == ("/agent/bin/python", "-c")
+            for port, status in ((agent.port, 0), (unread.port, 1)):
+                # Container engines put the proxy of their machine into every container.
+                asks = [sys.executable, "-c", program.replace("2773", str(port))]
+                assert ran(asks, env={"http_proxy": "http://127.0.0.1:9"}).returncode == status

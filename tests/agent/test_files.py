@@ -12,8 +12,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,12 +49,7 @@ NESTED = '{"databases":' * 20_000
 
 
 USER, BLOB = SecretStr(app_user(1)), SecretStr(blob(1))
-
-
-def _login(database: str | None = None) -> Login:
-    return login_of(USER, BLOB, database)
-
-
+LOGIN, LEDGER = (login_of(USER, BLOB, database) for database in (None, "ledger"))
 HARD = [
     *(PASSWORD, "'", "''", "it's", '"', 'a"#b', "a'\"#b", '"#"'),
     *("\\", "\\n", "a\\", '\\"#', "$HOME", "`id`", ";a", "a b#c "),
@@ -65,15 +58,13 @@ HARD = [
 
 
 def _with(password: str) -> Login:
-    return replace(_login(), fields={**_login().fields, "password": password})
+    return replace(LOGIN, fields={**LOGIN.fields, "password": password})
 
 
 def test_the_clients_of_mysql_read_every_password_from_the_option_file_as_it_is(tmp_path: Path) -> None:
     program = shutil.which("my_print_defaults")
     if program is None:
-        pytest.skip(
-            "my_print_defaults is missing; it comes with the clients of MariaDB, as `make test` installs them"
-        )
+        pytest.skip("my_print_defaults is missing; it comes with the clients of MariaDB")
     file = tmp_path / "my.cnf"
     for password in HARD:
         file.write_text(formatted(_with(password), "my-cnf"))
@@ -82,20 +73,19 @@ def test_the_clients_of_mysql_read_every_password_from_the_option_file_as_it_is(
 
 
 def test_each_other_form_is_as_its_reader_takes_it() -> None:
-    assert json.loads(formatted(_login(), "json")) == json.loads(app_user(1))
-    line = formatted(_login("ledger"), "pgpass").removesuffix("\n")
+    assert json.loads(formatted(LOGIN, "json")) == json.loads(app_user(1))
+    line = formatted(LEDGER, "pgpass").removesuffix("\n")
     fields = [re.sub(r"\\(.)", r"\1", field) for field in re.findall(r"((?:\\.|[^:\\])*)(?::|$)", line)[:5]]
     assert fields == ["pg.example.com", "5432", "*", "app", PASSWORD]
     template = "{{ engine }} {{ username }}@{{ host }}:{{ port }}/{{ dbname }} {{ generation }}\n"
-    assert rendered(_login("ledger"), template) == "postgresql app@pg.example.com:5432/ledger 1\n"
-    assert rendered(_login(), "{{ password }}") == PASSWORD
+    assert rendered(LEDGER, template) == "postgresql app@pg.example.com:5432/ledger 1\n"
+    assert rendered(LOGIN, "{{ password }}") == PASSWORD
 
 
-@pytest.mark.parametrize(
-    "refused",
-    [
+def test_a_wrong_template_or_secret_is_refused_without_its_text() -> None:
+    refused = [
         *(
-            partial(rendered, _login(), template)
+            partial(rendered, LOGIN, template)
             for template in ("{{ unknown }}", "{{ password | no_filter }}", "{{ password.x.y }}")
         ),
         *(
@@ -105,58 +95,46 @@ def test_each_other_form_is_as_its_reader_takes_it() -> None:
         partial(login_of, USER, SecretStr(NESTED), "ledger"),
         partial(login_of, USER, None, "ledger"),
         partial(login_of, USER, BLOB, "unknown"),
-    ],
-)
-def test_a_wrong_template_or_secret_is_refused_without_its_text(refused: Callable[[], object]) -> None:
-    with pytest.raises(LoginFormError) as caught:
-        refused()
-    assert NEEDLE not in str(caught.value)
+    ]
+    for call in refused:
+        with pytest.raises(LoginFormError) as caught:
+            call()
+        assert NEEDLE not in str(caught.value)
+    # A field that could begin another line.
+    for form in FORMATS:
+        for character in ("\n", "\r", "\0", "\x1b"):
+            with pytest.raises(LoginFormError, match="control-character"):
+                formatted(_with(f"a{character}host=evil.example.com"), form)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_field_that_could_begin_another_line_is_refused(form: str) -> None:
-    for character in ("\n", "\r", "\0", "\x1b"):
-        with pytest.raises(LoginFormError, match="control-character"):
-            formatted(_with(f"a{character}host=evil.example.com"), form)
-
-
-def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    file, elsewhere = tmp_path / "secret", tmp_path / "elsewhere"
-    elsewhere.write_text("untouched")
-    file.symlink_to(elsewhere)
-    replace_file(file, b"a", mode=0o600)
-    assert (elsewhere.read_text(), file.is_symlink(), file.read_text()) == ("untouched", False, "a")
-
-
-def test_nobody_else_can_read_it_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_is_not_followed_and_nobody_else_can_read_the_file_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The mode is set before the file is given away: who is no owner any more could not change it without rights."""
-    seen: list[int] = []
-    fchown = os.fchown
+    file, elsewhere, seen, fchown = tmp_path / "secret", tmp_path / "elsewhere", list[int](), os.fchown
 
     def watched(descriptor: int, uid: int, gid: int) -> None:
         seen.append(os.fstat(descriptor).st_mode & 0o777)
         fchown(descriptor, uid, gid)
 
+    elsewhere.write_text("untouched")
+    file.symlink_to(elsewhere)
     monkeypatch.setattr(os, "fchown", watched)
-    replace_file(tmp_path / "secret", b"a", mode=0o640)
+    replace_file(file, b"old", mode=0o640)
+    assert (elsewhere.read_text(), file.is_symlink(), file.read_text()) == ("untouched", False, "old")
     assert seen == [0o640]
-
-
-@pytest.mark.parametrize("step", ["fchown", "fsync"])
-def test_a_full_disk_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    file = tmp_path / "secret"
-    replace_file(file, b"old", mode=0o600)
 
     def full(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, step, full)
-    with pytest.raises(OSError, match="No space left on device"):
-        replace_file(file, b"new", mode=0o600)
-    assert [p.name for p in tmp_path.iterdir()] == ["secret"]
-    assert file.read_text() == "old"
+    # A full disk leaves the old file, and no other.
+    for step in ("fchown", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, full)
+            with pytest.raises(OSError, match="No space left on device"):
+                replace_file(file, b"new", mode=0o600)
+        assert {p.name for p in tmp_path.iterdir()} == {"secret", "elsewhere"}
+        assert file.read_text() == "old"
 
 
 # What happens to a machine
@@ -182,11 +160,10 @@ class Machine:
         self.agent.hurry()
         until(lambda: self.store.reads > reads)
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        self.agent.prepare()
-        with self.agent.refreshing():
-            yield
+    def changes(self) -> None:
+        """There is a new value, and the agent is told to look."""
+        self.store.generation += 1
+        self.agent.hurry()
 
 
 def test_a_file_is_written_when_its_text_or_the_file_has_changed_and_only_then(tmp_path: Path) -> None:
@@ -210,6 +187,7 @@ def test_a_file_is_written_when_its_text_or_the_file_has_changed_and_only_then(t
         assert (is_written(), is_written()) == (True, False)
     machine.store.generation = 2
     assert (is_written(), is_written()) == (True, False)
+    assert machine.value.given == {str(file): 2}
 
 
 def test_a_hook_that_hangs_lets_no_file_grow_old(tmp_path: Path) -> None:
@@ -220,26 +198,19 @@ def test_a_hook_that_hangs_lets_no_file_grow_old(tmp_path: Path) -> None:
     assert (one.exists(), child.exists()) == (True, False)  # It delays no start, either.
     with machine.agent.refreshing():
         until(lambda: child.exists() and child.read_text())
-        machine.store.generation = 2
-        machine.agent.hurry()
+        machine.changes()
         until(lambda: all("-2" in file.read_text() for file in (one, two)))
     _ends(child)
 
 
-def test_what_a_command_does_to_its_file_does_not_call_for_it_again(tmp_path: Path) -> None:
-    file, runs = tmp_path / "one", tmp_path / "runs"
-    touch = ["/bin/sh", "-c", f"echo >> {runs}; touch {file}"]
-    machine = Machine(tmp_path, {"path": str(file), "command": touch})
+def test_a_hook_runs_when_every_file_is_written_and_what_it_does_to_its_file_does_not_call_for_it_again(
+    tmp_path: Path,
+) -> None:
+    one, two, runs = (tmp_path / name for name in ("one", "two", "runs"))
+    touch = ["/bin/sh", "-c", f"test -s {two} && echo >> {runs} && touch {one}"]
+    machine = Machine(tmp_path, {"path": str(one), "command": touch}, {"path": str(two)})
     assert [machine.agent.refresh() for _ in range(3)] == [True] * 3
     assert runs.read_text() == "\n"
-
-
-def test_once_writes_every_file_before_a_hook_runs(tmp_path: Path) -> None:
-    two = tmp_path / "two"
-    looks = ["/bin/sh", "-c", f"test -s {two}"]
-    assert Machine(
-        tmp_path, {"path": f"{tmp_path}/one", "command": looks}, {"path": str(two)}
-    ).agent.refresh()
 
 
 def test_a_hook_that_failed_runs_again_and_one_that_succeeded_does_not(tmp_path: Path) -> None:
@@ -268,8 +239,7 @@ def test_a_hook_that_failed_runs_again_and_one_that_succeeded_does_not(tmp_path:
         machine.reads_again()
         time.sleep(0.5)
         ends(0, times=1)
-        machine.store.generation = 2
-        machine.agent.hurry()
+        machine.changes()
         ends(0, times=2)
 
 
@@ -278,7 +248,8 @@ def test_a_hook_waits_for_its_file(tmp_path: Path) -> None:
     log = tmp_path / "log"
     machine = Machine(tmp_path, {"path": f"{tmp_path}/one", "command": ["/bin/sh", "-c", f"touch {log}"]})
     machine.store.is_up = False
-    with machine.running():
+    machine.agent.prepare()
+    with machine.agent.refreshing():
         machine.reads_again()
         time.sleep(0.5)
         assert not log.exists()
@@ -287,22 +258,21 @@ def test_a_hook_waits_for_its_file(tmp_path: Path) -> None:
         until(log.exists)
 
 
-def test_a_command_that_fails_is_told() -> None:
-    for command, code in ((["false"], "status 1"), (["/no/such/program"], "No such file or directory")):
-        with pytest.raises(EnvironmentalError, match=code):
-            run_command(command, threading.Event())
-
-
 def _ends(child: Path) -> None:
     """With its parent: it does not run any more, though nobody may have waited for it."""
     process = Path(f"/proc/{child.read_text().strip()}/stat")
     until(lambda: not process.exists() or " Z " in process.read_text())
 
 
-def test_a_command_ends_in_time_with_all_that_it_has_started(tmp_path: Path) -> None:
+def test_a_command_that_fails_is_told_and_ends_in_time_with_all_that_it_has_started(tmp_path: Path) -> None:
     child = tmp_path / "child"
-    with pytest.raises(EnvironmentalError, match=r"not done in 2 s"):
-        run_command(["/bin/sh", "-c", f"sleep 600 & echo $! > {child}; wait"], threading.Event(), seconds=2)
+    for command, told in (
+        (["false"], "status 1"),
+        (["/no/such/program"], "No such file or directory"),
+        (["/bin/sh", "-c", f"sleep 600 & echo $! > {child}; wait"], "not done in 2 s"),
+    ):
+        with pytest.raises(EnvironmentalError, match=told):
+            run_command(command, threading.Event(), seconds=2)
     _ends(child)
 
 
@@ -345,8 +315,7 @@ def test_a_template_that_is_wrong_ends_nothing_else(
     assert told in error
     assert good.exists()
     with machine.agent.refreshing():
-        machine.store.generation = 2
-        machine.agent.hurry()
+        machine.changes()
         until(lambda: "-2" in good.read_text())
 
 
@@ -362,21 +331,19 @@ def test_a_port_that_is_taken_is_told_in_a_line_and_status_2(
     assert "ss -lntp" in told
 
 
-def test_a_machine_that_was_suspended_reads_within_a_second(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
-    with machine.running():
-        machine.store.generation = 2
-        machine.clock.sleep(3600.0)
-        until(lambda: machine.value.served and machine.value.served.value.generation == 2)
-
-
-def test_files_follow_when_a_caller_asks_for_a_fresh_value(tmp_path: Path) -> None:
+def test_files_follow_a_caller_who_asks_for_a_fresh_value_and_a_machine_that_was_suspended(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "one"
     machine = Machine(tmp_path, {"path": str(file)})
-    with machine.running():
+    machine.agent.prepare()
+    with machine.agent.refreshing():
         machine.store.generation = 2
         machine.value.refresh_now()
         until(lambda: "-2" in file.read_text())
+        machine.store.generation = 3
+        machine.clock.sleep(3600.0)
+        until(lambda: "-3" in file.read_text())
 
 
 # SIGTERM while a file is written: it is the old one or the new one, and nothing of a password is beside it
@@ -423,8 +390,7 @@ def _kept(folder: Path) -> str:
 def test_sigterm_at_the_first_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], status: int
 ) -> None:
-    assert _ended(tmp_path, monkeypatch, 1, *more) == status
-    assert _kept(tmp_path) == "old\n"
+    assert (_ended(tmp_path, monkeypatch, 1, *more), _kept(tmp_path)) == (status, "old\n")
 
 
 def test_a_later_write_is_waited_for_and_sighup_reads_at_once(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,9 +61,8 @@ FOREIGN = [
     *((403, "Sec-Fetch-Site", site) for site in ("cross-site", "same-site")),
     (403, "Origin", "http://evil.example"),
 ]
-TOKEN_HEADERS = ("X-Aws-Parameters-Secrets-Token", "X-Vault-Token", "x-vault-token")
 TOLD: list[tuple[str, dict[str, Any], int, str]] = [
-    *((QUERY, {"token": None, "headers": {h: "the-token"}}, 200, NEEDLE_IN_JSON) for h in TOKEN_HEADERS),
+    (QUERY, {"token": None, "headers": {"x-vault-token": "the-token"}}, 200, NEEDLE_IN_JSON),
     *((QUERY, {"token": t}, 403, "Bad Token") for t in ("", "the-toke", "the-token2", "THE-TOKEN")),
     # A page of another site, under a name of its own or across origins: nothing answers that, not even a probe.
     *((p, {"headers": {name: said}}, status, "") for p in OPEN for status, name, said in FOREIGN),
@@ -105,7 +105,7 @@ def test_no_trick_in_a_path_finds_another_secret(agent: Address) -> None:
             assert json.loads(answer.body)["__type"] == "ResourceNotFoundException", path
 
 
-def test_refresh_now_reads_the_store() -> None:
+def test_refresh_now_reads_the_store_and_callers_that_want_it_share_reads() -> None:
     world = World()
     world.value.refresh()
     with answering(world.values) as agent:
@@ -115,6 +115,12 @@ def test_refresh_now_reads_the_store() -> None:
             assert json.loads(agent.get(QUERY).body)["VersionId"] == f"version-{new - 1}"
             assert json.loads(agent.get(f"{QUERY}&refreshNow={value}").body)["VersionId"] == f"version-{new}"
             assert agent.get(f"{QUERY}&refreshNow=0").headers["x-lockstep-generation"] == str(new)
+    for pause in (1.5, 1.5):
+        world.clock.sleep(pause)
+        reads = world.near.reads
+        for _ in range(50):
+            world.value.refresh_now()
+        assert world.near.reads == reads + 1
 
 
 def test_what_was_never_read_or_may_be_revoked_is_not_served_and_the_reason_is_told() -> None:
@@ -140,31 +146,20 @@ def test_what_was_never_read_or_may_be_revoked_is_not_served_and_the_reason_is_t
         assert (agent.get(QUERY).status, agent.get("/healthz", token=None).status) == (200, 200)
 
 
-@pytest.mark.parametrize(
-    "text", ["not json", '{"a":' * 20_000, '{"username": "app"}', '{"placeholder": true}']
-)
-def test_a_secret_that_is_no_login_is_told_as_that(text: str) -> None:
+def test_a_login_is_a_flat_object_of_strings_and_what_is_none_is_told_as_that(agent: Address) -> None:
     """It is there, and somebody has to look at it: no 404, after which External Secrets may delete, and no 500."""
-    world = World(near=FakeStore(text=text))
-    world.value.refresh()
-    with answering(world.values) as agent:
-        for path in (LOGIN, f"{LOGIN}&database=ledger"):
-            answer = agent.get(path)
-            assert (answer.status, "lockstep rotate" in answer.body) == (503, True)
-
-
-def test_a_login_is_a_flat_object_of_strings(agent: Address) -> None:
     answer = agent.get(LOGIN)
     assert (answer.status, answer.headers["x-lockstep-generation"]) == (200, "1")
-    assert json.loads(answer.body) == {
-        "username": "app",
-        "password": f"{NEEDLE}-1",
-        "engine": "mariadb",
-        "host": "db.example.com",
-        "port": "3306",
-        "dbname": "orders",
-        "generation": "1",
-    }
+    flat = {name: str(value) for name, value in json.loads(app_user(1)).items()}
+    assert json.loads(answer.body) == flat
+    world = World()
+    with answering(world.values) as other:
+        for text in ("not json", '{"a":' * 20_000, '{"username": "app"}', '{"placeholder": true}'):
+            world.near.text = text
+            world.value.refresh()
+            for path in (LOGIN, f"{LOGIN}&database=ledger"):
+                answer = other.get(path)
+                assert (answer.status, "lockstep rotate" in answer.body) == (503, True)
 
 
 def test_addresses_outlive_the_overlap_and_what_was_not_read_yet_is_no_404() -> None:
@@ -259,16 +254,6 @@ def test_why_a_store_was_passed_over_is_said_without_the_text_of_a_foreign_error
     assert value.problem == "KeyError"
 
 
-def test_callers_that_want_a_fresh_value_share_reads() -> None:
-    world = World()
-    for _ in range(50):
-        world.value.refresh_now()
-    assert world.near.reads == 1
-    world.clock.sleep(1.5)
-    world.value.refresh_now()
-    assert world.near.reads == 2
-
-
 def test_an_arn_without_its_end_means_the_secret_of_that_name_and_no_other() -> None:
     """AWS takes a partial ARN, too. The end of `prod-orders` could be the one that AWS appends."""
     names, store = ("prod", "prod-db", "prod-orders", NAME), FakeStore(arn=f"{ARN}prod-a1B2c3")
@@ -286,3 +271,45 @@ def test_an_arn_without_its_end_means_the_secret_of_that_name_and_no_other() -> 
     assert values.find(f"{ARN}prod")
     for is_of, other in (("123456789012", "999999999999"), ("aws", "aws-cn"), ("eu-", "us-")):
         assert values.find(f"{ARN}prod".replace(is_of, other, 1)) is None, other
+
+
+# The tests of the AWS agent, put to this one: each is the same here, or docs/agent.md says why it differs
+
+TESTS = Path(__file__).resolve().parents[1]
+ROWS = [
+    [cell.strip() for cell in line.split("|")]
+    for line in (TESTS / "agent" / "peer.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+HOW: dict[str, dict[str, Any]] = {
+    "": {},
+    "no token": {"token": None},
+    "bad token": {"token": "click slipers"},
+    "vault": {"token": None, "headers": {"X-Vault-Token": "the-token"}},
+    "forwarded": {"headers": {"X-Forwarded-For": "54.239.28.85"}},
+}
+
+
+def test_a_request_is_answered_as_there_or_the_page_says_why_not() -> None:
+    store = FakeStore(arn="arn:aws:secretsmanager:us-west-2:123456789012:secret:MyTest-abcdef")
+    values = Values([secret_of(n, aws=store, region="us-west-2") for n in ("MyTest", "My/Test")], lambda: 0.0)
+    values.refresh()
+    with answering(values) as peer:
+        for _, path, hows, status, told, *_ in (row for row in ROWS if len(row) > 2):
+            for how in hows.split(","):
+                answer = peer.get(path, **HOW.get(how, {"method": how}))
+                assert (answer.status, told in answer.body) == (int(status), True), (path, how, answer)
+
+
+def test_each_of_its_tests_is_here_once_and_the_page_says_what_differs() -> None:
+    page = " ".join((TESTS.parent / "docs" / "agent.md").read_text().split())
+    why = dict[str, str]()
+    for names, *cells in ROWS:
+        file, is_test, test = cells[-1].partition("::")
+        assert not is_test or f"def {test}" in (TESTS / file).read_text(), cells
+        assert why.keys() & set(names.split()) <= {"get_only"}
+        why |= dict.fromkeys(names.split(), "" if is_test or len(cells) == 4 else cells[-1])
+    for reason in set(why.values()):
+        assert reason in page, reason
+    same = sum(not reason for reason in why.values())
+    assert f"of its {len(why)} tests of secrets at `d47a49d`, {same} are the same here" in page

@@ -50,8 +50,6 @@ PACKAGES = {
 }
 """Each with a program or a path, which may have wildcards, by which it is known."""
 BOTH: tuple[Cloud, ...] = ("oci", "aws")
-ENOUGH = 50
-"""Logins in a row without a failure."""
 POOL_LIFETIME_SECONDS = 1
 """Of a pool's connections. Recipes have minutes; here an overlap is as short as an application lets it be."""
 SESSIONS = {
@@ -172,62 +170,44 @@ class Way:
     user: str = ""
 
 
+@dataclass
 class Application:
     """A running application and what it says."""
 
-    def __init__(self, process: "subprocess.Popen[str]", stderr: Path) -> None:
-        self.ways: defaultdict[str, Way] = defaultdict(Way)
-        self._process = process
-        self._stderr = stderr
-        self.said: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
+    process: "subprocess.Popen[str]"
+    log: Path
+    ways: defaultdict[str, Way] = field(default_factory=lambda: defaultdict(Way))
+    said: list[str] = field(default_factory=list)
 
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
+    def read(self) -> None:
+        """Take what it says until it ends."""
+        assert self.process.stdout
+        for line in self.process.stdout:
             self.said.append(line)
             name, outcome, text = [*line.rstrip("\n").split(" ", 2), "", ""][:3]
             way = self.ways[name]
-            if outcome != "ok":
+            if outcome == "ok":
+                way.succeeded, way.user = way.succeeded + 1, text
+            else:
                 way.failed.append(text)
-                continue
-            way.succeeded += 1
-            way.user = text
 
     def is_at(self, names: Sequence[str], user: str) -> bool:
         """Whether its last logins in all these ways were as this user; nothing may have failed."""
-        assert self._process.poll() is None, self.stderr
+        assert self.process.poll() is None, self.stderr
         assert not any(way.failed for way in self.ways.values()), f"{dict(self.ways)}; {self.stderr}"
         return all(self.ways[name].user == user for name in names)
 
     @property
     def stderr(self) -> str:
         """What it has written there."""
-        return self._stderr.read_text()
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """It and its children stand still in the block."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.killpg(self._process.pid, signal.SIGCONT)
-
-    def end(self) -> None:
-        """End it and its children."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(BOUND_SECONDS)
-        self._reader.join(BOUND_SECONDS)
+        return self.log.read_text()
 
 
 @contextmanager
 def running_application(
     machine: Machine, command: Sequence[str | Path], more: Mapping[str, str] = {}
 ) -> Iterator[Application]:
-    """An application as a child process; it has ended at the end of the block.
+    """An application as a child process; it and its children have ended at the end of the block.
 
     Args:
         machine: Where it runs.
@@ -249,10 +229,15 @@ def running_application(
         ) as process,
     ):
         application = Application(process, stderr)
+        reader = threading.Thread(target=application.read)
+        reader.start()
         try:
             yield application
         finally:
-            application.end()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(BOUND_SECONDS)
+            reader.join(BOUND_SECONDS)
 
 
 def require(*packages: str) -> None:
@@ -277,30 +262,18 @@ def survives_rotations(machine: Machine, application: Application, ways: Sequenc
             current = machine.current
             logins.append(current)
             passwords.add(current.password)
-            _until_it_has_come(machine, application, ways, current.username)
+            others = {*credential.usernames} - {current.username}
+            until(
+                lambda user=current.username, others=others: (  # type: ignore[misc]  # of this round
+                    application.is_at(ways, user) and not machine.sessions() & others
+                )
+            )
             if by:
                 machine.rotate(by)
     for revoked in logins[:-2]:
         assert not any(lets_in(server, revoked) for server in credential.servers)
     assert {name for name, way in application.ways.items() if not way.failed} == set(ways)
     assert application.stderr == ""
-
-
-def gets_over_a_refused_login(machine: Machine, application: Application, way: str) -> None:
-    """Rotate twice unnoticed by the agent; a login is refused, and none fails for the application.
-
-    The machine is one with `refresh=NEVER`. It has one way: another one could make the agent look at the stores. It is
-    stopped while clouds rotate: its login dies before the stores serve the next one, and it would ask in between.
-    """
-    user = machine.current.username
-    _until_it_has_come(machine, application, [way], user)
-    with application.stopped():
-        for by in BOTH:
-            machine.rotate(by)
-    until(lambda: application.is_at([way], user) and "refused" in application.stderr)
-    before = application.ways[way].succeeded
-    until(lambda: application.is_at([way], user) and application.ways[way].succeeded > before + ENOUGH)
-    assert machine.agent.value(USER)["password"] == machine.current.password
 
 
 def connects_nowhere(
@@ -312,16 +285,6 @@ def connects_nowhere(
             [failed, *_] = until(partial(getattr, application.ways[name], "failed"))
             assert "certif" in failed.lower() or "hostname" in failed.lower()
     assert not any(way.succeeded for way in application.ways.values())
-
-
-def _until_it_has_come(machine: Machine, application: Application, ways: Sequence[str], user: str) -> None:
-    """To a login, and has no session of another one any more."""
-    others = {name for name in machine.estate.plan.credentials[0].usernames if name != user}
-    try:
-        until(lambda: application.is_at(ways, user) and not machine.sessions() & others)
-    except AssertionError as error:
-        told = f"{dict(application.ways)}; sessions of {machine.sessions()}; {application.stderr}"
-        raise AssertionError(f"{error}; it should be {user} in {ways}: {told}") from None
 
 
 @contextmanager
