@@ -1,17 +1,22 @@
-"""Databases as the contract suites set them up: a server per engine for the whole session, accounts per test.
+"""Real databases as the contract suites set them up: servers for the whole session, accounts for each test, and lives.
 
-A suite asks for its fixtures with `pytest_plugins = ["tests.contract.database_fixtures"]`.
+A suite asks for the fixtures with `pytest_plugins = ["tests.contract.database_harness"]`.
 """
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 from msgspec import structs
 
+from lockstep.databases import mariadb
+from lockstep.databases.findings import HERE, Finding, Outcome
+from lockstep.databases.inspect import Inspector
+from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
 from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.deadlines import DeadlineGuard, always
@@ -19,23 +24,37 @@ from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import (
     ROTATION_USER,
     AdminSecret,
+    ClaimKind,
     Credential,
     CredentialValue,
     DatabaseServer,
     Engine,
+    LockRecord,
     Login,
     SecretStr,
     Strategy,
     Tls,
 )
 from lockstep.protocol.ports import Database
-from lockstep.runtime.clouds import open_database
+from lockstep.protocol.workers import one_after_the_other
+from lockstep.runtime.clouds import inspector_of, open_database
+from sandbox.emulators.databases import (
+    CertificateAuthority,
+    MariaDbServer,
+    MySqlServer,
+    PgserverServer,
+    PostgresServer,
+)
+from sandbox.emulators.databases.replicas import BINARY_LOG, MariaDbReplica, MySqlReplica, PostgresReplica
 from sandbox.servers import verifier_statement
-from tests.support.memory import MemoryDatabase, make_plan
+from tests.support.memory import FakeClock, make_plan
+from tests.support.memory_database import MemoryDatabase, Refusals
+from tests.support.servers import require
+from tests.support.statement_faults import FrontedMySqlServer
+from tests.support.world import INTERVAL_SECONDS, make_world, rotate, rotate_again
 
 DATABASE = "app_db"
 ADMIN = Login(ROTATION_USER, SecretStr("Rotator's-\\pass-1"))
-HASTY = Timeouts(connect_seconds=1, io_seconds=1.1, lock_seconds=1)
 
 # Part of each password: what must be escaped in SQL, and what is searched in logs and errors.
 NEEDLE = "'\\\"%s;--$:"
@@ -252,7 +271,7 @@ class SqlHarness(Harness):
 
     @contextmanager
     def unreachable(self) -> Iterator[Database]:
-        hasty = self.open(timeouts=HASTY)
+        hasty = self.open(timeouts=Timeouts(connect_seconds=1, io_seconds=1.1, lock_seconds=1))
         self.sandbox.pause()
         try:
             yield hasty
@@ -293,3 +312,252 @@ class SqlHarness(Harness):
         yield
         if self.engine is Engine.MARIADB:
             self.execute("SET GLOBAL max_password_errors = DEFAULT", "FLUSH PRIVILEGES")
+
+
+# Servers
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> Harness:
+    """The harness that `parametrize(..., indirect=True)` names."""
+    if request.param in MEMORY_WORLDS:
+        return MemoryHarness(MEMORY_WORLDS[request.param])
+    kind = SQL_WORLDS[request.param]
+    return SqlHarness(request.getfixturevalue(kind.server), kind)
+
+
+def make_database(server: Any) -> None:  # noqa: ANN401 - one of the sandbox's
+    """The application's; to that of PostgreSQL only who has an explicit grant may connect."""
+    server.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
+    if server.product == "PostgreSQL":
+        server.execute_as_superuser(f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC")
+
+
+@contextmanager
+def started(kind: Any, **options: object) -> Iterator[Any]:  # noqa: ANN401 - one of the sandbox's
+    """A server with the application's database."""
+    require(kind)
+    with kind(**options) as server:
+        make_database(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    return CertificateAuthority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def over_tls(authority: CertificateAuthority) -> dict[str, Any]:
+    """A certificate for one of the names under which a server can be reached."""
+    return {"authority": authority, "certificate": authority.issue("localhost"), "general_log": True}
+
+
+def server_fixture(name: str, kind: Any) -> Any:  # noqa: ANN401 - of the sandbox, and pytest's own
+    @pytest.fixture(scope="session", name=name)
+    def running(over_tls: dict[str, Any]) -> Iterator[Any]:
+        with started(kind, **({} if kind is PgserverServer else over_tls)) as server:
+            yield server
+
+    return running
+
+
+_mariadb = server_fixture("mariadb_server", MariaDbServer)
+_mysql = server_fixture("mysql_server", FrontedMySqlServer)
+_postgresql = server_fixture("postgres_server", PostgresServer)
+_postgresql_18 = server_fixture("pgserver_server", PgserverServer)
+
+
+class Pair(NamedTuple):
+    """A primary, and a replica that lags for as long as it is told to."""
+
+    primary: Any
+    replica: Any
+
+
+def pair_fixture(name: str, primary_kind: Any, replica_kind: Any, **settings: str) -> Any:  # noqa: ANN401 - as above
+    """The replica of MariaDB locks an account after two refusals in a row; in MySQL that is the account's own."""
+
+    @pytest.fixture(scope="module", name=name)
+    def running(authority: CertificateAuthority) -> Iterator[Pair]:
+        require(primary_kind)
+        of_primary = {"settings": settings} if settings else {}
+        with (
+            primary_kind(authority=authority, **of_primary) as primary,
+            replica_kind(authority=authority, primary=primary) as replica,
+        ):
+            make_database(primary)
+            if primary_kind is MariaDbServer:
+                replica.execute_as_superuser(f"SET GLOBAL max_password_errors = {MAX_REFUSALS}")
+            yield Pair(primary, replica)
+
+    return running
+
+
+_mariadb_pair = pair_fixture("mariadb_pair", MariaDbServer, MariaDbReplica, **BINARY_LOG)
+_mysql_pair = pair_fixture("mysql_pair", MySqlServer, MySqlReplica, **BINARY_LOG, performance_schema="ON")
+_postgresql_pair = pair_fixture("postgres_pair", PostgresServer, PostgresReplica)
+
+
+# Lives: rotations of the accounts of a real database, between clouds in memory
+
+STEADY = 3
+"""Rotations at the beginning: each account has had a password that is superseded by then."""
+
+
+class Shown(Refusals):
+    """What a server was shown: refusals, and the longest run of them on one account.
+
+    Attributes:
+        point: Called before and after each login.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = 0
+        self.point: Callable[[], object] = lambda: None
+
+    def count(self, username: str, *, accepted: bool) -> None:
+        self.refused += not accepted
+        super().count(username, accepted=accepted)
+
+    def watch(self, database: Database) -> None:
+        """Count the logins of an adapter from now on, its own while staging included."""
+        genuine = database.accepts
+
+        def accepts(login: Login) -> bool:
+            self.point()
+            try:
+                accepted = genuine(login)
+            except LockstepError as error:
+                if "stage" in error.where:  # A pooler's refusal.
+                    self.count(login.username, accepted=False)
+                raise
+            self.count(login.username, accepted=accepted)
+            self.point()
+            return accepted
+
+        database.accepts = accepts  # type: ignore[method-assign]
+
+
+class Life:
+    """Attributes: refusals: What the successor was shown."""
+
+    def __init__(self, harness: SqlHarness) -> None:
+        self.refusals = Shown()
+        self.harness, self._server = harness, harness.server
+        credential = structs.replace(harness.credential, servers=(harness.server,))
+        databases: dict[str, Any] = {harness.server.name: harness.database}
+        self.memory = make_world(databases, credentials=credential, placeholder=True)
+        self._databases: Any = self.memory.databases  # The real one is among doubles.
+        rotate(self.memory, "first")
+        for number in range(1, STEADY):
+            rotate_again(self.memory, f"steady-{number}")
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Inside, what MariaDB's rotation user takes back is no refusal in a row."""
+        genuine = mariadb._Account.forget_refusals
+
+        def forget(account: Any, username: str) -> None:  # noqa: ANN401 - of another module's own
+            genuine(account, username)
+            self.refusals.count(username, accepted=True)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mariadb._Account, "forget_refusals", forget)
+            yield
+
+    def fail_over(self, port: int) -> None:
+        """The name of the real database leads to another server from now on, which is told what it is shown."""
+        self._server = structs.replace(self._server, port=port)
+        successor = self.harness.open(port=port)
+        self.refusals.watch(successor)
+        self._databases[self._server.name] = successor
+
+    def run(self, *, forced: bool = False) -> ClaimKind | None:
+        """The next run, of the other cloud: at its trigger, or at once by hand; what it was, None for nothing."""
+        if not forced:
+            self.memory.clock.sleep(INTERVAL_SECONDS)
+        promoted = rotate(self.memory, "cure", runner="oci", force=forced).promoted
+        return ClaimKind(promoted.kind) if promoted else None
+
+    def served(self) -> list[Login]:
+        """What each store serves."""
+        found = [store.current_login() for store in self.memory.stores.values()]
+        return [login for login in found if login]
+
+    def current(self) -> CredentialValue:
+        """What the first store serves."""
+        login, *_ = self.served()
+        return CredentialValue(self.memory.lock.record.highest_generation, login)
+
+    def works(self, login: Login) -> bool:
+        """Whether it logs in; this is not counted."""
+        return self.harness.open(port=self._server.port).accepts(login)
+
+    def assert_cured(self) -> None:
+        """Both stores serve one login, which works on every database, and nobody is asked for anything."""
+        first, second = self.served()
+        assert first == second
+        assert self.works(first)
+        record = self.memory.lock.record
+        assert (record.holder, record.claim) == (None, None)
+        assert (record.blocked, record.take_over) == (frozenset(), frozenset())
+
+    def assert_goes_on(self) -> None:
+        """The rotation after the cure makes a new value beside the one that the cure serves."""
+        cured, *_ = self.served()
+        rotate_again(self.memory, "following")
+        self.assert_cured()
+        assert self.served()[0] != cured
+        assert self.works(cured)
+        assert self.refusals.most <= 1
+
+
+class DoctorWorld:
+    """What `lockstep.runtime.clouds.Clouds` gives the doctor, around the server of a harness.
+
+    Attributes:
+        server: As the plan has it; a test may replace it.
+        base: What both stores serve, unless `serving` is replaced.
+    """
+
+    def __init__(self, harness: SqlHarness) -> None:
+        self.harness, self.server, self.credential = harness, harness.server, harness.credential
+        self.admin, self.base = ADMIN, harness.value(1)
+        self.serving: Callable[[], CredentialValue] = lambda: self.base
+        self.record = LockRecord(credential_id=harness.credential.id)
+        self.clock, self.side_by_side, self.where = FakeClock(), one_after_the_other, HERE
+
+    def inspector(self, server: DatabaseServer, credential: Credential) -> Inspector[Any]:
+        timeouts = Timeouts(lock_seconds=1)
+        return inspector_of(server.engine)(
+            open_database(server, credential, lambda: self.admin, timeouts=timeouts)
+        )
+
+    def lock(self, _credential: Credential) -> object:
+        return SimpleNamespace(read=lambda: self.record)
+
+    def each_store(self, _credential: Credential) -> Sequence[object]:
+        return [
+            SimpleNamespace(name=name, read_login=lambda: self.serving().login) for name in ("aws", "oci")
+        ]
+
+    def look(self) -> "Seen":
+        """Look once, as one run of the doctor does."""
+        credential = structs.replace(self.credential, servers=(self.server,))
+        seen = Seen([credential], self, where=self.where)  # type: ignore[arg-type]  # what it asks of Clouds is above
+        seen.outcomes(*EVERY_CHECK)  # What is not asked for is not looked at.
+        return seen
+
+
+class Seen(Databases):
+    """What one look has found."""
+
+    def outcomes(self, *checks: str) -> set[Outcome]:
+        """What became of checks."""
+        return {answer.outcome for answer in self.found(*checks)}
+
+    def complaints(self) -> list[Finding]:
+        """All that did not pass."""
+        return [answer for answer in self.found(*EVERY_CHECK) if answer.outcome is not Outcome.PASSED]

@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +22,8 @@ from msgspec import structs
 
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.rds import token_login
+from lockstep.databases.findings import Outcome
+from lockstep.operate.doctor.servers import ADMIN as ADMIN_CHECK
 from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
@@ -61,37 +62,34 @@ from sandbox.emulators.databases.rds_iam import AccessKey, RdsFront, RdsIam
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.identities import FUNCTION_MAY, endless
 from sandbox.oci_resources import create_secret, names_in
-from sandbox.servers import verifier_statement
+from sandbox.servers import login_text, verifier_statement
 from tests.contract.aws_fixtures import SESSIONS
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
     NEEDLE,
     POSTGRESQL,
+    DoctorWorld,
     Harness,
     SqlHarness,
     each_engine,
     enter,
     every_server,
     fails,
+    planned,
     worlds,
 )
 from tests.support.memory import make_plan
 from tests.support.servers import connect
 from tests.support.statement_faults import StatementFaults
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.database_harness"]
 
 # Where each runner finds it
 
 
 def own(name: str) -> Login:
     return Login(name, SecretStr(f"{name}'s password"))
-
-
-def text_of(name: str) -> str:
-    """As RDS writes it: nothing but the login."""
-    return json.dumps({"username": name, "password": own(name).password.reveal()})
 
 
 def reader(oci: OciSandbox | None = None, **database: object) -> Any:  # noqa: ANN401 - a function
@@ -113,14 +111,14 @@ def test_in_aws_an_arn_is_read_in_its_own_region_and_what_rds_rotates_anew_each_
         for name, value in aws.environment().items():
             monkeypatch.setenv(name, value)
         there = aws_client("secretsmanager", "eu-west-1", keys=SESSIONS, endpoint=aws.url)
-        arn = there.create_secret(Name="dba/rotator", SecretString=text_of("dba"))["ARN"]
+        arn = there.create_secret(Name="dba/rotator", SecretString=login_text(own("dba")))["ARN"]
         assert reader(admin_secret=arn)() == own("dba")
         name = "rds!cluster-11a9f0c2-8d7b-4a55-9d3e-5f0f6b1c2d3e"
         here = aws_client("secretsmanager", plans.AWS_REGION, keys=SESSIONS, endpoint=aws.url)
-        here.create_secret(Name=name, SecretString=text_of("master"))
+        here.create_secret(Name=name, SecretString=login_text(own("master")))
         read = reader(admin_secret=name)
         assert read() == own("master")
-        here.put_secret_value(SecretId=name, SecretString=text_of("rotated"))
+        here.put_secret_value(SecretId=name, SecretString=login_text(own("rotated")))
         assert read() == own("rotated")
 
 
@@ -132,9 +130,9 @@ def test_in_oci_it_is_read_in_its_own_compartment_only_by_the_name_in_vault(
         key = oci.new_api_key("function", *FUNCTION_MAY, compartment=there)
         monkeypatch.setenv(OCI_ENDPOINT_VARIABLE, oci.endpoint)
         monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(write_config_file(tmp_path, "function", key)))
-        create_secret(oci, plans.admin_secret("orders"), text_of("own").encode(), compartment=there)
-        create_secret(oci, "dba/rotator", text_of("dba").encode(), compartment=there)
-        create_secret(oci, "among/rings", text_of("rings").encode())
+        create_secret(oci, plans.admin_secret("orders"), login_text(own("own")).encode(), compartment=there)
+        create_secret(oci, "dba/rotator", login_text(own("dba")).encode(), compartment=there)
+        create_secret(oci, "among/rings", login_text(own("rings")).encode())
         assert reader(oci)() == own("own")
         named = reader(oci, admin_secret="rds!db-1", oci_admin_secret="dba/rotator")
         assert named() == own("dba")
@@ -144,14 +142,11 @@ def test_in_oci_it_is_read_in_its_own_compartment_only_by_the_name_in_vault(
 
 # A credential of the plan
 
-_numbers = count(1)
-
 
 @dataclass
 class Rotated(Harness):
     """A credential, and what a store serves of it."""
 
-    world: SqlHarness
     plan: Plan
     credential: Credential
     current: CredentialValue
@@ -163,9 +158,8 @@ class Rotated(Harness):
 
     def opened(self, admin: "Rotated", deadline_guard: DeadlineGuard = always) -> Database:
         """As a runner opens it that reads the admin's login from a store."""
-        [server] = self.plan.databases
         return open_database(
-            server,
+            self.plan.databases[0],
             self.credential,
             lambda: admin.current.login,
             timeouts=Timeouts(lock_seconds=1),
@@ -184,9 +178,9 @@ class Rotated(Harness):
         assert all(database.accepts(value.login) for value in values)
 
 
-def estate(world: SqlHarness) -> tuple[Rotated, Rotated]:
+def estate(world: SqlHarness) -> list[Rotated]:
     """The rotation user's credential, and an application's, on a server where a DBA has run both scripts."""
-    number, strategy = next(_numbers), world.kind.strategy
+    name, strategy = world.credential.usernames[0], world.kind.strategy
     database = plans.database(
         "main",
         world.engine,
@@ -195,11 +189,11 @@ def estate(world: SqlHarness) -> tuple[Rotated, Rotated]:
         tls=None if world.kind.plaintext else str(world.sandbox.ca_file),
         dbname=DATABASE,
         admin_secret=None,
-        admin_credential=f"lockstep/rotator{number}",
+        admin_credential=f"{name}/rotator",
     )
     credentials = [
-        plans.credential(f"lockstep/rotator{number}", "main", username=f"rot{number}", strategy=strategy),
-        plans.credential(f"shop/app{number}", "main", username=f"app{number}", strategy=strategy),
+        plans.credential(f"{name}/{who}", "main", username=f"{name}_{who}", strategy=strategy)
+        for who in ("rotator", "app")
     ]
     plan = parse_plan(json.dumps(plans.plan_document([database], credentials)), base=Path())
     found = []
@@ -207,9 +201,8 @@ def estate(world: SqlHarness) -> tuple[Rotated, Rotated]:
         made = provisioning(plan, credential, plan.databases[0])
         login = Login(credential.usernames[0], SecretStr(os.urandom(16).hex()))
         world.execute(*made.statements, *made.statements, verifier_statement(world.engine, login))
-        found.append(Rotated(world, plan, credential, CredentialValue(0, login)))
-    admin, app = found
-    return admin, app
+        found.append(Rotated(plan, credential, CredentialValue(0, login)))
+    return found
 
 
 @every_server
@@ -310,40 +303,34 @@ def behind(world: SqlHarness, port: int) -> DatabaseServer:
     return structs.replace(world.server, port=port, admin=ADMIN_IAM)
 
 
-def opened(world: SqlHarness, port: int, keys: AwsKeys = KEYS) -> Database:
-    server = behind(world, port)
-    return world.open(port=port, admin=partial(token_login, server, ADMIN_IAM, endless(keys)))
-
-
-def clouds(home: str = "oci") -> Clouds:
-    """Of a runner that has keys of an AWS identity, and neither a secret nor a call for it."""
+def clouds(keys: AwsKeys = KEYS) -> Clouds:
+    """Of a runner in OCI that has keys of an AWS identity, and neither a secret nor a call for it."""
 
     def asked(*_: object) -> Any:  # noqa: ANN401 - never returns
         raise AssertionError("OCI was asked")
 
-    identity: Any = Identity(home=home, aws=lambda _reach: endless(KEYS), oci=asked)  # type: ignore[arg-type]
+    identity: Any = Identity(home="oci", aws=lambda _reach: endless(keys), oci=asked)
     return Clouds(WholePlan(make_plan().compiled), identity)
+
+
+def opened(world: SqlHarness, port: int, keys: AwsKeys = KEYS) -> Database:
+    return world.open(port=port, admin=partial(clouds(keys).admin, behind(world, port)))
 
 
 @each_engine
 def test_the_rotation_user_rotates_with_tokens_of_who_may_connect(world: SqlHarness) -> None:
-    """Each connection has a new one, also that of the runner's identity."""
+    """Each connection has a new one, and without TLS there is none."""
     with rds(world) as front:
-        world.stage(None, 1, opened(world, front.port))
-        by_runner = world.open(port=front.port, admin=partial(clouds().admin, behind(world, front.port)))
-        world.stage(1, 2, by_runner)
-        world.stage(1, 2, by_runner)
         through = opened(world, front.port)
+        for current, pending in ((None, 1), (1, 2), (1, 2)):
+            world.stage(current, pending, through)
         logins = (world.login(1), world.login(2), world.wrong(2))
         assert [through.accepts(login) for login in logins] == [True, True, False]
         with fails(AdminCredentialRejectedError):
             enter(opened(world, front.port, STRANGER))
-
-
-def server_at(host: str, port: int, admin: AdminIam, *, tls: Tls | None) -> DatabaseServer:
-    return DatabaseServer(
-        name="orders", engine=Engine.MYSQL, host=host, port=port, dbname="app", tls=tls, admin=admin
-    )
+    # One that is made is not sent to a server that offers no TLS: tests/contract/test_database_tls.py.
+    with fails(TlsVerificationError):
+        clouds().admin(structs.replace(behind(world, 1), tls=None))
 
 
 @pytest.mark.parametrize(
@@ -354,7 +341,7 @@ def server_at(host: str, port: int, admin: AdminIam, *, tls: Tls | None) -> Data
     ],
 )
 def test_a_token_is_the_one_that_the_sdk_makes(keys: AwsKeys, host: str, port: int) -> None:
-    admin = AdminIam(username="lockstep_rotator", region="eu-west-1")
+    server = planned(Engine.MYSQL, port, Tls(), host)
     client = boto3.client(
         "rds",
         region_name="us-east-1",
@@ -364,15 +351,9 @@ def test_a_token_is_the_one_that_the_sdk_makes(keys: AwsKeys, host: str, port: i
     )
     at = datetime(2026, 11, 25, 13, 0, 1, tzinfo=UTC)
     with patch("botocore.auth.get_current_datetime", return_value=at):
-        ours = token_login(server_at(host, port, admin, tls=Tls()), admin, endless(keys))
-        theirs = client.generate_db_auth_token(host, port, admin.username, Region=admin.region)
-    assert ours == Login(admin.username, SecretStr(theirs))
-
-
-def test_a_token_is_never_made_for_a_connection_without_tls() -> None:
-    """One that is made is not sent to a server that offers none: tests/contract/test_database_tls.py."""
-    with pytest.raises(TlsVerificationError):
-        clouds("aws").admin(server_at("orders.example.com", 3306, ADMIN_IAM, tls=None))
+        ours = token_login(server, ADMIN_IAM, endless(keys))
+        theirs = client.generate_db_auth_token(host, port, ROTATION_USER, Region=REGION)
+    assert ours == Login(ROTATION_USER, SecretStr(theirs))
 
 
 # What `lockstep plan sql` prints for it; no server that can be had has RDS's plugin
@@ -401,3 +382,47 @@ def test_the_script_makes_an_account_for_tokens_or_stops_at_another(
     world.execute(f"ALTER ROLE {user} PASSWORD 'a-password'")
     login = Login(user, SecretStr("a-password"))
     world.stage(None, 1, world.open(admin=lambda: login))
+
+
+# What the doctor says of it
+
+
+@each_engine
+def test_the_doctor_passes_with_a_token_and_tells_one_that_is_refused_without_it(world: SqlHarness) -> None:
+    world.stage(None, 1)
+    doctor, by_token = DoctorWorld(world), "RDS IAM authentication"
+    with rds(world) as front:
+        doctor.server = behind(world, front.port)
+        doctor.admin = clouds().admin(doctor.server)
+        seen = doctor.look()
+        assert seen.complaints() == []
+        assert by_token in seen.found(ADMIN_CHECK)[0].says
+        doctor.admin = clouds(STRANGER).admin(doctor.server)
+        (from_here,) = doctor.look().found(ADMIN_CHECK)
+        doctor.where = "aws/apply_db"
+        seen = doctor.look()
+    # A person need not have the right that the runner has.
+    assert (from_here.outcome, from_here.command) == (Outcome.NOT_ASKED, "lockstep doctor --in-cloud")
+    (told,) = seen.found(ADMIN_CHECK)
+    assert (told.outcome, by_token in told.says) == (Outcome.FAILED, True)
+    assert "rds-db:connect" in (told.command or "")
+    assert "X-Amz-" not in str(seen.complaints())
+
+
+@each_engine
+def test_the_doctor_passes_with_a_login_that_is_rotated_and_has_one_that_is_refused_imported(
+    world: SqlHarness,
+) -> None:
+    """Also the checks of the credential whose account the rotation user is."""
+    admin, app = estate(world)
+    doctor = DoctorWorld(world)
+    [doctor.server] = admin.plan.databases
+    for looked_at in (admin, app):
+        doctor.credential, doctor.admin = looked_at.credential, admin.current.login
+        doctor.base = looked_at.current
+        seen = doctor.look()
+        assert seen.complaints() == []
+        assert seen.found(ADMIN_CHECK)[0].says == f"{admin.current.login.username} logs in"
+    doctor.admin = Login(doctor.admin.username, SecretStr("wrong"))
+    (told,) = doctor.look().found(ADMIN_CHECK)
+    assert (told.outcome, told.command) == (Outcome.FAILED, f"lockstep import {admin.credential.id}")

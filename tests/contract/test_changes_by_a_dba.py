@@ -26,11 +26,19 @@ from lockstep.protocol.errors import (
     UnsupportedServerError,
 )
 from lockstep.protocol.model import ClaimKind, Engine
-from tests.contract.database_harness import FAMILY, MARIADB, MAX_REFUSALS, MYSQL, SqlHarness, fails
-from tests.contract.database_world import STEADY, World
+from tests.contract.database_harness import (
+    FAMILY,
+    MARIADB,
+    MAX_REFUSALS,
+    MYSQL,
+    STEADY,
+    Life,
+    SqlHarness,
+    fails,
+)
 from tests.support.world import orders, rotate_again
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.database_harness"]
 
 NEW, RECONCILE = ClaimKind.NEW, ClaimKind.RECONCILE
 BLOCKED, MISSING, LOCKED, DENIED = (
@@ -44,7 +52,7 @@ MYSQL_DUAL, MARIADB_DUAL, POSTGRESQL = ("mysql-dual",), ("mariadb-dual",), ("pos
 DUAL, ALTERNATING = ("mysql-dual", "mariadb-dual"), ("mysql-alternating", "mariadb-alternating")
 
 
-def applications_are_refused(world: World) -> None:
+def applications_are_refused(world: Life) -> None:
     """So often that the server locks the account."""
     for _ in range(3):
         with suppress(AccountLockedError):
@@ -71,7 +79,7 @@ class Change(NamedTuple):
     holds: ClaimKind | type[LockstepError]
     then: type[LockstepError] | None = None
     ends: str = ""
-    act: Callable[[World], None] = lambda _: None
+    act: Callable[[Life], None] = lambda _: None
 
 
 # {alter} and {alter_other} begin a change of the two accounts.
@@ -206,7 +214,7 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
 }
 
 
-def words(harness: SqlHarness, world: World) -> Mapping[str, str]:
+def words(harness: SqlHarness, world: Life) -> Mapping[str, str]:
     """What stands in the statements."""
     current = world.served()[0].username
     other = next((u for u in harness.credential.usernames if u != current), current)
@@ -233,7 +241,7 @@ ROWS = [
 @pytest.mark.parametrize(("world", "change"), ROWS, indirect=["world"])
 def test_the_next_run_ends_it_or_says_what_does(world: SqlHarness, change: Change) -> None:
     with world.limited(3 if world.engine is Engine.MYSQL else 2):
-        life = World(world)
+        life = Life(world)
         spelled, served = words(world, life), life.served()
         life.fail_over(world.server.port)  # to itself: refusals are counted from here on
         with life.counted():

@@ -26,7 +26,7 @@ from tests.contract.database_harness import (
     worlds,
 )
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.database_harness"]
 
 every_database = worlds(*MEMORY_WORLDS, *SQL_WORLDS)
 # For what takes seconds, and depends on no version of PostgreSQL.

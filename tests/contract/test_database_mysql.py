@@ -13,7 +13,7 @@ from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from tests.contract.database_harness import SQL_WORLDS, SqlHarness, fails, worlds
 from tests.support.statement_faults import FrontedMySqlServer, StatementFaults
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.database_harness"]
 pytestmark = worlds("mysql-dual")
 
 Slots = tuple[str, str | None]

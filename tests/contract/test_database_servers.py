@@ -30,6 +30,7 @@ from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
     FAMILY,
+    Life,
     SqlHarness,
     each_engine,
     enter,
@@ -37,13 +38,12 @@ from tests.contract.database_harness import (
     fails,
     worlds,
 )
-from tests.contract.database_world import World
 from tests.support.peer import delegate, peer, relay
 from tests.support.servers import connect
 from tests.support.statement_faults import StatementFaults
 from tests.support.world import Killed, activates, revokes_everything, rotate_again
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.database_harness"]
 
 with_logs = worlds(*FAMILY, "postgresql")
 """Those whose server writes every statement down."""
@@ -257,7 +257,7 @@ def test_rotations_that_die_anywhere_lock_no_account(world: SqlHarness) -> None:
     Rotations die at any point between two logins, claims are replaced, and there are emergencies.
     """
     random = Random(1)  # noqa: S311 - a replayable order, no secret
-    life = World(world)
+    life = Life(world)
     died = replaced = 0
 
     def die() -> None:

@@ -56,7 +56,7 @@ from tests.support.peer import peer, relay
 from tests.support.statement_faults import mysql_error
 from tests.unit.test_client import log_in
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.database_harness"]
 
 LOGIN = Login("nobody", SecretStr("nothing"))
 MARIADB, MYSQL, POSTGRESQL = Engine.MARIADB, Engine.MYSQL, Engine.POSTGRESQL

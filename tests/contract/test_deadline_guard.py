@@ -25,7 +25,7 @@ from tests.contract.database_harness import SqlHarness, each_engine
 from tests.contract.oci_fixtures import sandbox_vault
 from tests.support.logs import object_storage_log
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.database_harness"]
 
 
 def _refuse() -> None:

@@ -19,11 +19,18 @@ from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError
 from lockstep.protocol.model import SecretStr, Tls, VerifyHost
 from sandbox.emulators.databases import CertificateAuthority, process
 from tests.agent.languages.harness import require
-from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness, worlds
-from tests.contract.database_world import STEADY, DoctorWorld, Refusals, World
+from tests.contract.database_harness import (
+    PAIRED_WORLDS,
+    STEADY,
+    DoctorWorld,
+    Life,
+    Shown,
+    SqlHarness,
+    worlds,
+)
 from tests.support.world import revokes_everything, rotate_again
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.database_harness"]
 
 GENERATIONS = 10
 SETTINGS = Path(__file__).with_name("poolers")
@@ -83,21 +90,21 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def shown_to(world: SqlHarness, *hosts: VerifyHost) -> Refusals:
+def shown_to(world: SqlHarness, *hosts: VerifyHost) -> Shown:
     """Make poolers the only verify hosts of a world's database, and count what they are shown."""
     world.server = structs.replace(world.server, verify_hosts=hosts)
     database: Any = world.open()
-    world.database, shown = database, Refusals()
+    world.database, shown = database, Shown()
     for replica in database.replicas:
         shown.watch(replica)
     return shown
 
 
 @pytest.mark.parametrize(("pooler", "world"), GO_ON, indirect=["world"])
-def test_all_goes_on(pooler: str, world: SqlHarness, authority: CertificateAuthority, tmp_path: Path) -> None:
+def test_all_goes_on(pooler: str, world: SqlHarness, authority: CertificateAuthority) -> None:
     with running(pooler, world.sandbox, authority) as host:
         shown = shown_to(world, host)
-        life = World(world)
+        life = Life(world)
         for number in range(STEADY, GENERATIONS):
             rotate_again(life.memory, f"rotation-{number}")
         life.assert_cured()
@@ -106,8 +113,8 @@ def test_all_goes_on(pooler: str, world: SqlHarness, authority: CertificateAutho
         revokes_everything(life.memory)
         rotate_again(life.memory, "emergency")
         assert len(life.memory.lock.record.valid) == shown.most == 1
-        doctor = DoctorWorld(world, tmp_path)
-        doctor.serve(life.current())
+        doctor = DoctorWorld(world)
+        doctor.base = life.current()
         assert doctor.look().outcomes(VERIFY_HOSTS) == {Outcome.PASSED}
         if world.is_postgresql:
             reads_again(world, host)
@@ -129,18 +136,17 @@ def reads_again(world: SqlHarness, host: VerifyHost) -> None:
 @worlds("postgresql")
 @pytest.mark.parametrize(("pooler", "reason"), KEEP_PASSWORDS.items())
 def test_a_pooler_that_keeps_passwords_is_named_with_the_reason(
-    pooler: str, reason: str, world: SqlHarness, authority: CertificateAuthority, tmp_path: Path
+    pooler: str, reason: str, world: SqlHarness, authority: CertificateAuthority
 ) -> None:
     with running(pooler, world.sandbox, authority) as host:
         shown_to(world, host)
-        doctor = DoctorWorld(world, tmp_path)
-        doctor.accept_base()
-        (answer,) = doctor.look().found(VERIFY_HOSTS)
+        world.stage(None, 1)
+        (answer,) = DoctorWorld(world).look().found(VERIFY_HOSTS)
         assert answer.outcome is Outcome.FAILED
         assert answer.subject.startswith(f"main@{host.name} ")
         assert reason in answer.says
         with pytest.raises((ReplicaLaggingError, DatabaseRejectedError), match=f"main@{host.name}"):
-            World(world)
+            Life(world)
     # Rotations begin once the plan does not name it.
     shown_to(world)
-    World(world).assert_cured()
+    Life(world).assert_cured()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,22 +25,23 @@ from lockstep.runtime.clouds import open_database
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.emulators.databases.process import poll_until
 from sandbox.emulators.databases.replicas import PostgresReplica
-from tests.contract.database_fixtures import Pair
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
     EACH_ENGINE,
     MAX_REFUSALS,
     PAIRED_WORLDS,
+    DoctorWorld,
+    Life,
+    Pair,
     SqlHarness,
     fails,
 )
-from tests.contract.database_world import DoctorWorld, World
 from tests.support.memory import FakeClock
 from tests.support.servers import connect
 from tests.support.world import Killed, rotate_again
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.database_harness"]
 
 
 class ScriptedClock(FakeClock):
@@ -219,11 +219,11 @@ def test_a_replica_lists_its_own_sessions_and_an_alias_of_the_primary_its(
 
 
 @pytest.fixture
-def doctor(world: Replicated, tmp_path: Path) -> DoctorWorld:
+def doctor(world: Replicated) -> DoctorWorld:
     """It looks at the database and its replica, while the stores serve generation 2."""
-    made = DoctorWorld(world, tmp_path)
+    made = DoctorWorld(world)
     made.server = structs.replace(world.server, verify_hosts=(world.host,))
-    made.serve(world.value(2))
+    made.base = world.value(2)
     return made
 
 
@@ -233,7 +233,7 @@ def test_the_doctor_tells_a_replica_that_refuses(world: Replicated, doctor: Doct
     assert doctor.look().outcomes(VERIFY_HOSTS) == {Outcome.PASSED}
     world.pair.replica.hold()
     world.stage(2, 3)
-    doctor.serve(world.value(3))
+    doctor.base = world.value(3)
     seen = doctor.look()
     assert seen.outcomes(LOGIN) == {Outcome.PASSED}
     (refused,) = seen.found(VERIFY_HOSTS)
@@ -299,7 +299,7 @@ def successor(servers: Replicated, authority: CertificateAuthority) -> Iterator[
 def test_after_a_fail_over_the_next_run_serves_a_login_that_works(
     servers: Replicated, authority: CertificateAuthority, lost: int, *, forced: bool
 ) -> None:
-    life = World(servers)
+    life = Life(servers)
     with successor(servers, authority) as port:
         for number in range(lost):
             rotate_again(life.memory, f"lost-{number}")

@@ -11,7 +11,6 @@ from lockstep.databases.sessions import NotCountable, OpenSession, SessionList, 
 from lockstep.protocol.model import ROTATION_USER, Engine, Login, Strategy
 from lockstep.runtime.clouds import open_database
 from sandbox.emulators.databases import CertificateAuthority, MySqlServer
-from tests.contract.database_fixtures import started
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
@@ -19,11 +18,12 @@ from tests.contract.database_harness import (
     SQL_WORLDS,
     Kind,
     SqlHarness,
+    started,
     worlds,
 )
 from tests.support.servers import connect
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.database_harness"]
 
 PROCESS = f"GRANT PROCESS ON *.* TO '{ROTATION_USER}'@'%'"
 OBSERVED = "observed_mysql_server"

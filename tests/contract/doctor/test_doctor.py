@@ -1,32 +1,157 @@
-"""Every check of the catalogue passes where nothing is wrong, and is shown to fail once, by requests that read."""
+"""Every check of the clouds passes where nothing is wrong, and is shown to fail, by requests that read.
+
+Those of databases: `test_databases`, tests/contract/test_replicas.py; of functions: tests/contract/test_federation.py,
+tests/infrastructure/test_cdk_deploy_local.py.
+"""
 
 import json
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from typer.testing import CliRunner
 
 from lockstep.aws.clients import botocore_session
 from lockstep.cli import app
-from lockstep.databases.findings import Outcome
-from lockstep.databases.inspect import VERIFY_HOSTS
-from lockstep.operate.doctor import in_cloud
+from lockstep.databases.findings import Finding, Outcome
+from lockstep.oci.clients import OciIdentity
+from lockstep.operate.access import operator
+from lockstep.operate.doctor import inside
 from lockstep.operate.doctor.catalogue import catalogue
-from lockstep.operate.doctor.unknowns import ELSEWHERE, confirmations, names_of, unknowns
-from lockstep.plan.file import plan_schema, schema_text
+from lockstep.operate.doctor.checks import Check, Context, examine
+from lockstep.operate.doctor.clouds import own_secrets_of
+from lockstep.operate.doctor.in_cloud import every_database
+from lockstep.operate.doctor.unknowns import (
+    ELSEWHERE,
+    confirmations,
+    confirmed,
+    names_of,
+    questions,
+    unknowns,
+)
+from lockstep.operate.secrets import wanted
+from lockstep.plan.file import load_plan, plan_schema, schema_text
+from lockstep.plan.model import Plan
+from lockstep.plan.published import WholePlan, index_of
+from lockstep.protocol.deadlines import CloudTimeouts, Timeouts
+from lockstep.protocol.model import FORMAT, Engine
+from lockstep.protocol.names import DEFAULT_STACK
+from lockstep.protocol.workers import one_after_the_other
+from lockstep.runtime.clouds import Clouds
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, OCI_RUNNER, Identity
 from sandbox import plans
-from sandbox.identities import Way
-from sandbox.oci_resources import create_secret
-from tests.contract.doctor.test_databases import BREAKAGES
-from tests.contract.doctor.world import CREDENTIAL, World, running_world
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws.resources import ORDER_KEY, create_audit_bucket, create_lock_table, create_mac_key
+from sandbox.emulators.oci import OciSandbox, write_config_file
+from sandbox.estate import environment
+from sandbox.identities import ISSUER_BUCKET, OCI_FUNCTION, Identities, Way, make_identities
+from sandbox.oci_resources import create_audit_bucket as create_oci_audit_bucket
+from sandbox.oci_resources import create_ring, create_secret, names_in
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from tests.contract.oci_fixtures import OciConsole
 from tests.unit.test_doctor import CONTEXT
 
+CREDENTIAL, PLACEHOLDER = "multi-cloud/app_user", '{"placeholder": true}'
 OF_CLOUDS = [check for check in catalogue() if check.group in {"aws", "oci"}]
-"""The others need real databases (`test_databases`, `tests/contract/test_replicas.py`), or deployed functions."""
+
+
+@dataclass(kw_only=True)
+class World:
+    """Both clouds in which nothing is wrong, with what the stack, Terraform and people make for a plan.
+
+    Attributes:
+        file: The plan, as the command reads it.
+        document: Its content.
+        identities: Who the runners are.
+    """
+
+    file: Path
+    document: plans.Document
+    plan: Plan
+    aws: AwsSandbox
+    oci: OciSandbox
+    identities: Identities
+
+    @property
+    def secrets(self) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+        return self.aws.client("secretsmanager")
+
+    def examined(self, checks: Sequence[Check]) -> list[Finding]:
+        """What checks find now; no service is silent here, and the emulator makes one at its first call."""
+        clouds = operator(self.plan)
+        clouds.timeouts = Timeouts(cloud=CloudTimeouts(connect_seconds=60.0, read_seconds=60.0))
+        clouds.side_by_side = one_after_the_other
+        return examine(checks, Context(plan=self.plan, clouds=clouds))
+
+    def replan(self, **changes: object) -> None:
+        """Change sections of the plan file."""
+        self.plan = load_plan(plans.write_plan(self.file, self.document | changes))
+
+    def record(self, **attributes: Any) -> None:  # noqa: ANN401 - of DynamoDB
+        """Set attributes of the lock record."""
+        self.aws.client("dynamodb").update_item(
+            TableName=LOCK_TABLE,
+            Key={"credential_id": {"S": CREDENTIAL}},
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in attributes),
+            ExpressionAttributeNames={f"#{name}": name for name in attributes},
+            ExpressionAttributeValues={f":{name}": value for name, value in attributes.items()},
+        )
+
+    def fill(self) -> None:
+        [credential] = self.plan.credentials
+        create_lock_table(self.aws.client("dynamodb"), LOCK_TABLE)
+        number = {"format": {"N": str(FORMAT)}, "next_due_at": {"N": str(int(time.time()) + 600)}}
+        self.record(plan={"S": credential.plan_digest}, **number)
+        create_audit_bucket(self.aws.client("s3"), AUDIT_BUCKET, region=self.aws.region)
+        for one in wanted(self.plan):
+            self.secrets.create_secret(
+                Name=one.name,
+                SecretString=self.identities.in_aws.get(one.name, PLACEHOLDER),
+                Tags=[{"Key": key, "Value": value} for key, value in one.tags(DEFAULT_STACK).items()],
+            )
+        for name in (credential.secret_names.app_user, credential.secret_names.connection_blob):
+            create_ring(self.oci, name, PLACEHOLDER)
+        texts = {name.replace("/", "."): text for name, text in self.identities.in_oci.items()}
+        for name in own_secrets_of(self.plan):
+            text = texts.get(name, PLACEHOLDER)
+            create_secret(self.oci, name, text.encode(), compartment=self.oci.own_compartment_id)
+        create_oci_audit_bucket(self.oci, AUDIT_BUCKET)
+
+
+@contextmanager
+def running_world(folder: Path, way: Way = Way.KEY) -> Iterator[World]:
+    """Start both clouds, with what a deployed plan has there; the runners prove themselves in this way."""
+    with ExitStack() as stack:
+        aws = stack.enter_context(AwsSandbox())
+        oci = stack.enter_context(OciSandbox(names=aws.names))
+        key = create_mac_key(aws.client("kms"))
+        create_mac_key(aws.client("kms"), ORDER_KEY)
+        identities = make_identities(aws, oci, way)
+        document = plans.plan_document(
+            [plans.database("orders", Engine.MYSQL, tls="")],
+            [plans.credential(CREDENTIAL, "orders")],
+            mac_key=key,
+            oci=names_in(oci),
+            events=True,
+        )
+        document["runners"] = identities.section
+        variables = {
+            **aws.environment(),
+            CONFIG_FILE_VARIABLE: str(write_config_file(folder, "operator", oci.config())),
+            OCI_ENDPOINT_VARIABLE: oci.endpoint,
+        }
+        stack.enter_context(environment(variables))
+        file = plans.write_plan(folder / "lockstep.yaml", document)
+        world = World(
+            file=file, document=document, plan=load_plan(file), aws=aws, oci=oci, identities=identities
+        )
+        world.fill()
+        yield world
 
 
 @pytest.fixture(name="world")
@@ -133,14 +258,6 @@ BREAKS = (
 )
 
 
-def test_every_check_has_a_way_to_break_it() -> None:
-    of_databases = {*BREAKAGES, VERIFY_HOSTS}
-    # With deployed functions: tests/infrastructure/test_cdk_deploy_local.py.
-    inside = {check.id for check in catalogue() if check.group == in_cloud.GROUP}
-    of_clouds = {broken.check for broken in BREAKS}
-    assert of_clouds | of_databases | inside == {check.id for check in catalogue()}
-
-
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda b: f"{b.check}: {b.says}")
 def test_a_check_tells_what_is_wrong_and_what_fixes_it(world: World, broken: Break) -> None:
     broken.act(world)
@@ -182,7 +299,7 @@ def test_every_request_is_a_read_and_its_right_is_documented(
     world.oci.calls.clear()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     botocore_session.cache_clear()
-    options = ["--plan", str(world.plan_file), "--only", "aws", "--only", "oci"]
+    options = ["--plan", str(world.file), "--only", "aws", "--only", "oci"]
     shown = CliRunner().invoke(app, ["doctor", *options])
     botocore_session.cache_clear()
     assert shown.exit_code == 0, shown.output
@@ -229,14 +346,14 @@ def test_every_read_reaches_its_service_and_earlier_answers_stay(tmp_path: Path)
     earlier = {"fleet.duration": real, "aws.grants": real, "aws.updated-new": real | {"regions": [ELSEWHERE]}}
     file.write_text(json.dumps(earlier))
     with running_world(tmp_path, Way.SESSIONS) as world:
-        options = ["doctor", "--plan", str(world.plan_file), "--only", "oci", "--json", "--confirm"]
-        for wrong in (tmp_path / "no/file", world.plan_file):
+        options = ["doctor", "--plan", str(world.file), "--only", "oci", "--json", "--confirm"]
+        for wrong in (tmp_path / "no/file", world.file):
             assert CliRunner().invoke(app, [*options, str(wrong)]).exit_code == 2
         # An order took the lock, and the standby rotated, which shows nothing of the functions in AWS.
         number = {"N": "1"}
-        world.record(CREDENTIAL, fence=number, current_generation=number, rotated_by={"S": "oci.7"})
+        world.record(fence=number, current_generation=number, rotated_by={"S": "oci.7"})
         shown = CliRunner().invoke(app, [*options, str(file)])
-        world.record(CREDENTIAL, rotated_by={"S": "f-1-0"})
+        world.record(rotated_by={"S": "f-1-0"})
         later = CliRunner().invoke(app, [*options, str(file)])
     confirms = [f["check"] for f in json.loads(later.stdout)["findings"] if f["says"] == "confirmed"]
     assert (shown.exit_code, confirms) == (3, ["aws.grants", "aws.updated-new"])
@@ -261,3 +378,78 @@ def test_while_nothing_was_seen_in_a_real_account_the_first_screens_say_so() -> 
         screen = " ".join((DOCS / page).read_text().split()[:400])
         assert ("No run in a real account is on record" in screen) is not bool(seen)
     assert not [key for key, c in seen.items() if ELSEWHERE in c.regions]
+
+
+# Functions make a session in the other cloud and use it, and say what keeps them out
+
+TO_OCI, TO_AWS, VAULT = "session in OCI", "session in AWS", "Vault"
+FROM_SESSIONS = {"assertion": TO_OCI, "keys-of-aws": TO_OCI, "resource-session": VAULT, "issuer": TO_AWS}
+"""The questions of `--confirm` that the sessions of these two functions answer."""
+
+
+def look(world: World, function: str) -> list[Finding]:
+    """What a function finds, which shows no login to a database."""
+    if function.startswith("oci/"):
+        own = OciIdentity(config=dict(world.identities.function_key))
+        identity: Identity = replace(OCI_RUNNER, oci=lambda _reach: own)
+    else:
+        identity = world.identities.of_functions[function.removeprefix("aws/")]
+    clouds = Clouds(WholePlan(world.plan.compiled), identity)
+    index, silent = index_of(clouds.plan), every_database(world.plan)
+    return [*inside.looked(clouds.plan, index, clouds, function=function, silent=silent).findings]
+
+
+def answered(world: World, found: list[Finding]) -> dict[str, str]:
+    """What `--confirm` makes of it, by the name of the question."""
+    asked = questions(world.plan, found)
+    asked = [c for c in asked if c.id.removeprefix("identity.") in FROM_SESSIONS]
+    context = Context(plan=world.plan, clouds=operator(world.plan))
+    answers = examine(asked, context)
+    # A reason names who was refused, and is not kept.
+    assert "refuted: " not in confirmed({}, answers, context)
+    return {one.check.removeprefix("identity."): one.says.partition(":")[0] for one in answers}
+
+
+BROKEN: dict[str, tuple[Callable[[World], object], str, str]] = {
+    "nothing": (lambda world: world, "", ""),
+    "the trust is not active": (
+        lambda world: setattr(world.oci.domain.trusts[world.aws.web_identity.issuer], "is_active", False),
+        TO_OCI,
+        "identity propagation trust",
+    ),
+    "the vault takes no resource sessions": (
+        lambda world: world.oci.faults.refuse(
+            service="vault", status=401, code="NotAuthenticated", times=None
+        ),
+        VAULT,
+        "docs/identity.md#choices",
+    ),
+    "the documents are private": (
+        lambda world: world.oci.storage.set_public_access(ISSUER_BUCKET, "NoPublicAccess"),
+        TO_AWS,
+        "lockstep identity publish",
+    ),
+}
+
+
+@pytest.mark.parametrize(("act", "subject", "word"), BROKEN.values(), ids=BROKEN)
+def test_what_keeps_a_runner_out_of_the_other_cloud_is_told_with_what_to_do(
+    tmp_path: Path, act: Callable[[World], object], subject: str, word: str
+) -> None:
+    """The subject has failed, what comes before it has passed, and the command has this word."""
+    with running_world(tmp_path, Way.ASSERTION) as world:
+        own = world.oci.own_compartment_id
+        world.oci.identity.permit(OCI_FUNCTION, "OBJECT_INSPECT", "OBJECT_READ", compartment=own)
+        act(world)
+        found = [*look(world, "aws/generate"), *look(world, "oci/rotate")]
+        answers = answered(world, found)
+    failed = [f for f in found if f.outcome is Outcome.FAILED]
+    assert {f.subject for f in failed if f.check == inside.SESSION} == {subject} - {""}
+    assert all(word in str(f.command) for f in failed if f.check == inside.SESSION), failed
+    # What needs the session says why it has no answer, and nothing is a bug.
+    assert not subject or [f for f in failed if f.check == inside.ACCESS]
+    assert not [f for f in found if "unexpected" in f.says.lower()]
+    refuted = {name: "refuted" for name, of in FROM_SESSIONS.items() if of == subject}
+    unasked = {"resource-session": "inside.session says nothing of it from aws/generate"}
+    unknown = unasked if subject == TO_OCI else {}
+    assert answers == {**dict.fromkeys(FROM_SESSIONS, "confirmed"), **unknown, **refuted}
