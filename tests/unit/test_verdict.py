@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from msgspec import structs
@@ -56,7 +56,8 @@ def record(**more: object) -> LockRecord:
     return LockRecord(credential_id=OF, **{**known, **more})  # type: ignore[arg-type]
 
 
-UNROTATED, LEAKED = {"current_generation": None}, {"revoke_through": 7}
+UNROTATED: dict[str, Any] = {"current_generation": None}
+LEAKED: dict[str, Any] = {"revoke_through": 7}
 Forecast = tuple[LockRecord, list[StoredValue], bool, str, str | None]
 FORECASTS: dict[str, Forecast] = {
     "due": (record(), [stored(), stored()], True, "rotate", None),
@@ -182,8 +183,6 @@ DATABASE, *_ = sorted(BOTH)
 RUN, TAKE_OVER = f"lockstep rotate {OF} --force", f"lockstep take-over {OF} {' '.join(sorted(BOTH))}"
 STEADY = record(next_due_at=SOON, not_before=SOON, valid=frozenset({6, 7}), highest_generation=7)
 LONG_AGO = NOW - timedelta(days=2)
-
-
 Answers = Mapping[str, Answer]
 
 
@@ -191,11 +190,18 @@ def serving(aws: int, oci: int) -> Answers:
     return {"aws": names_of(stored(aws)), "oci": names_of(stored(oci))}
 
 
-IN_SYNC = serving(7, 7)
-MALFORMED: Answers = {"aws": errors.SecretMalformedError(), "oci": names_of(stored(7))}
-NO_BLOB = errors.SecretMalformedError(secret=PLANNED.secret_names.connection_blob)
-UNREACHED: Answers = {"aws": errors.StoreUnreachableError(), "oci": names_of(stored(7))}
-PLACEHOLDERS: Answers = {"aws": stored(0, login=None), "oci": stored(0, login=None)}
+IN_SYNC, NOT_OURS = serving(7, 7), serving(0, 0)
+MALFORMED: Answers = {**IN_SYNC, "aws": errors.SecretMalformedError()}
+NO_ADDRESSES: Answers = {
+    **IN_SYNC,
+    "aws": errors.SecretMalformedError(secret=PLANNED.secret_names.connection_blob),
+}
+UNREACHED: Answers = {**IN_SYNC, "aws": errors.StoreUnreachableError()}
+PLACEHOLDERS: Answers = dict.fromkeys(("aws", "oci"), stored(0, login=None))
+ONE_PLACEHOLDER: Answers = {**PLACEHOLDERS, "oci": stored(7)}
+IMPORTED: Answers = dict.fromkeys(("aws", "oci"), stored(0))
+BLOCKED, LOCKED, NEEDED = "DatabaseBlockedError", "AccountLockedError", "TakeOverNeededError"
+UNREACHABLE, CONTENT, ANOTHER = "StoreUnreachableError", "SecretMalformedError", "of-another"
 NEVER = record(current_generation=None)
 
 
@@ -209,8 +215,8 @@ class Incident(NamedTuple):
 
 
 def matter(
+    helps: str,
     *kinds: Kind,
-    helps: str = RUN,
     of: LockRecord = STEADY,
     served: Answers = IN_SYNC,
     error: str | None = None,
@@ -219,106 +225,69 @@ def matter(
     return Incident(replace(of, **changes), served, error, [(kind, helps) for kind in kinds])  # type: ignore[arg-type]  # fields
 
 
+REFUSED, OUT_OF_SYNC, FAILED, NEW = Kind.REFUSED, Kind.OUT_OF_SYNC, Kind.FAILED, Kind.NEW
+EDITED, LOST = (OUT_OF_SYNC, OUT_OF_SYNC), (Kind.NO_LOGIN, Kind.OVERDUE)
 IMPORT, REPLACE = f"lockstep import {OF}", f"lockstep import {OF} --replace"
 LOOK, WAIT = f"lockstep status {OF} --read-values", f"lockstep status {OF} --watch"
-RELEASE, ACTIVATE = f"lockstep lock release {OF} --holder run-8", f"lockstep apply {OF} --from of-another"
+RELEASE, ACTIVATE = f"lockstep lock release {OF} --holder run-8", f"lockstep apply {OF} --from {ANOTHER}"
+FIRST, DOCTOR, RESUME = f"lockstep apply {OF}", "lockstep doctor", f"lockstep resume {OF}"
 LATE = replace(STEADY, next_due_at=LONG_AGO, not_before=LONG_AGO)
+EMPTY = LockRecord(credential_id=OF)
+RUNS_FIRST = replace(NEVER, holder="r", expires_at=SOON)
 ONE = frozenset({DATABASE})
+AGREED_ON_ONE = replace(NEVER, take_over=ONE)
 REST = f"lockstep take-over {OF} {' '.join(sorted(BOTH - ONE))}"
+LEFT_OUT: dict[str, Any] = {"without": ONE, "take_over": BOTH, "revoke_through": 6, "valid": frozenset({7})}
+WITHOUT: dict[str, Any] = {"without": BOTH, "take_over": BOTH, "blocked": BOTH, **LEAKED}
+HELD_TOO_LONG: dict[str, Any] = {"holder": "run-8", "expires_at": NOW + timedelta(days=365)}
 INCIDENTS: dict[str, Incident] = {
-    "nothing": matter(),
-    "a run is under way": matter(served=serving(8, 7), holder="r", expires_at=SOON, claim=CLAIM),
-    "a fail-over that the last run has mended": matter(valid=frozenset({5, 6, 7})),
-    "a database refuses what is served": matter(
-        *[Kind.REFUSED] * len(BOTH), helps=TAKE_OVER, error="DatabaseBlockedError", blocked=BOTH
-    ),
-    "the same, with consent": matter(
-        *[Kind.REFUSED] * len(BOTH), error="DatabaseBlockedError", blocked=BOTH, take_over=BOTH
-    ),
-    "the same, with a plan that is not active": matter(
-        Kind.REFUSED, Kind.OTHER_PLAN, helps=ACTIVATE, blocked=ONE, plan="of-another"
-    ),
-    "an account is locked": matter(Kind.REFUSED, error="AccountLockedError"),
-    "what was refused is no longer served": matter(
-        *(Kind.OUT_OF_SYNC, Kind.OUT_OF_SYNC, Kind.FAILED), served=serving(0, 0), error="AccountLockedError"
-    ),
-    "a store has a placeholder": matter(
-        Kind.NO_LOGIN, served={"aws": stored(0, login=None), "oci": stored(7)}
-    ),
-    "a secret is malformed, and it is overdue": matter(
-        Kind.NO_LOGIN, Kind.OVERDUE, helps=REPLACE, served=MALFORMED, of=LATE
-    ),
-    "a revoked generation is served": matter(Kind.REVOKED, served=serving(5, 7)),
-    "the newest generation was revoked, and is served": matter(
-        Kind.REVOKED, served=serving(8, 7), highest_generation=8
-    ),
-    "a generation is served that Lockstep never made": matter(
-        Kind.OUT_OF_SYNC, helps=REPLACE, served=serving(5_000, 7), error="SecretMalformedError"
-    ),
-    "a secret was edited": matter(Kind.OUT_OF_SYNC, served=serving(0, 7)),
-    "one store does not answer": matter(
-        Kind.UNREACHABLE, helps="lockstep doctor", served=UNREACHED, error="StoreUnreachableError"
-    ),
-    "the store answers again": matter(Kind.FAILED, error="StoreUnreachableError"),
-    "one cloud has an older plan": matter(Kind.FAILED, error="PlanNotActiveError"),
-    "there is no room until the overlap is over": matter(Kind.REFUSED, helps=WAIT, error="NoRoomError"),
+    "nothing": matter(RUN),
+    "a run is under way": matter(RUN, served=serving(8, 7), holder="r", expires_at=SOON, claim=CLAIM),
+    "a fail-over that the last run has mended": matter(RUN, valid=frozenset({5, 6, 7})),
+    "a database refuses what is served": matter(TAKE_OVER, REFUSED, REFUSED, error=BLOCKED, blocked=BOTH),
+    "the same, with consent": matter(RUN, REFUSED, REFUSED, error=BLOCKED, blocked=BOTH, take_over=BOTH),
+    "the same, under another plan": matter(ACTIVATE, REFUSED, Kind.OTHER_PLAN, blocked=ONE, plan=ANOTHER),
+    "an account is locked": matter(RUN, REFUSED, error=LOCKED),
+    "what was refused is not served": matter(RUN, *EDITED, FAILED, served=NOT_OURS, error=LOCKED),
+    "a store has a placeholder": matter(RUN, Kind.NO_LOGIN, served=ONE_PLACEHOLDER),
+    "a malformed secret, and overdue": matter(REPLACE, *LOST, served=MALFORMED, of=LATE),
+    "a revoked generation is served": matter(RUN, Kind.REVOKED, served=serving(5, 7)),
+    "the newest, which was revoked": matter(RUN, Kind.REVOKED, served=serving(8, 7), highest_generation=8),
+    "what Lockstep never made": matter(REPLACE, OUT_OF_SYNC, served=serving(5_000, 7), error=CONTENT),
+    "a secret was edited": matter(RUN, OUT_OF_SYNC, served=serving(0, 7)),
+    "one store does not answer": matter(DOCTOR, Kind.UNREACHABLE, served=UNREACHED, error=UNREACHABLE),
+    "the store answers again": matter(RUN, FAILED, error=UNREACHABLE),
+    "one cloud has an older plan": matter(RUN, FAILED, error="PlanNotActiveError"),
+    "there is no room until the overlap is over": matter(WAIT, REFUSED, error="NoRoomError"),
     "no store has anything that a run can use": Incident(
-        *(STEADY, serving(0, 0), "StoresDivergedError"),
-        [(Kind.OUT_OF_SYNC, RUN), (Kind.OUT_OF_SYNC, RUN), (Kind.FAILED, LOOK)],
+        STEADY, NOT_OURS, "StoresDivergedError", [*((kind, RUN) for kind in EDITED), (FAILED, LOOK)]
     ),
-    "nothing is known that works, and it was never rotated": matter(
-        Kind.FAILED, Kind.NEW, helps=LOOK, of=NEVER, served=serving(0, 0), error="TakeOverNeededError"
+    "never rotated, and nothing works": matter(LOOK, FAILED, NEW, of=NEVER, served=NOT_OURS, error=NEEDED),
+    "the second secret is malformed": matter(DOCTOR, OUT_OF_SYNC, served=NO_ADDRESSES),
+    "a run has died": matter(RUN, Kind.UNFINISHED, holder="run-8", expires_at=BEFORE, claim=CLAIM),
+    "the lock never ends": matter(RELEASE, Kind.STUCK, holder="run-8"),
+    "the lock is held for longer than a run may": matter(RELEASE, Kind.STUCK, **HELD_TOO_LONG),
+    "the same, and revoked": matter(RELEASE, Kind.REVOKED, Kind.STUCK, served=serving(5, 7), **HELD_TOO_LONG),
+    "an import is under way": matter(RUN, holder="order", expires_at=NOW + IMPORT_LEASE),
+    "another plan is active": matter(ACTIVATE, Kind.OTHER_PLAN, error="PlanNotActiveError", plan=ANOTHER),
+    "no plan is active": matter(FIRST, Kind.OTHER_PLAN, of=EMPTY, served=NOT_OURS),
+    "this plan is to become the active one": matter(RUN, plan=ANOTHER, activate=PLANNED.plan_digest),
+    "never rotated, by the names": matter(LOOK, NEW, of=NEVER, served=NOT_OURS),
+    "never rotated, and nothing is there": matter(IMPORT, NEW, of=NEVER, served=PLACEHOLDERS),
+    "never rotated, and the login is there": matter(RUN, NEW, of=NEVER, served=IMPORTED),
+    "never rotated, with consent": matter(RUN, NEW, of=NEVER, served=NOT_OURS, take_over=BOTH),
+    "the same, on one database": matter(
+        REST, FAILED, NEW, of=AGREED_ON_ONE, served=PLACEHOLDERS, error=NEEDED
     ),
-    "the second secret is malformed": matter(
-        Kind.OUT_OF_SYNC, helps="lockstep doctor", served={"aws": NO_BLOB, "oci": names_of(stored(7))}
-    ),
-    "a run has died": matter(Kind.UNFINISHED, holder="run-8", expires_at=BEFORE, claim=CLAIM),
-    "the lock never ends": matter(Kind.STUCK, helps=RELEASE, holder="run-8"),
-    "the lock is held for longer than a run may": matter(
-        Kind.STUCK, helps=RELEASE, holder="run-8", expires_at=NOW + timedelta(days=365)
-    ),
-    "the lock never ends, and a revoked generation is served": matter(
-        Kind.REVOKED, Kind.STUCK, helps=RELEASE, served=serving(5, 7), holder="run-8"
-    ),
-    "an import is under way": matter(holder="order", expires_at=NOW + IMPORT_LEASE),
-    "another plan is active": matter(
-        Kind.OTHER_PLAN, helps=ACTIVATE, error="PlanNotActiveError", plan="of-another"
-    ),
-    "no plan is active": matter(
-        Kind.OTHER_PLAN, helps=f"lockstep apply {OF}", of=LockRecord(credential_id=OF), served=serving(0, 0)
-    ),
-    "this plan is to become the active one": matter(plan="of-another", activate=PLANNED.plan_digest),
-    "never rotated, by the names": matter(Kind.NEW, helps=LOOK, of=NEVER, served=serving(0, 0)),
-    "never rotated, and nothing is there": matter(Kind.NEW, helps=IMPORT, of=NEVER, served=PLACEHOLDERS),
-    "never rotated, and the login is there": matter(
-        Kind.NEW, of=NEVER, served={"aws": stored(0), "oci": stored(0)}
-    ),
-    "never rotated, with consent": matter(Kind.NEW, of=NEVER, served=serving(0, 0), take_over=BOTH),
-    "never rotated, with consent on one database alone": matter(
-        *(Kind.FAILED, Kind.NEW),
-        helps=REST,
-        of=replace(NEVER, take_over=ONE),
-        served=PLACEHOLDERS,
-        error="TakeOverNeededError",
-    ),
-    "the same, by the names": matter(Kind.NEW, helps=LOOK, of=NEVER, served=serving(0, 0), take_over=ONE),
-    "never rotated, and the first run is under way": matter(
-        Kind.NEW,
-        helps=WAIT,
-        of=replace(NEVER, holder="r", expires_at=SOON),
-        served={"aws": stored(0), "oci": stored(0)},
-    ),
-    "an emergency has left out a database": matter(
-        Kind.REFUSED, revoke_through=6, valid=frozenset({7}), without=ONE, take_over=BOTH
-    ),
-    "paused": matter(Kind.PAUSED, helps=f"lockstep resume {OF}", paused=True),
-    "an emergency": matter(Kind.EMERGENCY, of=STEADY, **LEAKED),
-    "an emergency without a database that is blocked": matter(
-        Kind.EMERGENCY, of=STEADY, **LEAKED, without=BOTH, blocked=BOTH, take_over=BOTH
-    ),
-    "an emergency that is over": matter(revoke_through=5),
-    "overdue": matter(Kind.OVERDUE, of=LATE),
-    "the last run failed": matter(Kind.FAILED, error="DatabaseUnreachableError"),
+    "the same, by the names": matter(LOOK, NEW, of=AGREED_ON_ONE, served=NOT_OURS),
+    "never rotated, and the first run is under way": matter(WAIT, NEW, of=RUNS_FIRST, served=IMPORTED),
+    "an emergency has left out a database": matter(RUN, REFUSED, **LEFT_OUT),
+    "paused": matter(RESUME, Kind.PAUSED, paused=True),
+    "an emergency": matter(RUN, Kind.EMERGENCY, **LEAKED),
+    "an emergency without a database that is blocked": matter(RUN, Kind.EMERGENCY, **WITHOUT),
+    "an emergency that is over": matter(RUN, revoke_through=5),
+    "overdue": matter(RUN, Kind.OVERDUE, of=LATE),
+    "the last run failed": matter(RUN, FAILED, error="DatabaseUnreachableError"),
 }
 DOWN = {Kind.REFUSED, Kind.NO_LOGIN, Kind.REVOKED}
 
