@@ -2,37 +2,27 @@
 
 from typing import Any
 
-from lockstep.plan.published import Index
 from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.wiring import hosted_runner
 from lockstep.stores.credential import Ports
 from oci_fn import face, func
-from tests.frozen.work import Signs, behave, never
+from tests.frozen.work import behave
 
 # So that a run may begin shortly before the deadline.
 vars(face).update(MARGIN_SECONDS=1.0)
 
 
 class Acting:
-    """A runner. Looking at its index may be to take for ever."""
+    """A runner."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the shipped one
         return getattr(hosted_runner(OCI_RUNNER), name)
-
-    @property
-    def index(self) -> Index:
-        """As the shipped one."""
-        if Signs.from_environment().endless.exists():
-            never()
-        return hosted_runner(OCI_RUNNER).index
 
     def own_function(self) -> None:
         """No call is handed on."""
 
     def ports(self, credential_id: str) -> Ports:
         """Behave."""
-        if Signs.from_environment().endless.exists():
-            never()
         behave(credential_id.rpartition("/")[2], hosted_runner(OCI_RUNNER).ports(credential_id))
 
 

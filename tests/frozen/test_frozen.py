@@ -27,7 +27,8 @@ from sandbox.fn import FunctionProcess, running_function
 from sandbox.outside import Value, lets_in
 from sandbox.wire import Fault, FaultKind, Wire
 from tests.frozen import work
-from tests.frozen.work import BOUND_SECONDS, GENERATION, PASSWORD, Signs, wait_for, wait_until
+from tests.frozen.work import BOUND_SECONDS, GENERATION, PASSWORD, Signs
+from tests.support.programs import until
 
 ROOT = Path(__file__).parents[2]
 MODULE = Path(__file__).with_name("fdk_function.py")
@@ -63,7 +64,7 @@ class World:
         release = threading.Event()
 
         def asleep() -> None:
-            wait_until(lambda: len(self.wire.calls) >= sent, f"{self.sent()} of {sent} calls")
+            until(lambda: len(self.wire.calls) >= sent)
             signs.held.write_text("")
             release.wait(BOUND_SECONDS)
 
@@ -208,7 +209,7 @@ def test_what_is_left_behind_sends_nothing_more_and_what_is_joined_ends_before_t
         sign.unlink()
     with world.holding_the_first_call(signs) as release, ThreadPoolExecutor() as pool:
         run = pool.submit(function.ask, "join")
-        wait_for(signs.held)
+        until(signs.held.exists)
         assert not run.done()
         release.set()
         assert run.result(BOUND_SECONDS) == "StoresDivergedError"
@@ -225,7 +226,7 @@ def test_a_call_that_a_run_has_left_behind_sends_nothing_in_the_next_run_of_its_
     function = start("fdk", "database")
     with world.holding_the_first_call(signs) as release, ThreadPoolExecutor() as pool:
         batch = pool.submit(function.call, {"credential_ids": runs}, headers={"Fn-Call-Id": call_id})
-        wait_until(lambda: "dynamodb GetItem" in world.sent(), "the next run")
+        until(lambda: "dynamodb GetItem" in world.sent())
         under_way = world.sent()
         assert len(under_way) == SENT_FIRST["fdk"]["database"] + 1
         release.set()
@@ -245,12 +246,3 @@ def test_a_run_that_cannot_end_ends_its_process(start: Start, signs: Signs, kind
     if kind == "lambda":  # Of fdk's container the platform starts another one.
         signs.outcome.write_text("gone")
         assert function.ask("look") == "StoresDivergedError"
-
-
-@pytest.mark.parametrize("body", [{}, {"credential_id": "frozen/warm"}], ids=["every credential", "one"])
-def test_a_look_that_cannot_end_ends_its_process(start: Start, signs: Signs, body: dict[str, str]) -> None:
-    function = start("fdk", "aws")
-    signs.endless.write_text("")
-    with pytest.raises(RemoteDisconnected):
-        function.call(body, seconds=4.0)
-    assert "does not end in time" in function.log()

@@ -2,8 +2,6 @@
 
 import os
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
@@ -15,6 +13,7 @@ from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.strict_json import Message
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.stores.credential import Ports
+from tests.support.programs import until
 
 FOLDER_VARIABLE, CALL_VARIABLE = "TESTS_FROZEN_FOLDER", "TESTS_FROZEN_CALL"
 BOUND_SECONDS = 60.0
@@ -30,26 +29,11 @@ class Signs:
     def __init__(self, folder: Path) -> None:
         self.held = folder / "held"
         self.outcome = folder / "outcome"
-        self.endless = folder / "endless"
 
     @classmethod
     def from_environment(cls) -> "Signs":
         """Those of this function."""
         return cls(Path(os.environ[FOLDER_VARIABLE]))
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    """Return when a condition holds."""
-    give_up = time.monotonic() + BOUND_SECONDS
-    while not holds():
-        assert time.monotonic() < give_up, what
-        time.sleep(0.01)
-
-
-def wait_for(sign: Path) -> str:
-    """The text of a sign, when it is there."""
-    wait_until(sign.exists, sign.name)
-    return sign.read_text()
 
 
 def never() -> None:
@@ -69,14 +53,14 @@ def behave(act: str, ports: Ports) -> NoReturn:
             ports.lock.read()
         case "leave":
             ThreadPoolExecutor().submit(copy_context().run, _late_call, ports)
-            wait_for(signs.held)
+            until(signs.held.exists)
         case "join":
             at_the_same_time([_fail, lambda: _late_call(ports)])
         case "hang":
             at_the_same_time([_fail, never])
         case "look":
             ports.lock.read()
-            wait_for(signs.outcome)
+            until(signs.outcome.exists)
     _fail()
 
 

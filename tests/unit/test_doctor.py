@@ -40,19 +40,16 @@ def check(check_id: str, *answers: Finding, error: Exception | None = None) -> C
     return Check(id=check_id, looks_at="it", means="bad", ask=ask)
 
 
-def found_by(*checks: Check) -> list[Finding]:
-    return examine(checks, CONTEXT)
-
-
 def test_checks_are_run_in_order_with_what_they_say_before_they_fail() -> None:
-    found = found_by(
+    checks = [
         check("a.one", passed("a.one", "t", "yes"), error=StoreBusyError(store="aws")),
         check("a.two", error=RuntimeError("hunter2")),
         # Where nobody knows who asks, the rest of a cloud is not asked.
         check("aws.identity", error=EnvironmentalError(Environment.AWS_SESSION_EXPIRED)),
         check("aws.secrets"),
         check("b.one", failed("b.one", "u", "no", "fix it")),
-    )
+    ]
+    found = examine(checks, CONTEXT)
     assert ", ".join(f"{one.check} {one.outcome.name}" for one in found) == (
         "a.one PASSED, a.one NOT_ASKED, a.two NOT_ASKED, aws.identity NOT_ASKED, aws.secrets NOT_ASKED, b.one FAILED"
     )
@@ -65,12 +62,8 @@ def test_checks_are_run_in_order_with_what_they_say_before_they_fail() -> None:
 
 def test_checks_are_chosen_by_id_and_by_group() -> None:
     checks = [check("a.one"), check("a.two"), check("b.one")]
-    for only, expected in (
-        ((), "a.one a.two b.one"),
-        (("a",), "a.one a.two"),
-        (("b.one", "a.two"), "a.two b.one"),
-    ):
-        assert [c.id for c in chosen(checks, PLAN, only=only)] == expected.split()
+    for only, expected in (("", "a.one a.two b.one"), ("a", "a.one a.two"), ("b.one a.two", "a.two b.one")):
+        assert [c.id for c in chosen(checks, PLAN, only=only.split())] == expected.split()
     assert unknown_word(checks, ["a", "b.one"]) is None
     assert "the groups are a, b; did you mean a.two?" in (unknown_word(checks, ["a.tow"]) or "")
 
@@ -87,7 +80,7 @@ def test_reads_can_change_nothing() -> None:
 def test_what_is_wrong_is_shown_first_and_what_passed_as_a_count(capsys: pytest.CaptureFixture[str]) -> None:
     passes = check("b.one", *(passed("b.one", f"s{n}", "it is") for n in range(30)))
     gates = (check(c, not_asked(c, "e", "nobody knows")) for c in ("c.one", "c.two"))
-    doctor.show(found_by(check("a.one", *ANSWERS[:3]), passes, *gates))
+    doctor.show(examine([check("a.one", *ANSWERS[:3]), passes, *gates], CONTEXT))
     *lines, last = capsys.readouterr().out.splitlines()
     # None is wrapped.
     assert lines == [
@@ -139,11 +132,7 @@ def test_functions_show_no_login_where_databases_are_left_out() -> None:
 
 
 def test_what_a_database_was_not_asked_from_here_and_answered_inside_is_told_once() -> None:
-    here = [not_asked(f"database.{name}", "db", "it") for name in ("login", "tls", "accounts")]
+    login, tls, accounts = (not_asked(f"database.{n}", "db", "it") for n in ("login", "tls", "accounts"))
     failing = failed("database.route", "db", "it", "c")
-    inside = [
-        passed("database.login", "db app", "it"),
-        not_asked("database.tls", "db", "it"),
-        passed("database.accounts", "db2 app", "it"),
-    ]
-    assert doctor.merged([*here, failing], inside) == [here[1], failing, *inside]
+    inside = [passed("database.login", "db app", "it"), tls, passed("database.accounts", "db2 app", "it")]
+    assert doctor.merged([login, tls, accounts, failing], inside) == [tls, failing, *inside]
