@@ -75,7 +75,7 @@ class World:
             finally:
                 release.set()
 
-    def took_effect(self, call: str, act: str) -> bool:
+    def took_effect(self, call: Any, act: str) -> bool:  # noqa: ANN401 - a literal of `holds`, or `database`
         """Whether what `tests.frozen.work` would have staged is there."""
         credential = self.estate.direct.credential(f"frozen/{act}")
         assert credential

@@ -6,17 +6,9 @@ from typing import Any
 
 import pytest
 
+from lockstep.operate import secrets
 from lockstep.operate.plan_sql.scripts import LiveRoleError, Provisioning, provisioning
-from lockstep.operate.secrets import (
-    FIRST_TEXT,
-    Action,
-    StackTerms,
-    Wanted,
-    in_aws,
-    ring_terms,
-    stack_terms,
-    wanted,
-)
+from lockstep.operate.secrets import Action, StackTerms, Wanted, ring_terms, stack_terms
 from lockstep.protocol.model import Engine, Strategy
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from lockstep.stores.contents import decode_app_user, extras_in
@@ -41,12 +33,12 @@ def test_settings_are_those_of_cdk_json_and_of_terraform() -> None:
     for told, wrong in (("object", []), ("context", {}), ("tags", {"context": {"tags": "team"}})):
         with pytest.raises(ValueError, match=told):
             stack_terms(wrong)
-    for told, output in (("compartment_id", {}), ("object", []), ("key_id", {**OUTPUT, "key_id": None})):
+    for told, output in (("object", []), ("key_id", {**OUTPUT, "key_id": None})):
         with pytest.raises(ValueError, match=told):
             ring_terms(output, region="eu-frankfurt-1")
     # The first content leaves nothing to carry on.
-    assert decode_app_user(FIRST_TEXT, store="s", secret="a") == (None, 0)
-    extras = extras_in(FIRST_TEXT)
+    assert decode_app_user(secrets.FIRST_TEXT, store="s", secret="a") == (None, 0)
+    extras = extras_in(secrets.FIRST_TEXT)
     assert (extras is None, bool(extras)) == (False, False)
 
 
@@ -62,7 +54,7 @@ def test_every_secret_that_is_known_by_its_tags_is_wanted_once() -> None:
         plans.credential("a", "orders", username="a"),
         plans.credential("b", "orders", "stock", username="b"),
     ]
-    found = wanted(parse(plans.plan_document(databases, credentials, oci=plans.OciNames())))
+    found = secrets.wanted(parse(plans.plan_document(databases, credentials, oci=plans.OciNames())))
     assert sorted((one.name, one.kind.value) for one in found) == [
         *(("a", "app_user"), ("a.connection", "connection_blob")),
         *(("b", "app_user"), ("b.connection", "connection_blob")),
@@ -88,14 +80,12 @@ TAGS = {STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
 def test_what_would_be_taken_from_others_or_cannot_work_is_in_the_way(
     tags: dict[str, str], changes: dict[str, Any], says: str
 ) -> None:
-    """Whether it is to be made or tagged."""
     one = Wanted(name="a", kind=SecretKind.APP_USER, region="eu-central-1")
     arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:dba/else-AbCdEf"
     found = {"ARN": arn, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()], **changes}
-    for consent in (False, True):
-        decided = in_aws(one, found, StackTerms(key=KEY), consent=consent)
-        (problem,) = decided.problems
-        assert (decided.action, says in problem) == (Action.REFUSE, True)
+    for consent in (False, True):  # Whether it is to be made or tagged.
+        decided = secrets.in_aws(one, found, StackTerms(key=KEY), consent=consent)
+        assert (decided.action, says in " ".join(decided.problems)) == (Action.REFUSE, True)
 
 
 # The SQL that a DBA runs
@@ -126,16 +116,13 @@ def test_the_rotation_user_gets_its_rights_and_no_account_changes(engine: Engine
     granted = [s for s in script.statements if s.startswith("GRANT") and "lockstep_rotator" in s]
     assert granted == [f"GRANT {right} TO 'lockstep_rotator'@'%'" for right in RIGHTS[engine]]
     assert not [s for s in script.statements if " PASSWORD '" in s or "IDENTIFIED BY" in s]
-    # A live account would refuse who does not speak TLS yet: the statement is there to be read.
-    assert not [s for s in script.statements if re.search(r"ALTER USER '+\w+'+@'+%'+ REQUIRE", s)]
-    assert ("--   ALTER USER 'app_a'@'%' REQUIRE SSL;" in script.text().splitlines()) is existing
-
-
-@pytest.mark.parametrize("engine", RIGHTS)
-def test_an_account_that_is_made_requires_tls_unless_the_plan_says_plaintext(engine: Engine) -> None:
+    # An account that is made requires TLS, unless the plan says plaintext.
     for tls, required in (("", "REQUIRE SSL"), (None, "REQUIRE NONE")):
         created = [s for s in sql(engine, tls=tls).statements if s.startswith("CREATE USER")]
         assert [required in s for s in created] == [True] * 3
+    # A live account would refuse who does not speak TLS yet: the statement is there to be read.
+    assert not [s for s in script.statements if re.search(r"ALTER USER '+\w+'+@'+%'+ REQUIRE", s)]
+    assert ("--   ALTER USER 'app_a'@'%' REQUIRE SSL;" in script.text().splitlines()) is existing
 
 
 def test_on_postgresql_the_rotation_user_sees_no_statements_unless_a_dba_lets_it() -> None:

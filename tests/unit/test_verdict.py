@@ -388,7 +388,6 @@ def due_since(ago: timedelta, **more: object) -> LockRecord:
 
 
 OLD = due_since(timedelta(days=9))
-BLOCKED = PLANNED.databases[:1]
 ROWS: dict[str, tuple[LockRecord, set[str]]] = {
     "in sync": (ROTATED, set()),
     "due, and not yet stale": (due_since(STALE_AFTER - SECOND), set()),
@@ -403,7 +402,7 @@ ROWS: dict[str, tuple[LockRecord, set[str]]] = {
     "to become active, and never rotated": (TO_BE_ACTIVE, {"UnrotatedCredentials"}),
     "another plan is active": (replace(ROTATED, plan="another"), {"PlanNotActiveCredentials"}),
     "an emergency": (replace(ROTATED, revoke_through=4), {"RevokingCredentials"}),
-    "a blocked database": (replace(ROTATED, blocked=frozenset(BLOCKED)), {"BlockedDatabases"}),
+    "a blocked database": (replace(ROTATED, blocked=ONE), {"BlockedDatabases"}),
     "a blocked database that left the plan": (replace(ROTATED, blocked=frozenset({"gone"})), set()),
 }
 

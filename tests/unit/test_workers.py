@@ -3,6 +3,7 @@
 from contextvars import ContextVar
 from functools import partial
 from threading import Event
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -35,7 +36,10 @@ def test_every_call_is_made_and_the_first_failure_that_is_the_gravest_is_raised(
 ) -> None:
     """Else a step would be tried again, and show a login again that was refused."""
     made: list[str] = []
-    unreachable = [Mock(side_effect=StoreUnreachableError), Mock(side_effect=DatabaseUnreachableError)]
+    unreachable: list[Any] = [
+        Mock(side_effect=StoreUnreachableError),
+        Mock(side_effect=DatabaseUnreachableError),
+    ]
     rejected = Mock(side_effect=ReplicaRejectedError)
     with pytest.raises(StoreUnreachableError):
         side_by_side([lambda: made.append("first"), *unreachable, lambda: made.append("last")])
