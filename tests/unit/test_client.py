@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from inspect import iscoroutinefunction
 from types import FrameType
 from typing import Any
@@ -32,8 +33,8 @@ from lockstep.stores.contents import decode_databases
 from tests.support.memory import FakeClock
 
 MAX_AGE_SECONDS = 300.0
-SECONDS = 30
-"""How long a test waits for another thread at most."""
+NEEDLE, SECONDS = "needle-in-a-haystack", 30
+"""What every password has, and how long a test waits for another thread at most."""
 
 
 class Store:
@@ -44,12 +45,14 @@ class Store:
         self.generation = generation
         self.trouble: BaseException | None = None
         self.reads = 0
+        self.begins: Callable[[], object] = lambda: None
         self.asked = threading.Event()
         self.answers = threading.Event()
         self.answers.set()
 
     def __call__(self) -> ClientCredential:
         self.reads += 1
+        self.begins()
         self.asked.set()
         if not self.answers.wait(SECONDS):
             raise TimeoutError
@@ -80,9 +83,8 @@ class Database:
 
 
 def value(generation: int) -> ClientCredential:
-    return ClientCredential(
-        username="app", password=SecretStr(f"password {generation}"), generation=generation
-    )
+    password = SecretStr(f"{NEEDLE}-{generation}")
+    return ClientCredential(username="app", password=password, generation=generation)
 
 
 def is_refusal(error: Exception) -> bool:
@@ -448,7 +450,6 @@ def test_many_refused_logins_of_a_loop_read_a_fresh_value_once() -> None:
 
 # Tracebacks, which crash reporters send with local variables
 
-NEEDLE = "needle-in-a-haystack"
 TEXTS = {
     "malformed": f'{{"username": 7, "password": "{NEEDLE}"}}',
     "not JSON": f"password={NEEDLE}",
@@ -485,10 +486,6 @@ def leaks(error: BaseException) -> list[str]:
     ]
 
 
-def secret(generation: int = 1) -> ClientCredential:
-    return ClientCredential(username="app", password=SecretStr(NEEDLE), generation=generation)
-
-
 def fail(error: type[Exception] = KeyError) -> None:
     """With a password in a variable, as a driver has it."""
     password = NEEDLE
@@ -506,12 +503,12 @@ async def connect_async(credential: ClientCredential) -> None:
 
 def read() -> ClientCredential:
     fail()
-    return secret()
+    return value(1)
 
 
 def once() -> Iterator[ClientCredential]:
     """A store that answers the first time."""
-    yield secret()
+    yield value(1)
     fail(errors.StoreUnreachableError)
 
 
@@ -538,11 +535,13 @@ def cleared(work: Callable[[], None]) -> None:
 
 FAILURES: dict[str, Callable[[], object]] = {
     "a defect of a source": CredentialClient([read]).get,
-    "a refused login": failing(secret),
-    "a refused login of a loop": failing_in_a_loop(secret),
-    "a login that is refused twice": failing(iter([secret(1), secret(2)]).__next__),
+    "a refused login": failing(partial(value, 1)),
+    "a refused login of a loop": failing_in_a_loop(partial(value, 1)),
+    "a login that is refused twice": failing(iter([value(1), value(2)]).__next__),
     "a refused login after which no store answers": failing(once().__next__),
-    "another error of a driver": lambda: CredentialClient([secret]).login(lambda _: fail(), is_refusal),
+    "another error of a driver": lambda: CredentialClient([partial(value, 1)]).login(
+        lambda _: fail(), is_refusal
+    ),
     "several errors": lambda: cleared(fail_in_a_group),
 }
 

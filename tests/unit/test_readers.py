@@ -2,70 +2,47 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 import pytest
 
-from lockstep.client import ClientCredential
-from lockstep.client.cache import REFUSAL_SECONDS, CredentialCache
+from lockstep.client import ClientCredential, CredentialClient
+from lockstep.client.cache import REFUSAL_SECONDS
 from lockstep.protocol.errors import StoreUnreachableError
-from tests.agent.harness import OVERLAP, World
+from tests.agent.harness import World
 from tests.support.memory import FakeClock
-from tests.unit.test_client import SECONDS, value
+from tests.unit.test_client import MAX_AGE_SECONDS, SECONDS, Store, client_of
 
-OVERLAP_SECONDS = OVERLAP.total_seconds()
-QUARTER = OVERLAP_SECONDS / 4
+OVERLAP_SECONDS = 4 * MAX_AGE_SECONDS
 Served = Sequence[int | Exception | None]
+"""The generations that stores serve, the nearest first; None: it does not answer."""
+Read = Callable[[CredentialClient], Future[ClientCredential]]
 
 
-@dataclass
-class Stores:
-    """What the stores serve, the nearest first; None: it does not answer."""
-
-    served: Served
-    clock: FakeClock = field(default_factory=FakeClock)
-    asked: list[int] = field(default_factory=list)
-    seconds: Sequence[float] = (0.0, 0.0)
-    """That a read of each takes."""
-
-    def read(self, number: int) -> ClientCredential:
-        self.asked.append(number)
-        served = self.served[number]
-        self.clock.sleep(self.seconds[number])
-        if isinstance(served, Exception):
-            raise served
-        if served is None:
-            raise StoreUnreachableError
-        return value(served)
+def serve(stores: Sequence[Store], served: Served) -> None:
+    for store, what in zip(stores, served, strict=True):
+        store.generation = what if isinstance(what, int) else 0
+        store.trouble = None if isinstance(what, int) else what or StoreUnreachableError()
 
 
-class Reader:
-    """An application that uses the client, or asks the agent: both keep one `CredentialCache`."""
+def refresh(client: CredentialClient) -> Future[ClientCredential]:
+    return client.read()
 
-    def __init__(self, stores: Stores) -> None:
-        self.cache = CredentialCache(
-            [partial(stores.read, n) for n in range(len(stores.served))],
-            max_age_seconds=QUARTER,
-            refuse_after_seconds=OVERLAP_SECONDS,
-            clock=stores.clock.monotonic,
-        )
 
-    def refresh(self) -> int:
-        return self._after(self.cache.read())
+def after_refusal(client: CredentialClient) -> Future[ClientCredential]:
+    """As the client reads, which knows what was refused."""
+    return client.after_refusal(client.current().result())
 
-    def after_refusal(self) -> int:
-        """As the client reads, which knows what was refused."""
-        return self._after(self.cache.after_refusal(self.cache.current().result()))
 
-    def another(self) -> int:
-        """As the agent reads for a caller that it does not know."""
-        return self._after(self.cache.another())
+def another(client: CredentialClient) -> Future[ClientCredential]:
+    """As the agent reads for a caller that it does not know."""
+    return client.another()
 
-    def _after(self, reading: Future[ClientCredential]) -> int:
-        wait([reading], SECONDS)
-        return self.cache.current().result().generation
+
+def given(client: CredentialClient, read: Read) -> int:
+    wait([read(client)], SECONDS)
+    return client.current().result().generation
 
 
 class Step(NamedTuple):
@@ -83,7 +60,7 @@ class Step(NamedTuple):
     age: float | None = None
     asked: list[int] | None = None
     refused: bool = False
-    after: float = QUARTER
+    after: float = MAX_AGE_SECONDS
 
 
 BEGUN = Step((7, 7), 7, asked=[0])
@@ -92,7 +69,7 @@ OUTAGE = Step((None, None), None, after=OVERLAP_SECONDS)
 DEFECT = KeyError("a defect")
 BOTH = {
     "a store that lags is passed over": [BEGUN, Step((6, 7), 7, age=0, asked=[0, 1])],
-    "where every store lags, what is kept grows old": [BEGUN, Step((6, 5), 7, age=QUARTER)],
+    "where every store lags, what is kept grows old": [BEGUN, Step((6, 5), 7, age=MAX_AGE_SECONDS)],
     "a value that a person put there replaces any": [Step((7,), 7), Step((0,), 0), Step((6,), 6)],
     "after a refusal a newer value of the nearest is enough": [BEGUN, REFUSED((8, 9), 8, asked=[0])],
     "after a refusal the next store is asked": [BEGUN, REFUSED((7, 8), 8, asked=[0, 1])],
@@ -120,40 +97,43 @@ OF_THE_CLIENT = {
     **{f"it learns that 7 is revoked from {n}": [BEGUN, REFUSED((n, n), n)] for n in (0, 1, 6)},
 }
 STORIES = [
-    *((Reader.after_refusal, name, story) for name, story in (BOTH | OF_THE_CLIENT).items()),
-    *((Reader.another, name, story) for name, story in BOTH.items()),
+    *((after_refusal, name, story) for name, story in (BOTH | OF_THE_CLIENT).items()),
+    *((another, name, story) for name, story in BOTH.items()),
 ]
 
 
 @pytest.mark.parametrize(("again", "name", "story"), STORIES)
-def test_what_a_reader_keeps(again: Callable[[Reader], int], name: str, story: list[Step]) -> None:
-    stores = Stores(story[0].served)
-    reader = Reader(stores)
+def test_what_a_reader_keeps(again: Read, name: str, story: list[Step]) -> None:
+    stores, clock = [Store() for _ in story[0].served], FakeClock()
+    client = client_of(*stores, clock=clock, refuse_after_seconds=OVERLAP_SECONDS)
     for step in story:
-        stores.served, stores.asked = step.served, []
-        stores.clock.sleep(step.after)
-        gives = again if step.refused else Reader.refresh
+        serve(stores, step.served)
+        clock.sleep(step.after)
+        before, read = [store.reads for store in stores], again if step.refused else refresh
         if step.gives is None:
             with pytest.raises(StoreUnreachableError):
-                gives(reader)
+                given(client, read)
         else:
-            assert gives(reader) == step.gives, (name, step)
-        assert step.age in (None, reader.cache.age_seconds), (name, step)
-        assert step.asked in (None, stores.asked), (name, step)
+            assert given(client, read) == step.gives, (name, step)
+        assert step.age in (None, client.age_seconds), (name, step)
+        asked = [n for n, store in enumerate(stores) for _ in range(store.reads - before[n])]
+        assert step.asked in (None, asked), (name, step)
 
 
 def test_the_age_counts_from_before_the_read_that_answered_and_refusals_in_turn_are_no_storm() -> None:
-    reader = Reader(Stores([None, 7], seconds=(10, 1)))
-    assert (reader.refresh(), reader.cache.age_seconds) == (7, 1)
+    near, far, clock = Store(), Store(), FakeClock()
+    near.begins, far.begins = partial(clock.sleep, 10), partial(clock.sleep, 1)
+    client = client_of(near, far, clock=clock)
+    serve([near, far], [None, 7])
+    assert (given(client, refresh), client.age_seconds) == (7, 1)
     # The stores disagree, and a database refuses both: there is one read for each value every five seconds.
-    stores = Stores([7, 0])
-    reader = Reader(stores)
-    reader.refresh()
-    stores.asked.clear()
+    stores, clock = [Store(7), Store(0)], FakeClock()
+    client = client_of(*stores, clock=clock)
+    client.get()
     for _ in range(50):
-        reader.after_refusal()
-        stores.clock.sleep(REFUSAL_SECONDS / 50)
-    assert len(stores.asked) <= 2 * len(stores.served)
+        given(client, after_refusal)
+        clock.sleep(REFUSAL_SECONDS / 50)
+    assert sum(store.reads for store in stores) - 1 <= 2 * len(stores)
 
 
 def test_a_text_that_differs_by_the_keys_of_others_is_the_same_value() -> None:
