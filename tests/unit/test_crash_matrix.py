@@ -195,11 +195,10 @@ LOGIN = {"username": "app", "password": "hunter2"}
 
 def test_a_newer_secret_is_refused_whatever_it_looks_like_and_any_other_is_read() -> None:
     """Applications read the login of a newer build as far as there is one."""
-    for more in ({"format": NEWER}, {"format": str(NEWER)}):
-        for document in ({**LOGIN, **more}, {**more, "login": "elsewhere"}):
-            with pytest.raises(NewerFormatError, match=f"format-{NEWER}.*Upgrade") as caught:
-                require_known_format(json.dumps(document), **WHERE)
-            assert "hunter2" not in str(caught.value)
+    for document in ({**LOGIN, "format": str(NEWER)}, {"format": NEWER, "login": "elsewhere"}):
+        with pytest.raises(NewerFormatError, match=f"format-{NEWER}.*Upgrade") as caught:
+            require_known_format(json.dumps(document), **WHERE)
+        assert "hunter2" not in str(caught.value)
     for known in ({}, *({"format": f} for f in (1, "1", True, 9.5))):
         text = json.dumps({**LOGIN, **known})
         require_known_format(text, **WHERE)

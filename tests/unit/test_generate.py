@@ -124,18 +124,11 @@ def test_another_value_under_the_generation_stays_and_the_claim_is_replaced() ->
     world = steady()
     rotation, second = w.held(world, "third"), world.stores["oci"]
     forged = CredentialValue(3, w.another_login(world))
-
-    def forge() -> None:
-        w.undisturbed(world)
-        second.stage(forged)
-
-    w.strike(world, {"before oci stage app_user": forge})
-    result = run_generate(world, rotation)
+    with w.struck(world, {"after aws stage app_user": lambda: second.stage(forged)}):
+        result = run_generate(world, rotation)
     assert result.claim == world.lock.record.claim
     assert result.claim.generation == 4
-    found = second.read_generation(3)
-    assert found
-    assert found.login == forged.login
+    assert second.read_generation(3) == forged
     assert _in_both_stores(world, 4)
 
 
@@ -162,12 +155,12 @@ def test_a_foreign_value_under_an_open_claim_is_copied_to_no_store_and_the_claim
 
 def test_a_claim_is_replaced_once_for_a_taken_name() -> None:
     world = steady()
-    rotation, first = w.held(world, "third"), world.stores["aws"]
+    rotation, foreign = w.held(world, "third"), w.another_login(world)
 
     def forge() -> None:
         with w.quiet(world):
             generation = world.lock.record.highest_generation
-            first.stage(CredentialValue(generation, w.another_login(world), "another"))
+            world.stores["aws"].stage(CredentialValue(generation, foreign, "another"))
 
     with (
         w.struck(world, {"before aws stage app_user": forge}),

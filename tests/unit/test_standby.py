@@ -5,7 +5,7 @@ Also how runs of the standby's sequence end; `tests/oci_fn` compares it with the
 
 import random
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -217,27 +217,6 @@ def test_a_refusal_by_policy_ends_the_run_and_its_claim_is_finished_later(strate
     w.assert_in_sync(world, 3)
     live = {w.shown(w.login_of(world, generation)) for generation in (2, 3)}
     assert w.known_logins(world) == {"db-1": live, "db-2": live}
-
-
-@both_strategies
-def test_an_account_is_never_refused_twice_in_a_row(strategy: Strategy) -> None:
-    """A server may lock it after a few: rotations, each after a run that died around a login (protocol D18)."""
-    world = steady(strategy)
-    logins = 8  # Of one database in one run.
-    for number in range(2 * logins):
-        left = count(number, -1)
-
-        def dies_at_a_login(boundary: str, left: Iterator[int] = left) -> None:
-            if boundary.endswith("accepts") and next(left) <= 0:
-                raise w.Killed
-
-        w.at_every_boundary(world, dies_at_a_login)
-        with suppress(w.Killed):
-            w.rotate(world, f"dies-{number}", runner="oci")
-        w.undisturbed(world)
-        w.assert_in_sync(world, w.rotate_again(world, f"run-{number}").generation)
-        world.clock.sleep(w.INTERVAL_SECONDS)
-    assert [d.refusals.most for d in world.databases.values()] == [1, 1]
 
 
 def _stage(flight: Flight) -> str:
