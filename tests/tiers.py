@@ -22,8 +22,8 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/docs/test_tutorial.py::test_nothing_is_left_of_a_sandbox_that_was_stopped",
     ),
     "repeats": (
-        "tests/contract/test_sessions_under_way.py::test_both_runners_rotate_however_they_prove_themselves[key]",
-        "tests/contract/test_sessions_under_way.py::test_both_runners_rotate_however_they_prove_themselves[two_keys]",
+        "tests/contract/test_federation.py::test_both_runners_rotate_however_they_prove_themselves[key]",
+        "tests/contract/test_federation.py::test_both_runners_rotate_however_they_prove_themselves[two_keys]",
         "tests/proof/test_faults.py::test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes[mysql]",
         "tests/proof/test_faults.py::test_the_wire_finds_it",
         "tests/proof/test_model.py::test_each_rule_is_needed[claim-without-condition]",

@@ -63,7 +63,7 @@ from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.identities import FUNCTION_MAY, endless
 from sandbox.oci_resources import create_secret, names_in
 from sandbox.servers import login_text, verifier_statement
-from tests.contract.aws_fixtures import SESSIONS
+from tests.contract.clouds import SESSIONS
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,

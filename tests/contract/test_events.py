@@ -21,22 +21,24 @@ from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.plans import EVENT_BUS
 from sandbox.watching import EventEstate, make_event_estate
-from tests.contract.aws_fixtures import SESSIONS
+from tests.contract.clouds import SESSIONS
 
-AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
 LESS_THAN_SHIPPED = CloudTimeouts().read_seconds
 """An event is given up sooner than any other call of a cloud."""
 
 
+def event(data: Paused | Retired) -> CloudEvent:
+    at = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    return event_of(data, source="/lockstep/eu-central-1/lockstep", cause="order-1", time=at)
+
+
 def paused(number: int = 1) -> CloudEvent:
-    data = Paused(credential="multi-cloud/app_user", entry=Entry(stream="aws", seq=number))
-    return event_of(data, source="/lockstep/eu-central-1/lockstep", cause=f"order-{number}", time=AT)
+    return event(Paused(credential="multi-cloud/app_user", entry=Entry(stream="aws", seq=number)))
 
 
 def too_large() -> CloudEvent:
     """No plan makes one; so large is a credential of 100,000 generations that may be valid."""
-    data = Retired(credential="c", left_valid=tuple(range(100_000)), entry=Entry(stream="aws", seq=1))
-    return event_of(data, source="/lockstep/eu-central-1/lockstep", cause="order-1", time=AT)
+    return event(Retired(credential="c", left_valid=tuple(range(100_000)), entry=Entry(stream="aws", seq=1)))
 
 
 @pytest.fixture
@@ -62,15 +64,11 @@ def topic_of(
 
 
 def not_sent(send: Callable[[], None], code: str) -> None:
+    """In time; whoever sends has sent before, so that its clients are made."""
+    began = time.monotonic()
     with pytest.raises(EventNotSentError) as caught:
         send()
     assert caught.value.where["code"] == code
-
-
-def given_up(send: Callable[[], None], code: str) -> None:
-    """As `not_sent`, in time; whoever sends has sent before, so that its clients are made."""
-    began = time.monotonic()
-    not_sent(send, code)
     assert time.monotonic() - began < LESS_THAN_SHIPPED
 
 
@@ -95,7 +93,7 @@ def test_what_a_bus_refuses_or_does_not_answer_is_an_event_that_was_not_sent(clo
     not_sent(lambda: bus.send([paused()]), "InternalFailure")
     clouds.aws.event_fault = lambda: None if given.wait(60) else "InternalFailure"
     try:
-        given_up(lambda: bus.send([paused()]), "ReadTimeoutError")
+        not_sent(lambda: bus.send([paused()]), "ReadTimeoutError")
     finally:
         given.set()
 
@@ -123,7 +121,7 @@ def test_what_a_topic_refuses_or_does_not_answer_is_an_event_that_was_not_sent(c
     not_sent(lambda: topic.send([too_large()]), "InvalidParameter")
     for fault, code in (("hang", "ReadTimeout"), ("drop_request", "ConnectionError")):
         with getattr(clouds.oci.faults, fault)("publish_message") as armed:
-            given_up(lambda: topic.send([paused()]), code)
+            not_sent(lambda: topic.send([paused()]), code)
             assert armed.hits == 1  # Tried once.
     topic.send([paused(n) for n in range(60)])
     not_sent(lambda: topic.send([paused(60)]), "TooManyRequests")

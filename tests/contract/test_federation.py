@@ -10,10 +10,11 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -21,42 +22,30 @@ from lockstep.aws.clients import botocore_session, translated
 from lockstep.oci.clients import OciIdentity
 from lockstep.plan.file import parse_plan
 from lockstep.plan.published import WholePlan
+from lockstep.protocol import errors
 from lockstep.protocol.deadlines import CloudTimeouts, Timeouts
-from lockstep.protocol.errors import STORE_ERRORS, LockstepError, StoreAccessDeniedError, described
-from lockstep.protocol.model import Engine
+from lockstep.protocol.model import Engine, Strategy
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
-from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, OCI_RUNNER, Identity
+from lockstep.runtime.federation import read_document
+from lockstep.runtime.identity import DEPLOYER, OCI_ENDPOINT_VARIABLE, OCI_RUNNER, Identity
 from sandbox import plans
-from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws import AwsSandbox, Execution
 from sandbox.emulators.aws.resources import create_lock_table
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
 from sandbox.emulators.oci import OciSandbox
-from sandbox.emulators.oci.names import Trouble
+from sandbox.emulators.oci.names import Names, Trouble
 from sandbox.emulators.oci.wire import Reply
+from sandbox.estate import Estate, Settings, running_estate
+from sandbox.fn import FunctionProcess, running_function
 from sandbox.identities import OCI_FUNCTION, Way, make_identities
 from sandbox.oci_resources import names_in
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
+from tests.proof.clock import JumpingClock
+from tests.support.memory import make_plan
+from tests.support.peer import delegate, peer
 
 GENERATE, STANDBY = "lockstep-generate", "lockstep-oci-runner"
-
-
-@dataclass
-class Clock:
-    """The machine's time, which a test can set."""
-
-    ahead: timedelta = timedelta()
-    passed: float = 0.0
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.ahead + timedelta(seconds=self.passed)
-
-    def monotonic(self) -> float:
-        return datetime.now(UTC).timestamp() + self.passed
-
-    def sleep(self, seconds: float) -> None:
-        raise AssertionError(seconds)
 
 
 class Federated:
@@ -68,7 +57,7 @@ class Federated:
     """
 
     def __init__(self, aws: AwsSandbox, oci: OciSandbox) -> None:
-        self.aws, self.oci, self.clock, self.timeouts = aws, oci, Clock(), Timeouts()
+        self.aws, self.oci, self.clock, self.timeouts = aws, oci, JumpingClock(), Timeouts()
         self.identities = make_identities(aws, oci, Way.SESSIONS)
         [(name, self.client_secret)] = self.identities.in_aws.items()
         aws.client("secretsmanager").create_secret(Name=name, SecretString=self.client_secret)
@@ -86,9 +75,9 @@ class Federated:
 
     def pass_(self, seconds: float) -> None:
         """Let time pass everywhere."""
-        self.clock.passed += seconds
+        self.clock.jump(seconds)
         self.oci.identity_clock.advance(timedelta(seconds=seconds))
-        self.aws.guard.wall_clock = lambda: time.time() + self.clock.passed
+        self.aws.guard.wall_clock = self.clock.time
 
     def from_aws(self) -> Clouds:
         """A process of a function in AWS."""
@@ -116,7 +105,7 @@ def _world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Federated]:
 
 def secrets(world: Federated, clouds: Clouds) -> list[str]:
     clients = clouds.oci(REGION)
-    with clients.translated(STORE_ERRORS, store="oci"):
+    with clients.translated(errors.STORE_ERRORS, store="oci"):
         return [s.secret_name for s in clients.vaults.list_secrets(world.oci.compartment_id).data]
 
 
@@ -140,11 +129,13 @@ def test_in_oci_no_identity_of_aws_is_looked_for(world: Federated, monkeypatch: 
 # From AWS to OCI
 
 
-def refusal(world: Federated, clouds: Clouds | None = None) -> tuple[str, str]:
+def refusal(
+    world: Federated, clouds: Clouds | None = None, act: Callable[..., object] = secrets
+) -> tuple[str, str]:
     """The error of a port, and what a person is told."""
-    with pytest.raises(LockstepError) as caught:
-        secrets(world, clouds or world.from_aws())
-    return type(caught.value).__name__, described(caught.value).name
+    with pytest.raises(errors.LockstepError) as caught:
+        act(world, clouds or world.from_aws())
+    return type(caught.value).__name__, errors.described(caught.value).name
 
 
 DENIED, UNREACHABLE = "StoreAccessDeniedError", "StoreUnreachableError"
@@ -152,7 +143,6 @@ TOKEN, CLIENT = (DENIED, "DomainTokenRefusedError"), (DENIED, "DomainClientRefus
 BROKEN: dict[str, tuple[Callable[[Federated], object], str, object, tuple[str, str]]] = {
     "another audience": (lambda w: w.trust, "client_claim_values", ("another",), TOKEN),
     "it has expired": (lambda w: w.aws.web_identity, "clock_ahead_seconds", -600, TOKEN),
-    "the trust is inactive": (lambda w: w.trust, "is_active", False, TOKEN),
     "the application is inactive": (lambda w: w.app, "is_active", False, CLIENT),
     "the application has another secret": (lambda w: w.app, "secret", "another", CLIENT),
 }
@@ -183,7 +173,7 @@ def test_what_keeps_aws_from_making_a_token_is_named(world: Federated) -> None:
     world.aws.web_identity.refusals.clear()
     assert secrets(world, clouds) == []
     world.aws.web_identity.disable()
-    with pytest.raises(StoreAccessDeniedError) as caught:
+    with pytest.raises(errors.StoreAccessDeniedError) as caught:
         secrets(world, world.from_aws())
     assert "aws iam enable-outbound-web-identity-federation" in str(caught.value.__cause__)
     world.aws.client("iam").delete_role_policy(RoleName=GENERATE, PolicyName="lockstep")
@@ -194,28 +184,22 @@ EXCHANGE = "exchange_token"
 HASTY = Timeouts(cloud=CloudTimeouts(read_seconds=2.0))
 FAULTS: dict[str, Callable[[OciSandbox], object]] = {
     "none": lambda o: o.faults.hang(EXCHANGE),
-    "a lost request": lambda o: o.faults.drop_request(EXCHANGE),
     "a cut one": lambda o: o.faults.cut(EXCHANGE),
     "a slow one": lambda o: o.faults.trickle(EXCHANGE, seconds=0.03),
     "unavailable": lambda o: o.faults.refuse(EXCHANGE, status=503, code="temporarily_unavailable"),
 }
 REPLIES: dict[str, Reply] = {
     "a page of a proxy": Reply(200, {"content-type": "text/html"}, b"<html>Log in</html>"),
-    "no JWT": Reply(200, {}, b'{"token": "a.b.c"}'),
     "a token without an end": Reply(200, {}, b'{"token": "e30.e30.e30"}'),
-    "60 hours, of who took the seconds for minutes": Reply(
-        200, {}, b'{"token": "e30.eyJpYXQiOiAwLCAiZXhwIjogMjE2MDAwfQ.e30"}'
-    ),
     "58 minutes": Reply(200, {}, b'{"token": "e30.eyJpYXQiOiAwLCAiZXhwIjogMzQ4MH0.e30"}'),
-    "nested": Reply(200, {}, b"[" * 60000),
     "huge": Reply(200, {}, b'{"token": "' + b"a" * 10_000_000 + b'"}'),
     "another place": Reply(302, {"location": "http://127.0.0.1:9/oauth2/v1/token"}, b""),
 }
 
 
 def test_whatever_the_domain_answers_is_bounded_and_can_be_asked_again(world: Federated) -> None:
+    world.timeouts = HASTY
     for name in (*FAULTS, *REPLIES):
-        world.timeouts = HASTY if name in {"none", "a slow one"} else Timeouts()
         clouds = world.from_aws()
         if name in FAULTS:
             FAULTS[name](world.oci)
@@ -230,7 +214,7 @@ def test_whatever_the_domain_answers_is_bounded_and_can_be_asked_again(world: Fe
 def test_what_a_domain_says_beyond_the_known_codes_is_shown_nowhere(world: Federated) -> None:
     said = {"error": "hunter2-hunter2", "error_description": "hunter2"}
     world.oci.faults.replace(EXCHANGE, reply=Reply(400, {}, json.dumps(said).encode()))
-    with pytest.raises(StoreAccessDeniedError) as caught:
+    with pytest.raises(errors.StoreAccessDeniedError) as caught:
         secrets(world, world.from_aws())
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
     for date in ("", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"):
@@ -259,15 +243,13 @@ def test_a_session_is_made_once_and_again_where_it_ended_or_the_service_ended_it
 
 
 def items(world: Federated, clouds: Clouds) -> list[object]:
-    with translated(STORE_ERRORS, store="aws"):
+    with translated(errors.STORE_ERRORS, store="aws"):
         found: list[object] = clouds.aws("dynamodb", world.aws.region).scan(TableName="lockstep")["Items"]
         return found
 
 
-def refusal_in_aws(world: Federated, clouds: Clouds | None = None) -> tuple[str, str]:
-    with pytest.raises(LockstepError) as caught:
-        items(world, clouds or world.from_oci())
-    return type(caught.value).__name__, described(caught.value).name
+def refusal_in_aws(world: Federated) -> tuple[str, str]:
+    return refusal(world, world.from_oci(), items)
 
 
 def _trusts(world: Federated, key: str, value: str) -> None:
@@ -278,15 +260,17 @@ def _trusts(world: Federated, key: str, value: str) -> None:
     iam.update_assume_role_policy(RoleName=STANDBY, PolicyDocument=json.dumps(policy))
 
 
-def test_what_aws_refuses_or_cannot_read_is_an_error_that_names_the_side(world: Federated) -> None:
+def test_what_aws_refuses_or_cannot_read_is_an_error_that_names_the_side(
+    world: Federated, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = (DENIED, "IssuerTokenRefusedError")
     for key, own in (("sub", STANDBY), ("aud", "sts.amazonaws.com")):
         _trusts(world, key, "another")
         assert refusal_in_aws(world) == told, key
         _trusts(world, key, own)
-    world.clock.ahead = timedelta(minutes=20)  # It is not valid yet.
-    assert refusal_in_aws(world) == told
-    world.clock.ahead = timedelta()
+    with monkeypatch.context() as patch:  # It is not valid yet.
+        patch.setattr(world.clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=20))
+        assert refusal_in_aws(world) == told
     host = "objectstorage.eu-frankfurt-1.oraclecloud.com"
     for trouble, cause in (
         (Trouble.NOT_FOUND, "IssuerUnreadableError"),
@@ -313,24 +297,156 @@ def test_a_key_that_does_not_sign_is_an_error_that_names_the_side(world: Federat
     assert refusal_in_aws(world) == (DENIED, "IssuerKeyRefusedError")
 
 
-# Both
+# How the issuer's documents are read: through the machine's proxy, and from nobody else; what bounds it, is above
 
 
-def test_nothing_that_proves_an_identity_is_logged(
-    world: Federated, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+@pytest.fixture(name="names")
+def _names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    with Names() as found:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(found.ca_file))
+        monkeypatch.delenv(OCI_ENDPOINT_VARIABLE, raising=False)
+        found.serve("localhost", lambda _: Reply(200, body=b"x" * 5000))
+        yield found
+
+
+def read(port: int) -> bytes:
+    clouds = Clouds(WholePlan(make_plan().compiled), DEPLOYER, timeouts=HASTY)
+    return read_document(f"https://localhost:{port}/o/jwks.json", clouds)
+
+
+def test_a_document_is_read_through_the_machines_proxy(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    def serve(client: socket.socket) -> None:
+        asked.append(client.recv(4096))
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", names.port)) as server:
+            delegate(client, server)
+
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with peer(serve) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:a%20word@127.0.0.1:{port}")
+        assert read(443) == b"x" * 5000
+    [request] = asked
+    assert request.startswith(b"CONNECT localhost:443 HTTP/1.")
+    assert base64.b64encode(b"me:a word") in request
+
+
+def test_what_a_verifier_would_not_take_is_not_taken(names: Names) -> None:
+    for trouble, problem in {
+        Trouble.SILENT: errors.Environment.ENDPOINT_UNREACHABLE,
+        Trouble.WRONG_CERTIFICATE: errors.Environment.CERTIFICATE_REFUSED,
+        Trouble.UNKNOWN_AUTHORITY: errors.Environment.CERTIFICATE_REFUSED,
+        Trouble.REDIRECT: errors.Environment.ISSUER_NOT_PUBLIC,
+    }.items():
+        names.troubles["localhost"] = trouble
+        with pytest.raises(errors.EnvironmentalError) as caught:
+            read(names.port)
+        assert caught.value.problem is problem, trouble
+
+
+# Rotations while sessions end or are refused, and by each way to prove an identity
+
+CREDENTIAL = "multi-cloud/app"
+
+
+@contextmanager
+def estate_of(way: Way, folder: Path) -> Iterator[Estate]:
+    """One database, both clouds, and a generation that both stores serve."""
+    servers = {"orders": MariaDbServer(authority=CertificateAuthority(folder / "ca"))}
+    credential = plans.credential(CREDENTIAL, *servers, strategy=Strategy.DUAL_PASSWORD)
+    settings = Settings(way=way, audit_tier="Standard")
+    with running_estate([credential], servers, folder=folder, settings=settings) as running:
+        for number in (1, 2):
+            assert generation(running) == number
+        yield running
+
+
+def standby(estate: Estate, function: FunctionProcess) -> int:
+    """The generation of a rotation by the function."""
+    estate.outside.expire_schedule(CREDENTIAL)
+    [result] = function.call({"credential_id": CREDENTIAL, "force": True}).body["results"]
+    return int(result["generation"])
+
+
+def rotate(estate: Estate) -> Execution:
+    estate.outside.expire_schedule(CREDENTIAL)
+    return estate.rotate(CREDENTIAL, timeout_seconds=180)
+
+
+def generation(estate: Estate) -> int:
+    """The generation of a rotation by the state machine, which loses nothing."""
+    answer = rotate(estate)
+    assert answer.status == "SUCCEEDED", answer.cause
+    assert_nothing_is_lost(estate)
+    return int((answer.output or {})["generation"])
+
+
+def assert_nothing_is_lost(estate: Estate) -> None:
+    [credential] = estate.plan.credentials
+    assert not estate.locked_out(credential)
+    assert "holder" not in estate.outside.lock_item(CREDENTIAL)
+    assert all(v.problems == [] for v in estate.verify_now(credential))
+
+
+@pytest.mark.parametrize("way", [*Way][1:], ids=lambda way: way.name.lower())
+def test_both_runners_rotate_however_they_prove_themselves(way: Way, tmp_path: Path) -> None:
+    """Also by keys."""
+    with estate_of(way, tmp_path) as running, running_function(running.function_environment) as function:
+        assert standby(running, function) == 3
+        assert_nothing_is_lost(running)
+
+
+def test_sessions_that_end_are_replaced_a_revoked_trust_ends_a_run_and_no_token_is_on_record_anywhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    clouds, standby = world.from_aws(), world.from_oci()
-    secrets(world, clouds)
-    items(world, standby)
-    world.trust.client_claim_values = ("another",)
-    _trusts(world, "sub", "another")
-    refusal(world)
-    refusal_in_aws(world)
-    out, err = capfd.readouterr()
-    told = "\n".join([caplog.text, out, err, *(str(vars(record)) for record in caplog.records)])
-    assert told
-    assert not JWT.search(told), JWT.search(told)
-    assert world.client_secret not in told
-    basic = base64.b64encode(f"lockstep_client:{world.client_secret}".encode()).decode()
-    assert basic not in told
+    with estate_of(Way.SESSIONS, tmp_path) as estate:
+        operation, writes, ends = "", 0, list[int]()
+
+        def end(when: Literal["before", "after"], called: str, _resource: str) -> None:
+            nonlocal writes
+            writes += (when, called) == ("after", "update_secret")
+            if (when, called) == ("before", operation) and ends and writes >= ends[0]:
+                ends.pop(0)
+                estate.oci.domain.end_sessions()
+
+        for number, named in enumerate(("list_secret_versions", "get_secret_bundle"), 3):
+            # At the first call of this kind, and at the next one after the new session has staged both values.
+            operation, writes, ends = named, 0, [0, 2]
+            estate.oci.on_call = end
+            assert generation(estate) == number
+            estate.oci.on_call = None
+            assert not ends
+        estate.restart_functions()
+        [trust] = estate.oci.domain.trusts.values()
+        trust.is_active = False
+        failed = rotate(estate)
+        assert (failed.status, failed.error) == ("FAILED", "StoreAccessDeniedError")
+        assert_nothing_is_lost(estate)
+        trust.is_active = True
+        execution = rotate(estate)
+        assert execution.status == "SUCCEEDED"
+        with running_function(estate.function_environment) as function:
+            assert standby(estate, function)
+            logs = function.log
+        assert_nothing_is_lost(estate)
+        out, err = capfd.readouterr()
+        client = estate.aws.client
+        history = client("stepfunctions").get_execution_history
+        s3, entries = client("s3"), client("s3").list_objects_v2(Bucket=AUDIT_BUCKET)["Contents"]
+        seen = {
+            "logs": f"{caplog.text} {[vars(r) for r in caplog.records]} {out} {err} {logs}",
+            "histories": str([history(executionArn=e.arn, maxResults=1000) for e in (execution, failed)]),
+            "lock table": json.dumps(client("dynamodb").scan(TableName=LOCK_TABLE)["Items"]),
+            "audit entries": str(
+                [s3.get_object(Bucket=AUDIT_BUCKET, Key=e["Key"])["Body"].read() for e in entries]
+            ),
+        }
+        [client_secret] = estate.identities.in_aws.values()
+        basic = base64.b64encode(f"lockstep_client:{client_secret}".encode()).decode()
+        for place, text in seen.items():
+            assert text.strip(), place
+            assert not JWT.search(text), place
+            assert not any(secret in text for secret in (client_secret, basic)), place

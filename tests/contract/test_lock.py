@@ -1,4 +1,4 @@
-"""Every lock has one holder and one claim at a time.
+"""Every lock has one holder and one claim at a time; when it is given, is in tests/contract/test_lock_rule.py.
 
 It refuses a run that lost it (protocol L4, L6, L10), lets a claim go through its phases once (protocol I4, L14, O7),
 leaves what a newer build wrote alone (protocol R10), and names who rotated (protocol O14).
@@ -14,20 +14,13 @@ import pytest
 from msgspec import structs
 
 from lockstep.aws.dynamodb_lock import read_table, record_of
-from lockstep.protocol.errors import (
-    FenceLostError,
-    LockTableAccessDeniedError,
-    LockTableUnreachableError,
-    NewerFormatError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import FORMAT, ChainHead, Claim, ClaimKind, Lease, LockRecord, Release
 from lockstep.protocol.orders import accounts_of
 from lockstep.protocol.ports import Lock
 from sandbox.emulators.aws.server import AwsSandbox
-from tests.contract.aws_fixtures import TABLE, DynamoDbHarness
-from tests.contract.harness import CREDENTIAL
-from tests.contract.memory_fixtures import MemoryLockHarness
+from tests.contract.clouds import CREDENTIAL, TABLE, DynamoDbHarness, MemoryLockHarness
 from tests.support.builds import NEWER, build
 
 LockHarness = MemoryLockHarness | DynamoDbHarness
@@ -38,7 +31,6 @@ ADAPTERS: Mapping[str, Callable[[ExitStack], LockHarness]] = {
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 LEASE, INTERVAL, OVERLAP = (timedelta(minutes=minutes) for minutes in (15, 20, 18))
 SECOND = timedelta(seconds=1)
-NONE = timedelta()
 PLAN, OTHER_PLAN, THIRD_PLAN = "of-the-active-plan", "of-another-plan", "of-a-third-plan"
 ENTRY = Recorded(stream="aws", seq=1, hash="a" * 64)
 ORDERS: Mapping[str, Any] = {
@@ -108,7 +100,7 @@ def rotated(lock: Lock, holder: str = "aws-1", *, at: datetime = NOW) -> None:
 def refused(lock: Lock) -> Iterator[None]:
     """What is written here is refused, and leaves the record as it was."""
     before = lock.read()
-    with pytest.raises(FenceLostError):
+    with pytest.raises(errors.FenceLostError):
         yield
     assert lock.read() == before
 
@@ -152,33 +144,6 @@ def test_a_held_lock_is_its_holders_until_the_lease_has_ended(lock: Lock) -> Non
     assert lock.read().expires_at == NOW + SECOND + LEASE
     assert Run(lock, "oci-1", at=NOW + LEASE + 2 * SECOND).lease.fence == 3
     assert lock.read().holder == "oci-1"
-
-
-DUE: dict[str, tuple[timedelta, bool, dict[str, Any], bool]] = {
-    "due": (INTERVAL, False, {}, True),
-    "a second early": (INTERVAL - SECOND, False, {}, False),
-    "forced within the overlap": (OVERLAP - SECOND, True, {}, True),
-    "activation": (NONE, False, {"activate": OTHER_PLAN}, True),
-    "take-over": (NONE, False, {"take_over": frozenset({"db-1"})}, True),
-    "blocked": (NONE, False, {"blocked": frozenset({"db-1"})}, False),
-    "emergency": (NONE, False, {"revoke_through": 1}, True),
-    "emergency that is over": (OVERLAP, False, {"revoke_through": 0}, False),
-    "paused": (INTERVAL, False, {"paused": True}, False),
-    "paused, forced within the overlap": (OVERLAP - SECOND, True, {"paused": True}, True),
-    "paused, activation": (NONE, False, {"paused": True, "activate": OTHER_PLAN}, False),
-    "paused in an emergency": (NONE, False, {"paused": True, "revoke_through": 1}, False),
-}
-
-
-@pytest.mark.parametrize("name", DUE)
-def test_when_the_next_rotation_may_start(world: LockHarness, lock: Lock, name: str) -> None:
-    after, force, orders, gets_it = DUE[name]
-    rotated(lock)
-    world.order(**orders)
-    before = lock.read()
-    lease = acquire(lock, "oci-1", at=NOW + after, force=force)
-    assert (lease is not None) == gets_it
-    assert gets_it or lock.read() == before
 
 
 def test_an_emergency_counts_what_became_valid_since_the_rotation(world: LockHarness, lock: Lock) -> None:
@@ -267,6 +232,7 @@ def test_a_finished_rotation_clears_the_claim_and_moves_schedule_head_and_names(
         heads={"aws": ChainHead(seq=1, hash="a" * 64)},
     )
     assert lock.read() == finished
+    assert acquire(lock, "oci-1", at=NOW + INTERVAL - SECOND) is None
     lock.release(Run(lock, "oci-1", at=NOW + INTERVAL).lease, None)
     assert lock.read() == replace(finished, fence=2), "only a rotation names its run"
     rotated(lock, "oci-1", at=NOW + INTERVAL)
@@ -323,11 +289,11 @@ def test_orders_written_during_a_run_are_not_lost_and_its_stream_alone_has_anoth
 
 def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock: Lock) -> None:
     def twice(write: Callable[[], object]) -> None:
-        with pytest.raises(LockTableUnreachableError), world.lose_reply(1):
+        with pytest.raises(errors.LockTableUnreachableError), world.lose_reply(1):
             write()
         write()
 
-    with suppress(LockTableUnreachableError), world.lose_reply(1):
+    with suppress(errors.LockTableUnreachableError), world.lose_reply(1):
         acquire(lock)
     run = Run(lock)
     seen = lock.read()
@@ -436,7 +402,7 @@ def test_a_promotion_begins_once_in_time_and_its_generation_is_alive(lock: Lock)
     for changed in ({"generation": 2}, {"rotation_id": "another"}):
         with refused(lock):
             run.promote(structs.replace(made, **changed))
-    for late in (NONE, SECOND):
+    for late in (timedelta(), SECOND):
         with refused(lock):
             lock.begin_promotion(run.lease, made, now=NOW + LEASE + late)
     for _ in range(2):
@@ -458,7 +424,7 @@ def test_an_older_build_gets_the_lease_of_a_newer_record_and_gives_it_back(lock:
         lambda: lock.require(run.lease, made, promoting=False, now=NOW + LEASE),
         lambda: lock.begin_promotion(run.lease, made, now=NOW + LEASE),
     ):
-        with pytest.raises(NewerFormatError):
+        with pytest.raises(errors.NewerFormatError):
             act()
     lock.release(run.lease, None)
     with build(NEWER):
@@ -496,10 +462,10 @@ def test_a_malformed_item_is_an_error_and_no_old_one(world: DynamoDbHarness) -> 
     world.client.meta.events.register(note, lambda params, **_: asked.append(params.get("ConsistentRead")))
     for name, value in (("holder", {"N": "1"}), ("format", {"S": "2"}), ("head_aws", {"S": "aa"})):
         world.put(CREDENTIAL.id, **{name: value})
-        with pytest.raises(LockTableAccessDeniedError) as error:
+        with pytest.raises(errors.LockTableAccessDeniedError) as error:
             world.lock.read()
         assert error.value.where["code"] == "MalformedItem"
     assert asked == [True] * 3
     for item in ({"expires_at": {"N": "9" * 17}}, {"fence": {"N": "x"}}, {"valid": {"NS": [None]}}):
-        with pytest.raises(LockTableAccessDeniedError):
+        with pytest.raises(errors.LockTableAccessDeniedError):
             record_of(CREDENTIAL.id, item)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from boto3.dynamodb.types import TypeSerializer
 from moto.dynamodb.comparisons import Func, Op, get_filter_expression
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.dynamo_type import Item as MotoItem
@@ -66,31 +67,25 @@ def records() -> Iterator[LockRecord]:
 
 def item_of(record: LockRecord) -> dict[str, dict[str, Any]]:
     """The record as the table has it."""
-    claim, valid = record.claim, sorted(record.valid)
-
-    def seconds(moment: datetime | None) -> int | None:
-        return int(moment.timestamp()) if moment else None
-
-    typed: tuple[tuple[str, str, Any], ...] = (
-        ("credential_id", "S", record.credential_id),
-        ("format", "N", FORMAT),
-        ("fence", "N", record.fence),
-        ("holder", "S", record.holder),
-        ("expires_at", "N", seconds(record.expires_at)),
-        ("not_before", "N", seconds(record.not_before)),
-        ("next_due_at", "N", seconds(record.next_due_at)),
-        ("pending_generation", "N", claim and claim.generation),
-        ("base_generation", "N", claim and claim.base_generation),
-        ("claim_kind", "S", claim and claim.kind.value),
-        ("claim_rotation_id", "S", claim and claim.rotation_id),
-        ("activate", "S", record.activate),
-        ("revoke_through", "N", record.revoke_through),
-        ("valid", "NS", [str(generation) for generation in valid]),
-        ("valid_from", "N", min(valid, default=None)),
-        ("take_over", "SS", sorted(record.take_over)),
-        ("paused", "BOOL", record.paused),
-    )
-    return {name: {kind: str(value) if kind == "N" else value} for name, kind, value in typed if value}
+    claim = record.claim
+    named = ("credential_id", "fence", "holder", "activate", "revoke_through", "take_over", "paused")
+    values: dict[str, Any] = {
+        **{name: getattr(record, name) for name in named},
+        "format": FORMAT,
+        "valid": record.valid,
+        "valid_from": min(record.valid, default=None),
+    }
+    for name in ("expires_at", "not_before", "next_due_at"):
+        moment = getattr(record, name)
+        values[name] = moment and int(moment.timestamp())
+    if claim:
+        values |= {
+            "pending_generation": claim.generation,
+            "base_generation": claim.base_generation,
+            "claim_kind": claim.kind.value,
+            "claim_rotation_id": claim.rotation_id,
+        }
+    return {name: TypeSerializer().serialize(value) for name, value in values.items() if value}
 
 
 @cache

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -31,10 +30,8 @@ from lockstep.protocol.orders import accounts_of
 from lockstep.stores.contents import encode_app_user
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
-from tests.contract.aws_fixtures import TABLE, DynamoDbHarness, SecretsManagerHarness
-from tests.contract.harness import CREDENTIAL, SecretKind
-from tests.contract.oci_fixtures import VaultRingHarness
-from tests.support.memory import FakeClock, MemoryAuditLog, MemoryDatabase, MemorySigner
+from tests.contract.clouds import CREDENTIAL, TABLE, DynamoDbHarness, SecretsManagerHarness, VaultRingHarness
+from tests.support.memory import FakeClock, MemoryAuditLog, MemoryDatabase, MemorySigner, SecretKind
 
 LOGIN = Login(CREDENTIAL.usernames[0], SecretStr("the password that works"))
 TEXT = encode_app_user(CredentialValue(0, LOGIN), CREDENTIAL)
@@ -130,9 +127,9 @@ class World:
     def __init__(
         self, secrets: SecretsManagerHarness, ring: VaultRingHarness, table: DynamoDbHarness
     ) -> None:
-        self.secrets, self.ring, self.table = secrets.anew(), copy(ring), table
+        self.secrets, self.table = secrets.anew(), table
         self.credential = self.secrets.credential
-        self.ring._make(self.credential)
+        self.ring = VaultRingHarness(ring.sandbox, self.credential, slots=2)
         strategy, usernames = self.credential.strategy, self.credential.usernames
         self.databases = [MemoryDatabase(name, strategy, usernames) for name in self.credential.databases]
         for database in self.databases:

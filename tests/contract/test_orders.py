@@ -26,8 +26,7 @@ from lockstep.protocol.orders import (
     Unblock,
 )
 from sandbox.emulators.aws.server import AwsSandbox
-from tests.contract.aws_fixtures import TABLE, DynamoDbHarness
-from tests.contract.harness import CREDENTIAL
+from tests.contract.clouds import CREDENTIAL, TABLE, DynamoDbHarness
 from tests.support.memory import MemoryAuditLog, MemorySigner
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

@@ -22,7 +22,7 @@ from sandbox.emulators.oci.identity import REGION, TENANCY
 from sandbox.emulators.oci.principals import INSTANCE, SERVICE_ACCOUNT
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request, json_reply
 from sandbox.oci_resources import create_secret
-from tests.contract.oci_fixtures import sandbox_vault
+from tests.contract.clouds import sandbox_vault
 from tests.support.memory import make_plan
 
 NAME = "multi-cloud/app_user"

@@ -19,7 +19,7 @@ from lockstep.runtime.wiring import PLAN_VARIABLE, forget, hosted_runner, hosted
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
-from tests.contract.oci_fixtures import OciConsole
+from tests.contract.clouds import OciConsole
 
 
 class World:

@@ -1,13 +1,13 @@
 """Listing open sessions on real servers, with the least right that each of them has for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 from msgspec import structs
 
-from lockstep.databases.sessions import NotCountable, OpenSession, SessionList, open_sessions
+from lockstep.databases.sessions import NotCountable, SessionList, open_sessions
 from lockstep.protocol.model import ROTATION_USER, Engine, Login, Strategy
 from lockstep.runtime.clouds import open_database
 from sandbox.emulators.databases import CertificateAuthority, MySqlServer
@@ -61,15 +61,14 @@ def listed(world: SqlHarness, *, admin: Login = ADMIN) -> Any:  # noqa: ANN401 -
 
 def seen(world: SqlHarness) -> SessionList:
     """After what an administrator does whom the command has told."""
-    if grants := listed(world).grants:
-        world.execute(*grants)
+    world.execute(*listed(world).grants)
     found = listed(world)
     assert isinstance(found, SessionList)
     return found
 
 
-def of(found: Sequence[OpenSession], username: str) -> list[OpenSession]:
-    return [s for s in found if s.username == username]
+def by_login(found: SessionList, opened: tuple[Login, Login]) -> list[int]:
+    return [sum(s.username == login.username for s in found.sessions) for login in opened]
 
 
 @pytest.fixture
@@ -92,10 +91,11 @@ def test_sessions_are_counted_by_login(world: SqlHarness, opened: tuple[Login, L
         assert first == NotCountable(grants=(PROCESS,))
     else:
         assert len(first.sessions) == 5
-    found = seen(world).sessions
+    listing = seen(world)
+    found = listing.sessions
     assert len(found) == 5
     if world.kind.strategy is Strategy.ALTERNATING_USERS:
-        assert [len(of(found, login.username)) for login in opened] == [3, 2]
+        assert by_login(listing, opened) == [3, 2]
     assert {s.host for s in found} <= {"127.0.0.1", "localhost"}
     assert all(s.age_seconds is not None and 0 <= s.age_seconds < 300 for s in found)
     if world.kind.server == OBSERVED or world.is_postgresql:
@@ -134,7 +134,7 @@ def test_without_the_right_nothing_is_counted_and_the_statement_is_named(world: 
 @worlds(*POSTGRESQL)
 def test_postgresql_shows_names_to_everybody(world: SqlHarness, opened: tuple[Login, Login]) -> None:
     found = listed(world, admin=world.powerless_admin())
-    assert [len(of(found.sessions, login.username)) for login in opened] == [3, 2]
+    assert by_login(found, opened) == [3, 2]
     assert {(s.host, s.age_seconds) for s in found.sessions} == {(None, None)}
     assert found.hidden == "client hosts and ages"
     assert listed(world).grants == (f"GRANT pg_read_all_stats TO {ROTATION_USER}",)

@@ -1,10 +1,7 @@
-"""Runners are composed of a plan, an identity and time-outs; and they read the documents of the issuer."""
+"""Runners are composed of a plan, an identity and time-outs."""
 
-import base64
 import json
-import socket
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,24 +14,15 @@ from lockstep.oci.clients import OciIdentity
 from lockstep.plan.compiled import AccessKey
 from lockstep.plan.published import WholePlan
 from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts
-from lockstep.protocol.errors import (
-    DatabaseUnreachableError,
-    Environment,
-    EnvironmentalError,
-    StoreUnreachableError,
-)
+from lockstep.protocol.errors import DatabaseUnreachableError, StoreUnreachableError
 from lockstep.protocol.model import Login, SecretStr
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime import identity
 from lockstep.runtime.clouds import Clouds
-from lockstep.runtime.federation import read_document
-from lockstep.runtime.identity import DEPLOYER, KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
-from lockstep.runtime.system import SystemClock
+from lockstep.runtime.identity import KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
 from sandbox.emulators.oci import OciSandbox, write_config_file
-from sandbox.emulators.oci.names import Names, Trouble
-from sandbox.emulators.oci.wire import Reply
 from tests.support.memory import FakeClock, make_plan
-from tests.support.peer import delegate, peer, silent
+from tests.support.peer import silent
 
 LESS_THAN_SHIPPED = CloudTimeouts().read_seconds - 1
 """No wait by the time-outs that are shipped is so short."""
@@ -121,56 +109,3 @@ def test_an_operator_without_an_oci_identity_uses_the_aws_runners_key(
     stored = {"lockstep/oci-key": json.dumps({name: name for name in fields})}
     monkeypatch.setattr(clouds, "secret", stored.__getitem__)
     assert OPERATOR.oci(clouds).config["user"] == "user"
-
-
-# How the issuer's documents are read: through the machine's proxy, in time, and from nobody else
-
-HASTY = Timeouts(cloud=CloudTimeouts(read_seconds=1.0))
-
-
-@pytest.fixture(name="names")
-def _names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    with Names() as found:
-        monkeypatch.setenv("AWS_CA_BUNDLE", str(found.ca_file))
-        found.serve("localhost", lambda _: Reply(200, body=b"x" * 5000))
-        yield found
-
-
-def read(port: int) -> bytes:
-    return read_document(f"https://localhost:{port}/o/jwks.json", opened(DEPLOYER, timeouts=HASTY))
-
-
-def test_a_document_is_read_through_the_machines_proxy(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bytes] = []
-
-    def serve(client: socket.socket) -> None:
-        asked.append(client.recv(4096))
-        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        with socket.create_connection(("127.0.0.1", names.port)) as server:
-            delegate(client, server)
-
-    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    with peer(serve) as port:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://me:a%20word@127.0.0.1:{port}")
-        assert read(443) == b"x" * 5000
-    [request] = asked
-    assert request.startswith(b"CONNECT localhost:443 HTTP/1.")
-    assert base64.b64encode(b"me:a word") in request
-
-
-def test_what_a_verifier_would_not_take_is_not_taken(names: Names) -> None:
-    for trouble, problem in {
-        Trouble.SILENT: Environment.ENDPOINT_UNREACHABLE,
-        Trouble.SLOW: Environment.ISSUER_NOT_PUBLIC,
-        Trouble.HUGE: Environment.ISSUER_NOT_PUBLIC,
-        Trouble.WRONG_CERTIFICATE: Environment.CERTIFICATE_REFUSED,
-        Trouble.UNKNOWN_AUTHORITY: Environment.CERTIFICATE_REFUSED,
-        Trouble.REDIRECT: Environment.ISSUER_NOT_PUBLIC,
-    }.items():
-        names.troubles["localhost"] = trouble
-        began = SystemClock().monotonic()
-        with pytest.raises(EnvironmentalError) as caught:
-            read(names.port)
-        assert caught.value.problem is problem, trouble
-        assert SystemClock().monotonic() - began < 5, trouble

@@ -32,7 +32,7 @@ from sandbox.fn import FunctionProcess, running_function
 from sandbox.plans import AUDIT_BUCKET
 from sandbox.servers import default_servers, login_text
 from sandbox.watching import CloudEvent
-from tests.contract.oci_fixtures import OciConsole
+from tests.contract.clouds import OciConsole
 from tests.support.lambda_context import NO_LOOKS
 from tests.support.memory import PLACEHOLDER_TEXT
 from tests.support.servers import require

@@ -27,7 +27,7 @@ from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from sandbox.emulators.aws import AwsSandbox, create_state_machine
-from tests.contract.aws_fixtures import TABLE, DynamoDbHarness
+from tests.contract.clouds import TABLE, DynamoDbHarness
 from tests.support import world as w
 from tests.support.memory import FakeClock
 

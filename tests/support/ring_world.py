@@ -9,7 +9,7 @@ from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.ring import SLOTS
 from sandbox.emulators.oci import OciSandbox, SandboxClock
-from tests.contract.oci_fixtures import VaultRingHarness
+from tests.contract.clouds import VaultRingHarness
 from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, FakeClock
 from tests.support.world import Ran, make_world, rotate_again

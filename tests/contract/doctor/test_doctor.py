@@ -53,7 +53,7 @@ from sandbox.identities import ISSUER_BUCKET, OCI_FUNCTION, Identities, Way, mak
 from sandbox.oci_resources import create_audit_bucket as create_oci_audit_bucket
 from sandbox.oci_resources import create_ring, create_secret, names_in
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
-from tests.contract.oci_fixtures import OciConsole
+from tests.contract.clouds import OciConsole
 from tests.unit.test_doctor import CONTEXT
 
 CREDENTIAL, PLACEHOLDER = "multi-cloud/app_user", '{"placeholder": true}'
