@@ -69,11 +69,8 @@ class World:
     def append(self, cloud: Cloud) -> None:
         """Write an entry with the real adapters."""
         clouds, credential = operator(self.plan), self.plan.credentials[0]
-        log, signer, now = (
-            clouds.log(cloud, credential.id),
-            clouds.signer(cloud),
-            milliseconds(clouds.clock.now()),
-        )
+        log, signer = clouds.log(cloud, credential.id), clouds.signer(cloud)
+        now = milliseconds(clouds.clock.now())
         event = {"time": now, "metadata": {"uid": f"other-{now}"}, "unmapped": {"lockstep": {}}}
         chain = Chain(credential_id=credential.id, lock=clouds.lock(credential), log=log, signer=signer)
         chain.append(event, entry_id=f"other-{now}", look_back=0)

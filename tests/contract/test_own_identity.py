@@ -205,11 +205,6 @@ def test_each_environment_signs_what_oci_takes_and_again_after_its_session_has_e
 
 REFUSED: Mapping[str, tuple[str, Callable[[Machine], object], str]] = {
     "an expired session": ("session", lambda m: m.token("user", exp=1), "NotAuthenticated"),
-    "another's session": (
-        "session",
-        lambda m: m.file("session.pem", m.keys[1]["key_content"]),
-        "NotAuthenticated",
-    ),
     "a session as an account's": ("pod", lambda m: m.token("account"), "Unauthorized"),
     "no file": ("key", lambda m: (m.home / "key.config").unlink(), "ConfigFileNotFound"),
     "no token": ("function", lambda m: (m.home / "resource.token").unlink(), "FileNotFoundError"),

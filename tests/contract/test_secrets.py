@@ -3,13 +3,11 @@
 What is decided of one secret is in tests/unit/test_provision.py.
 """
 
-import base64
 import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
 from sandbox.oci_resources import create_secret, names_in
+from tests.contract.clouds import OciConsole
 from tests.contract.test_calls_of_commands import listed_in_oci
 
 WRITES = {"CreateSecret", "TagResource", "PutSecretValue", "UpdateSecret", "UntagResource", "DeleteSecret"}
@@ -264,14 +263,12 @@ class Rings(Side):
 
     def slots(self) -> dict[str, Any]:
         """The secrets of the rings' compartment, by name."""
-        listing = self.oci.client(oci.vault.VaultsClient).list_secrets
+        listing = OciConsole(self.oci).vaults.list_secrets
         listed = oci.pagination.list_call_get_all_results(listing, self.oci.compartment_id).data
         return {secret.secret_name: secret for secret in listed}
 
     def content(self, name: str) -> str:
-        client: Any = self.oci.client(oci.secrets.SecretsClient)
-        bundle = client.get_secret_bundle(self.slots()[name].id).data
-        return base64.b64decode(bundle.secret_bundle_content.content).decode()
+        return OciConsole(self.oci).current(self.slots()[name].id)[1]
 
 
 def slots_of(*ids: str) -> set[str]:
@@ -328,10 +325,7 @@ def test_import_makes_slots_where_a_deployment_has_left_what_terraform_says(
 
 def test_what_is_to_be_deleted_or_in_another_compartment_is_refused_with_its_command(rings: Rings) -> None:
     leaving = create_secret(rings.oci, "b.0", b"in use")
-    at = rings.oci.clock.now() + timedelta(days=7)
-    rings.oci.client(oci.vault.VaultsClient).schedule_secret_deletion(
-        leaving, oci.vault.models.ScheduleSecretDeletionDetails(time_of_deletion=at)
-    )
+    OciConsole(rings.oci).remove(leaving)
     own = create_secret(rings.oci, "a.0", b"in use", compartment=rings.oci.own_compartment_id)
     create_secret(rings.oci, "a.1", b"in use", compartment="ocid1.compartment.oc1..third")
     shown = rings.run()
