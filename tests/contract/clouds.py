@@ -150,7 +150,7 @@ class SecretsManagerHarness(_OfClient):
     def _open(self, client: Untyped) -> CredentialStore:
         return CredentialStore("aws", self.credential, partial(SecretsManagerSecret, client, "aws"))
 
-    def _open_secret(self, client: Untyped) -> VersionedSecret:
+    def _open_secret(self, client: Untyped) -> SecretsManagerSecret:
         names = VersionNames(credential_id=self.credential.id, secret=self.names["app_user"])
         return SecretsManagerSecret(client, "aws", names)
 

@@ -11,6 +11,7 @@ from hashlib import sha256
 from itertools import count, repeat
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -213,16 +214,16 @@ def test_objects_are_listed_with_size_and_the_time_of_the_store(
 
 def stuck(bucket: S3Bucket | OciBucket) -> AbstractContextManager[object]:
     """Each page of a list names itself as the next one."""
-    if isinstance(bucket, S3Bucket):
-        following = {"NextContinuationToken": "2", "NextKeyMarker": "aws/1", "NextVersionIdMarker": "1"}
-        lists = dict.fromkeys(("list_objects_v2", "list_object_versions"), lambda **_: page)
-        page = {"IsTruncated": True, **following}
-        return patch.multiple(bucket.client, **lists)
+    following = {"NextContinuationToken": "2", "NextKeyMarker": "aws/1", "NextVersionIdMarker": "1"}
 
-    def again(*_: str, start: str = "", **_more: object) -> SimpleNamespace:
+    def again(*_: str, start: str = "", **_more: object) -> Any:  # noqa: ANN401 - as the SDK's
+        if isinstance(bucket, S3Bucket):
+            return {"IsTruncated": True, **following}
         data = SimpleNamespace(objects=[], items=[], prefixes=[], next_start_with=start)
         return SimpleNamespace(data=data, headers={"opc-next-page": "2"})
 
+    if isinstance(bucket, S3Bucket):
+        return patch.multiple(bucket.client, list_objects_v2=again, list_object_versions=again)
     return patch.multiple(bucket.clients.objects, list_objects=again, list_object_versions=again)
 
 
@@ -288,7 +289,7 @@ def test_a_publication_that_broke_off_goes_on_and_what_is_there_is_not_written_a
         return True
 
     monkeypatch.setattr(folder, "create", troubled)
-    troubles = repeat("throttled")
+    troubles: Iterator[str] = repeat("throttled")
     clock = Waits()
     with pytest.raises(errors.PlanUnreachableError):
         publish(folder, clock)
@@ -298,7 +299,7 @@ def test_a_publication_that_broke_off_goes_on_and_what_is_there_is_not_written_a
     with pytest.raises(KeyboardInterrupt):
         publish(folder, Waits())
     state = published.state_of(folder, PUBLISHED)
-    assert (state.same, published.INDEX in state.missing) == (set(written), True)
+    assert (state.same, published.INDEX in state.missing) == (frozenset(written), True)
     clock, troubles = Waits(), iter(["throttled", "throttled", "lost"])
     rest = list[str]()
     assert publish(folder, clock, rest.append) == frozenset()

@@ -155,13 +155,13 @@ def test_an_entry_is_an_object_with_checksum_class_and_metadata(bucket: clouds.S
 
 # The audit log as the role of a runner meets it
 
-LIST = {
+LIST: dict[str, Any] = {
     "Action": "s3:ListBucket",
     "Resource": f"arn:aws:s3:::{clouds.BUCKET}",
     "Condition": {"StringLike": {"s3:prefix": "aws/*"}},
 }
-READ = {"Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{clouds.BUCKET}/aws/*"}
-ROLES: dict[str, tuple[tuple[dict[str, object], ...], int, object]] = {
+READ: dict[str, Any] = {"Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{clouds.BUCKET}/aws/*"}
+ROLES: dict[str, tuple[tuple[dict[str, Any], ...], int, object]] = {
     "reads an entry": ((READ, LIST), 1, METADATA),
     # S3 answers 403 then, as neither HEAD nor GET has a prefix; the next number, and a forged head's, are such objects.
     "who may list one folder sees that an object is missing": ((READ, LIST), 2, None),
@@ -268,9 +268,9 @@ def log_of(client: Any) -> EntryLog:  # noqa: ANN401 - as `aws_client`
 
 
 ACTS: dict[str, tuple[str, str, Callable[[Any], object]]] = {
+    "stage": ("secretsmanager", "Store", lambda client: secret_of(client).prepare(1)("text")),
     "its own store": ("secretsmanager", "Store", lambda client: read_secret(client, "aws", "lockstep/admin")),
     "store": ("secretsmanager", "Store", lambda client: read_secret(client, "aws", "lockstep/admin")),
-    "stage": ("secretsmanager", "Store", lambda client: secret_of(client).prepare(1)("text")),
     "lock": ("dynamodb", "LockTable", lambda client: DynamoDbLock(client, "table", "id").read()),
     "table": ("dynamodb", "LockTable", lambda client: read_table(client, "table")),
     "caller": ("sts", "AuditLog", caller_arn),
@@ -389,7 +389,7 @@ def test_each_refusal_is_its_error_after_one_try(
 
 
 def test_an_untrusted_certificate_is_rejected_and_not_an_outage() -> None:
-    wrong = SSLError(endpoint_url="https://localhost", error="wrong host")
+    wrong = SSLError(endpoint_url="https://localhost", error=ValueError())
     assert diagnose(wrong) == (errors.ErrorKind.REJECTED, "SSLError")
 
 

@@ -5,7 +5,7 @@ leave and over many that they cannot.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
@@ -65,7 +65,7 @@ def records() -> Iterator[LockRecord]:
         yield LockRecord(credential_id="c", fence=7, revoke_through=through, valid=valid, **parts)
 
 
-def item_of(record: LockRecord) -> dict[str, dict[str, Any]]:
+def item_of(record: LockRecord) -> dict[str, Any]:
     """The record as the table has it."""
     claim = record.claim
     named = ("credential_id", "fence", "holder", "activate", "revoke_through", "take_over", "paused")
@@ -93,32 +93,29 @@ def parsed(condition: str, values: tuple[tuple[str, str, object], ...]) -> Op | 
     return get_filter_expression(condition, {}, {name: {kind: value} for name, kind, value in values})  # type: ignore[dict-item]  # a flag is a bool
 
 
-class Table:
+class ConditionError(Exception):
+    """The condition does not hold."""
+
+    response: Mapping[str, Any] = {}
+
+
+def table_with(item: dict[str, Any]) -> Any:  # noqa: ANN401 - as `aws_client`
     """A client of DynamoDB whose table has one item, and whose writes leave it as it is."""
 
-    exceptions = SimpleNamespace(
-        ConditionalCheckFailedException=type("ConditionFailed", (Exception,), {"response": {}})
-    )
-
-    def __init__(self, item: dict[str, dict[str, Any]]) -> None:
-        self._item = item
-
     def update_item(
-        self,
         *,
         ConditionExpression: str,  # noqa: N803 - as a client has it
         ExpressionAttributeValues: dict[str, dict[str, object]],  # noqa: N803 - the same
         **_more: object,
     ) -> dict[str, Any]:
-        values = [
-            (name, kind, value)
-            for name, typed in ExpressionAttributeValues.items()
-            for kind, value in typed.items()
-        ]
+        values = ((name, *typed.popitem()) for name, typed in ExpressionAttributeValues.items())
         condition = parsed(ConditionExpression, tuple(values))
-        if not condition.expr(MotoItem(DynamoType(self._item["credential_id"]), None, self._item)):
-            raise self.exceptions.ConditionalCheckFailedException
-        return {"Attributes": self._item}
+        if not condition.expr(MotoItem(DynamoType(item["credential_id"]), None, item)):
+            raise ConditionError
+        return {"Attributes": item}
+
+    exceptions = SimpleNamespace(ConditionalCheckFailedException=ConditionError)
+    return SimpleNamespace(update_item=update_item, exceptions=exceptions)
 
 
 MODES = {
@@ -137,7 +134,7 @@ def test_a_run_gets_the_lock_where_no_reason_is_against_it(
     for record in records():
         item = item_of(record)
         assert record_of("c", item) == record
-        lock = DynamoDbLock(Table(item), "t", "c")  # type: ignore[arg-type]  # the calls of this test
+        lock = DynamoDbLock(table_with(item), "t", "c")
         acquired = lock.acquire(holder=ME, now=NOW, expires_at=NOW + LEASE, force=is_forced, due_by=due_by)
         reason = reason_against(record, now=NOW, holder=ME, is_forced=is_forced, due_by=due_by)
         assert (acquired is None) == (reason is not None), record
@@ -149,6 +146,6 @@ def test_a_run_gets_the_lock_where_no_reason_is_against_it(
 
 def test_the_lock_is_held_where_an_operator_cannot_take_it() -> None:
     for record in records():
-        orders = DynamoDbOrders(Table(item_of(record)), "t", "c")  # type: ignore[arg-type]  # the same
+        orders = DynamoDbOrders(table_with(item_of(record)), "t", "c")
         taken = orders.hold(holder="order-1", now=NOW, expires_at=NOW + LEASE)
         assert (taken is None) == is_held(record, NOW) == is_held(record, NOW + SECOND / 2), record

@@ -319,6 +319,32 @@ def test_what_broke_off_is_finished(
     assert other.serves(2)
 
 
+@pytest.mark.parametrize("call", CALLS)
+def test_a_promotion_that_is_disturbed_replaces_an_edit_and_does_not_undo_its_successors(
+    world: StoreHarness, store: CredentialStore, call: int
+) -> None:
+    store.stage(value(1))
+    with (
+        suppress(errors.LostCompareAndSetError),
+        world.before_call(call, lambda: world.edit("app_user", document("app", "by-hand"))),
+    ):
+        store.promote(1, fence_held)
+    store.promote(1, fence_held)
+    assert store.serves(1)
+    rival = world.rival()
+    store.stage(value(2))
+    rival.stage(value(3))
+    with (
+        suppress(errors.FenceLostError, errors.LostCompareAndSetError),
+        world.before_call(call, lambda: rival.promote(3, fence_held)),
+    ):
+        store.promote(2, fence_held)
+    rival.promote(3, fence_held)
+    assert store.serves(3)
+    with pytest.raises(errors.FenceLostError):
+        store.promote(2, fence_held)
+
+
 @pytest.mark.parametrize("shared", ["aws", "oci", "oci-ring-of-one"], indirect=True)
 @in_each_secret
 def test_a_value_that_the_store_does_not_keep_is_refused_before_anything_is_staged(

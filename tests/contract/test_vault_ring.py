@@ -255,7 +255,7 @@ def test_a_reader_passes_over_a_deleted_slot_and_over_none_that_it_may_not_read(
 ) -> None:
     advance(four, 1, 2, 3, 4)
     newest = four.serving("app_user")[0]
-    limited = reader_on(vault_without(four, newest, RUNNER_RIGHTS, "SECRET_BUNDLE_READ"))
+    limited = reader_on(vault_without(four, newest, ("SECRET_BUNDLE_READ",), "SECRET_BUNDLE_READ"))
     with pytest.raises(errors.StoreAccessDeniedError) as error:
         limited.newest()
     assert error.value.where["secret"] == "multi-cloud.app_user.0"
@@ -423,7 +423,7 @@ def test_a_client_reads_the_highest_generation_whatever_a_copy_claims_as_the_pag
     here: dict[str, CredentialClient] = {}
     exec(compile(adapted(example, own), "docs/client.md", "exec"), here)  # noqa: S102 - the page's example
     shown = here["credential"].get()
-    assert (shown, shown.databases.keys()) == (found, {server.name for server in CREDENTIAL.servers})
+    assert (shown, set(shown.databases)) == (found, {server.name for server in CREDENTIAL.servers})
     for secret_id in four.ids["app_user"]:
         four.console.remove(secret_id)
     with pytest.raises(errors.SecretNotFoundError):
