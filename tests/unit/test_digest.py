@@ -156,16 +156,6 @@ def key_replaced_in_one_cloud_first(world: EvidenceWorld) -> None:
     world.hours(2)
 
 
-def the_job_is_late_and_runs_twice(world: EvidenceWorld) -> None:
-    for _ in range(3):
-        world.hours(but="aws")
-        world.until(55)
-        world.make("aws")
-        world.make("aws")
-        assert world.verified() == GOOD
-    world.hours(2)
-
-
 def the_lock_record_is_lost(world: EvidenceWorld) -> None:
     heads(world.world, aws=None, oci=None)
     world.hours(3)
@@ -176,7 +166,6 @@ HONEST: tuple[Act, ...] = (
     clocks_14_minutes_off,
     a_cloud_down_and_a_job_that_fails,
     key_replaced_in_one_cloud_first,
-    the_job_is_late_and_runs_twice,
     the_lock_record_is_lost,
 )
 

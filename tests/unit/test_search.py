@@ -15,7 +15,7 @@ from functions.apply_db.replication import Wait
 from lockstep.protocol import errors
 from lockstep.protocol.messages import Beside, CandidateRef, ProbeRequest, ProbeResult
 from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
-from lockstep.protocol.workers import SideBySide, at_the_same_time, one_after_the_other
+from lockstep.protocol.workers import at_the_same_time, one_after_the_other
 from tests.support import world as w
 from tests.support.memory import FakeClock, MemoryDatabase, MemoryWorld
 from tests.support.memory_database import MemoryReplica
@@ -217,41 +217,29 @@ class Rotated:
     def __init__(self, strategy: Strategy, *, hosts: int = 1, lag: int | None = 0) -> None:
         usernames = ("app",) if strategy is DUAL else ("app_a", "app_b")
         self.database = MemoryDatabase("main", strategy, usernames, verify_hosts=hosts)
-        self.clock = FakeClock()
-        self.values = [
-            CredentialValue(g, Login(usernames[g % len(usernames)], SecretStr(f"password-{g}")))
-            for g in range(5)
-        ]
-        self.stage(None, 1)
-        self.stage(1, 2)
+        self.replicas, self.clock = self.database.replicas, FakeClock()
+        logins = [Login(usernames[g % len(usernames)], SecretStr(f"password-{g}")) for g in range(5)]
+        self.values = [CredentialValue(g, login) for g, login in enumerate(logins)]
+        self.stage(1)
+        self.stage(2)
         for replica in self.replicas:
             assert replica.accepts(self.login(1))
             assert replica.accepts(self.login(2))
             replica.lag_logins = lag
             replica.refusals.limit = 2
-        self.stage(2, 3)
-
-    @property
-    def replicas(self) -> tuple[MemoryReplica, ...]:
-        return self.database.replicas
+        self.stage(3)
 
     def login(self, generation: int) -> Login:
         return self.values[generation].login
 
-    def stage(self, current: int | None, pending: int) -> None:
+    def stage(self, pending: int) -> None:
+        """Beside the one before it."""
+        current = self.values[pending - 1] if pending > 1 else None
         with self.database.exclusive() as stager:
-            stager.stage(
-                current=None if current is None else self.values[current], pending=self.values[pending]
-            )
+            stager.stage(current=current, pending=self.values[pending])
 
-    def wait(
-        self,
-        *,
-        base: int | None = 2,
-        doomed: Sequence[int] = (1,),
-        side_by_side: SideBySide = one_after_the_other,
-    ) -> None:
-        Wait(self.clock, side_by_side).until_accepted(
+    def wait(self, base: int | None = 2, *, doomed: Sequence[int] = (1,), at_once: bool = False) -> None:
+        Wait(self.clock, at_the_same_time if at_once else one_after_the_other).until_accepted(
             self.database,
             pending=self.login(3),
             base=None if base is None else self.login(base),
@@ -335,7 +323,7 @@ def test_where_nothing_undoes_a_refusal_pending_is_tried_once(strategy: Strategy
 @both_strategies
 def test_every_host_is_asked_and_the_logins_on_one_come_one_after_the_other(strategy: Strategy) -> None:
     world = Rotated(strategy, hosts=4, lag=2)
-    world.wait(side_by_side=at_the_same_time)
+    world.wait(at_once=True)
     assert [replica.at_once for replica in world.replicas] == [1] * 4
     assert world.proven() == [True] * 4
 
