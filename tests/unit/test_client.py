@@ -465,7 +465,7 @@ def frames(error: BaseException | None) -> Iterator[FrameType]:
             yield from frames(one)
 
 
-def error_of(work: Callable[[], object]) -> BaseException:
+def error_of(work: Callable[[], object]) -> Exception:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - each test looks at it
         work()
     return caught.value
