@@ -1,5 +1,7 @@
 """Rotations in flight, for the tests of the steps."""
 
+from collections.abc import Callable
+
 import pytest
 
 from functions.apply_db import step as apply_db
@@ -37,6 +39,15 @@ def dies(world: MemoryWorld, boundary: str, *, runner: str = "oci") -> None:
     with w.struck(world, {boundary: w.Killed}), pytest.raises(w.Killed):
         w.rotate(world, "dead", runner=runner)
     world.clock.sleep(w.INTERVAL_SECONDS)
+
+
+def calls(world: MemoryWorld, act: Callable[[], object]) -> list[str]:
+    """What is asked of the doubles meanwhile."""
+    seen = list[str]()
+    w.at_every_boundary(world, seen.append)
+    act()
+    w.undisturbed(world)
+    return [boundary.removeprefix("before ") for boundary in seen if boundary.startswith("before")]
 
 
 def run_generate(world: MemoryWorld, rotation: messages.Rotation, **more: object) -> messages.Staged:

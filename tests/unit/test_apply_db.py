@@ -16,7 +16,7 @@ from lockstep.protocol import errors, messages
 from lockstep.protocol.model import ClaimKind, Strategy
 from tests.support import world as w
 from tests.support.memory import Account, MemoryWorld
-from tests.unit.flights import Flight, asked_to_probe, both_strategies, run_generate, searched, steady
+from tests.unit.flights import Flight, asked_to_probe, both_strategies, calls, run_generate, searched, steady
 
 REFUSED, UNREADABLE = messages.RevocationResult.REFUSED, messages.RevocationResult.UNREADABLE
 
@@ -47,11 +47,7 @@ def test_pending_and_base_log_in_afterwards_and_what_was_valid_before_does_not(s
 def test_databases_change_under_every_advisory_lock_after_base_logged_in_on_all(strategy: Strategy) -> None:
     """What must succeed comes before what must be refused, and follows it (protocol D1, D3, D18)."""
     flight = Flight(strategy)
-    seen: list[str] = []
-    w.at_every_boundary(flight.world, seen.append)
-    flight.apply()
-    w.undisturbed(flight.world)
-    assert [b.removeprefix("before ") for b in seen if b.startswith("before")] == [
+    assert calls(flight.world, flight.apply) == [
         "aws read_generation",
         "aws read_generation",
         "db-1 admin_login",

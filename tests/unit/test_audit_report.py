@@ -76,6 +76,8 @@ def test_the_whole_story_is_in_the_figures() -> None:
     assert (failed.failed, silent.failed) == (17, 0)
     assert sum(run.error == "DatabaseUnreachableError" for run in report.runs) <= database.failed
     assert all(gap.end - gap.start > timedelta(minutes=41) for gap in report.gaps)
+    between = max(b.promoted - a.promoted for a, b in pairwise(report.generations))
+    assert figures.longest_between_seconds == between.total_seconds()
     assert figures.between_limit_seconds == 42 * 60
     assert figures.longest_age_seconds == max(g.end - g.start for g in report.gaps).total_seconds()
     # Each generation lives until its login is refused.
