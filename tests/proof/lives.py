@@ -20,16 +20,18 @@ from typing import TypeAlias
 
 from msgspec import structs
 
+from lockstep.audit.verify import verify
 from lockstep.protocol import errors
 from lockstep.protocol.model import Credential, LockRecord, Strategy
+from lockstep.protocol.orders import Order, Pause, Resume, Revoke
 from tests.proof import invariants
 from tests.proof.invariants import Snapshot, ViolationError
 from tests.proof.memory_observer import RaceObserver, Shown, accounts
 from tests.proof.planting import Plant
 from tests.proof.races import CALL_SECONDS, decisive_steps, error_at
 from tests.support import world as worlds
+from tests.support.audit_story import give
 from tests.support.memory import EPOCH, Account, MemoryWorld
-from tests.support.memory_database import Refusals
 
 Act: TypeAlias = Iterator[None]
 """What an operator does: some minutes pass at each `yield`."""
@@ -45,10 +47,14 @@ LONGEST_CALL = 180
 """Disturbances are put at calls of a run below this."""
 MOST_REFUSALS = 3
 """Logins that an account refuses in a row at most, where a search follows a disturbance (protocol C12)."""
+MOST_VERIFIED = 40
+"""So many generations long the audit log is verified after each run."""
 VERSIONS_KEPT = 20
 """Of each secret; older ones are deleted, as clouds do."""
 NESTED = 3
 """So many runs are under way at most, all but one of them frozen."""
+FROZEN_SECONDS = 900
+"""Longer than the lease. A run that freezes while two others do, too, ends within the hour that verification grants."""
 
 
 @dataclass
@@ -92,19 +98,6 @@ class _Run:
 
 class _OverError(BaseException):
     """The life is over. The code under test must not catch this."""
-
-
-class _Refusals(Refusals):
-    """Counts all, and no run of them where there is an excuse."""
-
-    def __init__(self, is_excused: Callable[[], bool]) -> None:
-        super().__init__()
-        self.total = 0
-        self._is_excused = is_excused
-
-    def count(self, username: str, *, accepted: bool) -> None:
-        self.total += not accepted
-        super().count(username, accepted=accepted or self._is_excused())
 
 
 class LifeObserver(RaceObserver):
@@ -161,7 +154,7 @@ class Life:
         self._act = ""
         self._program = self._operate()
         for name, database in self.world.databases.items():
-            database.refusals = _Refusals(partial(self._foreign.__contains__, name))
+            database.refusals.is_excused = partial(self._foreign.__contains__, name)
 
     def live(self) -> None:
         """Live it to its end, or to the first violation."""
@@ -181,8 +174,7 @@ class Life:
             self._require("I7", partial(worlds.assert_on_record, self.world))
         except _OverError:
             pass
-        all_refusals = [d.refusals for d in self.world.databases.values()]
-        self.figures.refused = sum(r.total for r in all_refusals if isinstance(r, _Refusals))
+        self.figures.refused = sum(d.refusals.total for d in self.world.databases.values())
         self.figures.generations = self.world.lock.record.highest_generation
 
     # Runs.
@@ -219,6 +211,8 @@ class Life:
             generations = [g for found in worlds.served(world).values() for g in found[:2]]
             self._require("I8", lambda: invariants.in_sync(self._observer.snapshot(), generations, outcome))
         self._refusals_are_few(run.rotation_id)
+        if is_alone and record.highest_generation < MOST_VERIFIED:
+            self._require("I7", self._raises_no_alarm)
 
     def _draw(self) -> tuple[str, int]:
         what = self._dice.choice(("freeze", "freeze", "die", "fail", "lose", "act"))
@@ -255,7 +249,7 @@ class Life:
             self._operator_goes_on()
         elif len(self._running) < NESTED:
             if self._dice.random() < 0.7:
-                self.world.clock.sleep(worlds.INTERVAL_SECONDS)
+                self.world.clock.sleep(FROZEN_SECONDS)
             for database in self.world.databases.values() if self._dice.random() < 0.6 else ():
                 database.kill_connections()
             for _ in range(self._dice.choice((1, 1, 2))):
@@ -286,6 +280,13 @@ class Life:
             self.figures.most_refusals = max(self.figures.most_refusals, most)
             if most > (MOST_REFUSALS if self._excused_rotations else 1):
                 self._violated("I1", f"{name} has refused {most} logins in a row, {when}")
+
+    def _raises_no_alarm(self) -> None:
+        """Whatever runs die of, and whatever operators do, verification of the audit log finds nothing."""
+        logs = [(log, self.world.signers[stream]) for stream, log in self.world.audit_logs.items()]
+        with worlds.quiet(self.world):
+            for found in verify(self.world.credential.id, logs):
+                assert [str(p) for p in (*found.problems, found.unreadable) if p] == []
 
     def _measure_gap(self) -> None:
         now, figures = self.world.clock.now(), self.figures
@@ -439,14 +440,14 @@ class Life:
 
     def _emergency(self) -> Act:
         """A value has leaked: everything up to now is to be revoked."""
-        worlds.revokes_everything(self.world)
+        self._give(Revoke(lift_pause=False))
         yield from self._until(lambda: not self.world.lock.record.is_revoking)
 
     def _pause(self) -> Act:
         """No run for a while."""
-        worlds.orders(self.world, paused=True)
+        self._give(Pause())
         yield from self._some_time()
-        worlds.orders(self.world, paused=False)
+        self._give(Resume())
         yield
 
     def _edit(self) -> Act:
@@ -479,6 +480,9 @@ class Life:
 
     # What acts are made of.
 
+    def _give(self, order: Order) -> None:
+        give(self.world, order, f"{self.figures.acts.total()}-{order.name}")
+
     def _current(self) -> int:
         return self.world.lock.record.current_generation or 0
 
@@ -509,15 +513,12 @@ class Life:
 
 
 ACTS = (
-    "plan_change",
-    "plan_change",
+    *["plan_change"] * 2,
     "restore",
-    "fail_over",
-    "fail_over",
+    *["fail_over"] * 2,
     "emergency",
     "pause",
-    "edit",
-    "edit",
+    *["edit"] * 2,
     "lost_table",
 )
 """What the operator does, one thing after the other."""

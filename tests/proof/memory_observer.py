@@ -61,13 +61,11 @@ class InstantObserver:
         """Whether there is something to look at."""
         world, record = self.world, self.world.lock.record
         kept = [secret for store in world.stores.values() for secret in store._secrets.values()]
-        before, self._seen = (
-            self._seen,
-            (
-                replace(record, holder=None, expires_at=None, fence=0),
-                [(secret.current, len(secret.versions)) for secret in kept],
-                [accounts(database) for database in world.databases.values()],
-            ),
+        before = self._seen
+        self._seen = (
+            replace(record, holder=None, expires_at=None, fence=0),
+            [(secret.current, len(secret.versions)) for secret in kept],
+            [accounts(database) for database in world.databases.values()],
         )
         return before != self._seen
 

@@ -23,6 +23,7 @@ import json
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
@@ -43,13 +44,13 @@ def left_out(*, quick: bool) -> list[tuple[Bug, Model]]:
     return [(b, b.model) for b in CATALOGUE.values() if b.model and not (quick and b.model.is_slow)]
 
 
-def _explorations(name: str, *, bugs: bool) -> Iterator[tuple[str, Bound, Plant, str | None]]:
+def _explorations(name: str) -> Iterator[tuple[str, Bound, Plant, str | None]]:
     """What is explored: what for, within which bound, with which bug, and the invariant that breaks."""
     for bound in BOUNDS[name]:
         yield "the protocol as it is", bound, nullcontext, None
     for what, (invariant, bound) in KNOWN.items() if name != "quick" else ():
         yield what, bound, nullcontext, invariant
-    for bug, within in left_out(quick=name == "quick") if bugs else ():
+    for bug, within in left_out(quick=name == "quick"):
         yield bug.name, within.bound, bug.plant, within.invariant
 
 
@@ -57,46 +58,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof.model")
     parser.add_argument("--bound", choices=BOUNDS, default="quick", help="how much may happen")
-    parser.add_argument("--no-bugs", action="store_true", help="only the protocol as it is")
     parser.add_argument(
         "--story", metavar="TEXT", help="how the first bug or weakness of that name breaks what"
     )
     chosen = parser.parse_args(arguments)
-    began, states, transitions, planted, unexpected = time.perf_counter(), 0, 0, 0, 0
-    asked = _explorations("deep" if chosen.story else chosen.bound, bugs=not chosen.no_bugs)
-    for what, bound, plant, expected in asked:
+    began, total = time.perf_counter(), Counter(states=0, transitions=0, planted=0, unexpected=0)
+    for what, bound, plant, expected in _explorations("deep" if chosen.story else chosen.bound):
         if chosen.story and (chosen.story not in what or not expected):
             continue
         result = explore(bound, plant)
         found = result.violation.invariant if result.violation else None
-        line = {
-            "what": what,
-            "within": str(bound),
-            "states": result.states,
-            "transitions": result.transitions,
-        }
+        counted = {"states": result.states, "transitions": result.transitions}
+        line: dict[str, object] = {"what": what, "within": str(bound), **counted}
         if found != expected or chosen.story:
             line |= {"expected": expected, "violation": str(result.violation), "story": result.story}
         _say(line | {"found": found, "steps": len(result.story)})
         if chosen.story:
             return 0
-        unexpected += found != expected
-        planted += what in CATALOGUE and expected is not None
+        total.update(unexpected=found != expected, planted=what in CATALOGUE and expected is not None)
         if plant is nullcontext and expected is None:
-            states, transitions = states + result.states, transitions + result.transitions
+            total.update(counted)
+    seconds, peak = round(time.perf_counter() - began, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     _say(
-        {
-            "proof": "model",
-            "bound": chosen.bound,
-            "states": states,
-            "transitions": transitions,
-            "planted": planted,
-            "unexpected": unexpected,
-            "seconds": round(time.perf_counter() - began, 1),
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }
+        {"proof": "model", "bound": chosen.bound, **total, "seconds": seconds, "peak_memory_mb": peak // 1024}
     )
-    return 1 if unexpected or chosen.story else 0
+    return 1 if total["unexpected"] or chosen.story else 0
 
 
 def _say(line: dict[str, object]) -> None:

@@ -3,7 +3,7 @@
 A call goes to one part of the world and is atomic there; `effects` lists what can come of it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -201,7 +201,7 @@ def effects(part: Part, call: Call, session: tuple[int, int]) -> list[Effect]:
         return [_on_lock(part, call)]
     if isinstance(part, Store):
         return [_ON_STORE[call.op](part, *call.args)]
-    return list(_on_database(part, call, session))
+    return _on_database(part, call, session)
 
 
 # ---- The lock record: the double in memory decides. It passes the same contract tests as the DynamoDB adapter.
@@ -307,46 +307,33 @@ def holds_advisory_lock(database: Database, session: tuple[int, int]) -> bool:
     return database.session == session
 
 
-def _on_database(database: Database, call: Call, session: tuple[int, int]) -> Iterator[Effect]:
+def _on_database(database: Database, call: Call, session: tuple[int, int]) -> list[Effect]:
     if call.op == "accepts":
-        yield Effect(database, database.accepts(call.args[0]))
-        return
+        return [Effect(database, database.accepts(call.args[0]))]
     if call.op == "exclusive":
-        if database.session is None:
-            yield Effect(database._replace(session=session))
-        else:
-            yield Effect(database, errors.AdvisoryLockBusyError)
-        return
+        is_free = database.session is None
+        locked = Effect(database._replace(session=session))
+        return [locked if is_free else Effect(database, errors.AdvisoryLockBusyError)]
     if not holds_advisory_lock(database, session):
-        yield Effect(database, errors.DatabaseUnreachableError)
-        return
+        return [Effect(database, errors.DatabaseUnreachableError)]
     if call.op == "recorded":
-        yield Effect(database, database.record)
-        return
-    before = database.passwords
-    after = _ALTERATIONS[call.op](database, *call.args)
+        return [Effect(database, database.record)]
+    before, after = database.passwords, _ALTERATIONS[call.op](database, *call.args)
     record = call.args[-1] if call.op in ("alter", "discard") and call.args[-1] else database.record
     past = database.past
     if past is not None and (after, record) != (before, database.record):
         past = ((before, database.record), *past)[:2]
-    yield Effect(
-        database._replace(
-            passwords=after,
-            record=record,
-            foreign=database.foreign if database.foreign == FAILED_OVER else "",
-            past=past,
-        ),
-        wrote=after != before,
-    )
+    foreign = database.foreign if database.foreign == FAILED_OVER else ""
+    done = database._replace(passwords=after, record=record, foreign=foreign, past=past)
+    found = [Effect(done, wrote=after != before)]
     if after != before:
-        yield Effect(database, spends="deaf", note="it acknowledges the change, but does not make it")
+        note = "it acknowledges the change, but does not make it"
+        found.append(Effect(database, spends="deaf", note=note))
     if call.op == "set_passwords":
-        yield Effect(
-            database._replace(passwords=tuple(sorted({*after, *before}))),
-            wrote=True,
-            spends="clinging",
-            note="the old passwords keep logging in",
-        )
+        both = database._replace(passwords=tuple(sorted({*after, *before})))
+        note = "the old passwords keep logging in"
+        found.append(Effect(both, wrote=True, spends="clinging", note=note))
+    return found
 
 
 _ALTERATIONS: dict[str, Callable[..., tuple[tuple[int, ...], ...]]] = {

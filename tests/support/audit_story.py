@@ -25,6 +25,17 @@ def chain_of(ports: Ports) -> Chain:
     return Chain(credential_id=ports.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer)
 
 
+def give(world: MemoryWorld, order: Order, order_id: str) -> None:
+    """Give an order as an operator does: first its entry, then the record."""
+    by = Operator(who=ANNA, now=world.clock.now, new_id=lambda: order_id)
+    details = order.details(world.lock.record)
+    record_order(order.name, details, by=by, chain=chain_of(world.ports("aws")))
+    if isinstance(order, Revoke):
+        revokes_everything(world)
+    else:
+        orders(world, paused=isinstance(order, Pause))
+
+
 class AuditStory:
     """A world and its clock; every call goes on where the last one ended."""
 
@@ -55,18 +66,14 @@ class AuditStory:
         fails: tuple[type[Exception], ...] = (),
     ) -> None:
         """Let the triggers of both clouds come; a runner whose function says False does not run; a run may fail."""
-        began, seconds = self.now, 0.0
+        began, half = self.now, timedelta(seconds=HALF)
         for number in range(int(days * 72)):
-            for runner, is_up, at in (
-                ("aws", aws, number * 2 * HALF),
-                ("oci", oci, number * 2 * HALF + HALF),
-            ):
-                self._wait_until(began + timedelta(seconds=at))
+            for runner, is_up, at in (("aws", aws, 2 * number), ("oci", oci, 2 * number + 1)):
+                self._wait_until(began + at * half)
                 with suppress(*fails):
                     if is_up(number):
                         self.run(runner)
-            seconds = (number + 1) * 2 * HALF
-        self._wait_until(began + timedelta(seconds=seconds))
+        self._wait_until(began + int(days * 72) * 2 * half)
 
     def failing(self, error: type[Exception], days: float, *, of: str = "oci") -> None:
         """Some hours in which a store, or a database, does not answer."""
@@ -80,15 +87,9 @@ class AuditStory:
         undisturbed(self.world)
 
     def order(self, order: Order) -> None:
-        """Give an order as an operator does: first its entry, then the record."""
-        world, details = self.world, order.details(self.world.lock.record)
+        """Give an order as an operator does."""
         self.count += 1
-        by = Operator(who=ANNA, now=world.clock.now, new_id=lambda: f"{self.count:06d}")
-        record_order(order.name, details, by=by, chain=chain_of(world.ports("aws")))
-        if isinstance(order, Revoke):
-            revokes_everything(world)
-        else:
-            orders(world, paused=isinstance(order, Pause))
+        give(self.world, order, f"{self.count:06d}")
 
     def revoke(self) -> None:
         """An emergency, and the run that fulfils it."""

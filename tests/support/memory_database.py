@@ -41,11 +41,14 @@ class Refusals:
     Attributes:
         limit: After so many an account is blocked; None: never.
         most: The longest run that was seen.
+        total: All that were seen.
+        is_excused: Whether a run of them does not count.
     """
 
     def __init__(self) -> None:
         self.limit: int | None = None
-        self.most = 0
+        self.most = self.total = 0
+        self.is_excused: Callable[[], bool] = lambda: False
         self._in_a_row: Counter[str] = Counter()
 
     def require_unblocked(self, database: str, username: str) -> None:
@@ -53,7 +56,8 @@ class Refusals:
             raise errors.AccountLockedError(database=database)
 
     def count(self, username: str, *, accepted: bool) -> None:
-        self._in_a_row[username] = 0 if accepted else self._in_a_row[username] + 1
+        self.total += not accepted
+        self._in_a_row[username] = 0 if accepted or self.is_excused() else self._in_a_row[username] + 1
         self.most = max(self.most, self._in_a_row[username])
 
 

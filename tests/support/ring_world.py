@@ -47,14 +47,15 @@ class RingWorld:
         lockouts: The calls after which an application that reads the ring could not log in.
     """
 
-    def __init__(self, sandbox: OciSandbox, clock: FakeClock, *, slots: int, alone: bool) -> None:
-        self.memory = make_world(clock=clock)
-        self.ring = VaultRingHarness(sandbox, slots=slots, clock=clock)
+    def __init__(self, ring: VaultRingHarness, *, alone: bool) -> None:
+        assert isinstance(ring.clock, FakeClock)
+        self.memory = make_world(clock=ring.clock)
+        self.ring = ring
         self.edit(0, TAKEN_OVER)
         self.lockouts: list[str] = []
         self._others = {} if alone else {"aws": self.memory.stores["aws"]}
         self._looking = False
-        sandbox.on_call = self._look
+        ring.sandbox.on_call = self._look
         for database in self.memory.databases.values():
             database.faults.after = self._changed
 
@@ -108,9 +109,8 @@ class RingWorld:
 @contextmanager
 def ring_world(*, slots: int = SLOTS, alone: bool = False) -> Iterator[RingWorld]:
     """A world with an existing login to take over; the vault is alone if it is the only store."""
-    clock = FakeClock(EPOCH)
-    with OciSandbox(SandboxClock(clock.now)) as sandbox:
-        yield RingWorld(sandbox, clock, slots=slots, alone=alone)
+    with emulated_ring(slots=slots) as ring:
+        yield RingWorld(ring, alone=alone)
 
 
 def attempt(world: RingWorld, rotation_id: str) -> str:
