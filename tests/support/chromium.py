@@ -94,16 +94,6 @@ class Page:
         """The value of a JavaScript expression; a policy of the page does not stop it."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
-    def contrast(self, *pairs: tuple[str, str]) -> float:
-        """The least contrast of pairs of colours, each the name of a variable of the page's style (WCAG 2.2, 1.4.3)."""
-        names = sorted({name for pair in pairs for name in pair})
-        colours = self.ask(
-            f"{json.dumps(names)}.map(n => getComputedStyle(document.documentElement).getPropertyValue(n).trim())"
-        )
-        light = {name: _luminance(colour) for name, colour in zip(names, colours, strict=True)}
-        both = [sorted((light[a], light[b]), reverse=True) for a, b in pairs]
-        return min((lighter + 0.05) / (darker + 0.05) for lighter, darker in both)
-
     def call(self, method: str, **parameters: object) -> dict[str, Any]:
         """One call of the protocol; its result."""
         self._count += 1
@@ -140,15 +130,6 @@ class Page:
                 self.seen.faults.append(str(told["args"]))
             case "Log.entryAdded":
                 self.seen.faults.append(str(told["entry"]["text"]))
-
-
-def _luminance(colour: str) -> float:
-    """Of a colour written `#rrggbb`: https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
-    parts = [part / 255 for part in bytes.fromhex(colour.removeprefix("#"))]
-    red, green, blue = (
-        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 @contextmanager

@@ -55,12 +55,6 @@ def test_only_the_workers_and_the_scope_start_threads() -> None:
     assert users == {"lockstep/protocol/workers.py", "lockstep/protocol/deadlines.py"}
 
 
-def test_there_are_four_steps_with_handlers() -> None:
-    steps = sorted(p.parent for p in ROOT.glob("functions/*/step.py"))
-    assert [step.name for step in steps] == ["apply_db", "audit", "generate", "update_secrets"]
-    assert all((step / "handler.py").exists() for step in steps)
-
-
 def test_the_lock_files_hold_names_versions_and_hashes() -> None:
     lines = [
         line.rstrip("\\ \n")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from lockstep.audit.verify import Problem, Trace, collapsed, findings
 from lockstep.cli import app
 from lockstep.cli.orders import OrderContext
-from lockstep.cli.output import answer, document, plan_file, say, words_left
+from lockstep.cli.output import answer, document, exit_code_of, plan_file, say, words_left
 from lockstep.operate.formatting import clock_time, relative
 from lockstep.plan.file import load_plan
 from lockstep.protocol import errors
@@ -179,6 +179,11 @@ def test_a_person_is_told_the_cause_and_a_program_both_but_no_foreign_one() -> N
     assert (told.meaning, told.next) == ("The AWS session has expired.", "Log in again: `aws sso login`.")
     error.__cause__ = ValueError("hunter2")
     assert (errors.described(error), "hunter2" in errors.line_of(error)) == (error, False)
+
+
+def test_exit_codes() -> None:
+    kinds = (errors.FenceLostError, errors.InvalidPlanError, errors.StoreBusyError)
+    assert [exit_code_of(kind) for kind in kinds] == [1, 2, 3]
 
 
 def test_times_say_how_far_away_they_are_and_for_a_program_the_zone() -> None:

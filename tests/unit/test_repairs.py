@@ -45,13 +45,9 @@ def _moved_back(world: MemoryWorld, *stores: str) -> None:
 # What people change
 
 
-def _typed(*stores: str) -> Callable[[MemoryWorld], Login]:
-    def change(world: MemoryWorld) -> Login:
-        for store in stores:
-            w.edit(world.stores[store], w.another_login(world))
-        return w.login_of(world, 2)
-
-    return change
+def _typed(world: MemoryWorld, store: str) -> Login:
+    w.edit(world.stores[store], w.another_login(world))
+    return w.login_of(world, 2)
 
 
 def _changed_everywhere(world: MemoryWorld) -> Login:
@@ -71,8 +67,8 @@ def _of_an_administrator(world: MemoryWorld) -> Login:
 
 
 CHANGES: dict[str, Callable[[MemoryWorld], Login]] = {
-    "a mistake in aws": _typed("aws"),
-    "a mistake in oci": _typed("oci"),
+    "a mistake in aws": lambda world: _typed(world, "aws"),
+    "a mistake in oci": lambda world: _typed(world, "oci"),
     "a password changed in every database": _changed_everywhere,
     "an administrator's login in every store": _of_an_administrator,
 }
@@ -100,8 +96,7 @@ def test_a_reconcile_in_flight_is_finished_unless_another_login_works_now(
 ) -> None:
     """However often a run dies, it costs one version (protocol C5)."""
     world = steady(strategy)
-    login, before = w.login_of(world, 2), w.known_logins(world)
-    w.edit(world.stores["oci"], w.another_login(world))
+    login, before = _typed(world, "oci"), w.known_logins(world)
     dies(world, phase)
     if once_more:
         login = _changed_everywhere(world)
@@ -115,8 +110,7 @@ def test_after_an_edit_in_flight_every_store_serves_what_works(phase: str, strat
     """What was staged and never served is forgotten: only what works everywhere goes forward (protocol C5)."""
     world = steady(strategy)
     dies(world, phase)
-    base, before = w.login_of(world, 2), w.known_logins(world)
-    w.edit(world.stores["oci"], w.another_login(world))
+    base, before = _typed(world, "oci"), w.known_logins(world)
     assert _reconciled(world, base) == 4
     assert w.known_logins(world) == before
     w.assert_in_sync(world, w.rotate_again(world, "following").generation)
@@ -240,7 +234,7 @@ def test_forced_runs_with_nothing_wrong_make_no_version_and_the_schedule_goes_on
 def test_a_typing_mistake_is_repaired_before_the_overlap_is_over(strategy: Strategy) -> None:
     world = steady(strategy)
     w.rotate(world, "third")
-    w.edit(world.stores["oci"], w.another_login(world))
+    _typed(world, "oci")
     before = w.known_logins(world)
     world.clock.sleep(60)
     w.assert_in_sync(world, w.rotate(world, "forced", force=True).generation)
@@ -340,7 +334,7 @@ def test_a_claim_from_an_old_copy_of_the_lock_table_is_not_adopted(
 ) -> None:
     world = steady(strategy)
     if hand_edited:
-        w.edit(world.stores["oci"], w.another_login(world))
+        _typed(world, "oci")
     dies(world, phase)
     copy = world.lock.record
     for run in range(3):

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from lockstep.protocol.errors import DeadlineExceededError, ErrorKind, SessionFailure
 from lockstep.protocol.federation import EARLY_SECONDS, IssuedSession, Maker, Sessions, seconds_of
+from tests.support.memory import FakeClock
 
 SECONDS = 30
 """How long a test waits for another thread at most."""
@@ -25,25 +26,12 @@ NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 DOWN = SessionFailure(ErrorKind.UNREACHABLE, "down", None)
 
 
-class Clock:
+class Clock(FakeClock):
     """Two clocks that go at their own pace."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.wall = NOW
-
-    def now(self) -> datetime:
-        return self.wall
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        raise AssertionError(seconds)
-
     def pass_(self, seconds: float, wall: float) -> None:
-        self.seconds += seconds
-        self.wall += timedelta(seconds=wall)
+        self._elapsed_seconds += seconds
+        self._now += timedelta(seconds=wall)
 
 
 class Issuer:

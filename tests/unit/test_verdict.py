@@ -196,6 +196,7 @@ NO_ADDRESSES: Answers = {
     **IN_SYNC,
     "aws": errors.SecretMalformedError(secret=PLANNED.secret_names.connection_blob),
 }
+SECRET_GONE: Answers = {**IN_SYNC, "aws": errors.SecretNotFoundError()}
 UNREACHED: Answers = {**IN_SYNC, "aws": errors.StoreUnreachableError()}
 PLACEHOLDERS: Answers = dict.fromkeys(("aws", "oci"), stored(0, login=None))
 ONE_PLACEHOLDER: Answers = {**PLACEHOLDERS, "oci": stored(7)}
@@ -231,6 +232,7 @@ IMPORT, REPLACE = f"lockstep import {OF}", f"lockstep import {OF} --replace"
 LOOK, WAIT = f"lockstep status {OF} --read-values", f"lockstep status {OF} --watch"
 RELEASE, ACTIVATE = f"lockstep lock release {OF} --holder run-8", f"lockstep apply {OF} --from {ANOTHER}"
 FIRST, DOCTOR, RESUME = f"lockstep apply {OF}", "lockstep doctor", f"lockstep resume {OF}"
+CREATE = "lockstep secrets create"
 LATE = replace(STEADY, next_due_at=LONG_AGO, not_before=LONG_AGO)
 EMPTY = LockRecord(credential_id=OF)
 RUNS_FIRST = replace(NEVER, holder="r", expires_at=SOON)
@@ -254,6 +256,10 @@ INCIDENTS: dict[str, Incident] = {
     "a revoked generation is served": matter(RUN, Kind.REVOKED, served=serving(5, 7)),
     "the newest, which was revoked": matter(RUN, Kind.REVOKED, served=serving(8, 7), highest_generation=8),
     "what Lockstep never made": matter(REPLACE, OUT_OF_SYNC, served=serving(5_000, 7), error=CONTENT),
+    "a secret is gone": matter(CREATE, Kind.NO_LOGIN, served=SECRET_GONE),
+    "a secret is gone, and was never written": Incident(
+        NEVER, SECRET_GONE, None, [(Kind.UNREACHABLE, CREATE), (NEW, IMPORT)]
+    ),
     "a secret was edited": matter(RUN, OUT_OF_SYNC, served=serving(0, 7)),
     "one store does not answer": matter(DOCTOR, Kind.UNREACHABLE, served=UNREACHED, error=UNREACHABLE),
     "the store answers again": matter(RUN, FAILED, error=UNREACHABLE),
@@ -318,9 +324,7 @@ def test_the_watch_says_of_the_record_what_the_state_says(row: Incident) -> None
     """What alarms go by is of the state, less what the lock record does not say; also by which way it ends."""
     no_run = any(isinstance(a, errors.SecretMalformedError) for a in row.answers.values())
     # The table does not know that.
-    other = replace(STEADY, credential_id="other")
-    expected = Expected(credentials=[PLANNED], schedules=True, others={other.credential_id})
-    found = watch(Table(records={OF: row.record, "other": other}, unreadable={}), expected, now=NOW)
+    found = look(row.record, replace(STEADY, credential_id="other"), others=frozenset({"other"}))
     told, by_watch = (
         {(r.kind, r.place, no_run or r.kind is Kind.NEW or r.next) for r in reasons if r.kind in METRICS}
         for reasons in (state(row).reasons, found.reasons.get(OF, []))
@@ -328,11 +332,7 @@ def test_the_watch_says_of_the_record_what_the_state_says(row: Incident) -> None
     assert by_watch == told - {one for one in told if one[0] is Kind.REFUSED and not one[1]}
 
 
-def test_a_secret_that_is_gone_is_down_once_it_was_rotated_and_a_log_that_does_not_answer_is_told() -> None:
-    answers: dict[str, Answer] = {"aws": errors.SecretNotFoundError(), "oci": names_of(stored(7))}
-    for lock_record, kind in ((STEADY, Kind.NO_LOGIN), (NEVER, Kind.UNREACHABLE)):
-        [reason] = [r for r in state(Incident(lock_record, answers, None, [])).reasons if r.place]
-        assert (reason.kind, reason.next) == (kind, "lockstep secrets create")
+def test_a_log_that_does_not_answer_is_told() -> None:
     row = INCIDENTS["nothing"]
     [reason] = state(row, unread={"aws": errors.AuditLogUnreachableError()}).reasons
     assert reason.kind is Kind.UNRECORDED
@@ -353,15 +353,7 @@ def test_troubleshooting_has_each_reason_and_begins_each_symptom_with_a_command(
 INTERVAL = PLANNED.schedule.interval
 OTHER = structs.replace(PLANNED, id="other")
 TWO = (PLANNED, OTHER)
-ROTATED = LockRecord(
-    credential_id=OF,
-    plan=PLANNED.plan_digest,
-    current_generation=5,
-    valid=frozenset({4, 5}),
-    next_due_at=NOW + INTERVAL / 2,
-    not_before=NOW + INTERVAL / 4,
-    rotated_by="f-1-0a1b",
-)
+ROTATED = record(next_due_at=NOW + INTERVAL / 2, not_before=NOW + INTERVAL / 4, rotated_by="f-1-0a1b")
 UNKNOWN = LockRecord(credential_id=OF, plan=PLANNED.plan_digest)
 TO_BE_ACTIVE = LockRecord(credential_id=OF, activate=PLANNED.plan_digest)
 UNREADABLE = {OF: "NewerFormatError"}
@@ -401,7 +393,7 @@ ROWS: dict[str, tuple[LockRecord, set[str]]] = {
     "paused, however stale": (replace(OLD, paused=True), {"PausedCredentials"}),
     "to become active, and never rotated": (TO_BE_ACTIVE, {"UnrotatedCredentials"}),
     "another plan is active": (replace(ROTATED, plan="another"), {"PlanNotActiveCredentials"}),
-    "an emergency": (replace(ROTATED, revoke_through=4), {"RevokingCredentials"}),
+    "an emergency": (replace(ROTATED, revoke_through=6), {"RevokingCredentials"}),
     "a blocked database": (replace(ROTATED, blocked=ONE), {"BlockedDatabases"}),
     "a blocked database that left the plan": (replace(ROTATED, blocked=frozenset({"gone"})), set()),
 }
