@@ -56,14 +56,17 @@ LOOKS = [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")]
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_the_report_asks_nobody_else_has_no_fault_and_fits(
-    shown: Page, tmp_path: Path, width: int, scheme: str
+def test_both_pages_ask_nobody_else_have_no_fault_and_fit(
+    shown: Page, fleet: str, tmp_path: Path, width: int, scheme: str
 ) -> None:
     file = tmp_path / "report.html"
     file.write_text(page_of(report_of(told())), encoding="utf-8")
     shown.open(file, width=width, scheme=scheme)
     assert_fits(shown, width, file.as_uri())
     assert len(shown.seen.requests) == 1
+    for path in PATHS:
+        shown.open(fleet + path, width=width, scheme=scheme)
+        assert_fits(shown, width, fleet)
 
 
 def test_hostile_entries_do_nothing(shown: Page, tmp_path: Path) -> None:
@@ -80,13 +83,6 @@ def test_hostile_entries_do_nothing(shown: Page, tmp_path: Path) -> None:
     shown.open(file, width=1280, scheme="light")
     assert "taken" not in shown.ask("document.title")
     assert len([fault for fault in shown.seen.faults if "Content Security Policy" in fault]) == 2
-
-
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_so_does_the_live_page(shown: Page, fleet: str, width: int, scheme: str) -> None:
-    for path in PATHS:
-        shown.open(fleet + path, width=width, scheme=scheme)
-        assert_fits(shown, width, fleet)
 
 
 def test_a_rotation_is_seen_and_no_password_ever(shown: Page, tmp_path: Path) -> None:

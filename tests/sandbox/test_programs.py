@@ -1,15 +1,11 @@
-"""`make demo` claims no proof that it has not, `make bench` fails over its budget, and `sandbox` needs a sandbox."""
+"""`make bench` fails over its budget, and the command `sandbox` needs a sandbox."""
 
 import re
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
-from lockstep.audit.verify import Verification
-from sandbox import demo
-from sandbox.applications import Application, Applications, Login
 from sandbox.bench import peer
 from sandbox.bench.budget import CALLS, MACHINE, PEER, SMALL, STEPS, SUMS, Goal, figure, goals
 from sandbox.bench.measure import small
@@ -17,40 +13,6 @@ from sandbox.emulators.databases import MariaDbServer, available
 from sandbox.playground.__main__ import app
 from sandbox.playground.control import CONTROL, NOT_RUNNING
 from sandbox.playground.world import Files
-from sandbox.story import End, Run, Story
-from tests.support.evidence import EvidenceWorld
-
-# The demo
-
-
-@pytest.mark.parametrize(
-    ("end", "refused", "proven"),
-    [
-        (End(), 0, "What was proven: no login was refused, "),
-        (End(), 2, "What was NOT proven: 2 logins were refused."),
-        (
-            End(outcome="DatabaseUnreachableError", cause="it was stopped"),
-            0,
-            "NOT EXPECTED: app_user by AWS: ",
-        ),
-    ],
-)
-def test_the_end_of_the_demo_is_its_status_and_its_sentence(
-    end: End, refused: int, proven: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo, "console", Console(width=2000))
-    story = Story(tell=lambda line: demo.console.print(line.text), acts=1)
-    story.begin("An act", "Something happens.")
-    story.add(Run(credential_id="app_user", runner="aws", outcome="rotated", generation=3), end)
-    application = Application("at orders", lambda: Login(1, lambda: None), lambda _: True, logins=1200)
-    application.refusals.extend(["at orders, generation 1"] * refused)
-    world = EvidenceWorld()
-    world.hours(2)
-    chains = {"app_user": [Verification(stream="aws")]}
-    ended = (story, Applications([application]), world.verifier(), chains)
-    assert demo.tell_end(*ended, seconds=1, runner_keys=0) == ("What was proven" not in proven)
-    assert proven in capsys.readouterr().out
-
 
 # The bench
 

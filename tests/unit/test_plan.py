@@ -14,7 +14,7 @@ from lockstep.cli.app import app
 from lockstep.plan.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.plan.diff import PlanChanges, plan_changes
 from lockstep.plan.fields import format_duration, parse_duration
-from lockstep.plan.file import PlanProblemsError, load_plan, load_source, parse_plan
+from lockstep.plan.file import PlanProblemsError, load_plan, parse_plan
 from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Engine, Strategy, Tls
 from lockstep.protocol.strict_json import read, write
 from sandbox import plans
@@ -246,17 +246,6 @@ def test_what_is_shipped_has_no_variables_and_its_rendering_is_the_same_plan(tmp
     # A plan without variables is its own rendering.
     own = CliRunner().invoke(app, ["plan", "render", "-p", str(ROOT / "lockstep.yaml")])
     assert own.stdout == EXAMPLE
-
-
-def test_a_dollar_sign_is_one_unless_a_brace_follows(tmp_path: Path) -> None:
-    text = EXAMPLE.replace("# ca_file: ca.pem", "ca_file: '$$-$x$${y}'", 1)
-    file, one = tmp_path / "lockstep.yaml", tmp_path / "one.yaml"
-    file.write_text(text.replace("port: 3306", "port: ${NONE:-3306}"))
-    # What it comes to is written so that it is read as it is.
-    one.write_text(load_source(file).text)
-    for plan in (parse_plan(text, base=Path(), environ={}), load_shipped_plan(one)):
-        ca_file = Path(plan.database_sections[0].ca_file or "")
-        assert ca_file.name == "$$-$x${y}"
 
 
 # What changes: digests, and the order in which it is safe

@@ -450,9 +450,8 @@ def test_a_hundred_stale_credentials_make_one_short_line_of_which_cloudwatch_tak
     found = look(*(replace(OLD, credential_id=c.id) for c in many), credentials=many)
     text = line(found, stack="lockstep", now=NOW)
     document = json.loads(text)
-    assert document["StaleCredentials"] == 100
-    assert len(document["ids"]["StaleCredentials"]) == SHOWN + 1
-    assert document["ids"]["StaleCredentials"][-1] == "and 80 more"
+    *shown, more = document["ids"]["StaleCredentials"]
+    assert (document["StaleCredentials"], len(shown), more) == (100, SHOWN, "and 80 more")
     assert len(text) < 4000
     points = embedded(text, now=NOW.timestamp())
     assert {p.name for p in points} == {*COUNTED, "Credentials"}
