@@ -12,7 +12,7 @@ from itertools import count, repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, call, patch
 
 import pytest
 
@@ -25,7 +25,6 @@ from lockstep.protocol import errors
 from lockstep.protocol.ports import MAX_ENTRY_BYTES, AuditLog, EntryLog, Mac, Signer
 from lockstep.protocol.schedule import run_key
 from lockstep.protocol.workers import one_after_the_other
-from lockstep.runtime.system import SystemClock
 from sandbox.digests import StoresClock
 from sandbox.emulators.aws.resources import create_mac_key
 from sandbox.emulators.aws.server import AwsSandbox
@@ -251,19 +250,8 @@ def folder(bucket: S3Bucket | OciBucket, monkeypatch: pytest.MonkeyPatch) -> pub
     return bucket.open(f"plans/{next(NUMBERS)}", page=1000)
 
 
-class Waits(SystemClock):
-    """A clock on which nobody waits."""
-
-    def __init__(self) -> None:
-        self.slept: list[float] = []
-
-    def sleep(self, seconds: float) -> None:
-        """Write it down."""
-        self.slept.append(seconds)
-
-
 def publish(
-    bucket: published.PlanBucket, clock: Waits, done: Callable[[str], None] = lambda _: None
+    bucket: published.PlanBucket, clock: Mock, done: Callable[[str], None] = lambda _: None
 ) -> frozenset[str]:
     missing = published.state_of(bucket, PUBLISHED).missing
     return published.write_plan(
@@ -290,20 +278,20 @@ def test_a_publication_that_broke_off_goes_on_and_what_is_there_is_not_written_a
 
     monkeypatch.setattr(folder, "create", troubled)
     troubles: Iterator[str] = repeat("throttled")
-    clock = Waits()
+    clock = Mock()
     with pytest.raises(errors.PlanUnreachableError):
         publish(folder, clock)
     # Those that were begun beside it end, too.
-    assert len(clock.slept) == published.CALL_POLICY.attempts * (len(PUBLISHED.files) - 1)
+    assert clock.sleep.call_count == published.CALL_POLICY.attempts * (len(PUBLISHED.files) - 1)
     troubles = iter(["", "ends"])
     with pytest.raises(KeyboardInterrupt):
-        publish(folder, Waits())
+        publish(folder, Mock())
     state = published.state_of(folder, PUBLISHED)
     assert (state.same, published.INDEX in state.missing) == (frozenset(written), True)
-    clock, troubles = Waits(), iter(["throttled", "throttled", "lost"])
+    clock, troubles = Mock(), iter(["throttled", "throttled", "lost"])
     rest = list[str]()
     assert publish(folder, clock, rest.append) == frozenset()
-    assert clock.slept == [0.5, 1.0, 2.0]
+    assert clock.sleep.mock_calls == [call(0.5), call(1.0), call(2.0)]
     assert (frozenset(rest), rest[-1]) == (state.missing, published.INDEX)
     found = published.PublishedPlan(PUBLISHED.digest, folder)
     assert [found.of(c.id).credentials for c in PLAN.credentials] == [(c,) for c in PLAN.credentials]
@@ -323,7 +311,7 @@ def test_what_somebody_else_wrote_is_refused_named_and_never_replaced(folder: pu
     assert folder.create(name, forged)
     # It came after the list was made, so no index is written.
     names = PUBLISHED.files.keys()
-    assert published.write_plan(folder, PUBLISHED, names, clock=Waits(), done=lambda _: None) == {name}
+    assert published.write_plan(folder, PUBLISHED, names, clock=Mock(), done=lambda _: None) == {name}
     state = published.state_of(folder, PUBLISHED)
     assert (state.different, state.missing) == (frozenset({name}), frozenset())
     assert folder.read(published.INDEX, 10) is None

@@ -51,14 +51,9 @@ def sandbox() -> Iterator[AwsSandbox]:
         yield running
 
 
-@pytest.fixture(scope="module", name="all_secrets")
-def _all_secrets(sandbox: AwsSandbox) -> clouds.SecretsManagerHarness:
-    return clouds.SecretsManagerHarness(sandbox)
-
-
 @pytest.fixture
-def secrets(all_secrets: clouds.SecretsManagerHarness) -> clouds.SecretsManagerHarness:
-    return all_secrets.anew()
+def secrets(sandbox: AwsSandbox) -> clouds.SecretsManagerHarness:
+    return clouds.SecretsManagerHarness(sandbox, clouds.another_credential())
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +81,6 @@ def calls(sandbox: AwsSandbox, operation: Callable[[], object]) -> list[str]:
 # Secrets
 
 
-def test_the_labels_name_the_current_and_the_previous_version(secrets: clouds.SecretsManagerHarness) -> None:
-    rotate(secrets, 1, 2)
-    names = VersionNames(credential_id=secrets.credential.id, secret=secrets.names["app_user"])
-    listed = secrets.console.list_secret_version_ids(SecretId=names.secret)["Versions"]
-    labels = {names.generation_of(v["VersionId"]): set(v["VersionStages"]) for v in listed}
-    # AWSPENDING stays on the version with AWSCURRENT; on any other it would tell AWS that a rotation is under way.
-    assert labels == {1: {"AWSPREVIOUS"}, 2: {"AWSCURRENT", "AWSPENDING"}}
-
-
 def test_a_binary_login_is_malformed_and_such_a_connection_is_replaced(
     secrets: clouds.SecretsManagerHarness,
 ) -> None:
@@ -114,26 +100,30 @@ def test_a_binary_login_is_malformed_and_such_a_connection_is_replaced(
             operation()
 
 
-def test_a_rotation_takes_few_calls(secrets: clouds.SecretsManagerHarness) -> None:
-    store, aws = secrets.store, secrets.sandbox
-    store.read_current()
-    store.stage(value(1))
-    store.promote(1, fence_held)
+def test_a_rotation_takes_few_calls_and_labels_the_current_and_the_previous_version(
+    secrets: clouds.SecretsManagerHarness,
+) -> None:
+    rotate(secrets, 1)
 
     def rotation() -> None:
+        store = secrets.store
         store.read_current()
         store.stage(value(2))
-        version = store.promote(2, fence_held)
-        assert store.shows(version)
+        assert store.shows(store.promote(2, fence_held))
         store.prune()
 
-    assert calls(aws, rotation) == [
+    assert calls(secrets.sandbox, rotation) == [
         *["GetSecretValue"] * 2,
         *["PutSecretValue"] * 2,
         *["DescribeSecret"] * 2,
         *["UpdateSecretVersionStage"] * 2,
         *["GetSecretValue"] * 2,
     ]
+    names = VersionNames(credential_id=secrets.credential.id, secret=secrets.names["app_user"])
+    listed = secrets.console.list_secret_version_ids(SecretId=names.secret)["Versions"]
+    labels = {names.generation_of(v["VersionId"]): set(v["VersionStages"]) for v in listed}
+    # AWSPENDING stays on the version with AWSCURRENT; on any other it would tell AWS that a rotation is under way.
+    assert labels == {1: {"AWSPREVIOUS"}, 2: {"AWSCURRENT", "AWSPENDING"}}
 
 
 # The audit log's objects

@@ -61,7 +61,8 @@ def listed(world: SqlHarness, *, admin: Login = ADMIN) -> Any:  # noqa: ANN401 -
 
 def seen(world: SqlHarness) -> SessionList:
     """After what an administrator does whom the command has told."""
-    world.execute(*listed(world).grants)
+    if grants := listed(world).grants:
+        world.execute(*grants)
     found = listed(world)
     assert isinstance(found, SessionList)
     return found
