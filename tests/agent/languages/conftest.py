@@ -59,9 +59,9 @@ def misnamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, 
         for name, s in servers.items()
     }
     user, blob = app_user(1), SecretStr(json.dumps({"databases": databases}))
-    of_user = SecretStr(user)
-    (folder / "pgpass").write_text(formatted(login_of(of_user, blob, "ledger"), "pgpass"))
-    (folder / "my.cnf").write_text(formatted(login_of(of_user, blob, "orders"), "my-cnf"))
-    files = {"LOCKSTEP_PGPASS": str(folder / "pgpass"), "LOCKSTEP_MY_CNF": str(folder / "my.cnf")}
+    files = {"LOCKSTEP_CA": str(authority.ca_file)}
+    for database, name, form in (("ledger", "pgpass", "pgpass"), ("orders", "my_cnf", "my-cnf")):
+        (folder / name).write_text(formatted(login_of(SecretStr(user), blob, database), form))
+        files[f"LOCKSTEP_{name.upper()}"] = str(folder / name)
     with running(*servers.values()), served(databases, FakeStore(text=user), folder) as environment:
-        yield {**environment, **files, "LOCKSTEP_CA": str(authority.ca_file)}
+        yield {**environment, **files}

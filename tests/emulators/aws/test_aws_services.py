@@ -9,7 +9,7 @@ import pytest
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.alarms import ALARM, NO_DATA, OK, EmbeddedMetricError, embedded, judge
-from sandbox.emulators.aws.resources import create_digest_key, create_lock_table, create_mac_key
+from sandbox.emulators.aws.resources import create_digest_key, create_mac_key
 from sandbox.emulators.aws.serving import Rate
 from sandbox.watching import Subscriber
 from tests.emulators.aws.conftest import policy, refused
@@ -275,20 +275,6 @@ def test_an_alarm_acts_when_its_state_changes_where_the_policies_of_topic_and_ke
         sns.set_topic_attributes(TopicArn=topic, AttributeName=attribute, AttributeValue=value)
         to(OK)
         assert to(ALARM) == [ALARM] * arrives, statements
-
-
-# The life of the sandbox
-
-
-def test_one_sandbox_at_a_time_and_a_stopped_one_can_start_again_with_nothing(aws: AwsSandbox) -> None:
-    with pytest.raises(RuntimeError, match="one AwsSandbox at a time"):
-        AwsSandbox().start()
-    create_lock_table(aws.client("dynamodb"), "locks")
-    aws.stop()
-    with pytest.raises(RuntimeError, match="not running"):
-        _ = aws.url
-    aws.start()
-    assert aws.client("dynamodb").list_tables()["TableNames"] == []
 
 
 def test_a_stack_with_an_unknown_type_or_boundary_fails(aws: AwsSandbox) -> None:

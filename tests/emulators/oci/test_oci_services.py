@@ -4,6 +4,7 @@ import base64
 import hashlib
 import threading
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
@@ -139,10 +140,17 @@ UNSIGNED: list[tuple[dict[str, Any], tuple[int, str]]] = [
 ]
 
 
+PERMISSIONS = {
+    "get_key": "KEY_READ",
+    "list_key_versions": "KEY_INSPECT",
+    "get_key_version": "KEY_READ",
+    "create_key_version": "KEY_ROTATE",
+    "sign": "KEY_SIGN",
+}
+
+
 def test_a_key_signs_digests_and_each_call_needs_its_permission_on_it(sandbox: OciSandbox) -> None:
     key = create_signing_key(sandbox)
-    owner = sandbox.client(oci.key_management.KmsManagementClient)
-    owner.create_key_version(key.ocid)
 
     def sign(config: dict[str, str] | None = None, message: bytes = DIGEST, **changes: str) -> Untyped:
         fields = {"message_type": "DIGEST", "signing_algorithm": "SHA_256_RSA_PKCS1_V1_5", **changes}
@@ -150,30 +158,20 @@ def test_a_key_signs_digests_and_each_call_needs_its_permission_on_it(sandbox: O
         details = oci.key_management.models.SignDataDetails(key_id=key.ocid, message=text, **fields)
         return sandbox.client(oci.key_management.KmsCryptoClient, config).sign(details)
 
+    def call(name: str, config: dict[str, str] | None = None) -> Untyped:
+        if name == "sign":
+            return sign(config)
+        more = (key.current.ocid,) if name == "get_key_version" else ()
+        return getattr(sandbox.client(oci.key_management.KmsManagementClient, config), name)(key.ocid, *more)
+
+    call("create_key_version")
     assert [refusal(sign, **changes) for changes, _ in UNSIGNED] == [expected for _, expected in UNSIGNED]
-    calls: list[tuple[str, str, tuple[str, ...]]] = [
-        ("KEY_READ", "get_key", ()),
-        ("KEY_INSPECT", "list_key_versions", ()),
-        ("KEY_READ", "get_key_version", (key.current.ocid,)),
-        ("KEY_ROTATE", "create_key_version", ()),
-        ("KEY_SIGN", "sign", ()),
-    ]
-    for number, (permission, name, more) in enumerate(calls):
-        clerk = f"clerk-{number}"
-        others = {wanted for wanted, *_ in calls} - {permission}
-        config = sandbox.new_api_key(clerk, *others, resource=key.ocid)
-        sandbox.identity.permit(clerk, permission, resource="ocid1.key.oc1..other")
-
-        def call(config: dict[str, str] = config, name: str = name, more: tuple[str, ...] = more) -> Untyped:
-            if name == "sign":
-                return sign(config)
-            return getattr(sandbox.client(oci.key_management.KmsManagementClient, config), name)(
-                key.ocid, *more
-            )
-
-        assert refusal(call) == NOT_FOUND, name
-        sandbox.identity.permit(clerk, permission, resource=key.ocid)
-        assert call().data
+    for name, permission in PERMISSIONS.items():
+        config = sandbox.new_api_key(name, *({*PERMISSIONS.values()} - {permission}), resource=key.ocid)
+        sandbox.identity.permit(name, permission, resource="ocid1.key.oc1..other")
+        assert refusal(call, name, config) == NOT_FOUND, name
+        sandbox.identity.permit(name, permission, resource=key.ocid)
+        assert call(name, config).data
 
 
 # Object Storage
@@ -199,7 +197,7 @@ def test_an_archived_object_is_read_an_hour_after_it_was_asked_for_and_for_a_day
     case.create_bucket(storage_tier="Archive", versioning="Enabled")
     case.put("name", b"body")
     details = oci.object_storage.models.RestoreObjectsDetails(object_name="name")
-    restore = lambda: case.storage.restore_objects(case.sandbox.namespace, "audit", details)  # noqa: E731
+    restore = partial(case.storage.restore_objects, case.sandbox.namespace, "audit", details)
     assert refusal(case.get, "name") == (409, "NotRestored")
     restore()
     for minutes, again in ((59, "RestoreInProgress"), (1, "AlreadyRestored")):
@@ -226,10 +224,8 @@ def test_objects_are_deleted_and_replaced_as_rules_and_permissions_have_it(case:
     for permission in ("BUCKET_UPDATE", "RETENTION_RULE_MANAGE"):
         clerk = case.by(permission, permission)
         assert refusal(clerk.storage.create_retention_rule, namespace, "audit", day) == NO_BUCKET
-    assert refusal(case.storage.create_retention_rule, namespace, "versioned", day) == (
-        409,
-        "InvalidBucketState",
-    )
+    state = (409, "InvalidBucketState")
+    assert refusal(case.storage.create_retention_rule, namespace, "versioned", day) == state
     # A version is destroyed only by who may.
     version = {"version_id": case.put("name", bucket="versioned").headers["version-id"]}
     eraser = case.by("eraser", "OBJECT_DELETE").storage
