@@ -60,7 +60,6 @@ FILE = {"path": "/run/a", "format": "pgpass"}
         ({"files": [{**FILE, "database": "ledger"}]}, "app_user has no database ledger, only orders"),
         ({"refresh": "20m"}, "refresh: must be at most half of the shortest overlap"),
         ({"refresh": "0s"}, "refresh: must be at least 1s"),
-        ({"refresh": "often"}, "refresh: write a duration"),
         ({"port": 65536}, "port: "),
         ({"files": [{"path": "/run/a"}]}, "files[0]: give it a format"),
         ({"files": [{**FILE, "template": "/a"}]}, "files[0]: give it a format"),

@@ -153,13 +153,12 @@ def test_keys_sign_and_make_macs_of_what_the_reference_allows_while_they_are_ena
     assert kms.verify_mac(KeyId="alias/mac", **asked)["KeyId"] == of_macs
     ids = [arn.rpartition("/")[2] for arn in (key, of_macs)]
     calls: list[Callable[..., object]] = [sign, lambda: kms.get_public_key(KeyId=key), mac]
+    assert all(call() for call in calls)
     for one in ids:
         kms.disable_key(KeyId=one)
     assert [refused(call) for call in calls] == ["DisabledException"] * 3
     for one in ids:
         kms.enable_key(KeyId=one)
-    assert all(call() for call in calls)
-    for one in ids:
         kms.schedule_key_deletion(KeyId=one, PendingWindowInDays=7)
     assert [refused(call) for call in calls] == ["KMSInvalidStateException"] * 3
 
