@@ -83,7 +83,7 @@ def test_each_other_form_is_as_its_reader_takes_it() -> None:
 
 
 def test_a_wrong_template_or_secret_is_refused_without_its_text() -> None:
-    refused = [
+    refused: list[partial[Any]] = [
         *(
             partial(rendered, LOGIN, template)
             for template in ("{{ unknown }}", "{{ password | no_filter }}", "{{ password.x.y }}")

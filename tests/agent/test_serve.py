@@ -37,7 +37,12 @@ def _applications(estate: Estate, agent: AgentProcess, folder: Path) -> Applicat
     at = {server.name: server for server in estate.plan.credentials[0].servers}
     ledger, copy = at["ledger"], folder / "copy"
     assert ledger.tls
-    where = {"host": ledger.host, "port": ledger.port, "dbname": ledger.dbname, "passfile": copy}
+    where: dict[str, Any] = {
+        "host": ledger.host,
+        "port": ledger.port,
+        "dbname": ledger.dbname,
+        "passfile": copy,
+    }
     where |= {"sslmode": "verify-full", "sslrootcert": ledger.tls.ca_file}
 
     def by_http() -> Login:

@@ -221,7 +221,7 @@ def test_clients_notice_no_rotation(estate: Estate, function: FunctionProcess, f
         process = SupervisedProcess(command, log_file=log, folder=folder, account=account)
         stack.callback(process.stop, signal.SIGTERM, grace_seconds=5)
         until((folder / ".s.PGSQL.6432").exists)
-        asks = ["sh", HERE.parent / "pgbouncer_application.sh", folder]
+        asks: list[str | Path] = ["sh", HERE.parent / "pgbouncer_application.sh", folder]
         application = stack.enter_context(running_application(machine, asks))
         survives_rotations(machine, application, ["new-connections", "one-connection"])
         assert "password authentication failed" not in log.read_text()

@@ -210,7 +210,12 @@ def test_a_policy_may_name_algorithm_kind_of_message_and_alias(caller: Caller) -
     }
     caller.may("kms:Sign", Resource=key, Condition={"StringEquals": wanted})
     right = {"KeyId": "alias/client", "MessageType": "DIGEST", "SigningAlgorithm": algorithm}
-    other = ({}, {"MessageType": "RAW"}, {"SigningAlgorithm": "RSASSA_PSS_SHA_256"}, {"KeyId": key})
+    other: tuple[dict[str, str], ...] = (
+        {},
+        {"MessageType": "RAW"},
+        {"SigningAlgorithm": "RSASSA_PSS_SHA_256"},
+        {"KeyId": key},
+    )
     calls = [lambda c, asked=asked: c.sign(Message=bytes(32), **{**right, **asked}) for asked in other]
     assert caller.has("kms", *calls) == [True, False, False, False]
 

@@ -182,7 +182,11 @@ def test_nothing_catches_a_terminal_error_and_any_other_has_a_name(aws: AwsSandb
 @pytest.mark.usefixtures("functions")
 def test_a_service_that_does_not_answer_or_takes_too_long_has_a_name(aws: AwsSandbox) -> None:
     answer = Event()
-    aws.on_request = lambda _service, _operation: answer.wait(30)
+
+    def wait(_service: str, _operation: str) -> None:
+        answer.wait(30)
+
+    aws.on_request = wait
     assert ran(aws, {"Get": _dynamodb("getItem", {"Key": KEY}, TimeoutSeconds=1)}).error == "States.Timeout"
     answer.set()
     aws.route_tasks_to(free_port())

@@ -167,13 +167,14 @@ def test_a_token_of_who_is_not_believed_or_trusted_or_beyond_the_limits_is_refus
     for name in ("a", "a b", "a" * 65, None):
         assert refused(world.assume, RoleSessionName=name) == "ValidationError"
     good = dict(world.discovery)
-    for changed in (
+    unreadable: list[dict[str, Any]] = [
         {"issuer": "https://other.example.com"},
         *(
             {"jwks_uri": uri}
             for uri in (f"http://{ADDRESS}/jwks.json", "https://unknown.example.com/a", None)
         ),
-    ):
+    ]
+    for changed in unreadable:
         world.discovery |= {**good, **changed}
         assert refused(world.assume) in {"IDPCommunicationError", NOT_BELIEVED}, changed
     world.discovery |= good
