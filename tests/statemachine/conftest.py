@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from lockstep.audit.chain import Entry
 from lockstep.aws.dynamodb_lock import FAR_FUTURE, DynamoDbLock
+from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.cli import app
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, Strategy
 from lockstep.protocol.orders import Order
@@ -96,24 +98,11 @@ class Case:
             SecretId=self.credential.secret_names.app_user, SecretString=text
         )
 
-    def stored(self, secret: str) -> dict[str, object]:
-        """What one of the two secrets holds."""
-        reply = self.world.aws.client("secretsmanager").get_secret_value(SecretId=secret)
-        found: dict[str, object] = json.loads(reply["SecretString"])
-        return found
-
-    def hold_lock(self, holder: str, *, expires_at: int = FAR_FUTURE) -> None:
+    def hold_lock(self, holder: str, *, expires_at: float = FAR_FUTURE) -> None:
         """Let a run acquire the lock and die."""
-        self.world.aws.client("dynamodb").update_item(
-            TableName=LOCK_TABLE,
-            Key={"credential_id": {"S": self.credential.id}},
-            UpdateExpression="SET holder = :holder, expires_at = :at ADD fence :one",
-            ExpressionAttributeValues={
-                ":holder": {"S": holder},
-                ":at": {"N": str(expires_at)},
-                ":one": {"N": "1"},
-            },
-        )
+        orders = DynamoDbOrders(self.world.aws.client("dynamodb"), LOCK_TABLE, self.credential.id)
+        until = datetime.fromtimestamp(expires_at, UTC)
+        assert orders.hold(holder=holder, now=datetime.now(UTC), expires_at=until)
 
     def record(self) -> LockRecord:
         """The lock item, read as the library does."""
@@ -154,7 +143,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "ledger": PostgresServer(authority=authority, general_log=True),
         "crm": MySqlServer(authority=authority, general_log=True),
     }
-    needed = Counter(kind for item in request.session.items for kind in _needs(item))
+    needed = Counter(name for item in request.session.items for name in getattr(item, "fixturenames", ()))
+    needed["dual"] = needed["everywhere"] = needed["any_kind"]
     credentials = [
         plans.credential(f"multi-cloud/{kind}-{n}", *databases, username=f"{kind}_{n}", strategy=strategy)
         for kind, (strategy, databases) in KINDS.items()
@@ -172,23 +162,10 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield running
 
 
-def _needs(item: pytest.Item) -> set[str]:
-    """The kinds of credential that a test takes."""
-    names = set(getattr(item, "fixturenames", ()))
-    if "any_kind" in names:
-        names.add(item.callspec.params["any_kind"])  # type: ignore[attr-defined]  # a function's
-    return names & KINDS.keys()
-
-
 @pytest.fixture(scope="package")
 def left(world: Estate) -> dict[str, Credential]:
     """The credentials that no test has taken."""
     return {c.id: c for c in world.plan.credentials}
-
-
-def _take(world: Estate, left: dict[str, Credential], kind: str) -> Case:
-    name = next(n for n in left if n.startswith(f"multi-cloud/{kind}-"))
-    return Case(world, left.pop(name))
 
 
 def _of(kind: str) -> Any:  # noqa: ANN401 - a fixture
@@ -196,7 +173,7 @@ def _of(kind: str) -> Any:  # noqa: ANN401 - a fixture
 
     @pytest.fixture(name=kind)
     def taken(world: Estate, left: dict[str, Credential]) -> Case:
-        return _take(world, left, kind)
+        return Case(world, left.pop(next(n for n in left if n.startswith(f"multi-cloud/{kind}-"))))
 
     return taken
 
@@ -205,6 +182,6 @@ mysql, dual, spanning, everywhere = map(_of, KINDS)
 
 
 @pytest.fixture(params=["dual", "everywhere"])
-def any_kind(request: pytest.FixtureRequest, world: Estate, left: dict[str, Credential]) -> Case:
+def any_kind(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - of a fixture
     """A credential of each strategy, on every server that knows it."""
-    return _take(world, left, request.param)
+    return request.getfixturevalue(request.param)

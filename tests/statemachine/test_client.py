@@ -270,7 +270,7 @@ def test_a_pool_goes_through_rotations(spanning: Case, name: str) -> None:
         """Half of the maximum age: it is read again in the background; the username that is served then."""
         clock.sleep(OVERLAP_SECONDS / 4)
         client.get()
-        generation = spanning.stored(spanning.credential.secret_names.app_user)["generation"]
+        generation = spanning.record().current_generation
         until(lambda: client.get().generation == generation)
         return spanning.stored_login().username
 
