@@ -31,7 +31,7 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/proof/test_model.py::test_no_order_breaks_it[postgresql+postgresql: 1 terms, 1 edits, 1 failovers]",
         "tests/proof/test_model.py::test_no_order_breaks_it[postgresql+postgresql: 1 terms, 1 failovers, 1 revokes]",
         "tests/proof/test_model.py::test_no_order_breaks_it[postgresql+postgresql: 2 terms]",
-        "tests/statemachine/test_canary.py::test_no_password_appears_anywhere[everywhere]",
+        "tests/statemachine/test_rotation.py::test_no_password_appears_anywhere[everywhere]",
         "tests/statemachine/test_client.py::test_a_pool_goes_through_rotations",
     ),
     "languages": ("tests/agent/languages", "tests/contract/test_poolers.py"),

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from lockstep.cli import app
 from lockstep.operate.access import operator
 from lockstep.operate.page.snapshot import Looker
 from lockstep.operate.verdict import Kind, Verdict, verdict_of
@@ -23,30 +21,22 @@ from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, running_estate
 from sandbox.servers import set_password
-from tests.statemachine.conftest import Case, login_text
+from tests.statemachine.conftest import Case, lockstep, login_text
 
-LONG_AGO = {"N": "1750000000"}
 DATABASE = "orders"
 EXITS = {Verdict.HEALTHY: 0, Verdict.DEGRADED: 1, Verdict.DOWN: 5}
 Act = Callable[[Case], object]
 
 
-def nothing(_case: Case) -> None:
-    """It rotates."""
-
-
-def make_due(case: Case) -> None:
-    """As if an interval had passed."""
+def make_due(case: Case, at: float | None = None) -> None:
+    """As if an interval had passed, or since a time."""
     for name in ("next_due_at", "not_before"):
-        case.set_attribute(name, {"N": str(int(time.time()) - 60)})
-
-
-def never_rotated(_case: Case) -> None:
-    """The first day."""
+        case.set_attribute(name, {"N": str(int(at or time.time() - 60))})
 
 
 def refused(case: Case) -> None:
     """A DBA sets another password, and a run finds it."""
+    make_due(case)
     case.set_password(DATABASE, "of-a-dba")
     assert case.rotate().status == "FAILED"
 
@@ -54,19 +44,15 @@ def refused(case: Case) -> None:
 def lost_change(case: Case) -> None:
     """A fail-over to a replica that had not got the last change: nobody knows it before the next run."""
     before = case.stored_login()
+    make_due(case)
     assert case.rotate().status == "SUCCEEDED"
     set_password(case.world.servers[DATABASE], before)
     make_due(case)
 
 
-def overdue(case: Case) -> None:
-    """Nothing has rotated it for long."""
-    for name in ("next_due_at", "not_before"):
-        case.set_attribute(name, LONG_AGO)
-
-
 def database_down(case: Case) -> None:
     """A run that finds its database down, and leaves a generation in flight."""
+    make_due(case)
     case.world.servers[DATABASE].stop()
     try:
         assert case.rotate().error == "DatabaseUnreachableError"
@@ -97,40 +83,20 @@ def revoked(case: Case) -> None:
     )
 
 
-def dead_run(case: Case) -> None:
-    case.hold_lock("run-that-died")
-
-
-def another_plan(case: Case) -> None:
-    case.set_attribute("plan", {"S": "a" * 64})
-
-
-def paused(case: Case) -> None:
-    case.order(Pause())
-
-
-def emergency(case: Case) -> None:
-    case.order(Revoke(lift_pause=False))
-
-
-def out_of_reach(_case: Case) -> None:
-    """A store, while it is looked at."""
-
-
-INCIDENTS: dict[Act, tuple[Kind, ...]] = {
-    nothing: (),
-    never_rotated: (Kind.NEW,),
-    refused: (Kind.REFUSED, Kind.UNFINISHED),
-    lost_change: (),
-    database_down: (Kind.FAILED, Kind.UNFINISHED),
-    out_of_reach: (Kind.UNREACHABLE,),
-    dead_run: (Kind.STUCK,),
-    another_plan: (Kind.OTHER_PLAN,),
-    paused: (Kind.PAUSED,),
-    emergency: (Kind.EMERGENCY,),
-    overdue: (Kind.OVERDUE,),
-    edited: (Kind.OUT_OF_SYNC,),
-    revoked: (Kind.REVOKED,),
+INCIDENTS: dict[str, tuple[Act | None, tuple[Kind, ...]]] = {
+    "nothing": (None, ()),
+    "never rotated": (None, (Kind.NEW,)),
+    "refused": (refused, (Kind.REFUSED, Kind.UNFINISHED)),
+    "lost change": (lost_change, ()),
+    "database down": (database_down, (Kind.FAILED, Kind.UNFINISHED)),
+    "a store out of reach": (None, (Kind.UNREACHABLE,)),
+    "dead run": (lambda case: case.hold_lock("run-that-died"), (Kind.STUCK,)),
+    "another plan": (lambda case: case.set_attribute("plan", {"S": "a" * 64}), (Kind.OTHER_PLAN,)),
+    "paused": (lambda case: case.order(Pause()), (Kind.PAUSED,)),
+    "emergency": (lambda case: case.order(Revoke(lift_pause=False)), (Kind.EMERGENCY,)),
+    "overdue": (lambda case: make_due(case, at=1_750_000_000), (Kind.OVERDUE,)),
+    "edited": (edited, (Kind.OUT_OF_SYNC,)),
+    "revoked": (revoked, (Kind.REVOKED,)),
 }
 """What happens to a credential that rotates, and what is the matter then, the gravest first."""
 
@@ -155,19 +121,15 @@ def clouds(world: Estate) -> Clouds:
     return operator(world.plan)
 
 
-def run(*words: str, given: str | None = None) -> Result:
-    return CliRunner().invoke(app, words, input=given)
-
-
 def follow(case: Case, clouds: Clouds, step: str) -> list[tuple[Kind, str]]:
     """Run the command that comes next; what is the matter then."""
     command, *words = shlex.split(step)
     assert command == "lockstep"
     if "--read-values" in words:
-        [credential] = json.loads(run(*words, "--json").stdout)["credentials"]
+        [credential] = json.loads(lockstep(*words, "--json").stdout)["credentials"]
         return [(Kind(reason["kind"]), reason["next"]) for reason in credential["reasons"]]
     if words != ["doctor"]:
-        done = run(*words, given="y\n")
+        done = lockstep(*words, input="y\n")
         assert done.exit_code == 0, done.output
     return looked(case, clouds)
 
@@ -175,13 +137,13 @@ def follow(case: Case, clouds: Clouds, step: str) -> list[tuple[Kind, str]]:
 def looked(case: Case, clouds: Clouds) -> list[tuple[Kind, str]]:
     """What is the matter, which every surface says alike, with the command that helps."""
     of = case.credential.id
-    shown = run("status", of, "--json")
+    shown = lockstep("status", of, "--json")
     told = json.loads(shown.stdout)
     [credential] = told["credentials"]
     reasons = [(Kind(r["kind"]), r["next"]) for r in credential["reasons"]]
     verdict = Verdict(credential["verdict"])
     assert (told["verdict"], told["evidence"], shown.exit_code) == (verdict, [], EXITS[verdict])
-    for_people = run("status", of).stdout.splitlines()
+    for_people = lockstep("status", of).stdout.splitlines()
     assert for_people[0].startswith(f"{of}: {verdict}")
     steps = [line.strip().removeprefix("next: ") for line in for_people if line.startswith("    next: ")]
     assert steps == [step for _, step in reasons]
@@ -197,30 +159,28 @@ def looked(case: Case, clouds: Clouds) -> list[tuple[Kind, str]]:
     alarms = {(r.kind, r.next) for r in by_watch if r.kind in METRICS and r.kind is not Kind.NEW}
     # A refusal that does not block the database is in the run's entry alone; the alarm on failed runs tells it.
     assert alarms <= set(reasons)
-    summary = json.loads(run("status", of, "--summary", "--json").stdout)
+    summary = json.loads(lockstep("status", of, "--summary", "--json").stdout)
     assert summary["verdict"] == verdict_of(by_watch)
     return reasons
 
 
-@pytest.mark.parametrize("happens", INCIDENTS, ids=lambda act: act.__name__)
-def test_an_incident_has_one_verdict_and_its_next_ends_it(
-    world: Estate, clouds: Clouds, happens: Act
-) -> None:
-    case = Case(world, world.plan.credentials[list(INCIDENTS).index(happens)])
-    if happens is not never_rotated:
+@pytest.mark.parametrize("name", INCIDENTS)
+def test_an_incident_has_one_verdict_and_its_next_ends_it(world: Estate, clouds: Clouds, name: str) -> None:
+    case = Case(world, world.plan.credentials[list(INCIDENTS).index(name)])
+    happens, kinds = INCIDENTS[name]
+    if name != "never rotated":
         assert case.rotate().status == "SUCCEEDED"
-        if happens in {refused, lost_change, database_down}:
-            make_due(case)
-    happens(case)
-    with world.oci.faults.outage("vault") if happens is out_of_reach else nullcontext():
+    if happens:
+        happens(case)
+    with world.oci.faults.outage("vault") if name == "a store out of reach" else nullcontext():
         reasons = looked(case, clouds)
-    assert tuple(kind for kind, _ in reasons) == INCIDENTS[happens]
+    assert tuple(kind for kind, _ in reasons) == kinds
 
     for _ in range(4):
         if reasons:
             reasons = follow(case, clouds, reasons[0][1])
     assert reasons == []
-    if happens is lost_change:
+    if name == "lost change":
         assert case.rotate().status == "SUCCEEDED"
         assert looked(case, clouds) == []
     assert world.locked_out(case.credential) == []

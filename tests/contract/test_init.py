@@ -73,9 +73,6 @@ def test_a_script_gets_a_plan_that_the_check_accepts(
 
 
 def test_whether_the_login_is_in_use_is_asked_where_no_option_says_it(tmp_path: Path) -> None:
-    ended = init(tmp_path, *AWS[:-1])
-    assert (ended.exit_code, ended.stdout, list(tmp_path.iterdir())) == (2, "", [])
-    assert "Give --in-use, or --new" in ended.stderr
     assert "lockstep import" in init(tmp_path, *AWS[:-1], given="y\n").output
 
 
@@ -91,8 +88,23 @@ def test_every_key_that_is_a_comment_may_be_added(tmp_path: Path) -> None:
     assert (credential.usernames, credential.secret_names.app_user) == (("one", "two"), "crm/login")
 
 
+STEPS = [
+    "lockstep check",
+    "make deploy-oci",
+    "lockstep identity publish",
+    "make deploy-aws",
+    "lockstep import",
+]
+"""In the order in which they can be done."""
+
+
 def test_with_oci_the_plan_has_sessions_and_the_check_names_what_nobody_knows_yet(tmp_path: Path) -> None:
-    assert init(tmp_path, *AWS, *OCI).exit_code == 0
+    tmp_path = tmp_path / "a folder"
+    tmp_path.mkdir()
+    made = init(tmp_path, *AWS, *OCI, "--in-use")
+    assert made.exit_code == 0
+    assert sorted(STEPS, key=made.output.index) == STEPS
+    assert made.output.count(f"PLAN='{tmp_path}/lockstep.yaml'") == 2
     plan = load_plan(tmp_path / "lockstep.yaml")
     assert [*plan.runners.secrets] == ["aws.federation.client_secret"]
     assert plan.runners.oci
@@ -113,20 +125,6 @@ def test_with_oci_the_plan_has_sessions_and_the_check_names_what_nobody_knows_ye
         assert "is a placeholder; replace it with the value that `make deploy-oci` prints" in line
 
 
-def test_the_steps_after_it_are_in_the_order_in_which_they_can_be_done(tmp_path: Path) -> None:
-    steps = [
-        "lockstep check",
-        "make deploy-oci",
-        "lockstep identity publish",
-        "make deploy-aws",
-        "lockstep import",
-    ]
-    (folder := tmp_path / "a folder").mkdir()
-    told = init(folder, *AWS, *OCI, "--in-use").output
-    assert sorted(steps, key=told.index) == steps
-    assert told.count(f"PLAN='{folder}/lockstep.yaml'") == 2
-
-
 def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "lockstep.yaml").write_text("mine")
     refused = init(tmp_path, *AWS)
@@ -142,6 +140,7 @@ def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
     ("words", "told"),
     [
         (AUDIT, "Missing option '--database'"),
+        (AWS[:-1], "Give --in-use, or --new"),
         ([*AWS[:2], *AUDIT[2:]], "your AWS profile names no region: give --region"),
         ([*AWS, "--compartment", "acme", *OCI[2:]], "stores[1].compartment_id: must be an OCID"),
         ([*AWS, "-d", "postgres://h/d"], "did you mean postgresql?"),

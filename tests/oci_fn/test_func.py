@@ -4,16 +4,20 @@ Events of both runners and of operators are live, too. What becomes of an event 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from threading import Event, Thread
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from lockstep.audit.chain import Entry
 from lockstep.cli import app
-from lockstep.protocol.model import Credential, Login, Strategy
+from lockstep.operate.access import operator
+from lockstep.protocol.model import Credential, Login, SecretStr, Strategy
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE
 from lockstep.runtime.wiring import (
@@ -25,7 +29,7 @@ from lockstep.runtime.wiring import (
 from sandbox import plans
 from sandbox.deployed_world import FUNCTION_ID, know_functions
 from sandbox.emulators.aws import Execution
-from sandbox.emulators.databases import CertificateAuthority, MySqlServer
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.emulators.oci import write_config_file
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.fn import FunctionProcess, running_function
@@ -42,19 +46,31 @@ PREFIX = "dev.lockstep.credential."
 SECONDS = 240
 
 
+DUAL, ALTERNATING = "rotators/dual", "rotators/alternating"
+ADMINS = {"orders": DUAL, "crm": DUAL, "ledger": ALTERNATING}
+"""The rotation users: two passwords on MariaDB and MySQL, two users on PostgreSQL."""
+
+
 @pytest.fixture(scope="module")
 def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
-    """Every server that this machine can start, and credentials of which each test takes one."""
-    require(MySqlServer)
+    """Every server, the logins of their rotation users, and credentials of which each test takes one."""
+    for server in (MariaDbServer, MySqlServer, PostgresServer):
+        require(server)
     servers = default_servers(CertificateAuthority(tmp_path_factory.mktemp("ca")))
+    dual, alternating, rotator = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS, "lockstep_rotator"
     credentials = [
         plans.credential(
             "multi-cloud/app-0", *servers, username="app_0", strategy=Strategy.ALTERNATING_USERS
         ),
-        *(plans.credential(f"multi-cloud/app-{n}", "crm", username=f"app_{n}") for n in range(1, 12)),
+        *(plans.credential(f"multi-cloud/app-{n}", "crm", username=f"app_{n}") for n in range(1, 8)),
+        plans.credential(DUAL, "orders", "crm", username=rotator, strategy=dual),
+        plans.credential(ALTERNATING, "ledger", username=rotator, strategy=alternating),
+        plans.credential("shop/app", "orders", "crm", username="shop", strategy=dual),
+        # On MariaDB, whose rotation user has two passwords, it has two users, too.
+        plans.credential("shop/reports", *ADMINS, username="reports", strategy=alternating),
     ]
     folder = tmp_path_factory.mktemp("estate")
-    settings = Settings(audit_tier="Standard", events=True)
+    settings = Settings(audit_tier="Standard", events=True, admins=ADMINS)
     with running_estate(credentials, servers, folder=folder, settings=settings) as running:
         yield running
 
@@ -77,7 +93,7 @@ def diagnosing(estate: Estate, function: FunctionProcess) -> Iterator[FunctionPr
 
 @pytest.fixture(scope="module")
 def supply(estate: Estate) -> list[Credential]:
-    return list(estate.plan.credentials[1:])
+    return list(estate.plan.credentials[1:-4])
 
 
 @pytest.fixture
@@ -118,6 +134,10 @@ def both_serve(estate: Estate, credential: Credential) -> Login:
     assert in_aws == in_oci
     assert in_aws is not None
     return in_aws
+
+
+def command(*words: str, **more: Any) -> Result:  # noqa: ANN401 - its input
+    return CliRunner().invoke(app, words, **more)
 
 
 def records(estate: Estate) -> dict[str, Any]:
@@ -201,7 +221,7 @@ def types(events: list[CloudEvent]) -> list[str]:
 def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Credential) -> None:
     login, name = both_serve(estate, credential), credential.secret_names.app_user
     estate.aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString=PLACEHOLDER_TEXT)
-    shown = CliRunner().invoke(app, ["import", credential.id], input=login_text(login))
+    shown = command("import", credential.id, input=login_text(login))
     assert shown.exit_code == 0, shown.output
     [adopted] = estate.events.on_bus()
     assert (types([adopted]), types(estate.events.on_topic())) == (["adopted"], ["adopted"])
@@ -210,8 +230,8 @@ def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Cr
     estate.events.ended(by_aws(estate, credential))
     estate.events.on_bus()
 
-    for command in ("pause", "resume", "retire", "pause"):  # In the end it is paused already.
-        assert CliRunner().invoke(app, [command, credential.id]).exit_code == 0
+    for order in ("pause", "resume", "retire", "pause"):  # In the end it is paused already.
+        assert command(order, credential.id).exit_code == 0
     told = ["paused", "resumed", "paused", "retired"]  # To retire is to pause, too.
     on_bus, on_topic = estate.events.on_bus(), estate.events.on_topic()
     assert (sorted(types(on_bus)), types(on_topic)) == (sorted(told), told)
@@ -222,7 +242,7 @@ def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Cr
 
     estate.aws.event_fault = lambda: "InternalFailure"
     try:
-        shown = CliRunner().invoke(app, ["resume", credential.id])
+        shown = command("resume", credential.id)
     finally:
         estate.aws.event_fault = None
     assert shown.exit_code == 0
@@ -318,7 +338,7 @@ def test_the_command_asks_the_function_and_no_second_place_shows_a_login_that_wa
 
     def doctor(*only: str) -> tuple[int, list[dict[str, str]]]:
         words = [word for check in only for word in ("--only", check)]
-        shown = CliRunner().invoke(app, ["doctor", "--in-cloud", "--json", *words])
+        shown = command("doctor", "--in-cloud", "--json", *words)
         assert shown.exception is None or isinstance(shown.exception, SystemExit), shown.output
         return shown.exit_code, json.loads(shown.stdout)["findings"]
 
@@ -369,4 +389,84 @@ def test_all_that_aws_left_is_rotated_by_detached_calls(estate: Estate, function
         ]
         # Nothing is due now.
         assert function.call().body == {"results": []}
-    assert [estate.locked_out(c) for c in estate.plan.credentials] == [[]] * len(everyone)
+    assert refused(logins(estate, estate.plan.credentials)) == []
+
+
+# Rotation users whose own login is a credential (protocol D22)
+
+
+def logins(estate: Estate, credentials: Iterable[Credential]) -> Iterator[tuple[str, bool]]:
+    """Each login that a store serves at that moment, with whether the server takes it.
+
+    As the shipped code logs in: the admin's accounts have rights on no database.
+    """
+    for credential in credentials:
+        for store in estate.settings.clouds:
+            login = estate.stored_login(credential, store)
+            assert login
+            for server in credential.servers:
+                accepts = operator(estate.plan).database(server, credential).accepts(login)
+                yield f"{credential.id} of {store} at {server.name}", accepts
+
+
+def refused(seen: Iterable[tuple[str, bool]]) -> list[str]:
+    return [place for place, accepts in seen if not accepts]
+
+
+@contextmanager
+def watched(estate: Estate, credentials: Iterable[Credential]) -> Iterator[list[tuple[str, bool]]]:
+    """Look again and again inside; what was seen."""
+    seen, over = list[tuple[str, bool]](), Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            seen.extend(logins(estate, credentials))
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_both_runners_rotate_the_admin_and_by_it_at_once(estate: Estate, function: FunctionProcess) -> None:
+    own = dual, alternating, shop, reports = estate.plan.credentials[-4:]
+    generations: dict[str, list[int]] = {c.id: [] for c in own}
+    with watched(estate, own) as seen, ThreadPoolExecutor(2) as pool:
+        turns = [(dual, reports), (shop, alternating), (alternating, shop), (reports, dual)]
+        for aws, oci in turns * 2:
+            first, second = pool.submit(by_aws, estate, aws), pool.submit(by_oci, estate, function, oci)
+            generations[aws.id].append(first.result().output["generation"])
+            generations[oci.id].append(second.result()["generation"])
+    assert refused(seen) == []
+    assert len(seen) > 40
+    # Each generation is the one after that before it.
+    assert [[n - found[0] for n in found] for found in generations.values()] == [[0, 1, 2, 3]] * 4
+    # While it is paused, others are rotated by it.
+    assert command("pause", dual.id).exit_code == 0
+    assert by_aws(estate, shop).output["generation"] == generations[shop.id][-1] + 1
+    assert command("resume", dual.id).exit_code == 0
+
+
+def test_the_admin_is_imported_first(estate: Estate) -> None:
+    """Where no store has its login, nobody can take an advisory lock but by the login that is imported."""
+    own = dual, _, shop, _ = estate.plan.credentials[-4:]
+    known = both_serve(estate, dual)
+    estate.aws.client("secretsmanager").put_secret_value(
+        SecretId=dual.secret_names.app_user, SecretString=PLACEHOLDER_TEXT
+    )
+    estate.outside.expire_schedule(shop.id)
+    failed = estate.rotate(shop.id)
+    assert (failed.status, failed.error) == ("FAILED", "AdminCredentialRejectedError")
+    wrong = Login(known.username, SecretStr("not it"))
+    assert command("import", dual.id, input=login_text(wrong)).exit_code == 1
+    done = command("import", dual.id, input=login_text(known))
+    assert done.exit_code == 0, done.output
+    assert both_serve(estate, dual) == known
+    by_aws(estate, shop)
+    by_aws(estate, dual)
+    assert refused(logins(estate, own)) == []
+    kept = command("retire", dual.id)
+    assert "not retired: it is the rotation user's login on orders, crm" in kept.stderr

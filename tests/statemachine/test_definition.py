@@ -90,28 +90,6 @@ def test_who_holds_a_lock_has_stopped_before_its_end_and_a_fleet_leaves_a_rotati
     assert {r["JitterStrategy"] for _, s in all_states(fleet) for r in s.get("Retry", [])} == {"FULL"}
 
 
-def _texts(node: object) -> Iterator[str]:
-    if isinstance(node, dict | list):
-        for inner in node.values() if isinstance(node, dict) else node:
-            yield from _texts(inner)
-    elif isinstance(node, str):
-        yield node
-
-
-def _variables(node: object) -> set[str]:
-    expressions = [text for text in _texts(node) if text.startswith("{%")]
-    names = {n for e in expressions for n in re.findall(r"\$([a-z_]+)\b(?!\()", e)}
-    parameters = {n for e in expressions for n in re.findall(r"function\(\$([a-z_]+)\)", e)}
-    return names - parameters - {"states"}
-
-
-def test_every_variable_is_assigned_and_read_and_by_a_failure_only_what_is_from_the_start() -> None:
-    places = [p for s in STATES.values() for p in (s, *s.get("Choices", []), *s.get("Catch", []))]
-    assert _variables(STATES) == {name for place in places for name in place.get("Assign", {})}
-    for name in ("AuditFailure", "ReleaseLockAfterFailure", "RotationFailed"):
-        assert _variables(STATES[name]) <= STATES["AcquireLock"]["Assign"].keys(), name
-
-
 # Expressions
 
 
