@@ -20,9 +20,10 @@ from lockstep.operate.verdict import Kind, Reason
 from lockstep.protocol.errors import LockTableUnreachableError
 from lockstep.protocol.model import Engine
 from sandbox import plans
-from tests.support.fleet import NOW, MadeUp, look, shown, state_by
+from tests.support.fleet import MadeUp, look, shown
 from tests.support.memory import FakeClock
 from tests.support.programs import until
+from tests.unit.test_status import NOW
 
 OF_ONE = "/credential/shop/service-00001"
 OWN = "127.0.0.1:{port}"
@@ -154,8 +155,8 @@ def test_the_headline_counts_the_gravest_verdict() -> None:
     paused = FleetSnapshot(at=NOW, seen={"a": whole.seen["shop/service-00013"]})
     assert headline(paused) == ("warn", "1 of 1 credential is degraded")
     # What was not read is not called healthy.
-    of = look(1).seen["shop/service-00000"]
-    unread = FleetSnapshot(at=NOW, seen={"a": state_by(of.record, of.credential, {}, [])})
+    of = whole.seen["shop/service-00000"]
+    unread = FleetSnapshot(at=NOW, seen={"a": replace(of, read_at=None)})
     assert mark(unread.seen["a"]) == ("calm", UNREAD)
     assert headline(unread)[0] == "calm"
 
@@ -175,10 +176,10 @@ def test_an_overlap_is_drawn_only_where_the_last_run_has_proven_it() -> None:
     seen = look(1).seen["shop/service-00000"]
     for record, runs, is_drawn in (
         (seen.record, seen.runs, True),
-        (replace(seen.record, valid=frozenset({40})), seen.runs, False),
+        (replace(seen.record, valid=frozenset({7})), seen.runs, False),
         (seen.record, [], False),
-        (replace(seen.record, revoke_through=39), seen.runs, False),
+        (replace(seen.record, revoke_through=6), seen.runs, False),
     ):
-        bar = bar_of(state_by(record, seen.credential, seen.answers, runs), NOW)
+        bar = bar_of(replace(seen, record=record, runs=runs), NOW)
         assert bar
         assert (bar.overlap > 0, "proven" in bar.title) == (is_drawn, is_drawn)

@@ -1,28 +1,31 @@
 """A made-up fleet behind the real page: as many credentials as wanted, at one moment, the same each time."""
 
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import uvicorn
 from msgspec import structs
 
 from lockstep.agent.server import HOST, listener_of
-from lockstep.operate.documents import Run
-from lockstep.operate.formatting import error_text
 from lockstep.operate.page.server import Site, app_of
 from lockstep.operate.page.snapshot import FleetSnapshot, Poller
-from lockstep.operate.state import Answer, CredentialState, state_of
-from lockstep.protocol.errors import advice_of
-from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord
-from lockstep.protocol.ports import Table
-from lockstep.stores.credential import StoredNames
-from tests.support.memory import FakeClock, make_plan
+from lockstep.operate.state import CredentialState
+from tests.support.memory import FakeClock
+from tests.unit.test_status import NOW
+from tests.unit.test_verdict import INCIDENTS, failed, state
 
-NOW = datetime(2026, 11, 27, 9, 30, tzinfo=UTC)
-_MINUTE = timedelta(minutes=1)
+TROUBLES = {
+    1: "a run is under way",
+    7: "overdue",
+    11: "an account is locked",
+    13: "paused",
+    29: "the last run failed",
+    53: "never rotated, by the names",
+}
+"""One in some has something."""
 
 
 class MadeUp:
@@ -52,75 +55,22 @@ def look(credentials: int) -> FleetSnapshot:
 
 
 def _seen(number: int) -> CredentialState:
-    [made] = make_plan().credentials
-    credential = structs.replace(
-        made, id=f"shop/service-{number:05d}", servers=made.servers[:1], usernames=(f"service_{number}",)
-    )
-    generation = 40 + number % 9
-    since = NOW - timedelta(seconds=(number * 7919) % 1180)
-    record = LockRecord(
-        credential_id=credential.id,
-        fence=generation,
-        plan=credential.plan_digest,
-        current_generation=generation,
-        valid=frozenset({generation, generation - 1}),
-        highest_generation=generation,
-        next_due_at=since + credential.schedule.interval - credential.schedule.tolerance,
-        not_before=since + credential.schedule.overlap,
-        rotated_by=f"run-{generation}-0",
-    )
-    value = StoredNames(generation=generation, blob_generation=generation, version=f"13cf509b-{generation}")
-    answers: dict[str, Answer] = {"aws": value, "oci": replace(value, version="3:17")}
-    error = "DatabaseUnreachableError" if number % 61 == 29 else None
-    runs = [_run(credential, generation - n, since - n * 20 * _MINUTE, error) for n in range(8)]
-    match number % 61:  # One in some has something.
-        case 1:
-            claim = Claim(
-                kind=ClaimKind.NEW,
-                generation=generation + 1,
-                base_generation=generation,
-                rotation_id="run-now",
-            )
-            record = replace(record, holder="run-now", expires_at=NOW + 8 * _MINUTE, claim=claim)
-        case 7:
-            record = replace(
-                record, next_due_at=since - 41 * _MINUTE, not_before=since - 43 * _MINUTE, valid=frozenset()
-            )
-        case 11:
-            record = replace(record, blocked=frozenset(credential.databases))
-        case 13:
-            record = replace(record, paused=True)
-        case 53:
-            record, runs, answers = LockRecord(credential_id=credential.id), [], {}
-    return state_by(record, credential, answers, runs)
-
-
-def state_by(
-    record: LockRecord, credential: Credential, answers: Mapping[str, Answer], runs: Sequence[Run]
-) -> CredentialState:
-    """What is known of a credential, by what was read of it."""
-    table = Table(records={credential.id: record}, unreadable={})
-    state = state_of(make_plan(), table, credential, NOW, answers=answers, runs=runs)
-    return replace(state, read_at=NOW - timedelta(seconds=4) if answers else None)
-
-
-def _run(credential: Credential, generation: int, ended_at: datetime, error: str | None) -> Run:
-    return Run(
-        credential=credential.id,
-        cloud="aws" if generation % 2 == 0 else "oci",
-        seq=generation,
-        rotation_id=f"run-{generation}-0",
-        ended_at=ended_at,
-        seconds=3.4,
-        outcome="failed" if error else "rotated",
-        error=error,
-        meaning=error_text(error) if error else None,
-        advice=advice_of(error),
-        kind=None if error else "new",
-        generation=None if error else generation,
-        base_generation=generation - 1,
-        trigger="schedule",
-    )
+    found = state(INCIDENTS[TROUBLES.get(number % 61, "nothing")])
+    credential = structs.replace(found.credential, id=f"shop/service-{number:05d}")
+    done = {"outcome": "rotated", "kind": "new", "error": None, "meaning": None, "advice": None}
+    before = [
+        structs.replace(
+            failed(""),
+            seq=generation,
+            ended_at=NOW - timedelta(minutes=20 * (8 - generation)),
+            seconds=3.4,
+            generation=generation,
+            base_generation=generation - 1,
+            **done,
+        )
+        for generation in range(7, 0, -1)
+    ]
+    return replace(found, credential=credential, runs=[*found.runs, *before], read_at=NOW)
 
 
 @contextmanager
