@@ -213,6 +213,15 @@ def last_change_is_lost(world: World) -> None:
     database.accounts = before
 
 
+def half_done(world: World) -> None:
+    """A run has failed with its generation staged."""
+    world.memory.databases["db-2"].unreachable = True
+    with pytest.raises(errors.DatabaseUnreachableError):
+        world.rotate("second")
+    world.memory.databases["db-2"].unreachable = False
+    world.clock.sleep(w.INTERVAL_SECONDS)
+
+
 PREPARED = ["AcquireLock", "Generate"]
 PROBED = [*PREPARED, "ApplyDb", "Generate"]
 SEARCHED = [*PROBED, "ApplyDb"]
@@ -222,6 +231,7 @@ NOT_AUDITED = [*PREPARED, "ApplyDb", "UpdateSecrets", "Audit", *FAILED]
 SCENARIOS: dict[str, tuple[Arrange, list[str], type[errors.LockstepError] | None]] = {
     "nothing": (nothing, [*PREPARED, *COMMITTED], None),
     "the lock is held": (lock_is_held, ["AcquireLock"], None),
+    "another run is adopted": (half_done, [*PREPARED, *COMMITTED], None),
     "the stores disagree": (edit, [*PROBED, *COMMITTED], None),
     "the overlap runs": (overlap_runs, [*PROBED, "ReleaseLockUnchanged"], None),
     "an emergency": (
