@@ -23,7 +23,7 @@ from sandbox import plans
 from tests.support.fleet import MadeUp, look, shown
 from tests.support.memory import FakeClock
 from tests.support.programs import until
-from tests.unit.test_status import NOW
+from tests.unit.test_verdict import NOW
 
 OF_ONE = "/credential/shop/service-00001"
 OWN = "127.0.0.1:{port}"

@@ -14,8 +14,7 @@ from lockstep.operate.page.server import Site, app_of
 from lockstep.operate.page.snapshot import FleetSnapshot, Poller
 from lockstep.operate.state import CredentialState
 from tests.support.memory import FakeClock
-from tests.unit.test_status import NOW
-from tests.unit.test_verdict import INCIDENTS, failed, state
+from tests.unit.test_verdict import INCIDENTS, NOW, PROVEN, state
 
 TROUBLES = {
     1: "a run is under way",
@@ -57,16 +56,13 @@ def look(credentials: int) -> FleetSnapshot:
 def _seen(number: int) -> CredentialState:
     found = state(INCIDENTS[TROUBLES.get(number % 61, "nothing")])
     credential = structs.replace(found.credential, id=f"shop/service-{number:05d}")
-    done = {"outcome": "rotated", "kind": "new", "error": None, "meaning": None, "advice": None}
     before = [
         structs.replace(
-            failed(""),
-            seq=generation,
+            PROVEN,
             ended_at=NOW - timedelta(minutes=20 * (8 - generation)),
             seconds=3.4,
             generation=generation,
             base_generation=generation - 1,
-            **done,
         )
         for generation in range(7, 0, -1)
     ]
