@@ -180,7 +180,7 @@ class _Composer(Composer):
         if found[0] == "$${":
             return "${"
         self.first = self.first or mark
-        known = environ.get(name)
+        known = environ.get(name or "")
         told = ""
         if name is None:
             told = (
