@@ -150,3 +150,14 @@ _JUNK = (
 def spelled(document: Json) -> str:
     """A document as JSON, also with values that only Python's JSON has, such as NaN."""
     return json.dumps(document)
+
+
+def spoiled(valid: Json, text: bytes = b"") -> st.SearchStrategy[bytes]:
+    """A valid document of which values, or bytes of its text, are changed; or another document.
+
+    Args:
+        valid: The document.
+        text: How it is spelled; as JSON, unless given.
+    """
+    others = (mutated(valid) | documents).map(lambda document: spelled(document).encode())
+    return others | mangled(text or spelled(valid).encode())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.utils import ContainerMetadataFetcher
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
@@ -22,11 +23,122 @@ from sandbox import plans
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.resources import create_lock_table
 from sandbox.emulators.oci import OciSandbox
-from sandbox.emulators.oci.identity import write_config_file
-from tests.fuzz.environments import ANSWERS, AWS, CANARY, KEYS, OCI, Broken
-from tests.fuzz.garbage_server import garbage_server
+from sandbox.emulators.oci.identity import new_private_key
+from sandbox.emulators.oci.wire import HttpServer, Reply
 from tests.fuzz.harness import characters, inputs
 from tests.support.cli_paths import paths
+
+# Environments that are wrong, and the error that every command which calls a cloud must name
+
+NOTHING_LISTENS = "http://127.0.0.1:1"
+KEYS = {"AWS_ACCESS_KEY_ID": "a-key", "AWS_SECRET_ACCESS_KEY": "a-secret"}
+CANARY = "hunter2-canary"
+"""Stands where a password may stand: it must never be shown."""
+CONFIG, PROFILE, PLAN_MISSING = "AwsConfigInvalidError", "AwsProfileMissingError", "PlanMissingError"
+NO_KEYS, NO_ANSWER = "AwsCredentialsMissingError", "AwsCredentialsUnavailableError"
+REFUSED, EXPIRED = "AwsCredentialsRefusedError", "AwsSessionExpiredError"
+PROXY, CA, UNREACHABLE = "ProxyUnusableError", "CaFileMissingError", "EndpointUnreachableError"
+ROLE = "role_arn=arn:aws:iam::123456789012:role/r"
+SSO = "sso_session=s\nsso_account_id=123456789012\nsso_role_name=r\n"
+SESSION = "[sso-session s]\nsso_region=eu-central-1\nsso_start_url=https://example.awsapps.com/start"
+PROFILES: Mapping[str, tuple[str, str | bytes]] = {
+    "garbage as config": (CONFIG, f"password = {CANARY}\n[profile p"),
+    "bytes as config": (CONFIG, b"[profile p]\nregion=\xff\xfe"),
+    "half a key": (NO_KEYS, "[profile p]\naws_access_key_id=a"),
+    "a key's program that fails": (NO_ANSWER, "[profile p]\ncredential_process=false"),
+    "a key's program that is not there": (CONFIG, "[profile p]\ncredential_process=/nowhere/program"),
+    "a key's program that prints garbage": (CONFIG, f"[profile p]\ncredential_process=echo {CANARY}"),
+    "a role with a source that is not there": (CONFIG, f"[profile p]\n{ROLE}\nsource_profile=q"),
+    "not logged in": (EXPIRED, f"[profile p]\n{SSO}{SESSION}"),
+}
+"""By what a profile says."""
+VARIABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "nothing is set": (NO_KEYS, {}),
+    "a profile that is not there": (PROFILE, {"AWS_PROFILE": f"'; {CANARY}\n"}),
+    "a folder as config": (PROFILE, {"AWS_CONFIG_FILE": "{}", "AWS_PROFILE": "p"}),
+    "no token of a web identity": (
+        CONFIG,
+        {"AWS_WEB_IDENTITY_TOKEN_FILE": "{}/nowhere", "AWS_ROLE_ARN": ROLE.removeprefix("role_arn=")},
+    ),
+    "a container's keys that do not answer": (
+        NO_ANSWER,
+        {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{NOTHING_LISTENS}/keys"},
+    ),
+    "garbage as credentials": (CONFIG, {"AWS_SHARED_CREDENTIALS_FILE": "{}/garbage"}),
+    "a folder as plan": (PLAN_MISSING, {"LOCKSTEP_PLAN": "{}"}),
+    "a key with a line break": (
+        REFUSED,
+        {"AWS_ACCESS_KEY_ID": "a\nb", "AWS_SECRET_ACCESS_KEY": CANARY, "AWS_ENDPOINT_URL": NOTHING_LISTENS},
+    ),
+}
+"""By what is set. `{}` is the folder of the test, `{server}` a server that speaks no TLS."""
+WITH_PASSWORD = f"http://me:{CANARY}@127.0.0.1:1"
+ENDPOINTS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
+    "an endpoint with a password": (UNREACHABLE, WITH_PASSWORD, {}),
+    "an endpoint that is no URL": ("EndpointInvalidError", "not a url", {}),
+    "an endpoint without TLS": (UNREACHABLE, "https://{server}", {}),
+    "a proxy with a password": (PROXY, "https://aws.invalid", {"HTTPS_PROXY": WITH_PASSWORD}),
+    "a proxy of another kind": (PROXY, "https://aws.invalid", {"HTTPS_PROXY": "gopher://127.0.0.1"}),
+    "garbage as proxy": (PROXY, "https://aws.invalid", {"HTTPS_PROXY": "http://[::"}),
+    "no file with CAs": (CA, "https://{server}", {"AWS_CA_BUNDLE": "{}/nowhere"}),
+    "garbage as CAs": (CA, "https://{server}", {"AWS_CA_BUNDLE": "{}/garbage"}),
+}
+"""By the address, with keys."""
+AWS: Mapping[str, tuple[str, Mapping[str, str], str | bytes]] = {
+    **{
+        name: (told, {"AWS_CONFIG_FILE": "{}/aws", "AWS_PROFILE": "p"}, text)
+        for name, (told, text) in PROFILES.items()
+    },
+    **{name: (told, variables, "") for name, (told, variables) in VARIABLES.items()},
+    **{
+        name: (told, {**KEYS, "AWS_ENDPOINT_URL": url, **more}, "")
+        for name, (told, url, more) in ENDPOINTS.items()
+    },
+}
+"""The error, the variables, and a config."""
+
+# What AWS answers: status, type and text of the error
+EARLY = "Signature expired: 20260101T000000Z is now earlier than 20260101T000500Z"
+NOT_AUTHORIZED = "User: arn:aws:iam::123456789012:user/u is not authorized to perform: dynamodb:GetItem on: r"
+ANSWERS: Mapping[str, tuple[int, str, str, str]] = {
+    "an expired token": (400, "ExpiredTokenException", CANARY, EXPIRED),
+    "an unknown key": (400, "UnrecognizedClientException", CANARY, REFUSED),
+    "a wrong signature": (400, "InvalidSignatureException", CANARY, REFUSED),
+    "a wrong clock": (400, "InvalidSignatureException", EARLY, "ClockSkewError"),
+    "a right that is missing": (400, "AccessDeniedException", NOT_AUTHORIZED, "AwsActionDeniedError"),
+    "a right that is missing, untold": (403, "AccessDenied", CANARY, "AwsActionDeniedError"),
+    "a table that is missing": (400, "ResourceNotFoundException", CANARY, "LockTableMissingError"),
+}
+
+
+# Configs of OCI with other fields than they should have; an empty one is left out
+
+FIELDS = {
+    "user": "ocid1.user.oc1..a",
+    "tenancy": "ocid1.tenancy.oc1..a",
+    "region": "eu-frankfurt-1",
+    "fingerprint": ":".join(["0a"] * 16),
+    "key_file": "{}/key",
+}
+OCI_CONFIG, OCI_KEY = "OciConfigInvalidError", "OciKeyUnreadableError"
+LOCKED = {"key_file": "{}/locked"}
+OCI: Mapping[str, tuple[str, str | bytes | Mapping[str, str]]] = {
+    "a folder as config": (OCI_CONFIG, ""),
+    "garbage as config": (OCI_CONFIG, f"{CANARY}\n"),
+    "bytes as config": (OCI_CONFIG, b"[DEFAULT]\nuser=\xff\xfe"),
+    "another profile": (OCI_CONFIG, "[OTHER]\nuser=a"),
+    "no key": (OCI_CONFIG, {"key_file": ""}),
+    "a fingerprint that is none": (OCI_CONFIG, {"fingerprint": CANARY}),
+    "a user that is none": (OCI_CONFIG, {"user": CANARY}),
+    "a key file that is not there": (OCI_KEY, {"key_file": "/nowhere"}),
+    "garbage as key": (OCI_KEY, {"key_file": "{}/garbage"}),
+    "a key with a passphrase": (OCI_KEY, LOCKED),
+    "a wrong passphrase": (OCI_KEY, {**LOCKED, "pass_phrase": "wrong"}),
+    "a key that is unknown": ("OciIdentityRefusedError", {}),
+    "an endpoint that refuses": (UNREACHABLE, {"endpoint": NOTHING_LISTENS}),
+}
+
+# The commands
 
 CREDENTIAL = "multi-cloud/app_user"
 PLAN = plans.plan_document(
@@ -105,9 +217,9 @@ def unset(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def set_all(patch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> None:
+def set_all(patch: pytest.MonkeyPatch, variables: Mapping[str, str], server: str = "") -> None:
     for name, value in variables.items():
-        patch.setenv(name, value)
+        patch.setenv(name, value.replace("{}", str(Path.cwd())).replace("{server}", server))
 
 
 def run(words: Sequence[str]) -> Result:
@@ -141,13 +253,16 @@ def aws() -> Iterator[AwsSandbox]:
         yield sandbox
 
 
-@pytest.mark.parametrize(("number", "broken"), list(enumerate(AWS.values())), ids=AWS)
+@pytest.mark.parametrize(("number", "name"), list(enumerate(AWS)), ids=AWS)
 def test_commands_where_aws_cannot_be_called(
-    number: int, broken: Broken, unset: pytest.MonkeyPatch, tmp_path: Path, aws: AwsSandbox
+    number: int, name: str, unset: pytest.MonkeyPatch, tmp_path: Path, aws: AwsSandbox
 ) -> None:
     """In each environment some of them, and each of them in several."""
-    set_all(unset, broken.made(tmp_path, aws.url.removeprefix("http://")))
-    run_all(CLOUD[number % EACH :: EACH], broken.told, as_json=number // EACH % 2 == 1)
+    told, variables, config = AWS[name]
+    (tmp_path / "aws").write_bytes(config if isinstance(config, bytes) else config.encode())
+    (tmp_path / "garbage").write_text(f"{CANARY}\n[default")
+    set_all(unset, variables, server=aws.url.removeprefix("http://"))
+    run_all(CLOUD[number % EACH :: EACH], told, as_json=number // EACH % 2 == 1)
 
 
 @pytest.mark.parametrize(("status", "code", "text", "told"), ANSWERS.values(), ids=ANSWERS)
@@ -156,34 +271,55 @@ def test_commands_aws_refuses(
 ) -> None:
     # Both dialects: DynamoDB, Secrets Manager and Step Functions answer in JSON, S3 and STS in XML.
     body = json.dumps({"__type": f"com.amazonaws#{code}", "message": text}).encode()
-    head = f"HTTP/1.1 {status} Bad\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {len(body)}"
-    with garbage_server() as server:
-        server.reply = f"{head}\r\nConnection: close\r\n\r\n".encode() + body
-        set_all(unset, {**KEYS, "AWS_ENDPOINT_URL": server.endpoint})
+    reply = Reply(status, {"content-type": "application/x-amz-json-1.0"}, body)
+    server = HttpServer(lambda _: reply)
+    server.start()
+    try:
+        set_all(unset, {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}"})
         # Verification needs no lock table.
         among = LOCK if told == Environment.LOCK_TABLE_MISSING.error_name else {*LOCK, "audit verify"}
         run_all(among, told)
+    finally:
+        server.stop()
 
 
-def test_a_fingerprint_unknown_to_oci(unset: pytest.MonkeyPatch, tmp_path: Path, aws: AwsSandbox) -> None:
-    with OciSandbox() as oci:
-        config = {**oci.config(), "fingerprint": ":".join(["0a"] * 16)}
-        file = write_config_file(tmp_path, "wrong", config)
-        endpoint = {"OCI_CONFIG_FILE": str(file), "LOCKSTEP_OCI_ENDPOINT": oci.endpoint}
-        set_all(unset, {**aws.environment(), **endpoint})
-        assert "store oci: OciIdentityRefusedError: " in run(["status"]).stdout
+@pytest.fixture(scope="module")
+def oci() -> Iterator[OciSandbox]:
+    with OciSandbox() as sandbox:
+        yield sandbox
 
 
-@pytest.mark.parametrize("broken", OCI.values(), ids=OCI)
+@pytest.mark.parametrize(("told", "config"), OCI.values(), ids=OCI)
 def test_every_command_where_oci_cannot_be_called(
-    broken: Broken, unset: pytest.MonkeyPatch, tmp_path: Path, aws: AwsSandbox
+    told: str,
+    config: str | bytes | Mapping[str, str],
+    unset: pytest.MonkeyPatch,
+    tmp_path: Path,
+    aws: AwsSandbox,
+    oci: OciSandbox,
 ) -> None:
     """Those that go on with OCI where AWS answers that nothing is there yet."""
-    set_all(unset, {**aws.environment(), **broken.made(tmp_path)})
+    endpoint = oci.endpoint
+    if isinstance(config, Mapping):
+        fields = {**FIELDS, **config}
+        endpoint = fields.pop("endpoint", endpoint)
+        lines = [f"{name}={value.replace('{}', str(tmp_path))}" for name, value in fields.items() if value]
+        config = "\n".join(["[DEFAULT]", *lines])
+    private, form = new_private_key(), serialization.PrivateFormat.TraditionalOpenSSL
+    locked = serialization.BestAvailableEncryption(CANARY.encode())
+    for file, content in {
+        "oci": config if isinstance(config, bytes) else config.encode(),
+        "key": private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()),
+        "locked": private.private_bytes(serialization.Encoding.PEM, form, locked),
+        "garbage": CANARY.encode(),
+    }.items():
+        (tmp_path / file).write_bytes(content)
+    variables = {"OCI_CONFIG_FILE": "{}/oci" if config else "{}", "LOCKSTEP_OCI_ENDPOINT": endpoint}
+    set_all(unset, {**aws.environment(), **variables})
     for name in ("doctor", "status", "audit verify", "audit report"):
         shown = run(words_of(name, as_json=True))
         assert shown.exit_code in {1, 3}
-        assert name != "status" or broken.told in shown.output
+        assert name != "status" or told in shown.output
 
 
 WORDS = st.sampled_from(
