@@ -94,13 +94,6 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 }
 """The settings of each deployment that tests look at."""
 _TITLES = {
-    "FunctionsGenerateRole": "generate",
-    "FunctionsApplyDbRole": "apply_db",
-    "FunctionsUpdateSecretsRole": "update_secrets",
-    "FunctionsAuditRole": "audit",
-    "FunctionsWatchRole": "watch",
-    "FunctionsDigestRole": "digest",
-    "FunctionsAnnounceRole": "announce",
     "StateMachineRole": "state machine",
     "FleetRole": "fleet",
     "SchedulesRole": "schedules",
@@ -122,21 +115,14 @@ _KINDS = {
 }
 """The property that is the name of a resource, and its ARN."""
 _REF_IS_ARN = ("AWS::SNS::Topic", "AWS::StepFunctions::StateMachine", "AWS::StepFunctions::StateMachineAlias")
-_SHORT = [
-    (re.compile(rf"arn:aws:{pattern}"), word)
-    for pattern, word in (
-        (rf"secretsmanager:{REGION}:{ACCOUNT}:secret:", "secret "),
-        (rf"dynamodb:{REGION}:{ACCOUNT}:table/", "table "),
-        (rf"events:{REGION}:{ACCOUNT}:event-bus/", "bus "),
-        (rf"events:{REGION}:{ACCOUNT}:rule/", "rule "),
-        (rf"states:{REGION}:{ACCOUNT}:execution:", "execution "),
-        (rf"states:{REGION}:{ACCOUNT}:mapRun:", "run of the map "),
-        (rf"states:{REGION}:{ACCOUNT}:stateMachine:", "state machine "),
-        (rf"lambda:{REGION}:{ACCOUNT}:function:", "function "),
-        (rf"logs:{REGION}:{ACCOUNT}:log-group:", "log "),
-        (r"s3:::", "bucket "),
-    )
-]
+_WORDS = {
+    **{word: word for word in ("secret", "table", "rule", "execution", "function")},
+    "event-bus": "bus",
+    "mapRun": "run of the map",
+    "stateMachine": "state machine",
+    "log-group": "log",
+}
+_ARN = re.compile(rf"arn:aws:(?:s3::|[a-z-]+:{REGION}:{ACCOUNT}):({'|'.join(_WORDS)}|)[:/]?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +190,10 @@ class Synthesised:
         """The statements of each role, by its title in `docs/iam.md`."""
         found: dict[str, list[Statement]] = {}
         for name, statements in self.documents():
-            title = next(title for prefix, title in _TITLES.items() if name.startswith(prefix))
+            if function := re.match(r"Functions(\w+?)Role", name):
+                title = re.sub(r"\B(?=[A-Z])", "_", function[1]).lower()
+            else:
+                title = next(title for prefix, title in _TITLES.items() if name.startswith(prefix))
             found.setdefault(title, []).extend(statements)
         return found
 
@@ -233,9 +222,8 @@ class Synthesised:
         text = str(self.resolved(value))
         for alias in self.each("AWS::KMS::Alias"):
             text = text.replace(self.resolved(alias["TargetKeyId"]), f"key {alias['AliasName']}")
-        for pattern, word in _SHORT:
-            if found := pattern.match(text):
-                text = word + text[found.end() :]
+        if found := _ARN.match(text):
+            text = f"{_WORDS.get(found[1], 'bucket')} {text[found.end() :]}"
         return text.removesuffix(":*") if text.startswith("log ") else text
 
     def resolved(self, value: Any) -> Any:  # noqa: ANN401, PLR0911 - any JSON; a case for each function

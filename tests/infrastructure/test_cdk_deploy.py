@@ -1,46 +1,52 @@
-"""`python -m cdk.deploy`: its settings, what it refuses, says, and hands to the CDK CLI. And the way back."""
+"""`python -m cdk.deploy`: its settings, what it refuses, says, and hands to the CDK CLI. And the way back.
+
+What an account says of the names of a deployment: made, adopted, taken back, or refused with what to change.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from moto.cloudformation.models import cloudformation_backends
 
 from cdk import app as cdk_app
 from cdk import rollback
+from cdk.account import Account, UnansweredError
 from cdk.deploy import arguments, create_secrets, main, settings_of
-from cdk.deployment import (
-    NotPublishedError,
-    Publication,
-    check_canary,
-    check_deployable,
-    check_oci_role,
-    read_deployment,
-)
-from cdk.existing import Estate
+from cdk.deployment import read_deployment
+from cdk.existing import Estate, look
 from cdk.settings import ROOT, Adopt, NotDeployableError, Settings
 from lockstep.plan.file import load_plan
-from lockstep.plan.model import Plan
+from lockstep.plan.runners import Runners
 from lockstep.protocol.names import KEY_OUTPUT
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.resources import create_lock_table
 from tests.infrastructure.cdk_case import (
     ADOPTED_KEY,
+    AUDIT,
     BOTH_CLOUDS,
     CANARY,
     FEDERATED,
+    LOGS,
     NO_CANARY,
     PLAN,
+    PLANS,
     TOPICS,
     VPC,
     hollow_bundle,
     refusing,
+    shape,
     synthesise,
 )
 from tests.support.aws import package
+from tests.support.scaled import with_sections
 
 BUCKET = "audit-of-orders"
+TOPIC = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "t"}}
 Said = pytest.CaptureFixture[str]
 
 
@@ -84,25 +90,19 @@ def test_every_wrong_setting_is_named(name: str, value: object, message: str) ->
     assert [line for line in told if line.startswith("cdk.json: memory_mb: ")]
 
 
-@pytest.mark.parametrize(
-    ("given", "text", "message"),
-    [
-        ("deletion_protecton=false", None, "there is no such setting; it is called deletion_protection"),
-        ("alarm_email=on-call", None, "String should match"),
-        ("stack=lockstep", '{"context": {"stack": "a",}}', "it is not valid JSON: "),
-        ("stack=lockstep", '{"app": "x"}', "it has no settings"),
-    ],
-)
-def test_a_wrong_setting_is_one_line(
-    given: str, text: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
-) -> None:
-    if text:
-        (tmp_path / "cdk.json").write_text(text)
-        monkeypatch.setattr("cdk.deploy.ROOT", tmp_path)
-    assert main(["--dry-run", "-c", given]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    where = "cdk.json: " if text else f"cdk.json: {given.partition('=')[0]}: "
-    assert line.startswith(where + message)
+def test_a_wrong_setting_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    no_setting = "cdk.json: deletion_protecton: there is no such setting; it is called deletion_protection"
+    for given, text, message in (
+        ("deletion_protecton=false", "", no_setting),
+        ("stack=lockstep", '{"context": {"stack": "a",}}', "cdk.json: it is not valid JSON: "),
+        ("stack=lockstep", '{"app": "x"}', "cdk.json: it has no settings"),
+    ):
+        if text:
+            (tmp_path / "cdk.json").write_text(text)
+            monkeypatch.setattr("cdk.deploy.ROOT", tmp_path)
+        assert main(["--dry-run", "-c", given]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(message)
 
 
 def test_settings_come_from_cdk_json_and_the_command_line_and_go_to_the_cli_with_the_complete_adopt() -> None:
@@ -118,50 +118,42 @@ def test_settings_come_from_cdk_json_and_the_command_line_and_go_to_the_cli_with
     assert settings_of([adopt]).adopt == estate.adopt
 
 
-def changed(tmp_path: Path, file: Path, was: str, becomes: str) -> Plan:
-    text = (ROOT / file).read_text()
-    assert was in text
-    (tmp_path / "lockstep.yaml").write_text(text.replace(was, becomes))
-    return load_plan(tmp_path / "lockstep.yaml")
+HOUR, REGION_OF = "interval: 1h", "{table: lockstep, region: "
+TWO_DAYS, SAME, KEY = "interval: 2d", "version: 1", "alias/lockstep-audit"
 
 
 @pytest.mark.parametrize(
-    ("file", "was", "becomes", "message"),
+    ("file", "was", "becomes", "settings", "message"),
     [
-        (PLAN, "interval: 1h", "interval: 4d", "half a week"),
-        (PLAN, "retention: 400d", "retention: 36h", "whole days"),
-        (PLAN, "{table: lockstep, region: eu-central-1", "{table: lockstep, region: eu-west-1", "one region"),
-        (PLAN, "alias/lockstep-audit", "alias/lockstep", "the alias of the key that encrypts"),
-        (PLAN, "alias/lockstep-audit", "alias/lockstep-digests", "the alias of the key that signs digests"),
-        (FEDERATED, "alias/lockstep-oci-client", "alias/lockstep", "another key's"),
+        (PLAN, HOUR, "interval: 4d", {}, "half a week"),
+        (PLAN, "retention: 400d", "retention: 36h", {}, "whole days"),
+        (PLAN, f"{REGION_OF}eu-central-1", f"{REGION_OF}eu-west-1", {}, "one region"),
+        (PLAN, KEY, "alias/lockstep", {}, "the alias of the key that encrypts"),
+        (PLAN, KEY, "alias/lockstep-digests", {}, "the alias of the key that signs digests"),
+        (FEDERATED, "alias/lockstep-oci-client", "alias/lockstep", {}, "another key's"),
+        # A canary that is not there, or for which no deployment can wait.
+        (PLAN, HOUR, TWO_DAYS, {"canary": CANARY}, ""),
+        (PLAN, HOUR, "interval: 1d", {"canary": NO_CANARY}, ""),
+        (PLAN, HOUR, TWO_DAYS, {"canary": "somebody"}, "canary: the plan has no credential somebody"),
+        (PLAN, HOUR, TWO_DAYS, {"canary": NO_CANARY}, "a deployment cannot wait"),
+        # The role of another stack.
+        (FEDERATED, SAME, SAME, {"stack": "two"}, f"name {ROLE}/two-oci-runner, or"),
+        (FEDERATED, SAME, SAME, {"stack": "two", "adopt": {"existing": ["lockstep-oci-runner"]}}, ""),
+        (BOTH_CLOUDS, SAME, SAME, {"stack": "two"}, ""),
     ],
 )
-def test_a_plan_aws_cannot_run(tmp_path: Path, file: Path, was: str, becomes: str, message: str) -> None:
-    with pytest.raises(NotDeployableError, match=message):
-        check_deployable(changed(tmp_path, file, was, becomes))
+def test_what_aws_cannot_run_is_refused(
+    tmp_path: Path, file: Path, was: str, becomes: str, settings: Mapping[str, Any], message: str
+) -> None:
+    plan, text = tmp_path / "lockstep.yaml", (ROOT / file).read_text()
+    assert was in text
+    plan.write_text(text.replace(was, becomes))
+    given = Settings.model_validate({"plan": plan, **settings})
+    with pytest.raises(NotDeployableError, match=message) if message else nullcontext():
+        read_deployment(given)
 
 
-def test_settings_that_do_not_fit_the_plan_are_refused(tmp_path: Path) -> None:
-    plan = load_plan(ROOT / FEDERATED)
-    check_oci_role(plan, Settings())
-    with pytest.raises(NotDeployableError, match="name arn:aws:iam::111122223333:role/two-oci-runner, or"):
-        check_oci_role(plan, Settings(stack="two"))
-    check_oci_role(plan, Settings(stack="two", adopt=Adopt(existing=("lockstep-oci-runner",))))
-    check_oci_role(load_plan(ROOT / BOTH_CLOUDS), Settings(stack="two"))
-    # A canary that is not there, or for which no deployment can wait.
-    for interval, canary, message in (
-        ("2d", CANARY, ""),
-        ("1d", NO_CANARY, ""),
-        ("2d", "somebody", "canary: the plan has no credential somebody"),
-        ("2d", NO_CANARY, "a deployment cannot wait"),
-    ):
-        of_days = changed(tmp_path, PLAN, "interval: 1h", f"interval: {interval}")
-        if message:
-            with pytest.raises(NotDeployableError, match=message):
-                check_canary(of_days, canary)
-        else:
-            check_canary(of_days, canary)
-    # An address needs a topic to subscribe to.
+def test_an_address_needs_a_topic_to_subscribe_to() -> None:
     with pytest.raises(NotDeployableError, match="alarm_email: both topics are adopted"):
         synthesise(load_plan(ROOT / PLAN), adopt={"topics": dict(TOPICS)}, alarm_email="a@example.com")
 
@@ -186,11 +178,13 @@ def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsSandbox]:
         yield aws
 
 
-def make_stack(aws: AwsSandbox, **outputs: str) -> None:
-    topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "t"}}
+def make_stack(aws: AwsSandbox, resource: Mapping[str, Any], **outputs: str) -> Any:  # noqa: ANN401 - of moto
+    """A stack with one resource, as the account knows it."""
     told = {name: {"Value": value} for name, value in outputs.items()}
-    template = json.dumps({"Resources": {"Topic": topic}, "Outputs": told})
+    template = json.dumps({"Resources": {"Resource": resource}, "Outputs": told})
     aws.client("cloudformation").create_stack(StackName="lockstep", TemplateBody=template)
+    (stack,) = cloudformation_backends[aws.account_id][aws.region].stacks.values()
+    return stack
 
 
 def test_a_dry_run_says_what_would_be_adopted_and_deploys_nothing(
@@ -231,137 +225,98 @@ def test_a_dry_run_says_what_would_be_adopted_and_deploys_nothing(
     assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
 
 
-def test_what_others_wrote_where_the_plan_is_published_stops_it(aws: AwsSandbox, plan: Path) -> None:
-    s3, name = aws.client("s3"), f"{BUCKET}-plans"
-    publication = Publication(read_deployment(Settings(plan=plan)), s3)
-    with pytest.raises(NotPublishedError, match="PlanAccessDeniedError"):
-        publication.publish()
-    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": aws.region})
-    # Two credentials, two shards, the index.
-    assert "0 documents were there, 5 written" in publication.publish()
-    folder = publication.address.partition(f"{name}/")[2].partition("?")[0]
-    s3.put_object(Bucket=name, Key=f"{folder}/shards/20m-00.json", Body=b"[]")
-    with pytest.raises(NotPublishedError, match="1 documents have other content"):
-        publication.publish()
-
-
 def test_the_secrets_that_credentials_lack_are_made_with_the_key_and_the_tags_of_the_stack(
     aws: AwsSandbox, plan: Path, capsys: Said
 ) -> None:
     key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
-    make_stack(aws, **{KEY_OUTPUT: key})
+    make_stack(aws, TOPIC, **{KEY_OUTPUT: key})
     deployment = read_deployment(Settings(plan=plan, tags={"team": "data"}))
-    secrets = aws.client("secretsmanager")
-    secrets.create_secret(Name="multi-cloud/app_user", SecretString="in use")
-    assert not create_secrets(deployment, lambda service, _: aws.client(service))
-    told = capsys.readouterr()
-    assert "multi-cloud/app_user: it exists, and people made it" in " ".join(told.err.split())
-    made = secrets.describe_secret(SecretId="multi-cloud/app_user.connection")
+    assert create_secrets(deployment, lambda service, _: aws.client(service))
+    made = aws.client("secretsmanager").describe_secret(SecretId="multi-cloud/app_user.connection")
     assert made["KmsKeyId"] == key
     assert {"Key": "team", "Value": "data"} in made["Tags"]
-    secrets.delete_secret(SecretId="multi-cloud/app_user", ForceDeleteWithoutRecovery=True)
-    assert create_secrets(deployment, lambda service, _: aws.client(service))
     with refusing("DescribeSecret"):
         assert not create_secrets(deployment, lambda service, _: aws.client(service))
     assert "repeat `lockstep secrets create --cloud aws" in capsys.readouterr().err
 
 
-def test_values_of_the_example_are_refused_first(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
-    assert main(["--dry-run"]) == 2
-    said = capsys.readouterr().err
-    assert "audit.aws.bucket: example-lockstep-audit is a placeholder; replace it with your value" in said
-    monkeypatch.setenv("CDK_CONTEXT_JSON", json.dumps({"plan": "lockstep.yaml"}))
-    assert cdk_app.main() == 2
-    assert "is a placeholder; replace it with your value" in capsys.readouterr().err
-
-
-def test_an_account_that_does_not_answer_stops_it_and_says_how_to_sign_in(
+def test_values_of_the_example_and_a_profile_that_is_not_there_stop_it(
     plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:
+    placeholder = "audit.aws.bucket: example-lockstep-audit is a placeholder; replace it with your value"
+    assert main(["--dry-run"]) == 2
+    assert placeholder in capsys.readouterr().err
+    monkeypatch.setenv("CDK_CONTEXT_JSON", json.dumps({"plan": "lockstep.yaml"}))
+    assert cdk_app.main() == 2
+    assert placeholder in capsys.readouterr().err
     assert main(["--dry-run", "-c", f"plan={plan}", "--profile", "not-there"]) == 2
     assert "not-there" in capsys.readouterr().err
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
-        monkeypatch.setenv(name, "/not-there")
-    assert main(["--dry-run", "-c", f"plan={plan}"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "sign in, for example by `aws sso login`" in line
 
 
 # ---- `make rollback-aws` moves the aliases that rules start, to versions that can run
 
-FUNCTION = "lockstep-audit"
+ALIASES = ("live", "canary", "gate")
 
 
-@pytest.fixture(name="versions")
-def _versions(aws: AwsSandbox) -> AwsSandbox:
-    """An account whose machine has three versions, each of which calls its version of a function."""
-    trust = {"Version": "2012-10-17", "Statement": []}
-    arn = aws.client("iam").create_role(RoleName="role", AssumeRolePolicyDocument=json.dumps(trust))["Role"][
-        "Arn"
+def calling(arn: str, number: int) -> str:
+    """The definition of a machine that calls a function."""
+    state = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}
+    states = {"Call": {**state, "Comment": str(number), "Arguments": {"FunctionName": arn}}}
+    return json.dumps({"QueryLanguage": "JSONata", "StartAt": "Call", "States": states})
+
+
+@pytest.fixture(name="machine")
+def _machine(aws: AwsSandbox) -> str:
+    """One with three versions, of which the first calls what was deleted."""
+    created = aws.client("iam").create_role(RoleName="role", AssumeRolePolicyDocument="{}")
+    role = {"roleArn": created["Role"]["Arn"]}
+    made = {
+        "Runtime": "python3.12",
+        "Handler": "code.handler",
+        "Code": {"ZipFile": package("")},
+        "Publish": True,
+    }
+    aws.client("lambda").create_function(FunctionName="lockstep-audit", Role=role["roleArn"], **made)
+    states, functions = aws.client("stepfunctions"), f"arn:aws:lambda:{aws.region}:{aws.account_id}:function"
+    machine: str = states.create_state_machine(name="lockstep", definition=calling("", 0), **role)[
+        "stateMachineArn"
     ]
-    functions, states = aws.client("lambda"), aws.client("stepfunctions")
-    functions.create_function(
-        FunctionName=FUNCTION,
-        Role=arn,
-        Runtime="python3.12",
-        Handler="code.handler",
-        Code={"ZipFile": package("0")},
-    )
-    machine = states.create_state_machine(name="lockstep", definition=calling(FUNCTION), roleArn=arn)
-    named = {"stateMachineArn": machine["stateMachineArn"]}
-    for number in ("1", "2", "3"):
-        functions.update_function_code(FunctionName=FUNCTION, ZipFile=package(number))
-        called = functions.publish_version(FunctionName=FUNCTION)["FunctionArn"]
-        states.update_state_machine(**named, definition=calling(called))
-        version = states.publish_state_machine_version(**named)["stateMachineVersionArn"]
-    for alias in ("live", "canary", "gate"):
+    version = ""
+    for number, name in enumerate(("gone", "audit", "audit"), 1):
+        definition = calling(f"{functions}:lockstep-{name}:1", number)
+        states.update_state_machine(stateMachineArn=machine, definition=definition)
+        version = states.publish_state_machine_version(stateMachineArn=machine)["stateMachineVersionArn"]
+    for alias in ALIASES:
         routes = [{"stateMachineVersionArn": version, "weight": 100}]
         states.create_state_machine_alias(name=alias, routingConfiguration=routes)
-    make_stack(aws, StateMachineArn=f"{machine['stateMachineArn']}:live")
-    return aws
-
-
-def calling(function: str) -> str:
-    """The definition of a machine."""
-    state = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}
-    state["Arguments"] = {"FunctionName": function}
-    return json.dumps({"QueryLanguage": "JSONata", "StartAt": "Call", "States": {"Call": state}})
-
-
-def aliases(aws: AwsSandbox) -> Mapping[str, str]:
-    """The version that each alias leads to."""
-    client = aws.client("stepfunctions")
-    (machine,) = client.list_state_machines()["stateMachines"]
-    arns = {alias: f"{machine['stateMachineArn']}:{alias}" for alias in ("live", "canary", "gate")}
-    found = {a: client.describe_state_machine_alias(stateMachineAliasArn=arn) for a, arn in arns.items()}
-    return {
-        a: f["routingConfiguration"][0]["stateMachineVersionArn"].rpartition(":")[2] for a, f in found.items()
-    }
+    return machine
 
 
 def test_one_command_leads_back_and_forth_to_versions_that_can_run(
-    versions: AwsSandbox, capsys: Said
+    aws: AwsSandbox, machine: str, capsys: Said
 ) -> None:
+    stack = make_stack(aws, TOPIC, StateMachineArn=f"{machine}:live")
+
     def roll_back(*more: str) -> tuple[int, str]:
         ended = rollback.main(["-c", "stack=lockstep", "-c", f"plan={PLAN}", *more])
         said = capsys.readouterr()
         return ended, said.out + said.err
 
+    def versions() -> list[str]:
+        """Those that the aliases lead to."""
+        describe = aws.client("stepfunctions").describe_state_machine_alias
+        found = [describe(stateMachineAliasArn=f"{machine}:{alias}") for alias in ALIASES]
+        return [one["routingConfiguration"][0]["stateMachineVersionArn"].rpartition(":")[2] for one in found]
+
     ended, said = roll_back("--dry-run")
     assert (ended, "lockstep: live would be moved from version 3 to 2" in said) == (0, True)
-    assert set(aliases(versions).values()) == {"3"}
+    assert versions() == ["3", "3", "3"]
     ended, said = roll_back()
     assert (ended, "lockstep: canary moved from version 3 to 2" in said) == (0, True)
     # Nothing starts by the gate.
-    assert aliases(versions) == {"live": "2", "canary": "2", "gate": "3"}
+    assert versions() == ["2", "2", "3"]
     assert roll_back("--to", "3")[0] == 0
-    assert set(aliases(versions).values()) == {"3"}
-
-    versions.client("lambda").delete_function(FunctionName=FUNCTION, Qualifier="1")
-    (stack,) = cloudformation_backends[versions.account_id][versions.region].stacks.values()
+    assert versions() == ["3", "3", "3"]
     for words, status, why in (
         (["--to", "1"], "UPDATE_COMPLETE", "version 1 calls what was deleted"),
         (["--to", "77"], "UPDATE_COMPLETE", "there is no version 77"),
@@ -371,4 +326,190 @@ def test_one_command_leads_back_and_forth_to_versions_that_can_run(
         stack.status = status
         ended, said = roll_back(*words)
         assert (ended, why in said) == (2, True), said
-    assert set(aliases(versions).values()) == {"3"}
+    assert versions() == ["3", "3", "3"]
+
+
+# ---- what an account has
+
+ISSUER = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/example/b/lockstep-issuer/o"
+SIGNING = {
+    "alias/lockstep-audit": ("HMAC_256", "GENERATE_VERIFY_MAC"),
+    "alias/lockstep-orders": ("HMAC_256", "GENERATE_VERIFY_MAC"),
+    "alias/lockstep-digests": ("RSA_2048", "SIGN_VERIFY"),
+}
+OWN, OTHERS = {"lockstep:stack": "lockstep"}, {"lockstep:stack": "lockstep-two"}
+ELSEWHERE = "arn:aws:kms:eu-central-1:999988887777:key/0a1b2c3d-0000-0000-0000-000000000000"
+EVERYTHING = tuple(sorted(["lockstep", AUDIT, PLANS, *SIGNING, *LOGS]))
+TABLE: Mapping[str, Any] = {
+    "TableName": "lockstep",
+    "AttributeDefinitions": [{"AttributeName": "credential_id", "AttributeType": "S"}],
+    "KeySchema": [{"AttributeName": "credential_id", "KeyType": "HASH"}],
+    "BillingMode": "PAY_PER_REQUEST",
+}
+
+
+def looked_at(aws: AwsSandbox, role_arn: str = "", **settings: object) -> Estate:
+    """What is said of a plan; with the ARN of a role, of the one with sessions, which names it."""
+    plan = FEDERATED if role_arn else PLAN
+    deployment = read_deployment(Settings.model_validate({"plan": plan, **settings}))
+    if role_arn:
+        runners = deployment.plan.runners.model_dump(mode="json", exclude_none=True)
+        runners["oci"]["federation"]["role_arn"] = role_arn
+        changed = with_sections(deployment.plan, runners=Runners.model_validate(runners))
+        deployment = replace(deployment, plan=changed)
+    account = Account(aws.client, aws.region)
+    made = shape("federated" if role_arn else "plain").all
+    return look(deployment, made, account, account.stack("lockstep"))
+
+
+def listed(tags: Mapping[str, str], key: str = "Key", value: str = "Value") -> list[dict[str, str]]:
+    return [{key: name, value: text} for name, text in tags.items()]
+
+
+def make_key(aws: AwsSandbox, alias: str = "", tags: Mapping[str, str] = OWN) -> str:
+    kms, (spec, usage) = aws.client("kms"), SIGNING.get(alias, ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"))
+    key = kms.create_key(Tags=listed(tags, "TagKey", "TagValue"), KeySpec=spec, KeyUsage=usage)["KeyMetadata"]
+    if alias:
+        kms.create_alias(AliasName=alias, TargetKeyId=key["KeyId"])
+    return str(key["Arn"])
+
+
+def make_bucket(aws: AwsSandbox, name: str, tags: Mapping[str, str] = OWN, **retention: object) -> None:
+    """With a lock for entries; as it is told to, or without a rule."""
+    s3, where = aws.client("s3"), {"LocationConstraint": aws.region}
+    s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True, CreateBucketConfiguration=where)
+    s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": listed(tags)})
+    if retention:
+        lock_entries(aws, name, **retention)
+
+
+def lock_entries(aws: AwsSandbox, name: str, **retention: object) -> None:
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": retention}}
+    aws.client("s3").put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=lock)
+
+
+def make_everything(aws: AwsSandbox, tags: Mapping[str, str]) -> str:
+    """Everything that outlives a stack; the ARN of the encryption key."""
+    for alias in SIGNING:
+        make_key(aws, alias, tags)
+    aws.client("dynamodb").create_table(**TABLE, Tags=listed(tags))
+    make_bucket(aws, AUDIT, tags, Mode="COMPLIANCE", Days=400)
+    make_bucket(aws, PLANS, tags)
+    for name in LOGS:
+        aws.client("logs").create_log_group(logGroupName=name, tags=dict(tags))
+    return make_key(aws, "alias/lockstep", tags)
+
+
+def test_what_is_missing_is_made_and_what_a_stack_left_is_taken_back(aws: AwsSandbox) -> None:
+    assert looked_at(aws) == Estate(adopt=Adopt())
+    key = make_everything(aws, OWN)
+    estate = looked_at(aws)
+    assert (estate.problems, estate.adopt) == ([], Adopt(existing=EVERYTHING, encryption_key=key))
+    assert "table lockstep: this stack made it" in estate.taken
+
+
+@pytest.mark.parametrize("tags", [{}, OTHERS], ids=["of nobody", "of another stack"])
+def test_what_is_of_others_is_refused_with_its_adoption(aws: AwsSandbox, tags: Mapping[str, str]) -> None:
+    key = make_everything(aws, tags)
+    problems = looked_at(aws).problems
+    assert len(problems) == len(EVERYTHING) + 1
+    for name in EVERYTHING:
+        assert any(f'to adopt it, add "{name}" to adopt.existing in cdk.json' in p for p in problems), name
+    (line,) = (p for p in problems if f'add "encryption_key": "{key}" to adopt in cdk.json' in p)
+    assert ("of the stack lockstep-two" in line) == bool(tags)
+    topic = f"arn:aws:sns:eu-central-1:{aws.account_id}:pages"
+    adopt = {"existing": EVERYTHING, "encryption_key": key, "topics": {"page": topic}}
+    estate = looked_at(aws, adopt=adopt)
+    assert (estate.problems, estate.adopt) == ([], Adopt.model_validate(adopt))
+    # What no failure would tell of adopted things is a note.
+    notes = {note.partition(":")[0]: note for note in estate.notes}
+    assert '"EntriesStay"' in notes[f"bucket {AUDIT}"]
+    assert '"NewPlansOnly"' in notes[f"bucket {PLANS}"]
+    role = f"arn:aws:iam::{aws.account_id}:role/lockstep-audit-eu-central-1"
+    assert role in notes[f"bucket {AUDIT}"]
+    assert any(note.startswith(f"{topic}: try whether alarms arrive") for note in estate.notes)
+
+
+def test_what_does_not_fit_is_refused_with_what_to_do(aws: AwsSandbox) -> None:
+    refused = looked_at(aws, adopt={"existing": [AUDIT, "lockstpe"]}).problems
+    assert f"{AUDIT} does not exist; leave it out there, and it is made" in refused[0]
+    assert refused[1] == "adopt.existing: lockstpe is no name of this deployment that can be adopted"
+    # A lock record has a time that time to live can read, and lives longer than its lease.
+    dynamodb, expiry = aws.client("dynamodb"), {"Enabled": True, "AttributeName": "expires_at"}
+    dynamodb.create_table(**TABLE, Tags=listed(OWN))
+    dynamodb.update_time_to_live(TableName="lockstep", TimeToLiveSpecification=expiry)
+    dying = make_key(aws, "alias/lockstep-audit").rpartition("/")[2]
+    aws.client("kms").schedule_key_deletion(KeyId=dying, PendingWindowInDays=7)
+    # A bucket must lock entries as long and as hard as the plan says.
+    make_bucket(aws, AUDIT)
+    for mode, days, told in (
+        ("", 0, "is off for 0 days, and plan and cdk.json say"),
+        ("COMPLIANCE", 30, "is COMPLIANCE for 30 days"),
+        ("GOVERNANCE", 400, "is GOVERNANCE for 400 days"),
+    ):
+        if days:
+            lock_entries(aws, AUDIT, Mode=mode, Days=days)
+        problems = " ".join(looked_at(aws).problems)
+        wanted = (
+            "DynamoDB deletes its items by time to live",
+            "`aws kms cancel-key-deletion --key-id ",
+            told,
+        )
+        assert [words for words in wanted if words not in problems] == []
+
+
+def test_the_keys_of_admins_secrets_are_told_to_the_policies(aws: AwsSandbox) -> None:
+    key, secrets = make_key(aws), aws.client("secretsmanager")
+    secrets.create_secret(Name="lockstep/admin/orders", SecretString="{}", KmsKeyId=key)
+    # With the key of AWS, which needs no permission.
+    secrets.create_secret(Name="lockstep/admin/ledger", SecretString="{}")
+    assert looked_at(aws).adopt.keys == (key,)
+    # That of another account is used though it may not be looked at.
+    secrets.create_secret(Name="x", SecretString="{}", KmsKeyId=ELSEWHERE)
+    with refusing("DescribeKey"):
+        assert Account(aws.client, aws.region).key_of_secret("x") == ELSEWHERE
+
+
+def test_a_refusal_says_what_to_do(aws: AwsSandbox) -> None:
+    for code, command in (
+        ("ExpiredToken", "`aws sso login`"),
+        ("AccessDenied", "ReadOnlyAccess of AWS allows it"),
+    ):
+        with refusing("GetCallerIdentity", code=code), pytest.raises(UnansweredError, match=command):
+            Account(aws.client, aws.region)
+
+
+@pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "ROLLBACK_FAILED"])
+def test_what_the_stack_manages_is_its_own_unless_it_failed_at_first(aws: AwsSandbox, status: str) -> None:
+    """The CDK CLI deletes a failed stack, with what is left of it, before it deploys again."""
+    table = {"Type": "AWS::DynamoDB::Table", "Properties": {**TABLE, "Tags": listed(OWN)}}
+    make_stack(aws, table).status = status
+    is_left = status == "UPDATE_COMPLETE"
+    estate = looked_at(aws)
+    assert (estate.problems, estate.adopt.existing) == ([], () if is_left else ("lockstep",))
+    estate = looked_at(aws, adopt={"existing": ["lockstep"]})
+    assert estate.adopt.existing == ("lockstep",)
+    assert (estate.notes == ["table lockstep: the stack lets go of it, and it stays as it is"]) is is_left
+
+
+def test_the_provider_of_an_issuer_is_adopted_by_its_url_and_a_role_of_the_account_by_its_name(
+    aws: AwsSandbox,
+) -> None:
+    role = f"arn:aws:iam::{aws.account_id}:role/lockstep-oci-runner"
+    assert looked_at(aws, role) == Estate(adopt=Adopt())
+    provider = {"Url": ISSUER, "ClientIDList": ["sts.amazonaws.com"], "ThumbprintList": ["0" * 40]}
+    iam = aws.client("iam")
+    arn = iam.create_open_id_connect_provider(**provider, Tags=listed(OTHERS))["OpenIDConnectProviderArn"]
+    (problem,) = looked_at(aws, role).problems
+    assert f'is of the stack lockstep-two: to adopt it, add "{ISSUER}" to adopt.existing' in problem
+    assert looked_at(aws, role, adopt={"existing": [ISSUER]}).adopt.existing == (ISSUER,)
+    iam.tag_open_id_connect_provider(OpenIDConnectProviderArn=arn, Tags=listed(OWN))
+    assert looked_at(aws, role).adopt.existing == (ISSUER,)
+    (problem,) = looked_at(aws, role.replace(aws.account_id, "999988887777")).problems
+    assert f"roles are arn:aws:iam::{aws.account_id}:role/" in problem
+    of_people = role.replace("lockstep-oci-runner", "path/estate-runner")
+    found = looked_at(aws, of_people, adopt={"existing": ["estate-runner"]})
+    assert (found.problems, found.adopt.existing) == ([], ("estate-runner", ISSUER))
+    # It gets its policy from people.
+    (note,) = found.notes
+    assert "aws iam attach-role-policy --role-name estate-runner --policy-arn arn:aws:iam::" in note

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from botocore.exceptions import ClientError
 
 from lockstep.protocol.model import Login, SecretStr
 from sandbox.deploy_local import (
@@ -18,7 +17,6 @@ from sandbox.deploy_local import (
     doctor_in_cloud,
 )
 from sandbox.deployed_world import DeployedWorld, deployed_world
-from sandbox.emulators.aws import InvocationContext
 from sandbox.emulators.aws.deployed import NotPermittedError
 from sandbox.emulators.aws.policies import as_list
 from sandbox.plans import LOCK_TABLE
@@ -164,36 +162,3 @@ def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(
     text = json.dumps(document)
     for each in rotated.plan.credentials:
         assert str(rotated.current(each.secret_names.app_user)["password"]) not in text
-
-
-def test_who_may_diagnose_runs_no_step_and_writes_no_entry_of_a_run_under_way(rotated: DeployedWorld) -> None:
-    """Who may use the aliases alone sends each input of an honest run, before the run does."""
-    host, credential = rotated.aws.lambda_host, rotated.plan.credentials[1]
-    iam = rotated.aws.client("iam")
-    trust = {"Version": "2012-10-17", "Statement": []}
-    allowed = {"Effect": "Allow", "Action": "*", "Resource": host.arn("lockstep-*:doctor")}
-    iam.create_role(RoleName="diagnostician", AssumeRolePolicyDocument=json.dumps(trust))
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
-    iam.put_role_policy(RoleName="diagnostician", PolicyName="aliases", PolicyDocument=policy)
-    rotated.aws.guard.know("AKIADIAGNOSTICIAN", "diagnostician")
-    mine = rotated.aws.client_as("AKIADIAGNOSTICIAN", "lambda")
-    tried: set[tuple[str, str]] = set()
-
-    def attack(call: InvocationContext, event: object) -> None:
-        for qualifier in ("", ":1", ":$LATEST", ":doctor") if call.function_arn.endswith(":1") else ():
-            try:
-                reply = mine.invoke(FunctionName=call.function_name + qualifier, Payload=json.dumps(event))
-                told = f"{json.load(reply['Payload']).get('errorType')} by version {reply['ExecutedVersion']}"
-            except ClientError as refused:
-                told = refused.response["Error"]["Code"]
-            tried.add((call.function_name + qualifier, told))
-
-    host.before_call = attack
-    execution = rotated.rotate(credential.id)
-    host.before_call = None
-    assert execution.output, execution.cause
-    assert check_credential(rotated, credential, execution.output["generation"]) == []
-    denied = dict.fromkeys(("", ":1", ":$LATEST"), "AccessDeniedException")
-    steps = [f for f in rotated.stack.functions if "watch" not in f and "digest" not in f]
-    answers = {**denied, ":doctor": "InvalidRequestError by version 1"}
-    assert tried == {(step + qualifier, told) for step in steps for qualifier, told in answers.items()}

@@ -5,16 +5,11 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
-from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from cdk import image
@@ -23,15 +18,13 @@ from cdk.image import DOCKERFILE, PLAN_IN_CONTEXT, PROGRAMS
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import CA_FOLDER, compile_plan
 from lockstep.protocol.model import Engine
-from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
-from sandbox.emulators.aws import AwsSandbox
-from sandbox.emulators.oci import OciSandbox, write_config_file
-from sandbox.emulators.oci.identity import new_private_key
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
+from sandbox.emulators.oci import write_config_file
+from sandbox.estate import Estate, running_estate
 from sandbox.fn import FunctionProcess, running_function
-from sandbox.oci_resources import create_ring
-from tests.agent.harness import NAME, app_user
 from tests.agent.process import running_agent
 from tests.infrastructure.cdk_case import PLAN
 from tests.support.programs import ran
@@ -155,24 +148,6 @@ def test_fdk_calls_the_function_which_begins_with_its_own_identity(function: Fun
     assert function.call().body["error"] == "StoreAccessDeniedError", function.log
 
 
-def test_the_bundle_can_sign_as_a_resource_principal(out: Path, tmp_path: Path) -> None:
-    key = new_private_key()
-    form = serialization.PrivateFormat.PKCS8
-    pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-    (tmp_path / "key.pem").write_bytes(pem)
-    (tmp_path / "token").write_text(jwt.encode({"exp": 4_000_000_000}, key, "RS256"))
-    environment = {
-        "OCI_RESOURCE_PRINCIPAL_VERSION": "2.2",
-        "OCI_RESOURCE_PRINCIPAL_RPST": str(tmp_path / "token"),
-        "OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM": str(tmp_path / "key.pem"),
-        "OCI_RESOURCE_PRINCIPAL_REGION": "eu-frankfurt-1",
-        "PYTHONPATH": str(out / "content"),
-    }
-    program = "from lockstep.runtime.identity import own_oci_identity; print(type(own_oci_identity().signer).__name__)"
-    done = ran([sys.executable, "-S", "-c", program], cwd=tmp_path, env=environment, check=True)
-    assert done.stdout.strip() == "EphemeralResourcePrincipalSigner"
-
-
 # ---- the commands
 
 
@@ -186,28 +161,22 @@ def test_docker_is_called_with_the_plan_and_the_platform(
     assert done.exit_code == 2
     assert all(name in done.output for name in PROGRAMS)
     # A program in docker's place, that writes down BuildKit's setting and its arguments.
-    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$DOCKER_BUILDKIT" "$@" > {written}\n')
+    program.write_text(f'#!/bin/sh\necho "$DOCKER_BUILDKIT" "$@" > {written}\n')
     program.chmod(0o755)
     assert CliRunner().invoke(image.app, [*given, "--platform", "linux/arm64"]).exit_code == 0
-    # An index, as of an image with attestations, may be refused by OCI Functions.
     words = "--tag r/lockstep:1 --provenance=false --sbom=false --build-arg PLAN=plan/lockstep.yaml"
-    called = f"1 build --platform linux/arm64 --file {context / DOCKERFILE} {words} {context}"
-    assert written.read_text().splitlines() == called.split()
+    wanted = f"1 build --platform linux/arm64 --file {context / DOCKERFILE} {words} {context}\n"
+    assert written.read_text() == wanted
 
 
-@pytest.mark.parametrize(
-    ("settings", "complaint"),
-    [
+def test_what_is_missing_for_a_deployment_is_told_with_the_next_command() -> None:
+    for settings, complaint in (
         (["TERRAFORM=no-such-program"], "make deploy-oci TERRAFORM=/path/to/terraform"),
         (["TERRAFORM=true", "PLAN=nowhere.yaml"], "nowhere.yaml is no file. Name your plan: make deploy-oci"),
-    ],
-)
-def test_what_is_missing_for_a_deployment_is_told_with_the_next_command(
-    settings: list[str], complaint: str
-) -> None:
-    done = ran(["make", "--silent", "--old-file=deploy-setup", "deploy-oci", *settings], cwd=ROOT)
-    assert done.returncode == 2
-    assert complaint in done.stderr.splitlines()[0]
+    ):
+        done = ran(["make", "--silent", "--old-file=deploy-setup", "deploy-oci", *settings], cwd=ROOT)
+        assert done.returncode == 2
+        assert complaint in done.stderr.splitlines()[0]
 
 
 # ---- the agent: what its Dockerfile does after the installation, and what is left of it
@@ -221,59 +190,46 @@ READER_MAY = ("SECRET_INSPECT", "SECRET_BUNDLE_READ")
 def _python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of the image's environment. In pip's place uv installs the packages, as links to its cache."""
     agent = tmp_path_factory.mktemp("image") / "agent"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(agent)], check=True)  # noqa: S603 - our own commands
+    ran([sys.executable, "-m", "venv", "--without-pip", agent], check=True)
     [packages] = agent.glob("lib/python*/site-packages")
     install = ["-m", "uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-build"]
-    where = ["--target", str(packages), "--requirements", "locks/agent.txt"]
-    subprocess.run([sys.executable, *install, *where], cwd=ROOT, check=True)  # noqa: S603 - our own commands
+    where = ["--target", packages, "--requirements", "locks/agent.txt"]
+    ran([sys.executable, *install, *map(str, where)], cwd=ROOT, check=True)
     shutil.copytree(ROOT / "lockstep", packages / "lockstep", ignore=shutil.ignore_patterns("__pycache__"))
     trimming = _all("RUN", AGENT)[-1].replace("/agent", shlex.quote(str(agent)))
-    done = subprocess.run(["/bin/sh", "-ec", trimming], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own commands
+    done = ran(["/bin/sh", "-ec", trimming], cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return agent / "bin" / "python"
 
 
-def _agent_plan(folder: Path, stores: list[dict[str, Any]]) -> Path:
-    """The plan of the repository with these stores, in both clouds, and one credential, in a file."""
-    plan = YAML(typ="safe", pure=True).load((ROOT / "lockstep.yaml").read_text(encoding="utf-8"))
-    plan["credentials"] = [{**plan["credentials"][0], "id": NAME, "interval": "2h"}]
-    return plans.write_plan(folder / "lockstep.yaml", {**plan, "stores": stores})
-
-
-@pytest.fixture(scope="module", name="clouds")
-def _clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, object], dict[str, str]]]:
-    """Both clouds with one secret: the settings and the variables of an agent."""
-    folder = tmp_path_factory.mktemp("clouds")
-    with AwsSandbox() as aws, OciSandbox() as oci:
-        aws.client("secretsmanager").create_secret(Name=NAME, SecretString=app_user(1))
-        create_ring(oci, NAME, app_user(1))
-        key = oci.new_api_key("agent", *READER_MAY, compartment=oci.compartment_id)
-        vault = {"region": "eu-frankfurt-1", "compartment_id": oci.compartment_id, "vault_id": oci.vault_id}
-        stores = [{"kind": "aws-secrets-manager", "region": aws.region}, {"kind": "oci-vault", **vault}]
-        settings: dict[str, object] = {"plan": str(_agent_plan(folder, stores))}
-        environment = {
-            "PATH": os.defpath,
-            **aws.environment(),
-            OCI_ENDPOINT_VARIABLE: oci.endpoint,
-            CONFIG_FILE_VARIABLE: str(write_config_file(folder, "agent", key)),
-        }
-        yield settings, environment
+@pytest.fixture(scope="module", name="estate")
+def _estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    """Both clouds with one secret."""
+    server = MariaDbServer(authority=CertificateAuthority(tmp_path_factory.mktemp("ca")))
+    with running_estate([plans.credential("multi-cloud/app_user", "orders")], {"orders": server}) as running:
+        yield running
 
 
 @pytest.mark.parametrize("nearest", ["aws", "oci"])
 def test_the_agent_that_is_left_is_small_and_reads_both_clouds(
-    python: Path, clouds: tuple[dict[str, object], dict[str, str]], tmp_path: Path, nearest: str
+    python: Path, estate: Estate, tmp_path: Path, nearest: str
 ) -> None:
     files = [file for file in python.parent.parent.rglob("*") if file.is_file() and not file.is_symlink()]
     assert sum(file.stat().st_size for file in files) < 40_000_000
-    settings, environment = clouds
+    key = estate.oci.new_api_key("agent", *READER_MAY, compartment=estate.oci.compartment_id)
+    environment = {**os.environ, CONFIG_FILE_VARIABLE: str(write_config_file(tmp_path, "agent", key))}
+    environment.pop("PYTHONPATH", None)
     template = tmp_path / "template"
-    template.write_text("{{ username }}@{{ host }}")
+    template.write_text("user={{ username }}")
     made = [{"path": f"{tmp_path}/made", "template": str(template)}]
-    document = {**settings, "nearest": nearest, "files": made}
+    document = {"plan": str(estate.plan_file), "nearest": nearest, "files": made}
+    [credential] = estate.plan.credentials
     with running_agent(tmp_path, document, environment, image=python) as agent:
-        answer = agent.address.get(f"/v1/{NAME}", token=agent.token)
-        assert json.loads(json.loads(answer.body)["SecretString"]) == json.loads(app_user(1))
+        answer = agent.address.get(f"/v1/{credential.id}", token=agent.token)
+        held = json.loads(json.loads(answer.body)["SecretString"])
+        login = estate.stored_login(credential)
+        assert login
+        assert (held["username"], held["password"]) == (login.username, login.password.reveal())
         assert answer.headers["x-lockstep-source"] == nearest
         assert "lockstep_agent_generation" in agent.address.get("/metrics", token=agent.token).body
-    assert (tmp_path / "made").read_text() == "app@db.example.com"
+    assert (tmp_path / "made").read_text() == f"user={login.username}"

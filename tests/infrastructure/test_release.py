@@ -1,4 +1,7 @@
-"""The files of a release: what `make release` makes, and when it refuses. And what GitHub and `make` read."""
+"""The files of a release: what `make release` makes, and when it refuses. And what GitHub and `make` read.
+
+The bundle: built from the image's sources, complete for every handler, and without anything else.
+"""
 
 import json
 import os
@@ -8,15 +11,19 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cdk import artefacts
+from cdk import artefacts, bundle, image, trim
 from cdk.artefacts import BILLS, DISTRIBUTION, TOOLS, Commit, NotReleasableError, check, notes
-from cdk.bundle import ROOT
+from cdk.bundle import ROOT, BundleError, build, read_bundle
+from cdk.deployment import read_deployment
+from cdk.settings import Settings
 from lockstep import __version__
+from lockstep.plan.file import PlanProblemsError
 from tests.docs.pages import links
+from tests.infrastructure.cdk_case import PLAN, shape
+from tests.support.programs import ran
 
 COMMIT = Commit("c" * 40, 1_790_000_000, clean=True)
 CHANGELOG = """# Changelog
@@ -47,28 +54,25 @@ def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_wheel_is_one_package_that_is_whole(packages: Path) -> None:
+def test_the_wheel_is_one_package_that_is_whole_and_the_source_archive_makes_the_same(
+    packages: Path, tmp_path: Path
+) -> None:
     """With `py.typed`, without which mypy ignores its annotations (PEP 561)."""
-    names = zipfile.ZipFile(next(packages.glob("*.whl"))).namelist()
-    files = {path for path in (ROOT / "lockstep").rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    assert {name for name in names if ".dist-info/" not in name} == {str(f.relative_to(ROOT)) for f in files}
-    assert "lockstep/py.typed" in names
-
-
-def test_the_source_archive_makes_the_same_wheel(packages: Path, tmp_path: Path) -> None:
-    """What people build from the archive is what was released."""
     (archive,) = packages.glob("*.tar.gz")
-    subprocess.run(["tar", "-xzf", archive, "-C", tmp_path], check=True)  # noqa: S603, S607
+    ran(["tar", "-xzf", archive, "-C", tmp_path], check=True)
     (source,) = tmp_path.iterdir()
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)  # noqa: S603 - our own interpreter
+    ran(command, cwd=source, check=True)
     built, released = (zipfile.ZipFile(next(folder.glob("*.whl"))) for folder in (tmp_path, packages))
     assert built.namelist() == released.namelist()
     assert [name for name in built.namelist() if built.read(name) != released.read(name)] == []
+    files = {path for path in (ROOT / "lockstep").rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    own = {name for name in released.namelist() if ".dist-info/" not in name}
+    assert own == {str(file.relative_to(ROOT)) for file in files} >= {"lockstep/py.typed"}
     local = [target.partition("#")[0] for target in links(source / "README.md") if ":" not in target]
     assert [name for name in local if not (source / name).exists()] == []
     # It installs no server for what only a checkout has.
-    assert subprocess.run([source / ".ci/setup"], check=False).returncode == 2  # noqa: S603 - our own script
+    assert ran([source / ".ci/setup"]).returncode == 2
 
 
 def test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_same_bytes(
@@ -92,7 +96,7 @@ def test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_sam
     artefacts.write_bills(tmp_path, COMMIT, names=["aws"])
     assert bills["aws"].read_bytes() == first
     artefacts.seal(tmp_path)
-    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path, check=True)  # noqa: S607
+    ran(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path, check=True)
     assert len((tmp_path / "SHA256SUMS").read_text().splitlines()) == len([*tmp_path.iterdir()]) - 1
 
 
@@ -103,11 +107,13 @@ def test_images_are_built_from_what_is_copied_and_nothing_else(packages: Path, t
     program.chmod(0o755)
     out = shutil.copytree(packages, tmp_path / "out")
     artefacts.build_images(out, program=str(program), folder=tmp_path)
+    assert len([*out.glob(f"lockstep-*-{__version__}.tar")]) == 2
     context = tmp_path / "image-agent"
     agent = context / artefacts.AGENT_DOCKERFILE
-    tag = f"--tag lockstep-agent:{__version__} --provenance=false --sbom=false"
-    assert f"build --file {agent} {tag} {context}" in (tmp_path / "calls").read_text().splitlines()
-    assert len([*out.glob(f"lockstep-*-{__version__}.tar")]) == 2
+    # An index, as of an image with attestations, may be refused by OCI Functions.
+    calls = [line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("build")]
+    assert [line.count(" --provenance=false --sbom=false") for line in calls] == [1, 1]
+    assert [line.endswith(f" {context}") for line in calls if f"--file {agent} " in line] == [True]
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", agent.read_text(), re.MULTILINE)
     wanted = {Path(name) for names in copied for name in names.split()}
     assert [name for name in wanted if not (context / name).exists()] == []
@@ -126,14 +132,13 @@ def test_a_version_is_released_under_its_tag_with_its_section_of_the_changelog_a
 
 
 def test_work_that_is_not_committed_is_not_released(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        names = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
-        subprocess.run(["git", "-C", str(tmp_path), *names, *arguments], check=True, capture_output=True)  # noqa: S603, S607
-
-    git("init")
+    ran(["git", "init", tmp_path], check=True)
     (tmp_path / "file").write_text("1")
-    git("add", "file")
-    git("commit", "-m", "first")
+    for words in (
+        ["add", "file"],
+        ["-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-m", "first"],
+    ):
+        ran(["git", "-C", tmp_path, *words], check=True)
     check(artefacts.commit_of(tmp_path), version="1.2.0", changelog=CHANGELOG)
     (tmp_path / "other").write_text("2")
     with pytest.raises(NotReleasableError, match="git status"):
@@ -144,36 +149,28 @@ def test_work_that_is_not_committed_is_not_released(tmp_path: Path) -> None:
 
 GITHUB = ROOT / ".github"
 SCHEMAS = {
-    "vendor.github-workflows": [*(GITHUB / "workflows").glob("*.yml")],
-    "vendor.dependabot": [GITHUB / "dependabot.yml"],
-    "vendor.github-issue-forms": [*(GITHUB / "ISSUE_TEMPLATE").glob("[!c]*.yml")],
-    "vendor.github-issue-config": [GITHUB / "ISSUE_TEMPLATE/config.yml"],
+    "vendor.github-workflows": "workflows/*.yml",
+    "vendor.dependabot": "dependabot.yml",
+    "vendor.github-issue-forms": "ISSUE_TEMPLATE/[!c]*.yml",
+    "vendor.github-issue-config": "ISSUE_TEMPLATE/config.yml",
 }
 
 
-def _run(tool: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [str(TOOLS / tool), *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - from the lock file
-
-
-@pytest.mark.parametrize("schema", SCHEMAS)
-def test_what_github_reads_follows_its_schema(schema: str) -> None:
-    assert SCHEMAS[schema]
-    done = _run("check-jsonschema", "--builtin-schema", schema, *SCHEMAS[schema])
-    assert done.returncode == 0, done.stdout
-
-
-def test_workflows_have_no_weakness_that_zizmor_knows() -> None:
-    done = _run("zizmor", "--offline", "--persona", "pedantic", "--format", "plain", GITHUB)
+def test_what_github_reads_follows_its_schema_and_workflows_have_no_weakness_that_zizmor_knows() -> None:
+    for schema, files in SCHEMAS.items():
+        done = ran([TOOLS / "check-jsonschema", "--builtin-schema", schema, *GITHUB.glob(files)], cwd=ROOT)
+        assert done.returncode == 0, done.stdout
+    done = ran(
+        [TOOLS / "zizmor", "--offline", "--persona", "pedantic", "--format", "plain", GITHUB], cwd=ROOT
+    )
     assert done.returncode == 0, done.stdout
 
 
 def _said(*words: str, **variables: str) -> str:
     """What a command says where nobody sits at the terminal."""
     environment = {name: value for name, value in os.environ.items() if name != "LOCKSTEP_APT"} | variables
-    shared: Any = {"cwd": ROOT, "env": environment, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
-    done = subprocess.run(words, check=False, stdout=subprocess.PIPE, **shared)  # noqa: S603
-    return str(done.stdout, "utf-8")
+    done = ran(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
+    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -188,14 +185,111 @@ def test_deploying_sets_up_what_deploys_alone_and_installs_nothing_unasked(targe
     assert [_said(*probe, f"MAKECMDGOALS={goal}") for goal in (target, "test")] == ["\n", "yes\n"]
 
 
-APT = "apt-get() { :; };"
+def test_apt_get_is_called_after_a_yes() -> None:
+    apt = "apt-get() { :; };"
+    for there, wanted, told in (("", "yes", "missing: x"), (apt, "", "sudo apt-get"), (apt, "yes", "called")):
+        script = f"PATH=; . .ci/lib.sh; as_root() {{ echo called >&2; }}; {there} apt_install x"
+        said = _said("/bin/bash", "-c", script, LOCKSTEP_APT=wanted)
+        assert (told in said, "called" in said) == (True, told == "called")
 
 
-@pytest.mark.parametrize(
-    ("there", "wanted", "told"),
-    [("", "yes", "missing: x"), (APT, "", "sudo apt-get"), (APT, "yes", "called")],
-)
-def test_apt_get_is_called_after_a_yes(there: str, wanted: str, told: str) -> None:
-    script = f"PATH=; . .ci/lib.sh; as_root() {{ echo called >&2; }}; {there} apt_install x"
-    said = _said("/bin/bash", "-c", script, LOCKSTEP_APT=wanted)
-    assert (told in said, "called" in said) == (True, told == "called")
+# ---- the bundle of the functions in AWS
+
+
+@pytest.fixture(scope="module", name="out")
+def _out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle as the Dockerfile makes it, from the image's build context only."""
+    folder = shape("plain").folder
+    (found,) = json.loads((folder / "lockstep.assets.json").read_text())["dockerImages"].values()
+    out = tmp_path_factory.mktemp("bundle") / "aws"
+    command = ["-m", "cdk.bundle", "aws", "--plan", found["source"]["dockerBuildArgs"]["PLAN"]]
+    ran(
+        [sys.executable, *command, "--out", str(out)],
+        cwd=folder / found["source"]["directory"],
+        check=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    return out
+
+
+@pytest.fixture(name="content")
+def _content(out: Path) -> Path:
+    return out / "content"
+
+
+def test_the_build_fails_if_a_module_is_missing(content: Path, tmp_path: Path) -> None:
+    """At its end it imports every handler, and what they import later."""
+    for missing, complaint in (
+        # Imported when an error is handled, when a client is made.
+        ("botocore/retryhandler.pyc", "cannot import name 'retryhandler'"),
+        ("botocore/data/kms", "Unknown service: 'kms'"),
+        ("plan", ""),
+    ):
+        copy = shutil.copytree(content, tmp_path / Path(missing).name)
+        (shutil.rmtree if (copy / missing).is_dir() else os.unlink)(copy / missing)
+        done = ran([sys.executable, "-I", "-S", "-B", str(ROOT / "cdk/trim.py"), "check", "aws", str(copy)])
+        assert done.returncode == (1 if complaint else 0), missing
+        assert complaint in done.stdout + done.stderr
+
+
+def test_it_holds_only_what_a_function_needs(out: Path, content: Path) -> None:
+    names = {entry.name for entry in content.iterdir()}
+    assert {"botocore", "functions", "lockstep", "pg8000", "plan", "pymysql"} <= names
+    assert not names & {"boto3", "oci", "oci_fn", "fdk", "pytest", "sandbox", "tests", "cdk", "bin"}
+    # What reads a plan file.
+    assert not names & {"pydantic", "pydantic_core", "ruamel", "durationpy"}
+    assert not (content / "lockstep" / "cli").exists()
+    services = {f.name for f in (content / "botocore" / "data").iterdir() if f.is_dir()}
+    assert services == {*trim.BOTOCORE_SERVICES}
+    assert sum(f.stat().st_size for f in content.rglob("*") if f.is_file()) < 24_000_000
+    assert read_bundle(out).zip_bytes == (out / "bundle.zip").stat().st_size < 8_500_000
+    # The CA files of the plan, and no plan.
+    (ca_file,) = (f for f in (content / "plan").rglob("*") if f.is_file())
+    assert ca_file.relative_to(content / "plan") == Path("ca/example.pem")
+    assert ca_file.read_text().startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_the_same_content_makes_the_same_archive(out: Path, tmp_path: Path) -> None:
+    bundle._zip(out / "content", tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == (out / "bundle.zip").read_bytes()
+    assert "functions/generate/handler.py" in zipfile.ZipFile(out / "bundle.zip").namelist()
+
+
+def test_a_ca_file_outside_the_plans_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan").mkdir()
+    shutil.copy(ROOT / PLAN.parent / "ca" / "example.pem", tmp_path / "example.pem")
+    plan = tmp_path / "plan" / "lockstep.yaml"
+    plan.write_text((ROOT / PLAN).read_text().replace("ca/example.pem", "../example.pem"))
+    with pytest.raises(BundleError, match=r"databases\.orders\.ca_file"):
+        build("aws", plan_file=plan, out=tmp_path / "out")
+
+
+def test_what_is_shipped_has_no_variables(tmp_path: Path) -> None:
+    file = tmp_path / "prod.yaml"
+    file.write_text((ROOT / PLAN).read_text().replace("version: 1", "version: ${NONE:-1}", 1))
+    for ship in (
+        lambda: build("aws", plan_file=file, out=tmp_path / "out"),
+        lambda: image.stage(file, tmp_path / "context"),
+        lambda: read_deployment(Settings(plan=file)),
+    ):
+        with pytest.raises(PlanProblemsError) as caught:
+            ship()
+        assert f"lockstep plan render --plan {file}" in caught.value.lines[0]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"prod.yaml"}
+
+
+# ---- lock files, and the image
+
+
+def _pins(lock: str) -> dict[str, str]:
+    """The packages of a lock file, with their hashes."""
+    text = (ROOT / "locks" / lock).read_text()
+    pin = r"^([a-z0-9-]+==\S+)[^\\\n]*((?: \\\n    --hash=\S+)+)"
+    return dict(re.findall(pin, text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("lock", ["agent", "aws", "bootstrap", "build", "deploy", "oci"])
+def test_shipped_versions_are_the_tested_ones(lock: str) -> None:
+    shipped, tested = _pins(f"{lock}.txt"), _pins("dev.txt")
+    others = {pin.partition("==")[0] for pin, hashes in shipped.items() if tested.get(pin) != hashes}
+    assert (len(shipped) > 3, others) == (True, {"uv"} if lock == "bootstrap" else set())

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -47,9 +46,8 @@ pytestmark = needs_tools
 
 KEPT = {"oci_kms_vault", "oci_kms_key", "oci_vault_secret", "oci_objectstorage_bucket"}
 """Types that hold credentials or the audit log, or the keys to them."""
-TAGGED_BY_NOTHING = {
-    *("oci_identity_user_capabilities_management", "oci_identity_user_group_membership", "time_sleep"),
-}
+TAGGED_BY_NOTHING = {f"oci_identity_user_{of}" for of in ("capabilities_management", "group_membership")}
+TAGGED_BY_NOTHING |= {"time_sleep"}
 NAMED_ELSEWHERE = {
     *("oci_vault_secret", "oci_objectstorage_bucket", "oci_ons_subscription", "oci_functions_function")
 }
@@ -61,13 +59,11 @@ LOCKED_FROM = "2030-01-31T00:00:00Z"
 # ---- the plan decides
 
 
-def names_in_vault(plan: Plan) -> Iterator[str]:
-    yield from slots_in_oci(plan)
+def names_in_vault(plan: Plan) -> list[str]:
     assert plan.audit.oci
-    yield oci_name(plan.audit.oci.mac_secret)
-    if plan.runners.oci:
-        yield oci_name(plan.runners.oci.aws_key_secret or "")
-        yield from map(oci_name, names_in_oci(plan))
+    admins = map(oci_name, names_in_oci(plan)) if plan.runners.oci else ()
+    key = [oci_name(plan.runners.oci.aws_key_secret or "")] if plan.runners.oci else []
+    return sorted([*slots_in_oci(plan), oci_name(plan.audit.oci.mac_secret), *key, *admins])
 
 
 def secret_names(deployment: Deployment) -> list[str]:
@@ -76,22 +72,18 @@ def secret_names(deployment: Deployment) -> list[str]:
 
 def retention(deployment: Deployment) -> set[tuple[str, str, bool]]:
     """How long the buckets of the audit log and its digests keep what they have."""
-    found = set()
-    for address in ("audit[0]", "digests[0]"):
-        bucket = deployment.all(BUCKET)[address]
-        # The tenancy refuses a bucket that has both.
-        assert bucket["versioning"] == ("Disabled" if bucket["retention_rules"] else "Enabled")
-        for rule in bucket["retention_rules"]:
-            [duration] = rule["duration"]
-            found.add(
-                (duration["time_amount"], duration["time_unit"], rule["time_rule_locked"] == LOCKED_FROM)
-            )
-    return found
+    buckets = [deployment.all(BUCKET)[address] for address in ("audit[0]", "digests[0]")]
+    # The tenancy refuses a bucket that has both.
+    assert all(b["versioning"] == ("Disabled" if b["retention_rules"] else "Enabled") for b in buckets)
+    rules = [
+        (rule["duration"][0], rule["time_rule_locked"]) for b in buckets for rule in b["retention_rules"]
+    ]
+    return {(d["time_amount"], d["time_unit"], locked == LOCKED_FROM) for d, locked in rules}
 
 
 def test_the_secrets_are_those_of_the_code_and_the_state_has_none() -> None:
     stack, _, deployed = keys()
-    assert secret_names(deployed) == sorted(names_in_vault(stack.parsed))
+    assert secret_names(deployed) == names_in_vault(stack.parsed)
     by_hand = {"lockstep.aws-key", "lockstep.admin.orders", "lockstep.admin.reports"}
     assert set(deployed.outputs["secrets_to_fill_in"]) == by_hand
     secrets = deployed.secrets.values()
@@ -119,7 +111,7 @@ def test_names_and_defaults_follow_the_plan_as_the_code_does() -> None:
     stack.create_slots(first.outputs["secrets"])
     # There is a runner only if the plan has one.
     made = stack.apply(**with_image())
-    assert secret_names(made) == sorted(names_in_vault(stack.parsed))
+    assert secret_names(made) == names_in_vault(stack.parsed)
     assert not made.all(FUNCTION)
     assert retention(made) == {("2", "DAYS", False)}
 
@@ -142,15 +134,8 @@ def test_what_has_left_the_plan_stays_where_it_is_named() -> None:
 
 
 STANDBYS = [
-    {20: 200},
-    {60: 200},
-    {7 * 1440: 1},
-    {20: 1, 30: 1},
-    {20: 201},
-    {60: 1500, 30: 5},
-    {120: 1001},
-    {1440: 2001, 7 * 1440: 10},
-    {20: 10_000},
+    *({20: 200}, {60: 200}, {7 * 1440: 1}, {20: 1, 30: 1}, {20: 201}, {60: 1500, 30: 5}, {120: 1001}),
+    *({1440: 2001, 7 * 1440: 10}, {20: 10_000}),
 ]
 """By interval in minutes, how many credentials have it."""
 
@@ -314,14 +299,11 @@ def test_failed_runs_and_missing_calls_raise_alarms() -> None:
         # Digests are due while it is paused.
         assert alarm["is_enabled"] or not of_digest
     # Three missed triggers, or hours; one failure is made good by the next run, two of three are for people.
+    made = 'responseType = "Success"}.groupBy(resourceId).absent(3d)'
     for name, begins, ends in (
         ("absent", "FunctionInvocationCount[60m]", ".absent(3d)"),
         ("failing", "FunctionResponseCount[60m]", ".sum() >= 2"),
-        (
-            "digest_absent",
-            "FunctionResponseCount[3h]",
-            'responseType = "Success"}.groupBy(resourceId).absent(3d)',
-        ),
+        ("digest_absent", "FunctionResponseCount[3h]", made),
     ):
         query = alarms[name]["query"]
         assert (query.startswith(begins), query.endswith(ends)) == (True, True), query
@@ -356,14 +338,14 @@ def test_the_configuration_is_formatted() -> None:
 # ---- `make deploy-oci` neither removes nor pauses a standby that is deployed, unless it is told so
 
 
-def planned(changes: list[Document], image: str = "") -> Losses:
-    """What is lost by a plan, as `terraform show -json` prints it."""
-    return Losses.of({"variables": {"image": {"value": image}}, "resource_changes": changes})
-
-
 def changed(kind: str, before: Document, after: Document | None, *, name: str = STANDBY) -> Document:
     action = "update" if after else "delete"
     return {"type": kind, "name": name, "change": {"actions": [action], "before": before, "after": after}}
+
+
+def planned(*changes: Document, image: str = "") -> Document:
+    """A plan, as `terraform show -json` prints it."""
+    return {"variables": {"image": {"value": image}}, "resource_changes": changes}
 
 
 GONE, ON, OFF = changed(STANDBY_FUNCTION, {"image": IMAGE}, None), {"state": "ACTIVE"}, {"state": "INACTIVE"}
@@ -371,33 +353,25 @@ GONE, ON, OFF = changed(STANDBY_FUNCTION, {"image": IMAGE}, None), {"state": "AC
 
 def test_a_plan_that_removes_or_pauses_the_standby_is_refused() -> None:
     # The schedule of the digests stays on, which says nothing of the others.
-    pausing = planned([changed(SCHEDULE, ON, OFF), changed(SCHEDULE, ON, ON, name="digest")], IMAGE)
-    removing = planned([GONE, changed(SCHEDULE, OFF, None)])
-    no_runner = Losses(image=IMAGE, has_image=True, pauses=True)
+    pausing = planned(changed(SCHEDULE, ON, OFF), changed(SCHEDULE, ON, ON, name="digest"), image=IMAGE)
+    removing = planned(GONE, changed(SCHEDULE, OFF, None))
+    paused = "  TF_VAR_paused=false make deploy-oci\nTo pause it: make deploy-oci PAUSE_STANDBY=1"
     for lost, may, told in (
-        (removing, "may_remove", f"TF_VAR_image={IMAGE} make deploy-oci\n"),
-        (
-            pausing,
-            "may_pause",
-            "  TF_VAR_paused=false make deploy-oci\nTo pause it: make deploy-oci PAUSE_STANDBY=1",
-        ),
-        (no_runner, "may_remove", "the plan has no runners.oci"),
+        (Losses.of(removing), "may_remove", f"TF_VAR_image={IMAGE} make deploy-oci\n"),
+        (Losses.of(pausing), "may_pause", paused),
+        (Losses(image=IMAGE, has_image=True, pauses=True), "may_remove", "the plan has no runners.oci"),
     ):
         consent = {"may_remove": False, "may_pause": False}
         assert told in (lost.refusal("lockstep.yaml", **consent) or "")
         assert not lost.refusal("lockstep.yaml", **{**consent, may: True})
-    kept = planned([changed(STANDBY_FUNCTION, {"image": IMAGE}, {"image": "other"})], IMAGE)
-    assert not kept.refusal("lockstep.yaml", may_remove=False, may_pause=False)
+    kept = planned(changed(STANDBY_FUNCTION, {"image": IMAGE}, {"image": "other"}), image=IMAGE)
+    assert not Losses.of(kept).refusal("lockstep.yaml", may_remove=False, may_pause=False)
 
 
 @pytest.mark.parametrize("words", [[], ["REMOVE_STANDBY=1"]])
 def test_it_is_refused_before_anything_is_done(tmp_path: Path, words: list[str]) -> None:
     log, shown, plan = (tmp_path / name for name in ("log", "shown.json", "production.yaml"))
-    document = {
-        "variables": {"image": {"value": ""}},
-        "resource_changes": [GONE, changed(SCHEDULE, ON, None)],
-    }
-    shown.write_text(json.dumps(document))
+    shown.write_text(json.dumps(planned(GONE, changed(SCHEDULE, ON, None))))
     terraform = tmp_path / "terraform"
     terraform.write_text(f'#!/bin/sh\necho "$2" >> {log}\nif [ "$2" = show ]; then cat {shown}; fi\n')
     terraform.chmod(0o755)
