@@ -176,7 +176,7 @@ def test_an_api_key_is_read_from_the_fields_of_an_oci_config(w: World) -> None:
     identity = oci_api_key(text, store="aws", secret="lockstep/oci-key")
     assert identity.config == config
     assert config["key_content"] not in repr(identity)
-    for read in (oci_api_key, aws_access_key):  # Whether it is quoted is in tests/fuzz/test_contents.py.
+    for read in (oci_api_key, aws_access_key):  # Whether it is quoted is in tests/fuzz/test_inputs.py.
         with pytest.raises(errors.StoreAccessDeniedError) as error:
             read('{"tenancy": "hunter2"}', store="aws", secret="lockstep/key")
         assert error.value.where == {"store": "aws", "secret": "lockstep/key", "code": "not-a-key"}
