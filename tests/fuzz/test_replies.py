@@ -266,7 +266,7 @@ def repeated() -> Iterator[Repeated]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-@inputs(60)
+@inputs(40)
 @given(st.data())
 def test_any_reply(repeated: Repeated, name: str, data: st.DataObject) -> None:
     replies = repeated.replies[name]
