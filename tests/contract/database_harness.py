@@ -406,16 +406,9 @@ STEADY = 3
 
 
 class Shown(Refusals):
-    """What a server was shown: refusals, and the longest run of them on one account.
+    """What a server was shown: refusals, and the longest run of them on one account."""
 
-    Attributes:
-        point: Called before and after each login.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refused = 0
-        self.point: Callable[[], object] = lambda: None
+    refused = 0
 
     def count(self, username: str, *, accepted: bool) -> None:
         self.refused += not accepted
@@ -426,7 +419,6 @@ class Shown(Refusals):
         genuine = database.accepts
 
         def accepts(login: Login) -> bool:
-            self.point()
             try:
                 accepted = genuine(login)
             except LockstepError as error:
@@ -434,7 +426,6 @@ class Shown(Refusals):
                     self.count(login.username, accepted=False)
                 raise
             self.count(login.username, accepted=accepted)
-            self.point()
             return accepted
 
         database.accepts = accepts  # type: ignore[method-assign]

@@ -124,7 +124,6 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
         Change("ATTRIBUTE wiped", WIPE, NEW),
         Change("plugin", "{alter} IDENTIFIED WITH sha256_password BY {p3}", NEW),
         Change("set", SET, RECONCILE),
-        Change("set and ATTRIBUTE wiped", f"{SET}; {WIPE}", RECONCILE),
         Change("set twice", f"{SET} {RETAIN}; {SET} {RETAIN}", BLOCKED, ends=UNLOCK),
         Change("dropped", DROP, BLOCKED, ends=f"{MAKE}; {GRANT}"),
         Change("lost", LOSE_MYSQL, AccountLockedError, ends=UNLOCK, act=applications_are_refused),
@@ -140,7 +139,6 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
         Change("made again", f"{DROP}; {MAKE}; {GRANT}", BLOCKED),
         Change("locked", LOCK, LOCKED, ends=UNLOCK),
         Change("expired", "{alter} PASSWORD EXPIRE", AccountExpiredError),
-        Change("X509", "{alter} REQUIRE X509", BLOCKED, ends=f"{{alter}} REQUIRE NONE; {UNLOCK}"),
     ),
     ALTERNATING: (
         Change("set", SET, RECONCILE),
@@ -148,9 +146,7 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
         Change("both set", f"{SET}; {{alter_other}} IDENTIFIED BY 'x'", BLOCKED, ends=UNLOCK_BOTH),
         Change("locked", LOCK, RECONCILE, LOCKED, UNLOCK),
         Change("the other one locked", "{alter_other} ACCOUNT LOCK", LOCKED, ends=UNLOCK_BOTH),
-        Change("expired", "{alter} PASSWORD EXPIRE", RECONCILE),
         Change("dropped", DROP, RECONCILE, MISSING, f"{MAKE}; {GRANT}"),
-        Change("made again", f"{DROP}; {MAKE}; {GRANT}", RECONCILE),
         Change("rights taken", REVOKE, RECONCILE, DENIED, GRANT),
     ),
     ("mysql-alternating",): (
@@ -166,7 +162,6 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
             "limit of 1", "{alter} FAILED_LOGIN_ATTEMPTS 1", LIMIT, ends="{alter} FAILED_LOGIN_ATTEMPTS 3"
         ),
         Change("history", "{alter_other} PASSWORD HISTORY 5 PASSWORD REUSE INTERVAL 365 DAY", NEW),
-        Change("current required", "{alter_other} PASSWORD REQUIRE CURRENT", NEW),
         Change("strict", f"INSTALL COMPONENT {STRICT}", NEW, ends=f"UNINSTALL COMPONENT {STRICT}"),
         Change("read-only", "SET GLOBAL super_read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
     ),
@@ -183,7 +178,6 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
         Change("the other one set", "{alter_other} PASSWORD 'x'", NEW),
         Change("both set", f"{PG_SET}; {{alter_other}} PASSWORD 'x'", BLOCKED),
         Change("md5", f"SET password_encryption = md5; {PG_SET}", RECONCILE),
-        Change("no password", "{alter} PASSWORD NULL", RECONCILE),
         Change("expired", f"{UNTIL} '2000-01-01'", RECONCILE, AccountExpiredError, f"{UNTIL} 'infinity'"),
         Change("NOLOGIN", "{alter} NOLOGIN", RECONCILE, LOCKED, "{alter} LOGIN"),
         Change("the other one NOLOGIN", "{alter_other} NOLOGIN", LOCKED, ends="{alter_other} LOGIN"),

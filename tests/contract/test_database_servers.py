@@ -2,11 +2,9 @@
 
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from itertools import count
-from random import Random
 from threading import Event
 
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
@@ -30,7 +28,6 @@ from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
     FAMILY,
-    Life,
     SqlHarness,
     each_engine,
     enter,
@@ -40,18 +37,11 @@ from tests.contract.database_harness import (
 )
 from tests.support.peer import delegate, peer, relay
 from tests.support.servers import connect
-from tests.support.statement_faults import StatementFaults
-from tests.support.world import Killed, activates, revokes_everything, rotate_again
 
 pytest_plugins = ["tests.contract.database_harness"]
 
 with_logs = worlds(*FAMILY, "postgresql")
 """Those whose server writes every statement down."""
-
-
-def accepts_after_all(world: SqlHarness, login: Login) -> bool:
-    with world.database.exclusive() as stager:
-        return stager.accepts_after_all(login)
 
 
 # A pooler refuses a password in words of its own, and not at another stage of the login
@@ -208,7 +198,8 @@ def test_a_blocked_account_is_no_wrong_password_and_a_second_look_leaves_no_refu
     with world.limited(2):
         for _ in range(1 if world.engine is Engine.MYSQL else 5):
             assert not world.database.accepts(world.wrong(1))
-            assert not accepts_after_all(world, world.wrong(1))
+            with world.database.exclusive() as stager:
+                assert not stager.accepts_after_all(world.wrong(1))
         assert world.accepted(1) == [True]
         block(world)
         with fails(AccountLockedError):
@@ -225,74 +216,14 @@ def test_a_mariadb_account_with_two_passwords_is_left_as_it_was_blocked_or_locke
     with world.limited(2):
         block(world)
         assert world.accepted(2) == [False]
-        assert accepts_after_all(world, world.login(2))
+        with world.database.exclusive() as stager:
+            assert stager.accepts_after_all(world.login(2))
         block(world)
         assert world.accepted(2, 1, 2) == [False, True, True], "a login of base ends the block"
     world.run("{alter} ACCOUNT LOCK")
     for _ in range(2):
-        with fails(AccountLockedError):
-            accepts_after_all(world, world.login(1))
-
-
-ROTATIONS, ROTATIONS_PER_EMERGENCY = 10, 5
-CRASHES_PER_POINT, REPLACED_CLAIMS = 0.1, 0.4
-
-
-@contextmanager
-def struck(world: SqlHarness, random: Random) -> Iterator[None]:
-    """Every sixth block is cut off at one of the statements that stage, before or after its effect; on MySQL."""
-    faults = world.sandbox.faults if world.engine is Engine.MYSQL else StatementFaults()
-    place = (random.randint(1, 2), random.choice(["before", "after"]))
-    faults.cut = place if random.random() < 1 / 6 else None
-    try:
-        yield
-    finally:
-        faults.clear()
-
-
-@worlds("mariadb-dual", "mariadb-alternating", "mysql-dual")
-def test_rotations_that_die_anywhere_lock_no_account(world: SqlHarness) -> None:
-    """No login brings an account closer to being locked than the next one takes back.
-
-    Rotations die at any point between two logins, claims are replaced, and there are emergencies.
-    """
-    random = Random(1)  # noqa: S311 - a replayable order, no secret
-    life = Life(world)
-    died = replaced = 0
-
-    def die() -> None:
-        if random.random() < CRASHES_PER_POINT:
-            if random.random() >= 0.1:
-                raise Killed
-            world.end_admin_sessions()
-
-    def run(rotation: str) -> bool:
-        """A run, which may die; what stores serve works after it."""
-        life.refusals.point = die
-        try:
-            with struck(world, random):
-                rotate_again(life.memory, rotation)
-        except (Killed, DatabaseUnreachableError):
-            return False
-        finally:
-            life.refusals.point = lambda: None
-            assert all(life.works(login) for login in life.served())
-        return True
-
-    life.fail_over(world.server.port)  # to itself: refusals are counted from here on
-    with world.limited(2), life.counted():
-        for number in range(ROTATIONS):
-            if number % ROTATIONS_PER_EMERGENCY == 0:
-                revokes_everything(life.memory)
-            while not run(f"rotation-{number}"):
-                died += 1
-                if random.random() < REPLACED_CLAIMS:
-                    replaced += 1
-                    activates(life.memory)  # which gives up the claim in flight
-        life.assert_cured()
-    assert life.refusals.most == 1
-    assert died >= ROTATIONS / 5
-    assert replaced
+        with fails(AccountLockedError), world.database.exclusive() as stager:
+            stager.accepts_after_all(world.login(1))
 
 
 # Where passwords must not be

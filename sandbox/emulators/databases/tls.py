@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import count
 from pathlib import Path
 
@@ -45,17 +44,7 @@ class CertificateAuthority:
 
     def issue(self, *names: str) -> Certificate:
         """A valid certificate for host names or IP addresses; for `SERVER_NAMES` when none is given."""
-        return self._write(self._authority.issue_cert(*(names or SERVER_NAMES)))
-
-    def issue_expired(self, *names: str) -> Certificate:
-        """As `issue`, but it was valid in the year 2000 only."""
-        # trustme takes naive times and means UTC.
-        since, until = (datetime(year, 1, 1) for year in (2000, 2001))  # noqa: DTZ001 - see above
-        return self._write(
-            self._authority.issue_cert(*(names or SERVER_NAMES), not_before=since, not_after=until)
-        )
-
-    def _write(self, leaf: trustme.LeafCert) -> Certificate:
+        leaf = self._authority.issue_cert(*(names or SERVER_NAMES))
         serial = next(self._serial)
         certificate = Certificate(self.folder / f"server-{serial}.pem", self.folder / f"server-{serial}.key")
         certificate.chain_file.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
