@@ -154,6 +154,9 @@ class Harness:
         with self.database.exclusive() as stager:
             return stager.retire(drop=self.value(drop), keep=self.value(keep))
 
+    def rival(self) -> Database:
+        return self.database
+
     def accepted(self, *generations: Value) -> list[bool]:
         return [self.database.accepts(self.login(generation)) for generation in generations]
 
@@ -169,22 +172,6 @@ class MemoryHarness(Harness):
     def __init__(self, strategy: Strategy) -> None:
         self.credential = make_credential(strategy)
         self.database = MemoryDatabase("main", strategy, self.credential.usernames)
-
-    def rival(self) -> Database:
-        return self.database
-
-    def lock_account(self, username: str) -> None:
-        self.database.accounts[username].locked = True
-
-    def refuse_admin(self) -> Database:
-        self.database.admin_refused = True
-        return self.database
-
-    @contextmanager
-    def unreachable(self) -> Iterator[Database]:
-        self.database.unreachable = True
-        yield self.database
-        self.database.unreachable = False
 
     def end_admin_sessions(self) -> None:
         self.database.kill_connections()
@@ -262,21 +249,6 @@ class SqlHarness(Harness):
 
     def rival(self) -> Database:
         return self.open()
-
-    def lock_account(self, username: str) -> None:
-        self.either("{alter} ACCOUNT LOCK", "{alter} NOLOGIN", username)
-
-    def refuse_admin(self) -> Database:
-        return self.open(admin=lambda: Login(ROTATION_USER, SecretStr("wrong")))
-
-    @contextmanager
-    def unreachable(self) -> Iterator[Database]:
-        hasty = self.open(timeouts=Timeouts(connect_seconds=1, io_seconds=1.1, lock_seconds=1))
-        self.sandbox.pause()
-        try:
-            yield hasty
-        finally:
-            self.sandbox.resume()
 
     def end_admin_sessions(self) -> None:
         listed = "SELECT id FROM information_schema.processlist WHERE user = '{username}'"

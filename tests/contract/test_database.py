@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lockstep.databases.verifiers import sha256_crypt
+from lockstep.protocol.deadlines import DatabaseTimeouts
 from lockstep.protocol.errors import (
     AccountLockedError,
     AccountPluginError,
@@ -21,13 +22,15 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr
 from tests.contract.database_harness import (
-    EACH_ENGINE,
+    ADMIN,
     MEMORY_WORLDS,
     PAIRED_WORLDS,
     SQL_WORLDS,
     MemoryHarness,
     SqlHarness,
+    each_engine,
     enter,
+    every_server,
     fails,
     worlds,
 )
@@ -161,24 +164,28 @@ def test_one_runner_is_inside_and_one_that_fails_or_is_cut_off_loses_the_lock(wo
     assert world.accepted(1, 2) == [True, True]
 
 
-@every_database
-def test_a_locked_account_and_a_refused_admin_are_no_wrong_password(world: World) -> None:
+@every_server
+def test_a_locked_account_and_a_refused_admin_are_no_wrong_password(world: SqlHarness) -> None:
     world.stage(None, 1)
-    world.lock_account(world.login(1).username)
+    world.either("{alter} ACCOUNT LOCK", "{alter} NOLOGIN")
     with fails(AccountLockedError):
         world.accepted(1)
     with fails(AdminCredentialRejectedError):
-        enter(world.refuse_admin())
+        enter(world.open(admin=lambda: Login(ADMIN.username, SecretStr("wrong"))))
 
 
-@worlds("memory-dual", *EACH_ENGINE)
-def test_a_server_that_does_not_answer_is_no_wrong_password(world: World) -> None:
+@each_engine
+def test_a_server_that_does_not_answer_is_no_wrong_password(world: SqlHarness) -> None:
     world.stage(None, 1)
-    with world.unreachable() as hanging:
+    hasty = world.open(timeouts=DatabaseTimeouts(connect_seconds=1, io_seconds=1.1, lock_seconds=1))
+    world.sandbox.pause()
+    try:
         with fails(DatabaseUnreachableError):
-            hanging.accepts(world.login(1))
+            hasty.accepts(world.login(1))
         with fails(DatabaseUnreachableError):
-            enter(hanging)
+            enter(hasty)
+    finally:
+        world.sandbox.resume()
     assert world.accepted(1) == [True]
 
 
