@@ -18,33 +18,14 @@ from lockstep.databases.findings import HERE, Finding, Outcome
 from lockstep.databases.inspect import Inspector
 from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
 from lockstep.operate.plan_sql.scripts import provisioning
+from lockstep.protocol import model
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.deadlines import DeadlineGuard, always
 from lockstep.protocol.errors import LockstepError
-from lockstep.protocol.model import (
-    ROTATION_USER,
-    AdminSecret,
-    ClaimKind,
-    Credential,
-    CredentialValue,
-    DatabaseServer,
-    Engine,
-    LockRecord,
-    Login,
-    SecretStr,
-    Strategy,
-    Tls,
-)
 from lockstep.protocol.ports import Database
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.clouds import inspector_of, open_database
-from sandbox.emulators.databases import (
-    CertificateAuthority,
-    MariaDbServer,
-    MySqlServer,
-    PgserverServer,
-    PostgresServer,
-)
+from sandbox.emulators import databases as servers
 from sandbox.emulators.databases.replicas import BINARY_LOG, MariaDbReplica, MySqlReplica, PostgresReplica
 from sandbox.servers import verifier_statement
 from tests.support.memory import FakeClock, make_plan
@@ -54,14 +35,14 @@ from tests.support.statement_faults import FrontedMySqlServer
 from tests.support.world import INTERVAL_SECONDS, make_world, rotate, rotate_again
 
 DATABASE = "app_db"
-ADMIN = Login(ROTATION_USER, SecretStr("Rotator's-\\pass-1"))
+ADMIN = model.Login(model.ROTATION_USER, model.SecretStr("Rotator's-\\pass-1"))
 
 # Part of each password: what must be escaped in SQL, and what is searched in logs and errors.
 NEEDLE = "'\\\"%s;--$:"
 MAX_REFUSALS = 2
 """After so many in a row a server of MySQL or MariaDB locks an account, in the suites about it."""
 
-Value: TypeAlias = int | CredentialValue
+Value: TypeAlias = int | model.CredentialValue
 """A generation, with the password that the harness gives it, or a value of a test's own."""
 
 _numbers = count(1)
@@ -71,19 +52,19 @@ class Kind(NamedTuple):
     """A fixture for a server, and the credential that is made there."""
 
     server: str
-    engine: Engine
-    strategy: Strategy
+    engine: model.Engine
+    strategy: model.Strategy
     plaintext: bool = False
 
 
-_DUAL, _ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
+_DUAL, _ALTERNATING = model.Strategy.DUAL_PASSWORD, model.Strategy.ALTERNATING_USERS
 SQL_WORLDS = {
-    "mariadb-dual": Kind("mariadb_server", Engine.MARIADB, _DUAL),
-    "mariadb-alternating": Kind("mariadb_server", Engine.MARIADB, _ALTERNATING),
-    "mysql-dual": Kind("mysql_server", Engine.MYSQL, _DUAL),
-    "mysql-alternating": Kind("mysql_server", Engine.MYSQL, _ALTERNATING),
-    "postgresql": Kind("postgres_server", Engine.POSTGRESQL, _ALTERNATING),
-    "postgresql-18-plaintext": Kind("pgserver_server", Engine.POSTGRESQL, _ALTERNATING, plaintext=True),
+    "mariadb-dual": Kind("mariadb_server", model.Engine.MARIADB, _DUAL),
+    "mariadb-alternating": Kind("mariadb_server", model.Engine.MARIADB, _ALTERNATING),
+    "mysql-dual": Kind("mysql_server", model.Engine.MYSQL, _DUAL),
+    "mysql-alternating": Kind("mysql_server", model.Engine.MYSQL, _ALTERNATING),
+    "postgresql": Kind("postgres_server", model.Engine.POSTGRESQL, _ALTERNATING),
+    "postgresql-18-plaintext": Kind("pgserver_server", model.Engine.POSTGRESQL, _ALTERNATING, plaintext=True),
 }
 PAIRED_WORLDS = {
     name: kind._replace(server=kind.server.replace("_server", "_pair"))
@@ -116,9 +97,9 @@ def fails(kind: type[LockstepError], match: str | None = None) -> Iterator[None]
         assert secret not in printed
 
 
-def make_credential(strategy: Strategy) -> Credential:
+def make_credential(strategy: model.Strategy) -> model.Credential:
     name = f"u{next(_numbers)}"
-    usernames = (name,) if strategy is Strategy.DUAL_PASSWORD else (f"{name}_a", f"{name}_b")
+    usernames = (name,) if strategy is model.Strategy.DUAL_PASSWORD else (f"{name}_a", f"{name}_b")
     planned = make_plan(strategy=strategy).credentials[0]
     return structs.replace(planned, id=f"contract/{name}", usernames=usernames, owner=f"{name}_owner")
 
@@ -126,31 +107,31 @@ def make_credential(strategy: Strategy) -> Credential:
 class Harness:
     """A server with a credential's accounts, which no password opens yet; a test names values by generation."""
 
-    credential: Credential
+    credential: model.Credential
     database: Database
 
-    def value(self, generation: Value, *, username: str | None = None) -> CredentialValue:
+    def value(self, generation: Value, *, username: str | None = None) -> model.CredentialValue:
         """The value of a generation, with a password that must be escaped in any SQL."""
-        if isinstance(generation, CredentialValue):
+        if isinstance(generation, model.CredentialValue):
             return generation
         usernames = self.credential.usernames
         password = f"Gen{generation}{NEEDLE}{self.credential.id}"
-        login = Login(username or usernames[generation % len(usernames)], SecretStr(password))
-        return CredentialValue(generation, login)
+        login = model.Login(username or usernames[generation % len(usernames)], model.SecretStr(password))
+        return model.CredentialValue(generation, login)
 
-    def login(self, generation: Value) -> Login:
+    def login(self, generation: Value) -> model.Login:
         return self.value(generation).login
 
-    def wrong(self, generation: Value) -> Login:
+    def wrong(self, generation: Value) -> model.Login:
         """A password that the account of a generation does not have."""
-        return Login(self.login(generation).username, SecretStr("wrong"))
+        return model.Login(self.login(generation).username, model.SecretStr("wrong"))
 
     def stage(self, current: Value | None, pending: Value, by: Database | None = None) -> None:
         base = None if current is None else self.value(current)
         with (by or self.database).exclusive() as stager:
             stager.stage(current=base, pending=self.value(pending))
 
-    def retire(self, *, drop: Value, keep: Value) -> Login:
+    def retire(self, *, drop: Value, keep: Value) -> model.Login:
         with self.database.exclusive() as stager:
             return stager.retire(drop=self.value(drop), keep=self.value(keep))
 
@@ -169,7 +150,7 @@ def enter(database: Database) -> None:
 class MemoryHarness(Harness):
     database: MemoryDatabase
 
-    def __init__(self, strategy: Strategy) -> None:
+    def __init__(self, strategy: model.Strategy) -> None:
         self.credential = make_credential(strategy)
         self.database = MemoryDatabase("main", strategy, self.credential.usernames)
 
@@ -177,10 +158,12 @@ class MemoryHarness(Harness):
         self.database.kill_connections()
 
 
-def planned(engine: Engine, port: int, tls: Tls | None, host: str = "localhost") -> DatabaseServer:
+def planned(
+    engine: model.Engine, port: int, tls: model.Tls | None, host: str = "localhost"
+) -> model.DatabaseServer:
     """A server as a plan has it."""
-    admin = AdminSecret(aws="contract/admin", oci="contract/admin")
-    return DatabaseServer(
+    admin = model.AdminSecret(aws="contract/admin", oci="contract/admin")
+    return model.DatabaseServer(
         name="main", engine=engine, host=host, port=port, dbname=DATABASE, tls=tls, admin=admin
     )
 
@@ -195,19 +178,19 @@ class SqlHarness(Harness):
     def __init__(self, sandbox: Any, kind: Kind) -> None:  # noqa: ANN401 - one of four
         self.sandbox, self.kind, self.engine = sandbox, kind, kind.engine
         self.credential = make_credential(kind.strategy)
-        tls = None if kind.plaintext else Tls(ca_file=sandbox.ca_file)
+        tls = None if kind.plaintext else model.Tls(ca_file=sandbox.ca_file)
         self.server = planned(kind.engine, sandbox.port, tls)
         self.database = self.open()
         self.provision()
 
     @property
     def is_postgresql(self) -> bool:
-        return self.engine is Engine.POSTGRESQL
+        return self.engine is model.Engine.POSTGRESQL
 
     def open(
         self,
         *,
-        admin: Callable[[], Login] = lambda: ADMIN,
+        admin: Callable[[], model.Login] = lambda: ADMIN,
         timeouts: Timeouts = Timeouts(lock_seconds=1),  # noqa: B008  immutable
         deadline_guard: DeadlineGuard = always,
         **changed: object,
@@ -233,7 +216,7 @@ class SqlHarness(Harness):
             "username": username,
             "account": at.format(username),
             "alter": f"ALTER {'ROLE' if self.is_postgresql else 'USER'} {at.format(username)}",
-            "rotator": at.format(ROTATION_USER),
+            "rotator": at.format(model.ROTATION_USER),
             "owner": self.credential.owner or "",
             "db": DATABASE,
         }
@@ -253,13 +236,13 @@ class SqlHarness(Harness):
     def end_admin_sessions(self) -> None:
         listed = "SELECT id FROM information_schema.processlist WHERE user = '{username}'"
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{username}'"
-        for (number,) in self.either(listed, ended, ROTATION_USER):
+        for (number,) in self.either(listed, ended, model.ROTATION_USER):
             if not self.is_postgresql:
                 self.execute(f"KILL {number}")
 
-    def powerless_admin(self) -> Login:
+    def powerless_admin(self) -> model.Login:
         """Make an account that may connect, and nothing else."""
-        weak = Login(f"weak{next(_numbers)}", SecretStr("weak"))
+        weak = model.Login(f"weak{next(_numbers)}", model.SecretStr("weak"))
         self.either(
             "CREATE USER {account} IDENTIFIED BY 'weak'",
             "CREATE ROLE {account} LOGIN PASSWORD 'weak'; GRANT CONNECT ON DATABASE {db} TO {account}",
@@ -276,13 +259,13 @@ class SqlHarness(Harness):
     @contextmanager
     def limited(self, limit: int) -> Iterator[None]:
         """So many wrong passwords in a row lock an account; PostgreSQL has no such limit."""
-        if self.engine is Engine.MARIADB:
+        if self.engine is model.Engine.MARIADB:
             self.execute(f"SET GLOBAL max_password_errors = {limit}")
-        elif self.engine is Engine.MYSQL:
+        elif self.engine is model.Engine.MYSQL:
             for username in self.credential.usernames:
                 self.run(f"{{alter}} FAILED_LOGIN_ATTEMPTS {limit} PASSWORD_LOCK_TIME UNBOUNDED", username)
         yield
-        if self.engine is Engine.MARIADB:
+        if self.engine is model.Engine.MARIADB:
             self.execute("SET GLOBAL max_password_errors = DEFAULT", "FLUSH PRIVILEGES")
 
 
@@ -315,12 +298,12 @@ def started(kind: Any, **options: object) -> Iterator[Any]:  # noqa: ANN401 - on
 
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    return CertificateAuthority(tmp_path_factory.mktemp("authority"))
+def authority(tmp_path_factory: pytest.TempPathFactory) -> servers.CertificateAuthority:
+    return servers.CertificateAuthority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")
-def over_tls(authority: CertificateAuthority) -> dict[str, Any]:
+def over_tls(authority: servers.CertificateAuthority) -> dict[str, Any]:
     """A certificate for one of the names under which a server can be reached."""
     return {"authority": authority, "certificate": authority.issue("localhost"), "general_log": True}
 
@@ -328,16 +311,16 @@ def over_tls(authority: CertificateAuthority) -> dict[str, Any]:
 def server_fixture(name: str, kind: Any) -> Any:  # noqa: ANN401 - of the sandbox, and pytest's own
     @pytest.fixture(scope="session", name=name)
     def running(over_tls: dict[str, Any]) -> Iterator[Any]:
-        with started(kind, **({} if kind is PgserverServer else over_tls)) as server:
+        with started(kind, **({} if kind is servers.PgserverServer else over_tls)) as server:
             yield server
 
     return running
 
 
-_mariadb = server_fixture("mariadb_server", MariaDbServer)
+_mariadb = server_fixture("mariadb_server", servers.MariaDbServer)
 _mysql = server_fixture("mysql_server", FrontedMySqlServer)
-_postgresql = server_fixture("postgres_server", PostgresServer)
-_postgresql_18 = server_fixture("pgserver_server", PgserverServer)
+_postgresql = server_fixture("postgres_server", servers.PostgresServer)
+_postgresql_18 = server_fixture("pgserver_server", servers.PgserverServer)
 
 
 class Pair(NamedTuple):
@@ -351,7 +334,7 @@ def pair_fixture(name: str, primary_kind: Any, replica_kind: Any, **settings: st
     """The replica of MariaDB locks an account after two refusals in a row; in MySQL that is the account's own."""
 
     @pytest.fixture(scope="module", name=name)
-    def running(authority: CertificateAuthority) -> Iterator[Pair]:
+    def running(authority: servers.CertificateAuthority) -> Iterator[Pair]:
         require(primary_kind)
         of_primary = {"settings": settings} if settings else {}
         with (
@@ -359,16 +342,18 @@ def pair_fixture(name: str, primary_kind: Any, replica_kind: Any, **settings: st
             replica_kind(authority=authority, primary=primary) as replica,
         ):
             make_database(primary)
-            if primary_kind is MariaDbServer:
+            if primary_kind is servers.MariaDbServer:
                 replica.execute_as_superuser(f"SET GLOBAL max_password_errors = {MAX_REFUSALS}")
             yield Pair(primary, replica)
 
     return running
 
 
-_mariadb_pair = pair_fixture("mariadb_pair", MariaDbServer, MariaDbReplica, **BINARY_LOG)
-_mysql_pair = pair_fixture("mysql_pair", MySqlServer, MySqlReplica, **BINARY_LOG, performance_schema="ON")
-_postgresql_pair = pair_fixture("postgres_pair", PostgresServer, PostgresReplica)
+_mariadb_pair = pair_fixture("mariadb_pair", servers.MariaDbServer, MariaDbReplica, **BINARY_LOG)
+_mysql_pair = pair_fixture(
+    "mysql_pair", servers.MySqlServer, MySqlReplica, **BINARY_LOG, performance_schema="ON"
+)
+_postgresql_pair = pair_fixture("postgres_pair", servers.PostgresServer, PostgresReplica)
 
 
 # Lives: rotations of the accounts of a real database, between clouds in memory
@@ -390,7 +375,7 @@ class Shown(Refusals):
         """Count the logins of an adapter from now on, its own while staging included."""
         genuine = database.accepts
 
-        def accepts(login: Login) -> bool:
+        def accepts(login: model.Login) -> bool:
             try:
                 accepted = genuine(login)
             except LockstepError as error:
@@ -437,24 +422,24 @@ class Life:
         self.refusals.watch(successor)
         self._databases[self._server.name] = successor
 
-    def run(self, *, forced: bool = False) -> ClaimKind | None:
+    def run(self, *, forced: bool = False) -> model.ClaimKind | None:
         """The next run, of the other cloud: at its trigger, or at once by hand; what it was, None for nothing."""
         if not forced:
             self.memory.clock.sleep(INTERVAL_SECONDS)
         promoted = rotate(self.memory, "cure", runner="oci", force=forced).promoted
-        return ClaimKind(promoted.kind) if promoted else None
+        return model.ClaimKind(promoted.kind) if promoted else None
 
-    def served(self) -> list[Login]:
+    def served(self) -> list[model.Login]:
         """What each store serves."""
         found = [store.current_login() for store in self.memory.stores.values()]
         return [login for login in found if login]
 
-    def current(self) -> CredentialValue:
+    def current(self) -> model.CredentialValue:
         """What the first store serves."""
         login, *_ = self.served()
-        return CredentialValue(self.memory.lock.record.highest_generation, login)
+        return model.CredentialValue(self.memory.lock.record.highest_generation, login)
 
-    def works(self, login: Login) -> bool:
+    def works(self, login: model.Login) -> bool:
         """Whether it logs in; this is not counted."""
         return self.harness.open(port=self._server.port).accepts(login)
 
@@ -488,20 +473,20 @@ class DoctorWorld:
     def __init__(self, harness: SqlHarness) -> None:
         self.harness, self.server, self.credential = harness, harness.server, harness.credential
         self.admin, self.base = ADMIN, harness.value(1)
-        self.serving: Callable[[], CredentialValue] = lambda: self.base
-        self.record = LockRecord(credential_id=harness.credential.id)
+        self.serving: Callable[[], model.CredentialValue] = lambda: self.base
+        self.record = model.LockRecord(credential_id=harness.credential.id)
         self.clock, self.side_by_side, self.where = FakeClock(), one_after_the_other, HERE
 
-    def inspector(self, server: DatabaseServer, credential: Credential) -> Inspector[Any]:
+    def inspector(self, server: model.DatabaseServer, credential: model.Credential) -> Inspector[Any]:
         timeouts = Timeouts(lock_seconds=1)
         return inspector_of(server.engine)(
             open_database(server, credential, lambda: self.admin, timeouts=timeouts)
         )
 
-    def lock(self, _credential: Credential) -> object:
+    def lock(self, _credential: model.Credential) -> object:
         return SimpleNamespace(read=lambda: self.record)
 
-    def each_store(self, _credential: Credential) -> Sequence[object]:
+    def each_store(self, _credential: model.Credential) -> Sequence[object]:
         return [
             SimpleNamespace(name=name, read_login=lambda: self.serving().login) for name in ("aws", "oci")
         ]

@@ -23,30 +23,14 @@ from msgspec import structs
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.rds import token_login
 from lockstep.databases.findings import Outcome
-from lockstep.operate.doctor.servers import ADMIN as ADMIN_CHECK
+from lockstep.operate.doctor import servers
 from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.published import WholePlan
+from lockstep.protocol import errors, model
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.deadlines import DeadlineGuard, always
-from lockstep.protocol.errors import (
-    AdminCredentialRejectedError,
-    DeadlineExceededError,
-    SecretNotFoundError,
-    TlsVerificationError,
-)
-from lockstep.protocol.model import (
-    ROTATION_USER,
-    AdminIam,
-    Credential,
-    CredentialValue,
-    DatabaseServer,
-    Engine,
-    Login,
-    SecretStr,
-    Tls,
-)
 from lockstep.protocol.ports import Database
 from lockstep.runtime.clouds import Clouds, open_database
 from lockstep.runtime.identity import (
@@ -63,22 +47,8 @@ from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.identities import FUNCTION_MAY, endless
 from sandbox.oci_resources import create_secret, names_in
 from sandbox.servers import login_text, verifier_statement
+from tests.contract import database_harness as db
 from tests.contract.clouds import SESSIONS
-from tests.contract.database_harness import (
-    ADMIN,
-    DATABASE,
-    NEEDLE,
-    POSTGRESQL,
-    DoctorWorld,
-    Harness,
-    SqlHarness,
-    each_engine,
-    enter,
-    every_server,
-    fails,
-    planned,
-    worlds,
-)
 from tests.support.memory import make_plan
 from tests.support.servers import connect
 from tests.support.statement_faults import StatementFaults
@@ -88,14 +58,14 @@ pytest_plugins = ["tests.contract.database_harness"]
 # Where each runner finds it
 
 
-def own(name: str) -> Login:
-    return Login(name, SecretStr(f"{name}'s password"))
+def own(name: str) -> model.Login:
+    return model.Login(name, model.SecretStr(f"{name}'s password"))
 
 
 def reader(oci: OciSandbox | None = None, **database: object) -> Any:  # noqa: ANN401 - a function
     """What reads the login, as the runner of AWS, or of OCI where that is given."""
     document = plans.plan_document(
-        [{**plans.database("orders", Engine.MYSQL), **database}],
+        [{**plans.database("orders", model.Engine.MYSQL), **database}],
         [plans.credential("multi-cloud/app_user", "orders")],
         oci=names_in(oci) if oci else None,
     )
@@ -136,7 +106,7 @@ def test_in_oci_it_is_read_in_its_own_compartment_only_by_the_name_in_vault(
         assert reader(oci)() == own("own")
         named = reader(oci, admin_secret="rds!db-1", oci_admin_secret="dba/rotator")
         assert named() == own("dba")
-        with pytest.raises(SecretNotFoundError):
+        with pytest.raises(errors.SecretNotFoundError):
             reader(oci, admin_secret="among/rings")()
 
 
@@ -144,17 +114,17 @@ def test_in_oci_it_is_read_in_its_own_compartment_only_by_the_name_in_vault(
 
 
 @dataclass
-class Rotated(Harness):
+class Rotated(db.Harness):
     """A credential, and what a store serves of it."""
 
     plan: Plan
-    credential: Credential
-    current: CredentialValue
+    credential: model.Credential
+    current: model.CredentialValue
 
-    def next(self) -> CredentialValue:
+    def next(self) -> model.CredentialValue:
         generation, usernames = self.current.generation + 1, self.credential.usernames
-        login = Login(usernames[generation % len(usernames)], SecretStr(os.urandom(16).hex()))
-        return CredentialValue(generation, login)
+        login = model.Login(usernames[generation % len(usernames)], model.SecretStr(os.urandom(16).hex()))
+        return model.CredentialValue(generation, login)
 
     def opened(self, admin: "Rotated", deadline_guard: DeadlineGuard = always) -> Database:
         """As a runner opens it that reads the admin's login from a store."""
@@ -173,12 +143,12 @@ class Rotated(Harness):
         self.require(pending, before)
         self.current = pending
 
-    def require(self, *values: CredentialValue) -> None:
+    def require(self, *values: model.CredentialValue) -> None:
         database = self.opened(self)
         assert all(database.accepts(value.login) for value in values)
 
 
-def estate(world: SqlHarness) -> list[Rotated]:
+def estate(world: db.SqlHarness) -> list[Rotated]:
     """The rotation user's credential, and an application's, on a server where a DBA has run both scripts."""
     name, strategy = world.credential.usernames[0], world.kind.strategy
     database = plans.database(
@@ -187,7 +157,7 @@ def estate(world: SqlHarness) -> list[Rotated]:
         host="localhost",
         port=world.sandbox.port,
         tls=None if world.kind.plaintext else str(world.sandbox.ca_file),
-        dbname=DATABASE,
+        dbname=db.DATABASE,
         admin_secret=None,
         admin_credential=f"{name}/rotator",
     )
@@ -199,14 +169,14 @@ def estate(world: SqlHarness) -> list[Rotated]:
     found = []
     for credential in plan.credentials:
         made = provisioning(plan, credential, plan.databases[0])
-        login = Login(credential.usernames[0], SecretStr(os.urandom(16).hex()))
+        login = model.Login(credential.usernames[0], model.SecretStr(os.urandom(16).hex()))
         world.execute(*made.statements, *made.statements, verifier_statement(world.engine, login))
-        found.append(Rotated(plan, credential, CredentialValue(0, login)))
+        found.append(Rotated(plan, credential, model.CredentialValue(0, login)))
     return found
 
 
-@every_server
-def test_a_crash_before_any_statement_never_locks_the_admin_out(world: SqlHarness) -> None:
+@db.every_server
+def test_a_crash_before_any_statement_never_locks_the_admin_out(world: db.SqlHarness) -> None:
     """Every send of a staging is the last one of a run; what the stores serve works, and the next run finishes.
 
     A run that has read the admin's login before the promotion still uses it, until that is ended.
@@ -219,12 +189,12 @@ def test_a_crash_before_any_statement_never_locks_the_admin_out(world: SqlHarnes
 
         def send(left: Iterator[int] = sends) -> None:
             if next(left, None) is None:
-                raise DeadlineExceededError
+                raise errors.DeadlineExceededError
 
         try:
             admin.stage(before, pending, admin.opened(admin, send))
             has_crashed = False
-        except DeadlineExceededError:
+        except errors.DeadlineExceededError:
             admin.require(before)
             app.rotate(admin)
             admin.stage(before, pending, admin.opened(admin))
@@ -238,19 +208,19 @@ def test_a_crash_before_any_statement_never_locks_the_admin_out(world: SqlHarnes
     with database.exclusive() as stager:
         stager.retire(drop=before, keep=pending)
         assert [database.accepts(value.login) for value in (before, pending)] == [False, True]
-    with fails(AdminCredentialRejectedError):
-        enter(app.opened(late))
+    with db.fails(errors.AdminCredentialRejectedError):
+        db.enter(app.opened(late))
     app.rotate(admin)
 
 
-@worlds(*POSTGRESQL)
-def test_the_function_changes_the_admin_s_own_roles_alone(world: SqlHarness) -> None:
+@db.worlds(*db.POSTGRESQL)
+def test_the_function_changes_the_admin_s_own_roles_alone(world: db.SqlHarness) -> None:
     admin, app = estate(world)
     first, second = admin.credential.usernames
     verifier = "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy"
 
-    def refused(login: Login, role: str, text: str) -> bool:
-        with closing(connect(world.sandbox, login, DATABASE, "admin")) as connection:
+    def refused(login: model.Login, role: str, text: str) -> bool:
+        with closing(connect(world.sandbox, login, db.DATABASE, "admin")) as connection:
             try:
                 connection.run(f"SELECT \"{admin.credential.owner}\".change_own('{role}', '{text}')")
             except pg8000.native.DatabaseError as e:
@@ -273,23 +243,25 @@ REGION = "eu-central-1"
 TOKEN = "token+/=&" * 100
 KEYS = AwsKeys(
     access_key_id="AKIDRUNNER",
-    secret_access_key=SecretStr(f"secret {NEEDLE}"),
-    session_token=SecretStr(TOKEN),
+    secret_access_key=model.SecretStr(f"secret {db.NEEDLE}"),
+    session_token=model.SecretStr(TOKEN),
 )
 """Temporary credentials, whose token has what a query must escape."""
-STRANGER = AwsKeys(access_key_id="AKIDSTRANGER", secret_access_key=SecretStr("another"))
-ADMIN_IAM = AdminIam(username=ROTATION_USER, region=REGION)
+STRANGER = AwsKeys(access_key_id="AKIDSTRANGER", secret_access_key=model.SecretStr("another"))
+ADMIN_IAM = model.AdminIam(username=model.ROTATION_USER, region=REGION)
 
 
 @contextmanager
-def rds(world: SqlHarness) -> Iterator[RdsFront]:
+def rds(world: db.SqlHarness) -> Iterator[RdsFront]:
     """The world's server as RDS: the rotation user logs in with a token alone."""
     runner = AccessKey(
-        secret=KEYS.secret_access_key.reveal(), session_token=TOKEN, may_connect=frozenset({ROTATION_USER})
+        secret=KEYS.secret_access_key.reveal(),
+        session_token=TOKEN,
+        may_connect=frozenset({model.ROTATION_USER}),
     )
     stranger = AccessKey(secret=STRANGER.secret_access_key.reveal(), may_connect=frozenset({"somebody"}))
     iam = RdsIam(
-        passwords={ROTATION_USER: ADMIN.password.reveal()},
+        passwords={model.ROTATION_USER: db.ADMIN.password.reveal()},
         keys={KEYS.access_key_id: runner, STRANGER.access_key_id: stranger},
         region=REGION,
         host="localhost",
@@ -299,7 +271,7 @@ def rds(world: SqlHarness) -> Iterator[RdsFront]:
         yield front
 
 
-def behind(world: SqlHarness, port: int) -> DatabaseServer:
+def behind(world: db.SqlHarness, port: int) -> model.DatabaseServer:
     return structs.replace(world.server, port=port, admin=ADMIN_IAM)
 
 
@@ -313,12 +285,12 @@ def clouds(keys: AwsKeys = KEYS) -> Clouds:
     return Clouds(WholePlan(make_plan().compiled), identity)
 
 
-def opened(world: SqlHarness, port: int, keys: AwsKeys = KEYS) -> Database:
+def opened(world: db.SqlHarness, port: int, keys: AwsKeys = KEYS) -> Database:
     return world.open(port=port, admin=partial(clouds(keys).admin, behind(world, port)))
 
 
-@each_engine
-def test_the_rotation_user_rotates_with_tokens_of_who_may_connect(world: SqlHarness) -> None:
+@db.each_engine
+def test_the_rotation_user_rotates_with_tokens_of_who_may_connect(world: db.SqlHarness) -> None:
     """Each connection has a new one, and without TLS there is none."""
     with rds(world) as front:
         through = opened(world, front.port)
@@ -326,10 +298,10 @@ def test_the_rotation_user_rotates_with_tokens_of_who_may_connect(world: SqlHarn
             world.stage(current, pending, through)
         logins = (world.login(1), world.login(2), world.wrong(2))
         assert [through.accepts(login) for login in logins] == [True, True, False]
-        with fails(AdminCredentialRejectedError):
-            enter(opened(world, front.port, STRANGER))
+        with db.fails(errors.AdminCredentialRejectedError):
+            db.enter(opened(world, front.port, STRANGER))
     # One that is made is not sent to a server that offers no TLS: tests/contract/test_database_tls.py.
-    with fails(TlsVerificationError):
+    with db.fails(errors.TlsVerificationError):
         clouds().admin(structs.replace(behind(world, 1), tls=None))
 
 
@@ -341,7 +313,7 @@ def test_the_rotation_user_rotates_with_tokens_of_who_may_connect(world: SqlHarn
     ],
 )
 def test_a_token_is_the_one_that_the_sdk_makes(keys: AwsKeys, host: str, port: int) -> None:
-    server = planned(Engine.MYSQL, port, Tls(), host)
+    server = db.planned(model.Engine.MYSQL, port, model.Tls(), host)
     client = boto3.client(
         "rds",
         region_name="us-east-1",
@@ -352,19 +324,19 @@ def test_a_token_is_the_one_that_the_sdk_makes(keys: AwsKeys, host: str, port: i
     at = datetime(2026, 11, 25, 13, 0, 1, tzinfo=UTC)
     with patch("botocore.auth.get_current_datetime", return_value=at):
         ours = token_login(server, ADMIN_IAM, endless(keys))
-        theirs = client.generate_db_auth_token(host, port, ROTATION_USER, Region=REGION)
-    assert ours == Login(ROTATION_USER, SecretStr(theirs))
+        theirs = client.generate_db_auth_token(host, port, model.ROTATION_USER, Region=REGION)
+    assert ours == model.Login(model.ROTATION_USER, model.SecretStr(theirs))
 
 
 # What `lockstep plan sql` prints for it; no server that can be had has RDS's plugin
 
 
-@each_engine
+@db.each_engine
 def test_the_script_makes_an_account_for_tokens_or_stops_at_another(
-    world: SqlHarness,
+    world: db.SqlHarness,
 ) -> None:
     user = f"iam_{world.credential.usernames[0]}"
-    admin = AdminIam(username=user, region=REGION)
+    admin = model.AdminIam(username=user, region=REGION)
     server = structs.replace(world.server, admin=admin)
     script = provisioning(make_plan(), world.credential, server).statements
     if not world.is_postgresql:
@@ -380,49 +352,51 @@ def test_the_script_makes_an_account_for_tokens_or_stops_at_another(
         world.execute(*script)
     assert world.execute(f"SELECT pg_has_role('{user}', 'rds_iam', 'MEMBER')") == [(True,)]
     world.execute(f"ALTER ROLE {user} PASSWORD 'a-password'")
-    login = Login(user, SecretStr("a-password"))
+    login = model.Login(user, model.SecretStr("a-password"))
     world.stage(None, 1, world.open(admin=lambda: login))
 
 
 # What the doctor says of it
 
 
-@each_engine
-def test_the_doctor_passes_with_a_token_and_tells_one_that_is_refused_without_it(world: SqlHarness) -> None:
+@db.each_engine
+def test_the_doctor_passes_with_a_token_and_tells_one_that_is_refused_without_it(
+    world: db.SqlHarness,
+) -> None:
     world.stage(None, 1)
-    doctor, by_token = DoctorWorld(world), "RDS IAM authentication"
+    doctor, by_token = db.DoctorWorld(world), "RDS IAM authentication"
     with rds(world) as front:
         doctor.server = behind(world, front.port)
         doctor.admin = clouds().admin(doctor.server)
         seen = doctor.look()
         assert seen.complaints() == []
-        assert by_token in seen.found(ADMIN_CHECK)[0].says
+        assert by_token in seen.found(servers.ADMIN)[0].says
         doctor.admin = clouds(STRANGER).admin(doctor.server)
-        (from_here,) = doctor.look().found(ADMIN_CHECK)
+        (from_here,) = doctor.look().found(servers.ADMIN)
         doctor.where = "aws/apply_db"
         seen = doctor.look()
     # A person need not have the right that the runner has.
     assert (from_here.outcome, from_here.command) == (Outcome.NOT_ASKED, "lockstep doctor --in-cloud")
-    (told,) = seen.found(ADMIN_CHECK)
+    (told,) = seen.found(servers.ADMIN)
     assert (told.outcome, by_token in told.says) == (Outcome.FAILED, True)
     assert "rds-db:connect" in (told.command or "")
     assert "X-Amz-" not in str(seen.complaints())
 
 
-@each_engine
+@db.each_engine
 def test_the_doctor_passes_with_a_login_that_is_rotated_and_has_one_that_is_refused_imported(
-    world: SqlHarness,
+    world: db.SqlHarness,
 ) -> None:
     """Also the checks of the credential whose account the rotation user is."""
     admin, app = estate(world)
-    doctor = DoctorWorld(world)
+    doctor = db.DoctorWorld(world)
     [doctor.server] = admin.plan.databases
     for looked_at in (admin, app):
         doctor.credential, doctor.admin = looked_at.credential, admin.current.login
         doctor.base = looked_at.current
         seen = doctor.look()
         assert seen.complaints() == []
-        assert seen.found(ADMIN_CHECK)[0].says == f"{admin.current.login.username} logs in"
-    doctor.admin = Login(doctor.admin.username, SecretStr("wrong"))
-    (told,) = doctor.look().found(ADMIN_CHECK)
+        assert seen.found(servers.ADMIN)[0].says == f"{admin.current.login.username} logs in"
+    doctor.admin = model.Login(doctor.admin.username, model.SecretStr("wrong"))
+    (told,) = doctor.look().found(servers.ADMIN)
     assert (told.outcome, told.command) == (Outcome.FAILED, f"lockstep import {admin.credential.id}")

@@ -11,51 +11,33 @@ from typing import NamedTuple
 import pytest
 
 from lockstep.databases.base import quoted
-from lockstep.protocol.errors import (
-    AccountDeniedError,
-    AccountExpiredError,
-    AccountLockedError,
-    AccountMissingError,
-    AccountSetupError,
-    AdminCredentialRejectedError,
-    DatabaseBlockedError,
-    DatabaseBusyError,
-    DatabaseReadOnlyError,
-    LockstepError,
-    PrivilegeMissingError,
-    UnsupportedServerError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import ClaimKind, Engine
-from tests.contract.database_harness import (
-    FAMILY,
-    MARIADB,
-    MAX_REFUSALS,
-    MYSQL,
-    STEADY,
-    Life,
-    SqlHarness,
-    fails,
-)
+from tests.contract import database_harness as db
 from tests.support.world import orders, rotate_again
 
 pytest_plugins = ["tests.contract.database_harness"]
 
 NEW, RECONCILE = ClaimKind.NEW, ClaimKind.RECONCILE
 BLOCKED, MISSING, LOCKED, DENIED = (
-    DatabaseBlockedError,
-    AccountMissingError,
-    AccountLockedError,
-    AccountDeniedError,
+    errors.DatabaseBlockedError,
+    errors.AccountMissingError,
+    errors.AccountLockedError,
+    errors.AccountDeniedError,
 )
-LIMIT, READ_ONLY, NO_RIGHT = AccountSetupError, DatabaseReadOnlyError, PrivilegeMissingError
+LIMIT, READ_ONLY, NO_RIGHT = (
+    errors.AccountSetupError,
+    errors.DatabaseReadOnlyError,
+    errors.PrivilegeMissingError,
+)
 MYSQL_DUAL, MARIADB_DUAL, POSTGRESQL = ("mysql-dual",), ("mariadb-dual",), ("postgresql",)
 DUAL, ALTERNATING = ("mysql-dual", "mariadb-dual"), ("mysql-alternating", "mariadb-alternating")
 
 
-def applications_are_refused(world: Life) -> None:
+def applications_are_refused(world: db.Life) -> None:
     """So often that the server locks the account."""
     for _ in range(3):
-        with suppress(AccountLockedError):
+        with suppress(errors.AccountLockedError):
             assert not world.harness.open().accepts(world.served()[0])
 
 
@@ -76,10 +58,10 @@ class Change(NamedTuple):
 
     name: str
     does: str
-    holds: ClaimKind | type[LockstepError]
-    then: type[LockstepError] | None = None
+    holds: ClaimKind | type[errors.LockstepError]
+    then: type[errors.LockstepError] | None = None
     ends: str = ""
-    act: Callable[[Life], None] = lambda _: None
+    act: Callable[[db.Life], None] = lambda _: None
 
 
 # {alter} and {alter_other} begin a change of the two accounts.
@@ -111,7 +93,7 @@ NATIVE = "mysql_native_password USING PASSWORD"
 LOSE_MARIADB = f"{{alter}} IDENTIFIED VIA {NATIVE}({{p2}}) OR {NATIVE}({{p1}})"
 
 CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
-    MARIADB: (
+    db.MARIADB: (
         Change("limit of 1", "SET GLOBAL max_password_errors = 1", LIMIT, ends=TWO_ERRORS),
         Change("read-only", "SET GLOBAL read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
         # With a validation plugin the server takes no verifiers, unless what is on by default is off.
@@ -126,19 +108,19 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
         Change("set", SET, RECONCILE),
         Change("set twice", f"{SET} {RETAIN}; {SET} {RETAIN}", BLOCKED, ends=UNLOCK),
         Change("dropped", DROP, BLOCKED, ends=f"{MAKE}; {GRANT}"),
-        Change("lost", LOSE_MYSQL, AccountLockedError, ends=UNLOCK, act=applications_are_refused),
+        Change("lost", LOSE_MYSQL, errors.AccountLockedError, ends=UNLOCK, act=applications_are_refused),
     ),
     MARIADB_DUAL: (
         Change("set", SET, BLOCKED),
         Change("set to what is served", "{alter} IDENTIFIED BY {p3}", NEW),
-        Change("ed25519", ED25519, UnsupportedServerError, ends=NO_ED25519),
+        Change("ed25519", ED25519, errors.UnsupportedServerError, ends=NO_ED25519),
         Change("dropped", DROP, MISSING, ends=f"{MAKE}; {GRANT}"),
         Change("lost", LOSE_MARIADB, RECONCILE, act=applications_are_refused),
     ),
     DUAL: (
         Change("made again", f"{DROP}; {MAKE}; {GRANT}", BLOCKED),
         Change("locked", LOCK, LOCKED, ends=UNLOCK),
-        Change("expired", "{alter} PASSWORD EXPIRE", AccountExpiredError),
+        Change("expired", "{alter} PASSWORD EXPIRE", errors.AccountExpiredError),
     ),
     ALTERNATING: (
         Change("set", SET, RECONCILE),
@@ -151,13 +133,13 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
     ),
     ("mysql-alternating",): (
         Change("plugin and set", SHA256, RECONCILE),
-        Change("lost", LOSE, RECONCILE, AccountLockedError, UNLOCK, applications_are_refused),
+        Change("lost", LOSE, RECONCILE, errors.AccountLockedError, UNLOCK, applications_are_refused),
     ),
     ("mariadb-alternating",): (
         Change("ed25519", ED25519, RECONCILE, ends="UNINSTALL SONAME 'auth_ed25519'"),
         Change("lost", LOSE, RECONCILE, act=applications_are_refused),
     ),
-    MYSQL: (
+    db.MYSQL: (
         Change(
             "limit of 1", "{alter} FAILED_LOGIN_ATTEMPTS 1", LIMIT, ends="{alter} FAILED_LOGIN_ATTEMPTS 3"
         ),
@@ -165,12 +147,15 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
         Change("strict", f"INSTALL COMPONENT {STRICT}", NEW, ends=f"UNINSTALL COMPONENT {STRICT}"),
         Change("read-only", "SET GLOBAL super_read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
     ),
-    FAMILY: (
+    db.FAMILY: (
         Change("one connection", "{alter} WITH MAX_USER_CONNECTIONS 1", NEW),
-        Change("none left", f"{PER_HOUR} 1", DatabaseBusyError, ends=f"{PER_HOUR} 0"),
+        Change("none left", f"{PER_HOUR} 1", errors.DatabaseBusyError, ends=f"{PER_HOUR} 0"),
         Change("privilege taken", "REVOKE CREATE USER ON *.* FROM {rotator}", NO_RIGHT, ends=RIGHT),
         Change(
-            "rotation user locked", f"{ROTATOR} LOCK", AdminCredentialRejectedError, ends=f"{ROTATOR} UNLOCK"
+            "rotation user locked",
+            f"{ROTATOR} LOCK",
+            errors.AdminCredentialRejectedError,
+            ends=f"{ROTATOR} UNLOCK",
         ),
     ),
     POSTGRESQL: (
@@ -178,10 +163,12 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
         Change("the other one set", "{alter_other} PASSWORD 'x'", NEW),
         Change("both set", f"{PG_SET}; {{alter_other}} PASSWORD 'x'", BLOCKED),
         Change("md5", f"SET password_encryption = md5; {PG_SET}", RECONCILE),
-        Change("expired", f"{UNTIL} '2000-01-01'", RECONCILE, AccountExpiredError, f"{UNTIL} 'infinity'"),
+        Change(
+            "expired", f"{UNTIL} '2000-01-01'", RECONCILE, errors.AccountExpiredError, f"{UNTIL} 'infinity'"
+        ),
         Change("NOLOGIN", "{alter} NOLOGIN", RECONCILE, LOCKED, "{alter} LOGIN"),
         Change("the other one NOLOGIN", "{alter_other} NOLOGIN", LOCKED, ends="{alter_other} LOGIN"),
-        Change("none left", f"{CONNECTIONS} 0", DatabaseBusyError, ends=f"{CONNECTIONS} -1"),
+        Change("none left", f"{CONNECTIONS} 0", errors.DatabaseBusyError, ends=f"{CONNECTIONS} -1"),
         Change("renamed", PG_RENAME, RECONCILE, MISSING, "ALTER ROLE {new} RENAME TO {current}"),
         Change("owner role taken", "{alter} RESET role", RECONCILE),
         Change("the other's owner role taken", "{alter_other} RESET role", NEW),
@@ -200,7 +187,7 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
         Change(
             "rotation user locked",
             f"{PG_ROTATOR} NOLOGIN",
-            AdminCredentialRejectedError,
+            errors.AdminCredentialRejectedError,
             ends=f"{PG_ROTATOR} LOGIN",
         ),
         Change("privilege taken", f"{PG_ROTATOR} NOCREATEROLE", NO_RIGHT, ends=f"{PG_ROTATOR} CREATEROLE"),
@@ -208,11 +195,11 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
 }
 
 
-def words(harness: SqlHarness, world: Life) -> Mapping[str, str]:
+def words(harness: db.SqlHarness, world: db.Life) -> Mapping[str, str]:
     """What stands in the statements."""
     current = world.served()[0].username
     other = next((u for u in harness.credential.usernames if u != current), current)
-    values = [world.memory.stores["aws"].read_generation(n) for n in range(1, STEADY + 1)]
+    values = [world.memory.stores["aws"].read_generation(n) for n in range(1, db.STEADY + 1)]
     passwords = {f"p{v.generation}": quoted(v.login.password.reveal()) for v in values if v}
     of_current, of_other = harness.names(current), harness.names(other)
     return {
@@ -233,9 +220,9 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("world", "change"), ROWS, indirect=["world"])
-def test_the_next_run_ends_it_or_says_what_does(world: SqlHarness, change: Change) -> None:
+def test_the_next_run_ends_it_or_says_what_does(world: db.SqlHarness, change: Change) -> None:
     with world.limited(3 if world.engine is Engine.MYSQL else 2):
-        life = Life(world)
+        life = db.Life(world)
         spelled, served = words(world, life), life.served()
         life.fail_over(world.server.port)  # to itself: refusals are counted from here on
         with life.counted():
@@ -247,13 +234,13 @@ def test_the_next_run_ends_it_or_says_what_does(world: SqlHarness, change: Chang
                     assert life.run() is change.holds
                     life.assert_cured()
                 else:
-                    with fails(change.holds):
+                    with db.fails(change.holds):
                         life.run()
                     assert life.served() == served
                 if change.holds is not MISSING:
-                    assert life.refusals.most <= (MAX_REFUSALS if change.holds is BLOCKED else 1)
+                    assert life.refusals.most <= (db.MAX_REFUSALS if change.holds is BLOCKED else 1)
                 if change.then:
-                    with fails(change.then):
+                    with db.fails(change.then):
                         rotate_again(life.memory, "again")
             if not isinstance(change.holds, ClaimKind):
                 orders(life.memory, blocked=frozenset(), take_over=frozenset({"main"}))

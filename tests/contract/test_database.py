@@ -11,37 +11,18 @@ from typing import Any
 import pytest
 
 from lockstep.databases.verifiers import sha256_crypt
+from lockstep.protocol import errors
 from lockstep.protocol.deadlines import DatabaseTimeouts
-from lockstep.protocol.errors import (
-    AccountLockedError,
-    AccountPluginError,
-    AdminCredentialRejectedError,
-    AdvisoryLockBusyError,
-    DatabaseUnreachableError,
-    PasswordRefusedByPolicyError,
-)
 from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr
-from tests.contract.database_harness import (
-    ADMIN,
-    MEMORY_WORLDS,
-    PAIRED_WORLDS,
-    SQL_WORLDS,
-    MemoryHarness,
-    SqlHarness,
-    each_engine,
-    enter,
-    every_server,
-    fails,
-    worlds,
-)
+from tests.contract import database_harness as db
 from tests.support.statement_faults import FrontedMySqlServer
 
 pytest_plugins = ["tests.contract.database_harness"]
 
-every_database = worlds(*MEMORY_WORLDS, *SQL_WORLDS)
+every_database = db.worlds(*db.MEMORY_WORLDS, *db.SQL_WORLDS)
 # For what takes seconds, and depends on no version of PostgreSQL.
-every_strategy = worlds(*MEMORY_WORLDS, *PAIRED_WORLDS)
-World = MemoryHarness | SqlHarness
+every_strategy = db.worlds(*db.MEMORY_WORLDS, *db.PAIRED_WORLDS)
+World = db.MemoryHarness | db.SqlHarness
 
 
 @every_database
@@ -90,7 +71,7 @@ def test_exactly_these_values_log_in_after_each_step_whoever_repeats_it(
     world: World, story: list[tuple[str, int | None, int, set[int]]]
 ) -> None:
     """MySQL's ATTRIBUTE, which two passwords need, says the same of the account (protocol D12)."""
-    is_said = isinstance(world, MemoryHarness) or world.engine is Engine.MYSQL
+    is_said = isinstance(world, db.MemoryHarness) or world.engine is Engine.MYSQL
     says = is_said and len(world.credential.usernames) == 1
     named, known = set[int](), set[int]()
     for act, first, second, log_in in story:
@@ -152,11 +133,11 @@ def test_a_value_that_is_both_current_and_pending_keeps_logging_in(world: World)
 @every_database
 def test_one_runner_is_inside_and_one_that_fails_or_is_cut_off_loses_the_lock(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.database.exclusive():  # noqa: PT012 - it fails at the end
-        with fails(AdvisoryLockBusyError):
-            enter(world.rival())
+        with db.fails(errors.AdvisoryLockBusyError):
+            db.enter(world.rival())
         raise ZeroDivisionError
     world.stage(None, 1, world.rival())
-    with fails(DatabaseUnreachableError), world.database.exclusive() as stager:
+    with db.fails(errors.DatabaseUnreachableError), world.database.exclusive() as stager:
         world.end_admin_sessions()
         stager.stage(current=world.value(1), pending=world.value(2))
     assert world.accepted(1, 2) == [True, False]
@@ -164,39 +145,39 @@ def test_one_runner_is_inside_and_one_that_fails_or_is_cut_off_loses_the_lock(wo
     assert world.accepted(1, 2) == [True, True]
 
 
-@every_server
-def test_a_locked_account_and_a_refused_admin_are_no_wrong_password(world: SqlHarness) -> None:
+@db.every_server
+def test_a_locked_account_and_a_refused_admin_are_no_wrong_password(world: db.SqlHarness) -> None:
     world.stage(None, 1)
     world.either("{alter} ACCOUNT LOCK", "{alter} NOLOGIN")
-    with fails(AccountLockedError):
+    with db.fails(errors.AccountLockedError):
         world.accepted(1)
-    with fails(AdminCredentialRejectedError):
-        enter(world.open(admin=lambda: Login(ADMIN.username, SecretStr("wrong"))))
+    with db.fails(errors.AdminCredentialRejectedError):
+        db.enter(world.open(admin=lambda: Login(db.ADMIN.username, SecretStr("wrong"))))
 
 
-@each_engine
-def test_a_server_that_does_not_answer_is_no_wrong_password(world: SqlHarness) -> None:
+@db.each_engine
+def test_a_server_that_does_not_answer_is_no_wrong_password(world: db.SqlHarness) -> None:
     world.stage(None, 1)
     hasty = world.open(timeouts=DatabaseTimeouts(connect_seconds=1, io_seconds=1.1, lock_seconds=1))
     world.sandbox.pause()
     try:
-        with fails(DatabaseUnreachableError):
+        with db.fails(errors.DatabaseUnreachableError):
             hasty.accepts(world.login(1))
-        with fails(DatabaseUnreachableError):
-            enter(hasty)
+        with db.fails(errors.DatabaseUnreachableError):
+            db.enter(hasty)
     finally:
         world.sandbox.resume()
     assert world.accepted(1) == [True]
 
 
-@worlds("postgresql")
-def test_a_password_that_the_policy_refuses_leaves_current_alone(world: SqlHarness) -> None:
+@db.worlds("postgresql")
+def test_a_password_that_the_policy_refuses_leaves_current_alone(world: db.SqlHarness) -> None:
     """The module passwordcheck: of a verifier it can tell only that it is the username's."""
     world.stage(None, 2)
     world.run("ALTER ROLE {rotator} SET session_preload_libraries = 'passwordcheck'")
     idle = world.login(3).username
     refused = CredentialValue(3, Login(idle, SecretStr(idle)))
-    with fails(PasswordRefusedByPolicyError):
+    with db.fails(errors.PasswordRefusedByPolicyError):
         world.stage(2, refused)
     world.run("ALTER ROLE {rotator} RESET session_preload_libraries")
     assert world.accepted(2, refused) == [True, False]
@@ -227,7 +208,7 @@ GENERATIONS = {"current": 4, "pending": 6, "old": 3}
 class Account:
     """The one account of a credential, whose passwords are the names of `GENERATIONS`."""
 
-    def __init__(self, world: SqlHarness) -> None:
+    def __init__(self, world: db.SqlHarness) -> None:
         self.world, self.faults = world, world.sandbox.faults
         [self.username] = world.credential.usernames
 
@@ -282,7 +263,7 @@ def name_of(verifier: str) -> str:
 
 @pytest.fixture
 def account(mysql_server: FrontedMySqlServer) -> Iterator[Account]:
-    made = Account(SqlHarness(mysql_server, SQL_WORLDS["mysql-dual"]))
+    made = Account(db.SqlHarness(mysql_server, db.SQL_WORLDS["mysql-dual"]))
     yield made
     made.faults.clear()
 
@@ -339,7 +320,7 @@ def test_what_is_cut_off_leaves_current_and_is_finished_by_the_next(
     for cut in ((1, "before"), (1, "after"), (2, "after")):
         account.fill(slots)
         account.faults.cut = cut
-        with fails(DatabaseUnreachableError):
+        with db.fails(errors.DatabaseUnreachableError):
             act(account)
         if "current" in slots:
             assert account.accepts("current"), cut
@@ -390,13 +371,13 @@ def test_an_account_keeps_its_plugin(account: Account) -> None:
 def test_an_account_with_a_plugin_of_no_verifier_is_told_the_way_out(account: Account) -> None:
     account.fill(("current", None))
     account.faults.refused = {"ALTER USER … IDENTIFIED WITH": 3894}
-    with fails(AccountPluginError, match="IDENTIFIED WITH caching_sha2_password BY"):
+    with db.fails(errors.AccountPluginError, match="IDENTIFIED WITH caching_sha2_password BY"):
         account.stage()
     assert account.slots == ("current", None)
 
 
-@worlds("mysql-alternating")
-def test_an_idle_account_loses_its_second_password(world: SqlHarness) -> None:
+@db.worlds("mysql-alternating")
+def test_an_idle_account_loses_its_second_password(world: db.SqlHarness) -> None:
     pending = world.login(2)
     world.run(
         "{alter} IDENTIFIED BY 'old'; {alter} IDENTIFIED BY 'older' RETAIN CURRENT PASSWORD", pending.username

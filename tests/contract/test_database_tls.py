@@ -16,41 +16,14 @@ import pytest
 from pymysql.constants import CR
 from sqlalchemy import create_engine
 
-from lockstep.client import (
-    AsyncCredentialClient,
-    ClientCredential,
-    CredentialClient,
-    asyncpg_pool,
-    attach_sqlalchemy,
-    connect_asyncpg,
-    connect_psycopg,
-    connect_psycopg_async,
-    connect_pymysql,
-    psycopg_async_pool,
-    psycopg_pool,
-)
+from lockstep import client as clients
 from lockstep.client.drivers import asyncmy_opener, asyncpg_opener, psycopg_opener, pymysql_opener
-from lockstep.protocol.errors import (
-    DatabaseBusyError,
-    DatabaseUnreachableError,
-    LockstepError,
-    TlsVerificationError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import Engine, Login, SecretStr, Strategy, Tls
 from lockstep.protocol.ports import Database
 from lockstep.runtime.clouds import open_database
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, PgserverServer, PostgresServer
-from tests.contract.database_harness import (
-    ADMIN,
-    DATABASE,
-    SqlHarness,
-    each_engine,
-    enter,
-    fails,
-    make_credential,
-    planned,
-    worlds,
-)
+from tests.contract import database_harness as db
 from tests.support.peer import peer, relay
 from tests.support.statement_faults import mysql_error
 from tests.unit.test_client import log_in
@@ -64,50 +37,50 @@ MARIADB, MYSQL, POSTGRESQL = Engine.MARIADB, Engine.MYSQL, Engine.POSTGRESQL
 def database_at(
     port: int, engine: Engine, authority: CertificateAuthority, host: str = "localhost"
 ) -> Database:
-    server = planned(engine, port, Tls(ca_file=authority.ca_file), host)
-    return open_database(server, make_credential(Strategy.ALTERNATING_USERS), lambda: ADMIN)
+    server = db.planned(engine, port, Tls(ca_file=authority.ca_file), host)
+    return open_database(server, db.make_credential(Strategy.ALTERNATING_USERS), lambda: db.ADMIN)
 
 
-def require_failure(database: Database, kind: type[LockstepError]) -> None:
-    with fails(kind):
+def require_failure(database: Database, kind: type[errors.LockstepError]) -> None:
+    with db.fails(kind):
         database.accepts(LOGIN)
-    with fails(kind):
-        enter(database)
+    with db.fails(kind):
+        db.enter(database)
 
 
 # Real servers
 
 
-@each_engine
-def test_a_certificate_that_does_not_verify_is_refused(world: SqlHarness, tmp_path: Path) -> None:
+@db.each_engine
+def test_a_certificate_that_does_not_verify_is_refused(world: db.SqlHarness, tmp_path: Path) -> None:
     """It is for another name, or of another authority; a CA file that is missing or none is an error at once."""
     other = CertificateAuthority(tmp_path)
     for database in (world.open(host="127.0.0.1"), world.open(tls=Tls(ca_file=other.ca_file))):
-        require_failure(database, TlsVerificationError)
+        require_failure(database, errors.TlsVerificationError)
     (tmp_path / "none.pem").write_text("no certificate")
     for name in ("missing.pem", "none.pem"):
-        with fails(TlsVerificationError):
+        with db.fails(errors.TlsVerificationError):
             world.open(tls=Tls(ca_file=tmp_path / name))
 
 
-@worlds("mariadb-dual")
-def test_plaintext_is_what_the_plan_says_in_as_many_words(world: SqlHarness) -> None:
+@db.worlds("mariadb-dual")
+def test_plaintext_is_what_the_plan_says_in_as_many_words(world: db.SqlHarness) -> None:
     world.stage(None, 1)
     plain, logged = world.open(tls=None), world.sandbox.watch_general_log()
-    with fails(TlsVerificationError):
+    with db.fails(errors.TlsVerificationError):
         plain.accepts(world.login(1))
     world.run("{alter} REQUIRE NONE; SET GLOBAL require_secure_transport = OFF")
     assert plain.accepts(world.login(1))
     world.run("SET GLOBAL require_secure_transport = ON")
     assert getattr(plain, "plaintext")  # noqa: B009 - of every real one
-    assert f"{world.credential.usernames[0]}@127.0.0.1 on {DATABASE} using TCP/IP" in logged.added()
+    assert f"{world.credential.usernames[0]}@127.0.0.1 on {db.DATABASE} using TCP/IP" in logged.added()
 
 
-@worlds("mysql-dual")
-def test_a_hidden_tls_offer_is_no_reason_to_do_without(world: SqlHarness) -> None:
+@db.worlds("mysql-dual")
+def test_a_hidden_tls_offer_is_no_reason_to_do_without(world: db.SqlHarness) -> None:
     """Neither a password nor a token is sent, for which whoever is in between could ask in clear text."""
     with relay(world.sandbox.port) as (port, said):
-        require_failure(world.open(port=port), TlsVerificationError)
+        require_failure(world.open(port=port), errors.TlsVerificationError)
     assert b"".join(said) == b""
 
 
@@ -130,18 +103,18 @@ def to_request(answer: bytes) -> Answer:
 
 PEERS = [
     # A third party could forge this answer, and a password would count as revoked.
-    ("access denied before TLS", first(mysql_error(1045, sequence=0)), TlsVerificationError),
-    ("too many connections", first(mysql_error(1040, sequence=0)), DatabaseBusyError),
-    ("shutting down", first(mysql_error(1053, sequence=0)), DatabaseUnreachableError),
-    ("nothing", first(b""), DatabaseUnreachableError),
-    ("half a packet", first(b"\x4a\0\0"), DatabaseUnreachableError),
+    ("access denied before TLS", first(mysql_error(1045, sequence=0)), errors.TlsVerificationError),
+    ("too many connections", first(mysql_error(1040, sequence=0)), errors.DatabaseBusyError),
+    ("shutting down", first(mysql_error(1053, sequence=0)), errors.DatabaseUnreachableError),
+    ("nothing", first(b""), errors.DatabaseUnreachableError),
+    ("half a packet", first(b"\x4a\0\0"), errors.DatabaseUnreachableError),
 ]
 POSTGRESQL_PEERS = [
-    ("no TLS", to_request(b"N"), TlsVerificationError),
-    ("an error", to_request(b"E"), TlsVerificationError),
-    ("nothing", to_request(b""), DatabaseUnreachableError),
-    ("yes, and the end", to_request(b"S"), DatabaseUnreachableError),
-    ("no handshake", to_request(b"Snonsense in place of a handshake"), TlsVerificationError),
+    ("no TLS", to_request(b"N"), errors.TlsVerificationError),
+    ("an error", to_request(b"E"), errors.TlsVerificationError),
+    ("nothing", to_request(b""), errors.DatabaseUnreachableError),
+    ("yes, and the end", to_request(b"S"), errors.DatabaseUnreachableError),
+    ("no handshake", to_request(b"Snonsense in place of a handshake"), errors.TlsVerificationError),
 ]
 ROWS = [(MYSQL, *row) for row in PEERS] + [(POSTGRESQL, *row) for row in POSTGRESQL_PEERS]
 
@@ -151,14 +124,14 @@ ROWS = [(MYSQL, *row) for row in PEERS] + [(POSTGRESQL, *row) for row in POSTGRE
     [pytest.param(engine, answer, kind, id=f"{engine}: {name}") for engine, name, answer, kind in ROWS],
 )
 def test_what_a_peer_says_before_tls(
-    authority: CertificateAuthority, engine: Engine, answer: Answer, kind: type[LockstepError]
+    authority: CertificateAuthority, engine: Engine, answer: Answer, kind: type[errors.LockstepError]
 ) -> None:
     with peer(answer) as port:
         require_failure(database_at(port, engine, authority), kind)
 
 
-@worlds("mariadb-dual")
-def test_a_mysql_handshake_that_is_cut_short_is_an_outage(world: SqlHarness) -> None:
+@db.worlds("mariadb-dual")
+def test_a_mysql_handshake_that_is_cut_short_is_an_outage(world: db.SqlHarness) -> None:
     with create_connection(("127.0.0.1", world.sandbox.port)) as real:
         greeting = real.recv(1024)
 
@@ -167,7 +140,7 @@ def test_a_mysql_handshake_that_is_cut_short_is_an_outage(world: SqlHarness) -> 
         connection.recv(36)
 
     with peer(greet) as port:
-        require_failure(world.open(port=port), DatabaseUnreachableError)
+        require_failure(world.open(port=port), errors.DatabaseUnreachableError)
 
 
 @pytest.mark.parametrize("engine", [MYSQL, POSTGRESQL])
@@ -175,7 +148,7 @@ def test_a_port_without_a_server_is_unreachable(authority: CertificateAuthority,
     with create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     for host in ("localhost", "nowhere.invalid"):
-        require_failure(database_at(port, engine, authority, host), DatabaseUnreachableError)
+        require_failure(database_at(port, engine, authority, host), errors.DatabaseUnreachableError)
 
 
 # The client in an application
@@ -200,12 +173,14 @@ def postgresqls(
     return postgres_server, pgserver_server
 
 
-def client_at(server: Any, **more: str | int) -> CredentialClient:  # noqa: ANN401 - any of the sandbox
+def client_at(server: Any, **more: str | int) -> clients.CredentialClient:  # noqa: ANN401 - any of the sandbox
     where = {"host": "localhost", "port": server.port, **more}
     if server.product == "PostgreSQL":
         where["dbname"] = "postgres"
-    login = ClientCredential(username="app", password=SecretStr(PASSWORD), generation=1, connection=where)
-    return CredentialClient([lambda: login])
+    login = clients.ClientCredential(
+        username="app", password=SecretStr(PASSWORD), generation=1, connection=where
+    )
+    return clients.CredentialClient([lambda: login])
 
 
 def test_the_client_shows_a_login_to_the_server_alone_whose_certificate_verifies(
@@ -213,20 +188,21 @@ def test_the_client_shows_a_login_to_the_server_alone_whose_certificate_verifies
 ) -> None:
     """By each way to give PyMySQL a CA. Those of other drivers: tests/statemachine/test_client.py."""
     ca, client = str(mariadb.ca_file), client_at(mariadb)
-    for options in ({"ssl_ca": ca}, {"ssl": ssl.create_default_context(cafile=ca)}):
-        connect_pymysql(client, **options).close()
+    ways: list[dict[str, Any]] = [{"ssl_ca": ca}, {"ssl": ssl.create_default_context(cafile=ca)}]
+    for options in ways:
+        clients.connect_pymysql(client, **options).close()
     engine = create_engine(f"mysql+pymysql://?ssl_ca={ca}")
-    attach_sqlalchemy(engine, client, overlap_seconds=600)
+    clients.attach_sqlalchemy(engine, client, overlap_seconds=600)
     engine.connect().close()
-    for wrong, options in ((client, {}), (client_at(mariadb, host="127.1"), {"ssl_ca": ca})):
+    for wrong, options in ((client, dict[str, Any]()), (client_at(mariadb, host="127.1"), ways[0])):
         with pytest.raises(pymysql.OperationalError, match="certificate verify failed"):
-            connect_pymysql(wrong, **options)
+            clients.connect_pymysql(wrong, **options)
     with pytest.raises(ValueError, match="of TLS give `ssl_ca`, or a context"):
-        connect_pymysql(client, ssl=ssl.create_default_context(), ssl_ca=ca)
+        clients.connect_pymysql(client, ssl=ssl.create_default_context(), ssl_ca=ca)
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
-        connect_psycopg(client_at(postgresqls[0]), sslrootcert="system")
+        clients.connect_psycopg(client_at(postgresqls[0]), sslrootcert="system")
     with pytest.raises(ssl.SSLCertVerificationError):
-        log_in(connect_asyncpg, client_at(postgresqls[0]))
+        log_in(clients.connect_asyncpg, client_at(postgresqls[0]))
 
 
 def test_the_client_and_a_mysql_without_tls(mariadb: MariaDbServer) -> None:
@@ -240,11 +216,11 @@ def test_the_client_and_a_mysql_without_tls(mariadb: MariaDbServer) -> None:
         said.append(connection.recv(65536))
 
     async def asynchronously(plain_port: int) -> None:
-        face = AsyncCredentialClient(client_at(mariadb, port=plain_port))
+        face = clients.AsyncCredentialClient(client_at(mariadb, port=plain_port))
         consenting, opener = asyncmy_opener(plaintext=True), asyncmy_opener(ssl_ca=ca, connect_timeout=30)
         (await face.login(consenting.open, consenting.is_refusal)).close()
         with peer(greet) as port:
-            face = AsyncCredentialClient(client_at(mariadb, port=port))
+            face = clients.AsyncCredentialClient(client_at(mariadb, port=port))
             with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is, it is no refusal
                 await face.login(opener.open, opener.is_refusal)
         assert not opener.is_refusal(caught.value)
@@ -253,9 +229,9 @@ def test_the_client_and_a_mysql_without_tls(mariadb: MariaDbServer) -> None:
     with relay(mariadb.port) as (port, _):
         client = client_at(mariadb, port=port)
         with pytest.raises(pymysql.OperationalError) as caught:
-            connect_pymysql(client, ssl_ca=ca)
+            clients.connect_pymysql(client, ssl_ca=ca)
         assert caught.value.args[0] == CR.CR_SSL_CONNECTION_ERROR  # It sent nothing.
-        connect_pymysql(client, plaintext=True).close()
+        clients.connect_pymysql(client, plaintext=True).close()
         asyncio.run(asynchronously(port))
     mariadb.execute_as_superuser("SET GLOBAL require_secure_transport = ON")
     assert said
@@ -271,12 +247,12 @@ def test_the_client_and_a_postgresql_without_tls(
     client, ca = client_at(postgresqls[1]), str(authority.ca_file)
     for mode in ("verify-full", "disable"):
         monkeypatch.setenv("PGSSLMODE", mode)
-        for connect in (connect_psycopg, connect_psycopg_async):
+        for connect in (clients.connect_psycopg, clients.connect_psycopg_async):
             with pytest.raises(psycopg.OperationalError, match="does not support SSL"):
                 log_in(connect, client, sslrootcert=ca)
     with pytest.raises(ConnectionError, match="rejected SSL upgrade"):
-        log_in(connect_asyncpg, client)
-    for connect in (connect_psycopg, connect_asyncpg):
+        log_in(clients.connect_asyncpg, client)
+    for connect in (clients.connect_psycopg, clients.connect_asyncpg):
         log_in(connect, client, plaintext=True)
     opened: list[Any] = []
 
@@ -285,7 +261,7 @@ def test_the_client_and_a_postgresql_without_tls(
         return opened[-1]
 
     opener = psycopg_opener(connect=by_psycopg)
-    with pytest.raises(TlsVerificationError):
+    with pytest.raises(errors.TlsVerificationError):
         client.login(opener.open, opener.is_refusal)
     assert opened[0].closed
 
@@ -313,8 +289,12 @@ def test_what_verifies_less_takes_consent(opener: Callable[..., object], options
 
 
 def test_a_pool_that_verifies_less_is_an_error_at_once() -> None:
-    never = CredentialClient([list[ClientCredential]().pop])
-    pools: list[Callable[..., object]] = [psycopg_pool, psycopg_async_pool, asyncpg_pool]
+    never = clients.CredentialClient([list[clients.ClientCredential]().pop])
+    pools: list[Callable[..., object]] = [
+        clients.psycopg_pool,
+        clients.psycopg_async_pool,
+        clients.asyncpg_pool,
+    ]
     for pool, option in zip(pools, ("sslmode", "sslmode", "ssl"), strict=True):
         with pytest.raises(ValueError, match="plaintext=True"):
             pool(never, overlap_seconds=600, options={option: "require"})

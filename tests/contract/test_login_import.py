@@ -13,18 +13,7 @@ from lockstep.audit.append import Chain, Operator
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.operate.login_import import Estate, LoginImport, import_login
-from lockstep.protocol.errors import (
-    AccountExpiredError,
-    Environment,
-    EnvironmentalError,
-    LockstepError,
-    OrderRefusedError,
-    SecretTooLargeError,
-    StoreAccessDeniedError,
-    StoreUnreachableError,
-    UnknownUsernameError,
-    described,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.orders import accounts_of
 from lockstep.stores.contents import encode_app_user
@@ -88,13 +77,13 @@ def test_an_edit_whose_reply_was_lost_is_repeated(harness: StoreHarness) -> None
         try:
             with harness.lose_reply(call):
                 harness.secret.edit(TEXT, unless=is_text)
-        except StoreUnreachableError:
+        except errors.StoreUnreachableError:
             harness.secret.edit(TEXT, unless=is_text)
         assert harness.secret.serves(is_text)
 
 
 def die() -> None:
-    raise StoreUnreachableError
+    raise errors.StoreUnreachableError
 
 
 def test_a_ring_serves_what_it_served_until_its_last_slot_is_written(
@@ -105,7 +94,7 @@ def test_a_ring_serves_what_it_served_until_its_last_slot_is_written(
     while 0 not in served:
         harness = clouds[1].anew()
         rotate_to(harness, 1, 2, 3, 4)
-        with suppress(StoreUnreachableError), harness.before_call(len(served) + 1, die):
+        with suppress(errors.StoreUnreachableError), harness.before_call(len(served) + 1, die):
             harness.secret.edit(TEXT, unless=is_text)
         served.append(harness.secret.read_current().generation)
     assert set(served) == {4, 0}
@@ -206,9 +195,16 @@ def test_what_a_store_lacks_is_made_first(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "why", [StoreAccessDeniedError(store="aws"), EnvironmentalError(Environment.AWS_ACTION_DENIED), None]
+    "why",
+    [
+        errors.StoreAccessDeniedError(store="aws"),
+        errors.EnvironmentalError(errors.Environment.AWS_ACTION_DENIED),
+        None,
+    ],
 )
-def test_who_may_not_make_what_is_missing_is_told_who_does(world: World, why: LockstepError | None) -> None:
+def test_who_may_not_make_what_is_missing_is_told_who_does(
+    world: World, why: errors.LockstepError | None
+) -> None:
     """Or where it is not there after all; nothing of the credential is changed before."""
     world.secrets.remove("connection_blob")
 
@@ -218,15 +214,15 @@ def test_who_may_not_make_what_is_missing_is_told_who_does(world: World, why: Lo
         return []
 
     world.make = make
-    with pytest.raises(OrderRefusedError, match="store=aws, code=not-made") as refused:
+    with pytest.raises(errors.OrderRefusedError, match="store=aws, code=not-made") as refused:
         world.import_login()
-    assert "lockstep secrets create CREDENTIAL" in described(refused.value).advice
+    assert "lockstep secrets create CREDENTIAL" in errors.described(refused.value).advice
     assert (world.log.entries, world.lock.read().holder) == ({}, None)
     assert world.ring.store.read_current().login is None
 
 
 def test_an_import_that_died_half_way_is_finished_by_the_next(world: World) -> None:
-    with pytest.raises(StoreUnreachableError), world.ring.before_call(14, die):
+    with pytest.raises(errors.StoreUnreachableError), world.ring.before_call(14, die):
         world.import_login()
     assert world.served() == [LOGIN, None]
     assert world.lock.read().holder is None
@@ -254,11 +250,11 @@ def test_a_login_that_one_database_refuses_is_not_imported(world: World) -> None
 
     for database in world.databases:
         database.faults.before = partial(note, database.name)
-    with pytest.raises(UnknownUsernameError):
+    with pytest.raises(errors.UnknownUsernameError):
         world.import_login(replace(LOGIN, username="somebody"))
     assert tried == []
     world.databases[0].set_passwords(LOGIN.username, "another")
-    with pytest.raises(OrderRefusedError, match="database=db-1") as caught:
+    with pytest.raises(errors.OrderRefusedError, match="database=db-1") as caught:
         world.import_login()
     assert caught.value.where["code"] == "login-refused"
     assert tried == ["db-1 lock", "db-1 accepts"], "one refusal, under the advisory lock, and no more"
@@ -302,23 +298,23 @@ def _too_large(world: World) -> None:
     world.ring.edit("app_user", json.dumps({"placeholder": True, "notes": "x" * 25_500}))
 
 
-REFUSED: dict[str, tuple[Callable[[World], None], type[LockstepError], str]] = {
+REFUSED: dict[str, tuple[Callable[[World], None], type[errors.LockstepError], str]] = {
     # PostgreSQL tells the client nothing else.
-    "expired": (_expired, AccountExpiredError, "VALID UNTIL"),
-    "another on a verify host": (_another_on_a_verify_host, OrderRefusedError, "database=db-2"),
-    "of another credential": (_owned, OrderRefusedError, "owner=multi-cloud/other"),
+    "expired": (_expired, errors.AccountExpiredError, "VALID UNTIL"),
+    "another on a verify host": (_another_on_a_verify_host, errors.OrderRefusedError, "database=db-2"),
+    "of another credential": (_owned, errors.OrderRefusedError, "owner=multi-cloud/other"),
     "a promotion that is half done": (
         lambda world: world.put(**OPEN, promoting={"BOOL": True}),
-        OrderRefusedError,
+        errors.OrderRefusedError,
         "generation=7, code=promoting",
     ),
-    "a text that would be too large": (_too_large, SecretTooLargeError, "code=over-25600-bytes"),
+    "a text that would be too large": (_too_large, errors.SecretTooLargeError, "code=over-25600-bytes"),
 }
 
 
 @pytest.mark.parametrize(("break_it", "error", "says"), REFUSED.values(), ids=REFUSED)
 def test_what_stands_in_the_way_is_told_and_nothing_is_changed(
-    world: World, break_it: Callable[[World], None], error: type[LockstepError], says: str
+    world: World, break_it: Callable[[World], None], error: type[errors.LockstepError], says: str
 ) -> None:
     break_it(world)
     with pytest.raises(error, match=says):
@@ -329,12 +325,12 @@ def test_what_stands_in_the_way_is_told_and_nothing_is_changed(
 def test_a_text_that_is_no_login_is_replaced_and_what_is_no_json_object_only_on_demand(world: World) -> None:
     world.secrets.edit("app_user", "hunter2")
     world.ring.edit("app_user", '{"user": "app"}')
-    with pytest.raises(OrderRefusedError, match="store=aws, code=not-a-json-object") as refused:
+    with pytest.raises(errors.OrderRefusedError, match="store=aws, code=not-a-json-object") as refused:
         world.import_login()
     assert "hunter2" not in str(refused.value)
     assert world.secrets.current_text("app_user") == "hunter2"
     world.secrets.console.put_secret_value(SecretId=world.secrets.names["app_user"], SecretBinary=b"hunter2")
-    with pytest.raises(OrderRefusedError, match="store=aws, code=binary"):
+    with pytest.raises(errors.OrderRefusedError, match="store=aws, code=binary"):
         world.import_login()
     assert world.import_login(replace=True).written == ("aws", "oci")
     assert world.served() == [LOGIN, LOGIN]

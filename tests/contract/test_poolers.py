@@ -19,15 +19,7 @@ from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError
 from lockstep.protocol.model import SecretStr, Tls, VerifyHost
 from sandbox.emulators.databases import CertificateAuthority, process
 from tests.agent.languages.harness import require
-from tests.contract.database_harness import (
-    PAIRED_WORLDS,
-    STEADY,
-    DoctorWorld,
-    Life,
-    Shown,
-    SqlHarness,
-    worlds,
-)
+from tests.contract import database_harness as db
 from tests.support.world import revokes_everything, rotate_again
 
 pytest_plugins = ["tests.contract.database_harness"]
@@ -46,7 +38,7 @@ POOLERS = {
 }
 """Each with what is added to the settings of its program."""
 KEEP_PASSWORDS = {"pgbouncer, auth_file": "the verify host refuses what", "pgpool, cache": "connection_cache"}
-GO_ON = [("haproxy", world) for world in PAIRED_WORLDS]
+GO_ON = [("haproxy", world) for world in db.PAIRED_WORLDS]
 """Both strategies where an engine has both."""
 GO_ON += [(p, "postgresql") for p in POOLERS if p not in {"haproxy", *KEEP_PASSWORDS}]
 
@@ -90,22 +82,22 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def shown_to(world: SqlHarness, *hosts: VerifyHost) -> Shown:
+def shown_to(world: db.SqlHarness, *hosts: VerifyHost) -> db.Shown:
     """Make poolers the only verify hosts of a world's database, and count what they are shown."""
     world.server = structs.replace(world.server, verify_hosts=hosts)
     database: Any = world.open()
-    world.database, shown = database, Shown()
+    world.database, shown = database, db.Shown()
     for replica in database.replicas:
         shown.watch(replica)
     return shown
 
 
 @pytest.mark.parametrize(("pooler", "world"), GO_ON, indirect=["world"])
-def test_all_goes_on(pooler: str, world: SqlHarness, authority: CertificateAuthority) -> None:
+def test_all_goes_on(pooler: str, world: db.SqlHarness, authority: CertificateAuthority) -> None:
     with running(pooler, world.sandbox, authority) as host:
         shown = shown_to(world, host)
-        life = Life(world)
-        for number in range(STEADY, GENERATIONS):
+        life = db.Life(world)
+        for number in range(db.STEADY, GENERATIONS):
             rotate_again(life.memory, f"rotation-{number}")
         life.assert_cured()
         # Every generation but the last two was seen to be refused, where the account has a login that works.
@@ -113,14 +105,14 @@ def test_all_goes_on(pooler: str, world: SqlHarness, authority: CertificateAutho
         revokes_everything(life.memory)
         rotate_again(life.memory, "emergency")
         assert len(life.memory.lock.record.valid) == shown.most == 1
-        doctor = DoctorWorld(world)
+        doctor = db.DoctorWorld(world)
         doctor.base = life.current()
         assert doctor.look().outcomes(VERIFY_HOSTS) == {Outcome.PASSED}
         if world.is_postgresql:
             reads_again(world, host)
 
 
-def reads_again(world: SqlHarness, host: VerifyHost) -> None:
+def reads_again(world: db.SqlHarness, host: VerifyHost) -> None:
     """The client of an application that is refused, in whatever words the pooler has."""
     world.execute("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN PASSWORD 'right'")
     where = {"host": host.host, "port": host.port, "dbname": "postgres"}
@@ -133,20 +125,20 @@ def reads_again(world: SqlHarness, host: VerifyHost) -> None:
     assert (client.refusals, client.get().generation) == (1, 2)
 
 
-@worlds("postgresql")
+@db.worlds("postgresql")
 @pytest.mark.parametrize(("pooler", "reason"), KEEP_PASSWORDS.items())
 def test_a_pooler_that_keeps_passwords_is_named_with_the_reason(
-    pooler: str, reason: str, world: SqlHarness, authority: CertificateAuthority
+    pooler: str, reason: str, world: db.SqlHarness, authority: CertificateAuthority
 ) -> None:
     with running(pooler, world.sandbox, authority) as host:
         shown_to(world, host)
         world.stage(None, 1)
-        (answer,) = DoctorWorld(world).look().found(VERIFY_HOSTS)
+        (answer,) = db.DoctorWorld(world).look().found(VERIFY_HOSTS)
         assert answer.outcome is Outcome.FAILED
         assert answer.subject.startswith(f"main@{host.name} ")
         assert reason in answer.says
         with pytest.raises((ReplicaLaggingError, DatabaseRejectedError), match=f"main@{host.name}"):
-            Life(world)
+            db.Life(world)
     # Rotations begin once the plan does not name it.
     shown_to(world)
-    Life(world).assert_cured()
+    db.Life(world).assert_cured()

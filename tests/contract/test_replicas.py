@@ -25,18 +25,7 @@ from lockstep.runtime.clouds import open_database
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.emulators.databases.process import poll_until
 from sandbox.emulators.databases.replicas import PostgresReplica
-from tests.contract.database_harness import (
-    ADMIN,
-    DATABASE,
-    EACH_ENGINE,
-    MAX_REFUSALS,
-    PAIRED_WORLDS,
-    DoctorWorld,
-    Life,
-    Pair,
-    SqlHarness,
-    fails,
-)
+from tests.contract import database_harness as db
 from tests.support.memory import FakeClock
 from tests.support.servers import connect
 from tests.support.world import Killed, rotate_again
@@ -58,15 +47,15 @@ class ScriptedClock(FakeClock):
             self._happens()
 
 
-class Replicated(SqlHarness):
+class Replicated(db.SqlHarness):
     """A credential on a primary; where an account of MySQL is limited, so it is on the replica."""
 
-    def __init__(self, pair: Pair, name: str) -> None:
-        super().__init__(pair.primary, PAIRED_WORLDS[name])
+    def __init__(self, pair: db.Pair, name: str) -> None:
+        super().__init__(pair.primary, db.PAIRED_WORLDS[name])
         self.pair = pair
         self.host = VerifyHost(host="localhost", port=pair.replica.port, tls=self.server.tls)
         if self.engine is Engine.MYSQL:
-            with self.limited(MAX_REFUSALS):
+            with self.limited(db.MAX_REFUSALS):
                 pass
 
     def wait(
@@ -92,7 +81,7 @@ class Replicated(SqlHarness):
 
 @pytest.fixture
 def servers(request: pytest.FixtureRequest) -> Iterator[Replicated]:
-    pair: Pair = request.getfixturevalue(PAIRED_WORLDS[request.param].server)
+    pair: db.Pair = request.getfixturevalue(db.PAIRED_WORLDS[request.param].server)
     yield Replicated(pair, request.param)
     pair.replica.catch_up()
 
@@ -112,8 +101,8 @@ def on(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("servers", names, indirect=True)
 
 
-every_engine = on(*PAIRED_WORLDS)
-each_engine = on(*EACH_ENGINE)
+every_engine = on(*db.PAIRED_WORLDS)
+each_engine = on(*db.EACH_ENGINE)
 
 
 @every_engine
@@ -135,7 +124,7 @@ def test_a_replica_whose_replication_has_stopped_is_named_and_stays_unlocked(wor
     """Whether it is waited for until it accepts a value, or until it refuses one that was retired."""
     world.stage(2, 3)
     for _ in range(4):
-        with fails(ReplicaLaggingError):
+        with db.fails(ReplicaLaggingError):
             world.wait(ScriptedClock(), until=1)
     world.pair.replica.catch_up()
     world.wait(ScriptedClock())
@@ -146,7 +135,7 @@ def test_a_replica_whose_replication_has_stopped_is_named_and_stays_unlocked(wor
     def wait(clock: ScriptedClock) -> None:
         Wait(clock, at_the_same_time, 1).until_revoked(world.database, doomed=[world.login(2)], live=[keep])
 
-    with fails(ReplicaLaggingError):
+    with db.fails(ReplicaLaggingError):
         wait(ScriptedClock())
     wait(ScriptedClock(at=2, happens=world.pair.replica.catch_up))
     assert world.on_replica(3, 2) == [True, False]
@@ -195,13 +184,13 @@ def test_a_replica_lists_its_own_sessions_and_an_alias_of_the_primary_its(
     replica, alias = primary.copies
 
     def sessions_on(server: PlannedServer) -> SessionList:
-        found = open_sessions(open_database(server, world.credential, lambda: ADMIN))
+        found = open_sessions(open_database(server, world.credential, lambda: db.ADMIN))
         assert isinstance(found, SessionList)
         return found
 
     with ExitStack() as stack:
         for server in (world.pair.primary, world.pair.replica, world.pair.replica):
-            stack.enter_context(closing(connect(server, world.login(2), DATABASE, "web")))
+            stack.enter_context(closing(connect(server, world.login(2), db.DATABASE, "web")))
         found = [sessions_on(server) for server in (primary, replica, alias)]
     assert [len(listed.sessions) for listed in found] == [1, 2, 1]
     assert found[0].server == found[2].server != found[1].server
@@ -211,16 +200,16 @@ def test_a_replica_lists_its_own_sessions_and_an_alias_of_the_primary_its(
 
 
 @pytest.fixture
-def doctor(world: Replicated) -> DoctorWorld:
+def doctor(world: Replicated) -> db.DoctorWorld:
     """It looks at the database and its replica, while the stores serve generation 2."""
-    made = DoctorWorld(world)
+    made = db.DoctorWorld(world)
     made.server = structs.replace(world.server, verify_hosts=(world.host,))
     made.base = world.value(2)
     return made
 
 
 @each_engine
-def test_the_doctor_tells_a_replica_that_refuses(world: Replicated, doctor: DoctorWorld) -> None:
+def test_the_doctor_tells_a_replica_that_refuses(world: Replicated, doctor: db.DoctorWorld) -> None:
     world.pair.replica.catch_up()
     assert doctor.look().outcomes(VERIFY_HOSTS) == {Outcome.PASSED}
     world.pair.replica.hold()
@@ -238,7 +227,7 @@ def test_the_doctor_tells_a_replica_that_refuses(world: Replicated, doctor: Doct
 
 @each_engine
 def test_the_doctor_finds_a_replica_that_is_no_verify_host_and_one_that_is_named_as_the_server(
-    world: Replicated, doctor: DoctorWorld
+    world: Replicated, doctor: db.DoctorWorld
 ) -> None:
     (_,) = doctor.look().found("database.server")
     doctor.server = world.server
@@ -291,7 +280,7 @@ def successor(servers: Replicated, authority: CertificateAuthority) -> Iterator[
 def test_after_a_fail_over_the_next_run_serves_a_login_that_works(
     servers: Replicated, authority: CertificateAuthority, lost: int, *, forced: bool
 ) -> None:
-    life = Life(servers)
+    life = db.Life(servers)
     with successor(servers, authority) as port:
         for number in range(lost):
             rotate_again(life.memory, f"lost-{number}")

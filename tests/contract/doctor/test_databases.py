@@ -19,14 +19,7 @@ from lockstep.protocol.errors import AdvisoryLockBusyError
 from lockstep.protocol.model import ROTATION_USER, CredentialValue, LockRecord, Login, SecretStr, Tls
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.emulators.databases.process import free_port
-from tests.contract.database_harness import (
-    EACH_ENGINE,
-    DoctorWorld,
-    SqlHarness,
-    enter,
-    every_server,
-    fails,
-)
+from tests.contract import database_harness as db
 
 pytest_plugins = ["tests.contract.database_harness"]
 
@@ -35,19 +28,19 @@ DUAL = (*MYSQL, *MARIADB)
 
 
 @pytest.fixture(name="doctor")
-def _doctor(world: SqlHarness) -> DoctorWorld:
+def _doctor(world: db.SqlHarness) -> db.DoctorWorld:
     world.stage(None, 1)
-    return DoctorWorld(world)
+    return db.DoctorWorld(world)
 
 
-@every_server
-def test_where_all_is_well_every_check_passes(doctor: DoctorWorld) -> None:
+@db.every_server
+def test_where_all_is_well_every_check_passes(doctor: db.DoctorWorld) -> None:
     """The stores are read with the advisory lock held: no rotation ends what they serve before it is shown."""
     asked: list[CredentialValue] = []
 
     def serving() -> CredentialValue:
-        with fails(AdvisoryLockBusyError):
-            enter(doctor.harness.open())
+        with db.fails(AdvisoryLockBusyError):
+            db.enter(doctor.harness.open())
         asked.append(doctor.base)
         return doctor.base
 
@@ -77,40 +70,40 @@ class Breakage(NamedTuple):
     """
 
     worlds: tuple[str, ...]
-    how: str | Callable[[DoctorWorld, ExitStack], None]
+    how: str | Callable[[db.DoctorWorld, ExitStack], None]
     says: str
     fix: str = ""
     outcome: Outcome = Outcome.FAILED
     shows: int = 1
 
 
-def unknown_name_inside(world: DoctorWorld, _fixing: ExitStack) -> None:
+def unknown_name_inside(world: db.DoctorWorld, _fixing: ExitStack) -> None:
     world.where = "aws/apply_db"
     world.server = structs.replace(world.server, host="no-such-host.invalid")
 
 
-def nothing_listens(world: DoctorWorld, _fixing: ExitStack) -> None:
+def nothing_listens(world: db.DoctorWorld, _fixing: ExitStack) -> None:
     world.server = structs.replace(world.server, port=free_port())
 
 
-def another_ca(world: DoctorWorld, fixing: ExitStack) -> None:
+def another_ca(world: db.DoctorWorld, fixing: ExitStack) -> None:
     stranger = CertificateAuthority(Path(fixing.enter_context(TemporaryDirectory())))
     world.server = structs.replace(world.server, tls=Tls(ca_file=stranger.ca_file))
 
 
-def wrong_admin(world: DoctorWorld, _fixing: ExitStack) -> None:
+def wrong_admin(world: db.DoctorWorld, _fixing: ExitStack) -> None:
     world.admin = Login(ROTATION_USER, SecretStr("wrong"))
 
 
-def locked(world: DoctorWorld, fixing: ExitStack) -> None:
+def locked(world: db.DoctorWorld, fixing: ExitStack) -> None:
     fixing.enter_context(world.harness.open().exclusive())
 
 
-def unknown_password(world: DoctorWorld, _fixing: ExitStack) -> None:
+def unknown_password(world: db.DoctorWorld, _fixing: ExitStack) -> None:
     world.base = replace(world.base, login=world.harness.wrong(1))
 
 
-def blocked(world: DoctorWorld, _fixing: ExitStack) -> None:
+def blocked(world: db.DoctorWorld, _fixing: ExitStack) -> None:
     world.record = LockRecord(credential_id=world.credential.id, blocked=frozenset({"main"}))
 
 
@@ -119,11 +112,11 @@ SEE_HOSTS = "SELECT (User, Host) ON mysql.user"
 FOREIGN = "'{username}'@'192.0.2.%'"
 BREAKAGES: Mapping[str, Sequence[Breakage]] = {
     servers.ROUTE: (
-        Breakage(EACH_ENGINE, unknown_name_inside, "from aws/apply_db: there is no such name", shows=0),
-        Breakage(EACH_ENGINE, nothing_listens, "nothing listens there", shows=0),
+        Breakage(db.EACH_ENGINE, unknown_name_inside, "from aws/apply_db: there is no such name", shows=0),
+        Breakage(db.EACH_ENGINE, nothing_listens, "nothing listens there", shows=0),
     ),
-    servers.TLS: (Breakage(EACH_ENGINE, another_ca, "have not signed", shows=0),),
-    servers.ADMIN: (Breakage(EACH_ENGINE, wrong_admin, "refuses the rotation user's login", shows=0),),
+    servers.TLS: (Breakage(db.EACH_ENGINE, another_ca, "have not signed", shows=0),),
+    servers.ADMIN: (Breakage(db.EACH_ENGINE, wrong_admin, "refuses the rotation user's login", shows=0),),
     inspect.SERVER: (Breakage(DUAL, "SET GLOBAL read_only = 1", "is read-only", "SET GLOBAL read_only = 0"),),
     inspect.RIGHTS: (
         Breakage(
@@ -182,16 +175,16 @@ BREAKAGES: Mapping[str, Sequence[Breakage]] = {
         Breakage(POSTGRESQL, "{alter} RESET role", "does not act as"),
     ),
     servers.LOGIN: (
-        Breakage(EACH_ENGINE, locked, "holds the database's advisory lock", outcome=NOT_ASKED, shows=0),
-        Breakage(EACH_ENGINE, unknown_password, "refuses what aws and oci serve"),
-        Breakage(EACH_ENGINE, blocked, "it is blocked", shows=0),
+        Breakage(db.EACH_ENGINE, locked, "holds the database's advisory lock", outcome=NOT_ASKED, shows=0),
+        Breakage(db.EACH_ENGINE, unknown_password, "refuses what aws and oci serve"),
+        Breakage(db.EACH_ENGINE, blocked, "it is blocked", shows=0),
     ),
 }
 
 ROWS = [(check, row, world) for check, rows in BREAKAGES.items() for row in rows for world in row.worlds]
 
 
-def logins(doctor: DoctorWorld, log: str) -> int:
+def logins(doctor: db.DoctorWorld, log: str) -> int:
     """How often the credential's accounts were shown a login, by the server's log."""
     names = "|".join(map(re.escape, doctor.credential.usernames))
     # The first thing that the doctor asks as a role; each account has a test of its own.
@@ -204,7 +197,7 @@ def logins(doctor: DoctorWorld, log: str) -> int:
     ("check", "row", "world"), ROWS, indirect=["world"], ids=[f"{c}-{r.says}-{w}" for c, r, w in ROWS]
 )
 def test_each_check_complains_when_what_it_looks_at_is_broken(
-    doctor: DoctorWorld, check: str, row: Breakage
+    doctor: db.DoctorWorld, check: str, row: Breakage
 ) -> None:
     password = doctor.base.login.password.reveal()
     with ExitStack() as fixing:
