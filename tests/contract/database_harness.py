@@ -389,7 +389,7 @@ class Shown(Refusals):
 
 
 class Life:
-    """Attributes: refusals: What the successor was shown."""
+    """A credential's life; `refusals` is what a successor was shown."""
 
     def __init__(self, harness: SqlHarness) -> None:
         self.refusals = Shown()
@@ -403,9 +403,15 @@ class Life:
             rotate_again(self.memory, f"steady-{number}")
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Inside, what MariaDB's rotation user takes back is no refusal in a row."""
-        genuine = mariadb._Account.forget_refusals
+    def failed_over(self, port: int) -> Iterator[None]:
+        """The name of the real database leads to another server from now on, which is told what it is shown.
+
+        Inside, what MariaDB's rotation user takes back is no refusal in a row.
+        """
+        self._server = structs.replace(self._server, port=port)
+        successor, genuine = self.harness.open(port=port), mariadb._Account.forget_refusals
+        self.refusals.watch(successor)
+        self._databases[self._server.name] = successor
 
         def forget(account: Any, username: str) -> None:  # noqa: ANN401 - of another module's own
             genuine(account, username)
@@ -414,13 +420,6 @@ class Life:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(mariadb._Account, "forget_refusals", forget)
             yield
-
-    def fail_over(self, port: int) -> None:
-        """The name of the real database leads to another server from now on, which is told what it is shown."""
-        self._server = structs.replace(self._server, port=port)
-        successor = self.harness.open(port=port)
-        self.refusals.watch(successor)
-        self._databases[self._server.name] = successor
 
     def run(self, *, forced: bool = False) -> model.ClaimKind | None:
         """The next run, of the other cloud: at its trigger, or at once by hand; what it was, None for nothing."""
@@ -433,11 +432,6 @@ class Life:
         """What each store serves."""
         found = [store.current_login() for store in self.memory.stores.values()]
         return [login for login in found if login]
-
-    def current(self) -> model.CredentialValue:
-        """What the first store serves."""
-        login, *_ = self.served()
-        return model.CredentialValue(self.memory.lock.record.highest_generation, login)
 
     def works(self, login: model.Login) -> bool:
         """Whether it logs in; this is not counted."""

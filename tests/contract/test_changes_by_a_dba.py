@@ -224,8 +224,7 @@ def test_the_next_run_ends_it_or_says_what_does(world: db.SqlHarness, change: Ch
     with world.limited(3 if world.engine is Engine.MYSQL else 2):
         life = db.Life(world)
         spelled, served = words(world, life), life.served()
-        life.fail_over(world.server.port)  # to itself: refusals are counted from here on
-        with life.counted():
+        with life.failed_over(world.server.port):  # to itself: refusals are counted from here on
             with ExitStack() as ended:
                 ended.callback(world.run, change.ends, **spelled)
                 world.run(change.does, **spelled)

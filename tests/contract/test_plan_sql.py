@@ -1,8 +1,9 @@
-"""`lockstep plan sql` on real servers of every engine, beside an application that is running."""
+"""`lockstep plan sql` on real servers of every engine, beside an application that is running.
 
-import os
+By the engines' own clients, and for accounts that are yet to be made: tests/docs, `SqlHarness.provision`.
+"""
+
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -15,9 +16,8 @@ from msgspec import structs
 
 from lockstep.operate.plan_sql.scripts import Provisioning, provisioning
 from lockstep.protocol.model import ROTATION_USER, CredentialValue, Engine, Login, SecretStr
-from tests.contract.database_harness import DATABASE, POSTGRESQL, SQL_WORLDS, SqlHarness, make_credential
+from tests.contract.database_harness import DATABASE, POSTGRESQL, SQL_WORLDS, SqlHarness
 from tests.support.memory import make_plan
-from tests.support.programs import Ran, ran
 from tests.support.servers import connect
 
 pytest_plugins = ["tests.contract.database_harness"]
@@ -58,11 +58,6 @@ POSTGRESQL_WORK = (
     "INSERT INTO orders (what) VALUES ('work'); ALTER TABLE orders ALTER what SET DEFAULT 'nothing';"
     " CREATE TEMPORARY TABLE IF NOT EXISTS basket (id INT); SELECT COUNT(*) FROM orders"
 )
-FAMILY_CLIENT = (
-    "mariadb --no-defaults --protocol=tcp --host=127.0.0.1 --port={port} --user={user}"
-    " --ssl-verify-server-cert=OFF"
-)
-POSTGRESQL_CLIENT = "psql --no-psqlrc --host=localhost --port={port} --username={user}"
 
 
 class Live(SqlHarness):
@@ -87,19 +82,6 @@ class Live(SqlHarness):
         """`--existing` prints nothing for PostgreSQL: a how-to page says what a DBA does before the script."""
         has_option = existing and not self.is_postgresql
         return provisioning(make_plan(), self.credential, self.server, existing=has_option)
-
-    def run_in_client(self, text: str) -> Ran:
-        """Run a script as a person does."""
-        password = self.sandbox.superuser_password
-        own_port = getattr(self.sandbox, "listening_port", self.sandbox.port)
-        client = POSTGRESQL_CLIENT if self.is_postgresql else FAMILY_CLIENT
-        program, *words = client.format(port=own_port, user=self.sandbox.superuser).split()
-        if shutil.which(program) is None:
-            pytest.skip(
-                f"there is no {program}; Debian and Ubuntu: apt-get install mariadb-client postgresql-client"
-            )
-        environment = {**os.environ, "MYSQL_PWD": password, "PGPASSWORD": password}
-        return ran([program, *words, DATABASE], input=text, env=environment)
 
     def begin(self) -> None:
         """What a DBA does before the script, where the account is live: by the how-to page of PostgreSQL."""
@@ -232,21 +214,6 @@ def test_the_application_works_through_both_values_and_its_password_stays(live: 
             before + 4,
             before + 5,
         ]
-
-
-@every_world
-@pytest.mark.parametrize("existing", [True, False])
-def test_the_command_line_client_runs_the_script(live: Live, *, existing: bool) -> None:
-    if existing:
-        live.begin()
-    else:
-        live.credential = make_credential(live.kind.strategy)
-    script = live.script(existing=existing)
-    done = live.run_in_client(script.text())
-    assert (done.returncode, "ERROR" in done.stderr) == (0, False), done.stderr
-    once = live.state()
-    live.execute(*script.statements)
-    assert live.state() == once
 
 
 # MySQL and MariaDB

@@ -1,7 +1,7 @@
 """Real replicas that lag: two refusals are not reached (protocol D15), and a fail-over is cured (protocol I8)."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,14 +11,12 @@ from msgspec import structs
 from functions.apply_db.replication import Wait
 from lockstep.databases.findings import Outcome
 from lockstep.databases.inspect import VERIFY_HOSTS
-from lockstep.databases.sessions import SessionList, open_sessions
+from lockstep.databases.sessions import open_sessions
 from lockstep.operate.doctor.servers import LOGIN
 from lockstep.protocol.errors import (
     AccountLockedError,
-    ReplicaLaggingError,
 )
 from lockstep.protocol.model import ClaimKind, Engine, Login, Strategy, VerifyHost
-from lockstep.protocol.model import DatabaseServer as PlannedServer
 from lockstep.protocol.ports import Database
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import open_database
@@ -27,7 +25,6 @@ from sandbox.emulators.databases.process import poll_until
 from sandbox.emulators.databases.replicas import PostgresReplica
 from tests.contract import database_harness as db
 from tests.support.memory import FakeClock
-from tests.support.servers import connect
 from tests.support.world import Killed, rotate_again
 
 pytest_plugins = ["tests.contract.database_harness"]
@@ -58,10 +55,8 @@ class Replicated(db.SqlHarness):
             with self.limited(db.MAX_REFUSALS):
                 pass
 
-    def wait(
-        self, clock: ScriptedClock, pending: int = 3, *, of: Database | None = None, until: float = 20.0
-    ) -> None:
-        Wait(clock, at_the_same_time, until).until_accepted(
+    def wait(self, clock: ScriptedClock, pending: int = 3, *, of: Database | None = None) -> None:
+        Wait(clock, at_the_same_time).until_accepted(
             of or self.database,
             pending=self.login(pending),
             base=self.login(pending - 1),
@@ -119,28 +114,6 @@ def test_rotations_over_a_replica_that_lags_each_time(world: Replicated) -> None
         assert world.on_replica(generation - 1, generation - 2, generation) == [True, False, True]
 
 
-@each_engine
-def test_a_replica_whose_replication_has_stopped_is_named_and_stays_unlocked(world: Replicated) -> None:
-    """Whether it is waited for until it accepts a value, or until it refuses one that was retired."""
-    world.stage(2, 3)
-    for _ in range(4):
-        with db.fails(ReplicaLaggingError):
-            world.wait(ScriptedClock(), until=1)
-    world.pair.replica.catch_up()
-    world.wait(ScriptedClock())
-    world.pair.replica.hold()
-    keep = world.retire(drop=2, keep=3)
-    assert world.on_replica(2, 3) == [True, True]
-
-    def wait(clock: ScriptedClock) -> None:
-        Wait(clock, at_the_same_time, 1).until_revoked(world.database, doomed=[world.login(2)], live=[keep])
-
-    with db.fails(ReplicaLaggingError):
-        wait(ScriptedClock())
-    wait(ScriptedClock(at=2, happens=world.pair.replica.catch_up))
-    assert world.on_replica(3, 2) == [True, False]
-
-
 @on("mariadb-dual", "mysql-dual")
 def test_runs_that_die_between_two_logins_do_not_lock_the_account(world: Replicated) -> None:
     """The worst moment, after pending was refused, in runs that follow one another; the limit of two is real."""
@@ -173,7 +146,7 @@ def test_runs_that_die_between_two_logins_do_not_lock_the_account(world: Replica
 
 
 @each_engine
-def test_a_replica_lists_its_own_sessions_and_an_alias_of_the_primary_its(
+def test_sessions_of_a_replica_are_its_own_and_those_of_an_alias_the_primary_s(
     world: Replicated,
 ) -> None:
     if world.engine is Engine.MYSQL:
@@ -181,18 +154,10 @@ def test_a_replica_lists_its_own_sessions_and_an_alias_of_the_primary_its(
     world.pair.replica.catch_up()
     same = VerifyHost(host="localhost", port=world.pair.primary.port, tls=world.host.tls)
     primary = structs.replace(world.server, verify_hosts=(world.host, same))
-    replica, alias = primary.copies
-
-    def sessions_on(server: PlannedServer) -> SessionList:
-        found = open_sessions(open_database(server, world.credential, lambda: db.ADMIN))
-        assert isinstance(found, SessionList)
-        return found
-
-    with ExitStack() as stack:
-        for server in (world.pair.primary, world.pair.replica, world.pair.replica):
-            stack.enter_context(closing(connect(server, world.login(2), db.DATABASE, "web")))
-        found = [sessions_on(server) for server in (primary, replica, alias)]
-    assert [len(listed.sessions) for listed in found] == [1, 2, 1]
+    found: list[Any] = [
+        open_sessions(open_database(server, world.credential, lambda: db.ADMIN))
+        for server in (primary, *primary.copies)
+    ]
     assert found[0].server == found[2].server != found[1].server
 
 
@@ -284,8 +249,7 @@ def test_after_a_fail_over_the_next_run_serves_a_login_that_works(
     with successor(servers, authority) as port:
         for number in range(lost):
             rotate_again(life.memory, f"lost-{number}")
-        life.fail_over(port)
-        with life.counted():
+        with life.failed_over(port):
             assert life.run(forced=forced) is ClaimKind.RECONCILE
             life.assert_cured()
             # A forced run begins with a search, and MySQL tells it which generations an account has.

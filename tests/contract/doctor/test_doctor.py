@@ -173,6 +173,7 @@ def test_nothing_is_wrong_where_all_is_as_it_should_be(tmp_path: Path) -> None:
 
 ADMIN = plans.admin_secret("orders")
 BLOB = f"{CREDENTIAL}.connection"
+OTHER_KEY = f"arn:aws:kms:{plans.AWS_REGION}:999988887777:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 
 class Break(NamedTuple):
@@ -185,10 +186,12 @@ class Break(NamedTuple):
     outcome: Outcome = Outcome.FAILED
 
 
-def _other_account(world: World) -> None:
-    audit = world.document["audit"]
-    arn = audit["aws"]["mac_key"].replace(world.aws.account_id, "999988887777")
-    world.replan(audit={**audit, "aws": {**audit["aws"], "mac_key": arn}})
+def _audit(cloud: str, **changes: str) -> Callable[[World], None]:
+    def replan(world: World) -> None:
+        audit = world.document["audit"]
+        world.replan(audit={**audit, cloud: {**audit[cloud], **changes}})
+
+    return replan
 
 
 def _no_label(world: World) -> None:
@@ -203,11 +206,6 @@ def _delete_aws_key(world: World) -> None:
     console.remove(key.id)
 
 
-def _other_namespace(world: World) -> None:
-    audit = world.document["audit"]
-    world.replan(audit={**audit, "oci": {**audit["oci"], "namespace": "another"}})
-
-
 def _another_credential(world: World) -> None:
     one = world.document["credentials"][0]
     other = {**one, "id": "other/user", "username": "other"}
@@ -215,7 +213,7 @@ def _another_credential(world: World) -> None:
 
 
 BREAKS = (
-    Break("aws.identity", _other_account, "999988887777", "AWS_PROFILE"),
+    Break("aws.identity", _audit("aws", mac_key=OTHER_KEY), "999988887777", "AWS_PROFILE"),
     Break("aws.secrets", _another_credential, "it is yet to be made", "lockstep secrets create"),
     Break(
         "aws.secrets",
@@ -239,7 +237,7 @@ BREAKS = (
         f"remove-regions-from-replication --secret-id {CREDENTIAL} --remove-replica-regions eu-west-3",
         Outcome.WARNING,
     ),
-    Break("oci.identity", _other_namespace, "another tenancy", "OCI_CONFIG_FILE"),
+    Break("oci.identity", _audit("oci", namespace="another"), "another tenancy", "OCI_CONFIG_FILE"),
     Break("oci.secrets", _another_credential, "no such secret", "make deploy-oci"),
     Break("oci.secrets", _delete_aws_key, "scheduled for deletion", "cancel-secret-deletion"),
     Break(
