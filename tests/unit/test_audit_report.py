@@ -88,6 +88,7 @@ def test_the_whole_story_is_in_the_figures() -> None:
         assert life.superseded == after.promoted
         assert life.revoked is not None
         assert life.revocation in {"refused", "revoked"}
+    assert {life.overlap_seconds for life in old if life.revocation == "revoked"} == {None}
     assert figures.proven_revoked == sum(life.revocation == "refused" for life in old)
     assert figures.unproven == ()
     assert figures.shortest_overlap_seconds is not None
@@ -118,18 +119,6 @@ def test_a_generation_that_nobody_has_shown_to_be_revoked_is_named() -> None:
     for entry in read[0].entries:
         entry.event["unmapped"]["lockstep"]["databases"]["db-2"]["revoked"].pop(str(shown), None)
     assert one(story, read).figures.unproven == (shown,)
-
-
-def test_a_revocation_waits_for_no_overlap_and_shortens_none() -> None:
-    story = quiet_days(0.2)
-    story.run("oci", trigger="cli", force=True)
-    before = one(story).figures.shortest_overlap_seconds
-    story.revoke()
-    story.days(0.1)
-    report = one(story)
-    overlaps = [life.overlap_seconds for life in report.generations if life.revocation == "revoked"]
-    assert overlaps == [None] * len(overlaps) != []
-    assert report.figures.shortest_overlap_seconds == before
 
 
 # Doubtful evidence

@@ -1,14 +1,12 @@
-"""A `SecretStr` never shows its value; the model is frozen; verifiers made on the client equal the servers'."""
+"""A `SecretStr` never shows its value; verifiers made on the client equal the servers'."""
 
 import base64
 import copy
 import dataclasses
 import json
-import logging
 import pickle
 import pprint
 import string
-import traceback
 
 import pytest
 from hypothesis import given
@@ -16,7 +14,6 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from lockstep.databases import verifiers
-from lockstep.protocol import decide, model, ports
 from lockstep.protocol.model import MASK, CredentialValue, Login, SecretStr, StoredValue
 
 # Too long to be part of the mask or of a class name by chance. Lone surrogates come from JSON escapes.
@@ -35,23 +32,6 @@ def test_no_text_of_a_secret_shows_its_value(value: str) -> None:
     ]
     assert all(value not in text and repr(value)[1:-1] not in text for text in texts)
     assert {format(secret, spec) for spec in ("", ">40", "s", "<3", "^100")} == {MASK}
-
-
-def _fail_with(secret: SecretStr) -> None:
-    raise ValueError(secret)
-
-
-def test_it_is_masked_in_logs_and_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
-    secret = SecretStr("hunter2-hunter2")
-    with caplog.at_level(logging.INFO):
-        logging.getLogger("test").info("%s %r %s", secret, secret, {"password": secret})
-        try:
-            _fail_with(secret)
-        except ValueError:
-            logging.getLogger("test").exception("failed")
-            shown = traceback.format_exc()
-    assert "hunter2" not in caplog.text + shown
-    assert MASK in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -81,15 +61,6 @@ def test_secrets_are_equal_if_their_values_are(one: str, other: str) -> None:
     assert (SecretStr(one) == SecretStr(other)) == (one == other)
     assert SecretStr(one) != one
     assert SecretStr(one).reveal() == one
-
-
-def test_every_dataclass_is_frozen_and_has_slots() -> None:
-    for module in (model, decide, ports):
-        classes = [vars(cls) for cls in vars(module).values() if dataclasses.is_dataclass(cls)]
-        assert classes
-        for attributes in classes:
-            assert attributes["__dataclass_params__"].frozen
-            assert "__slots__" in attributes
 
 
 # Verifiers
