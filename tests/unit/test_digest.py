@@ -503,6 +503,21 @@ def test_what_digests_do_not_tell(verdict: Verdict, attack: Attack) -> None:
     assert world.verified() == (verdict, [])
 
 
+@pytest.mark.parametrize(
+    ("act", "stream", "told"),
+    [
+        (cut, "aws", "is gone, which the other cloud has confirmed"),
+        (lambda world: forge(world, "oci", problems=["x"]), "oci", "is not"),
+        (lambda world: forge(world, "oci", problems=["x"]), "aws", "does not go on from"),
+    ],
+)
+def test_a_digest_says_itself_what_became_of_the_ones_before(act: Act, stream: str, told: str) -> None:
+    world = begun(BEFORE)
+    act(world)
+    world.hours(1)
+    assert told in " ".join(documents(world, stream)[-1]["problems"])
+
+
 NO_DIGEST = (b'"', b"{}", b'{"digest":{},"signature":1}', b'{"digest":{},"signature":"\xc3\xa9"}')
 
 
