@@ -66,11 +66,8 @@ class Change(NamedTuple):
 
 # {alter} and {alter_other} begin a change of the two accounts.
 RETAIN, SET = "RETAIN CURRENT PASSWORD", "{alter} IDENTIFIED BY 'theirs'"
-LOCK, UNLOCK, WIPE = (
-    "{alter} ACCOUNT LOCK",
-    "{alter} ACCOUNT UNLOCK",
-    "{alter} ATTRIBUTE '{{\"lockstep\": null}}'",
-)
+LOCK, UNLOCK = "{alter} ACCOUNT LOCK", "{alter} ACCOUNT UNLOCK"
+WIPE = "{alter} ATTRIBUTE '{{\"lockstep\": null}}'"
 UNLOCK_BOTH = f"{UNLOCK}; {{alter_other}} ACCOUNT UNLOCK"
 DROP, MAKE = "DROP USER {current}", "CREATE USER {current} IDENTIFIED BY 'theirs'"
 GRANT, REVOKE = "GRANT SELECT ON {db}.* TO {current}", "REVOKE ALL PRIVILEGES, GRANT OPTION FROM {current}"
