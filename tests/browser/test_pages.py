@@ -67,6 +67,7 @@ def test_both_pages_ask_nobody_else_have_no_fault_and_fit(
     for path in PATHS:
         shown.open(fleet + path, width=width, scheme=scheme)
         assert_fits(shown, width, fleet)
+    shown.open("about:blank", width=width, scheme=scheme)  # The live page goes on asking.
 
 
 def test_hostile_entries_do_nothing(shown: Page, tmp_path: Path) -> None:
