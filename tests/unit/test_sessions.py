@@ -96,13 +96,10 @@ def asked_by(threads: int, issuer: Issuer) -> list[object]:
     return results
 
 
-def test_threads_that_wait_fail_as_the_one_that_has_asked() -> None:
+def test_threads_that_wait_fail_as_the_one_that_has_asked_but_not_by_the_end_of_its_step() -> None:
     issuer = Issuer()
     issuer.fails = dict.fromkeys(range(1, 5), DOWN)
     assert asked_by(4, issuer) == [DOWN] * 4
-
-
-def test_a_thread_of_a_step_that_has_ended_fails_no_other_one() -> None:
     issuer = Issuer()
     issuer.fails = {1: DeadlineExceededError()}
     assert sorted(type(result).__name__ for result in asked_by(2, issuer)) == ["DeadlineExceededError", "str"]

@@ -8,10 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import get_args
 
 import pytest
-from pydantic import BaseModel
 from typer.main import get_command
 
 from lockstep.cli.app import app
@@ -69,12 +67,8 @@ def _commands() -> list[object]:
 
 
 def _options() -> int:
-    return sum(
-        1
-        for c in _commands()
-        for p in getattr(c, "params", ())
-        if p.param_type_name == "option" and p.name != "help"
-    )
+    every = (p for c in _commands() for p in getattr(c, "params", ()))
+    return sum(p.param_type_name == "option" and p.name != "help" for p in every)
 
 
 def _errors() -> int:
@@ -82,21 +76,10 @@ def _errors() -> int:
     return sum(len(re.findall(r"^class \w+Error\b", text, re.MULTILINE)) for text in texts)
 
 
-def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
-    """The keys of a section of the plan, with those of the sections in it."""
-    if model in seen:
-        return 0
-    seen.add(model)
-    found = 0
-    for field in model.model_fields.values():
-        waiting: list[object] = [field.annotation]
-        found += 1
-        while waiting:
-            part = waiting.pop()
-            waiting.extend(get_args(part))
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                found += _keys(part, seen)
-    return found
+def _keys() -> int:
+    """The keys of all sections of the plan."""
+    schema = Plan.model_json_schema()
+    return sum(len(section.get("properties", ())) for section in (schema, *schema["$defs"].values()))
 
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
@@ -110,7 +93,7 @@ CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 22),
     "commands": (lambda: len(_commands()), 30),
     "options": (_options, 61),
-    "keys of the plan": (lambda: _keys(Plan, set()), 75),
+    "keys of the plan": (_keys, 75),
     "classes of errors": (_errors, 72),
     "clauses of the protocol": (lambda: len(clauses()), 110),
 }
