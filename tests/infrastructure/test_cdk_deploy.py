@@ -240,7 +240,7 @@ def test_the_secrets_that_credentials_lack_are_made_with_the_key_and_the_tags_of
     assert "repeat `lockstep secrets create --cloud aws" in capsys.readouterr().err
 
 
-def test_values_of_the_example_and_a_profile_that_is_not_there_stop_it(
+def test_values_of_the_example_and_nobody_to_sign_in_as_stop_it(
     plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:
     placeholder = "audit.aws.bucket: example-lockstep-audit is a placeholder; replace it with your value"
@@ -251,6 +251,10 @@ def test_values_of_the_example_and_a_profile_that_is_not_there_stop_it(
     assert placeholder in capsys.readouterr().err
     assert main(["--dry-run", "-c", f"plan={plan}", "--profile", "not-there"]) == 2
     assert "not-there" in capsys.readouterr().err
+    monkeypatch.setattr("botocore.session.Session.get_credentials", lambda _: None)
+    assert main(["--dry-run", "-c", f"plan={plan}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "sign in, for example by `aws sso login`" in line
 
 
 # ---- `make rollback-aws` moves the aliases that rules start, to versions that can run

@@ -30,10 +30,6 @@ CHANGELOG = """# Changelog
 
 ## Unreleased
 
-### Added
-
-- Something.
-
 ## [1.2.0] - 2026-12-01
 
 ### Fixed
