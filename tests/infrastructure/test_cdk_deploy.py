@@ -17,7 +17,7 @@ from cdk import app as cdk_app
 from cdk import rollback
 from cdk.account import Account, UnansweredError
 from cdk.deploy import arguments, create_secrets, main, settings_of
-from cdk.deployment import read_deployment
+from cdk.deployment import NotPublishedError, Publication, read_deployment
 from cdk.existing import Estate, look
 from cdk.settings import ROOT, Adopt, NotDeployableError, Settings
 from lockstep.plan.file import load_plan
@@ -231,13 +231,32 @@ def test_the_secrets_that_credentials_lack_are_made_with_the_key_and_the_tags_of
     key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
     make_stack(aws, TOPIC, **{KEY_OUTPUT: key})
     deployment = read_deployment(Settings(plan=plan, tags={"team": "data"}))
-    assert create_secrets(deployment, lambda service, _: aws.client(service))
-    made = aws.client("secretsmanager").describe_secret(SecretId="multi-cloud/app_user.connection")
+    secrets = aws.client("secretsmanager")
+    secrets.create_secret(Name="multi-cloud/app_user", SecretString="in use")
+    assert not create_secrets(deployment, lambda service, _: aws.client(service))
+    assert "multi-cloud/app_user: it exists, and people made it" in " ".join(capsys.readouterr().err.split())
+    made = secrets.describe_secret(SecretId="multi-cloud/app_user.connection")
     assert made["KmsKeyId"] == key
     assert {"Key": "team", "Value": "data"} in made["Tags"]
+    secrets.delete_secret(SecretId="multi-cloud/app_user", ForceDeleteWithoutRecovery=True)
+    assert create_secrets(deployment, lambda service, _: aws.client(service))
     with refusing("DescribeSecret"):
         assert not create_secrets(deployment, lambda service, _: aws.client(service))
     assert "repeat `lockstep secrets create --cloud aws" in capsys.readouterr().err
+
+
+def test_what_others_wrote_where_the_plan_is_published_stops_it(aws: AwsSandbox, plan: Path) -> None:
+    s3, name = aws.client("s3"), f"{BUCKET}-plans"
+    publication = Publication(read_deployment(Settings(plan=plan)), s3)
+    with pytest.raises(NotPublishedError, match="PlanAccessDeniedError"):
+        publication.publish()
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": aws.region})
+    # Two credentials, two shards, the index.
+    assert "0 documents were there, 5 written" in publication.publish()
+    folder = publication.address.partition(f"{name}/")[2].partition("?")[0]
+    s3.put_object(Bucket=name, Key=f"{folder}/shards/20m-00.json", Body=b"[]")
+    with pytest.raises(NotPublishedError, match="1 documents have other content"):
+        publication.publish()
 
 
 def test_values_of_the_example_and_nobody_to_sign_in_as_stop_it(
