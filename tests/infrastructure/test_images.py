@@ -204,9 +204,10 @@ def _python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", name="estate")
 def _estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
-    """Both clouds with one secret."""
+    """Both clouds with one credential, rotated once."""
     server = MariaDbServer(authority=CertificateAuthority(tmp_path_factory.mktemp("ca")))
     with running_estate([plans.credential("multi-cloud/app_user", "orders")], {"orders": server}) as running:
+        assert running.rotate("multi-cloud/app_user").status == "SUCCEEDED"
         yield running
 
 
