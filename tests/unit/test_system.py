@@ -9,13 +9,8 @@ from lockstep.plan.credentials import PASSWORD_CLASSES
 from lockstep.protocol.model import PasswordPolicy
 from lockstep.runtime.system import SystemPasswords
 
-policies = st.builds(
-    PasswordPolicy,
-    length=st.integers(min_value=16, max_value=64),
-    classes=st.lists(st.text(st.sampled_from(string.printable), min_size=4), min_size=1, max_size=4).map(
-        tuple
-    ),
-)
+classes = st.lists(st.text(st.sampled_from(string.printable), min_size=4), min_size=1, max_size=4)
+policies = st.builds(PasswordPolicy, length=st.integers(16, 64), classes=classes.map(tuple))
 
 
 @given(policies)
