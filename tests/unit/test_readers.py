@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from lockstep.client import ClientCredential, CredentialClient
-from lockstep.client.cache import REFUSAL_SECONDS
+from lockstep.client.cache import ANOTHER_SECONDS, REFUSAL_SECONDS
 from lockstep.protocol.errors import StoreUnreachableError
 from tests.agent.harness import World
 from tests.support.memory import FakeClock
@@ -134,6 +134,15 @@ def test_the_age_counts_from_before_the_read_that_answered_and_refusals_in_turn_
         given(client, after_refusal)
         clock.sleep(REFUSAL_SECONDS / 50)
     assert sum(store.reads for store in stores) - 1 <= 2 * len(stores)
+    # Callers who want another value share a read, until it is more than a second old.
+    client = client_of(near, clock=clock)
+    near.trouble, near.begins = None, lambda: None
+    client.get()
+    for reads in (near.reads + 1, near.reads + 2):
+        for _ in range(10):
+            given(client, another)
+        assert near.reads == reads
+        clock.sleep(ANOTHER_SECONDS + 0.001)
 
 
 def test_a_text_that_differs_by_the_keys_of_others_is_the_same_value() -> None:
