@@ -343,7 +343,7 @@ def test_a_start_that_is_throttled_is_tried_again_and_fails_its_item_in_time(
 ) -> None:
     left, start = [None] * 4, StepFunctionsParserBackend.start_execution
 
-    def throttled(self: StepFunctionsParserBackend, arn: str, name: str | None, given: str) -> object:
+    def throttled(self: StepFunctionsParserBackend, arn: str, name: str, given: str) -> object:
         if left and name and name.startswith("f-"):
             left.pop()
             raise ThrottlingError("Rate exceeded")
@@ -409,7 +409,8 @@ WRONG: dict[str, tuple[object, ...]] = {
 
 def test_an_input_that_is_not_valid_changes_nothing(fleet: Fleet) -> None:
     fleet.publish([A])
-    runs: list[Execution] = [fleet.take(given) for given in (None, [], "20m-00", 3)]
+    others: list[object] = [None, [], "20m-00", 3]
+    runs = [fleet.take(given) for given in others]
     runs += [fleet.run(**{name: value}) for name, values in WRONG.items() for value in values]
     for execution in runs:
         assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError"), execution.text

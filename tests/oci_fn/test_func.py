@@ -6,16 +6,13 @@ Events of both runners and of operators are live, too. What becomes of an event 
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from lockstep.audit.chain import Entry
-from lockstep.cli import app
 from lockstep.operate.access import operator
 from lockstep.protocol.model import Credential, Login, SecretStr, Strategy
 from lockstep.protocol.names import DEFAULT_STACK
@@ -37,6 +34,7 @@ from sandbox.plans import AUDIT_BUCKET
 from sandbox.servers import default_servers, login_text
 from sandbox.watching import CloudEvent
 from tests.contract.clouds import OciConsole
+from tests.statemachine.conftest import Case, lockstep
 from tests.support.lambda_context import NO_LOOKS
 from tests.support.memory import PLACEHOLDER_TEXT
 from tests.support.servers import require
@@ -106,8 +104,7 @@ def credential(supply: list[Credential], estate: Estate) -> Credential:
 
 def by_aws(estate: Estate, credential: Credential) -> Execution:
     """A rotation as if it were due: what Step Functions runs."""
-    estate.outside.expire_schedule(credential.id)
-    execution = estate.rotate(credential.id)
+    execution = Case(estate, credential).again()
     assert execution.status == "SUCCEEDED", execution.cause
     return execution
 
@@ -134,10 +131,6 @@ def both_serve(estate: Estate, credential: Credential) -> Login:
     assert in_aws == in_oci
     assert in_aws is not None
     return in_aws
-
-
-def command(*words: str, **more: Any) -> Result:  # noqa: ANN401 - its input
-    return CliRunner().invoke(app, words, **more)
 
 
 def records(estate: Estate) -> dict[str, Any]:
@@ -221,7 +214,7 @@ def types(events: list[CloudEvent]) -> list[str]:
 def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Credential) -> None:
     login, name = both_serve(estate, credential), credential.secret_names.app_user
     estate.aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString=PLACEHOLDER_TEXT)
-    shown = command("import", credential.id, input=login_text(login))
+    shown = lockstep("import", credential.id, input=login_text(login))
     assert shown.exit_code == 0, shown.output
     [adopted] = estate.events.on_bus()
     assert (types([adopted]), types(estate.events.on_topic())) == (["adopted"], ["adopted"])
@@ -231,7 +224,7 @@ def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Cr
     estate.events.on_bus()
 
     for order in ("pause", "resume", "retire", "pause"):  # In the end it is paused already.
-        assert command(order, credential.id).exit_code == 0
+        assert lockstep(order, credential.id).exit_code == 0
     told = ["paused", "resumed", "paused", "retired"]  # To retire is to pause, too.
     on_bus, on_topic = estate.events.on_bus(), estate.events.on_topic()
     assert (sorted(types(on_bus)), types(on_topic)) == (sorted(told), told)
@@ -242,7 +235,7 @@ def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Cr
 
     estate.aws.event_fault = lambda: "InternalFailure"
     try:
-        shown = command("resume", credential.id)
+        shown = lockstep("resume", credential.id)
     finally:
         estate.aws.event_fault = None
     assert shown.exit_code == 0
@@ -338,7 +331,7 @@ def test_the_command_asks_the_function_and_no_second_place_shows_a_login_that_wa
 
     def doctor(*only: str) -> tuple[int, list[dict[str, str]]]:
         words = [word for check in only for word in ("--only", check)]
-        shown = command("doctor", "--in-cloud", "--json", *words)
+        shown = lockstep("doctor", "--in-cloud", "--json", *words)
         assert shown.exception is None or isinstance(shown.exception, SystemExit), shown.output
         return shown.exit_code, json.loads(shown.stdout)["findings"]
 
@@ -413,41 +406,34 @@ def refused(seen: Iterable[tuple[str, bool]]) -> list[str]:
     return [place for place, accepts in seen if not accepts]
 
 
-@contextmanager
-def watched(estate: Estate, credentials: Iterable[Credential]) -> Iterator[list[tuple[str, bool]]]:
-    """Look again and again inside; what was seen."""
+def test_both_runners_rotate_the_admin_and_by_it_at_once(estate: Estate, function: FunctionProcess) -> None:
+    own = dual, alternating, shop, reports = estate.plan.credentials[-4:]
+    generations: dict[str, list[int]] = {c.id: [] for c in own}
     seen, over = list[tuple[str, bool]](), Event()
 
     def watch() -> None:
         while not over.is_set():
-            seen.extend(logins(estate, credentials))
+            seen.extend(logins(estate, own))
 
-    thread = Thread(target=watch)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()
-
-
-def test_both_runners_rotate_the_admin_and_by_it_at_once(estate: Estate, function: FunctionProcess) -> None:
-    own = dual, alternating, shop, reports = estate.plan.credentials[-4:]
-    generations: dict[str, list[int]] = {c.id: [] for c in own}
-    with watched(estate, own) as seen, ThreadPoolExecutor(2) as pool:
-        turns = [(dual, reports), (shop, alternating), (alternating, shop), (reports, dual)]
-        for aws, oci in turns * 2:
-            first, second = pool.submit(by_aws, estate, aws), pool.submit(by_oci, estate, function, oci)
-            generations[aws.id].append(first.result().output["generation"])
-            generations[oci.id].append(second.result()["generation"])
+    with ThreadPoolExecutor(3) as pool:
+        watching = pool.submit(watch)
+        try:
+            turns = [(dual, reports), (shop, alternating), (alternating, shop), (reports, dual)]
+            for aws, oci in turns * 2:
+                first, second = pool.submit(by_aws, estate, aws), pool.submit(by_oci, estate, function, oci)
+                generations[aws.id].append(first.result().output["generation"])
+                generations[oci.id].append(second.result()["generation"])
+        finally:
+            over.set()
+    watching.result()
     assert refused(seen) == []
     assert len(seen) > 40
     # Each generation is the one after that before it.
     assert [[n - found[0] for n in found] for found in generations.values()] == [[0, 1, 2, 3]] * 4
     # While it is paused, others are rotated by it.
-    assert command("pause", dual.id).exit_code == 0
+    assert lockstep("pause", dual.id).exit_code == 0
     assert by_aws(estate, shop).output["generation"] == generations[shop.id][-1] + 1
-    assert command("resume", dual.id).exit_code == 0
+    assert lockstep("resume", dual.id).exit_code == 0
 
 
 def test_the_admin_is_imported_first(estate: Estate) -> None:
@@ -461,12 +447,12 @@ def test_the_admin_is_imported_first(estate: Estate) -> None:
     failed = estate.rotate(shop.id)
     assert (failed.status, failed.error) == ("FAILED", "AdminCredentialRejectedError")
     wrong = Login(known.username, SecretStr("not it"))
-    assert command("import", dual.id, input=login_text(wrong)).exit_code == 1
-    done = command("import", dual.id, input=login_text(known))
+    assert lockstep("import", dual.id, input=login_text(wrong)).exit_code == 1
+    done = lockstep("import", dual.id, input=login_text(known))
     assert done.exit_code == 0, done.output
     assert both_serve(estate, dual) == known
     by_aws(estate, shop)
     by_aws(estate, dual)
     assert refused(logins(estate, own)) == []
-    kept = command("retire", dual.id)
+    kept = lockstep("retire", dual.id)
     assert "not retired: it is the rotation user's login on orders, crm" in kept.stderr
