@@ -99,8 +99,10 @@ def locked(world: db.DoctorWorld, fixing: ExitStack) -> None:
     fixing.enter_context(world.harness.open().exclusive())
 
 
-def unknown_password(world: db.DoctorWorld, _fixing: ExitStack) -> None:
-    world.base = replace(world.base, login=world.harness.wrong(1))
+def unknown_passwords(world: db.DoctorWorld, _fixing: ExitStack) -> None:
+    """Another one in each store: after the first refusal no other is shown."""
+    served = (Login(world.base.login.username, SecretStr(text)) for text in ("wrong", "wrong, too"))
+    world.serving = lambda: replace(world.base, login=next(served))
 
 
 def blocked(world: db.DoctorWorld, _fixing: ExitStack) -> None:
@@ -176,7 +178,7 @@ BREAKAGES: Mapping[str, Sequence[Breakage]] = {
     ),
     servers.LOGIN: (
         Breakage(db.EACH_ENGINE, locked, "holds the database's advisory lock", outcome=NOT_ASKED, shows=0),
-        Breakage(db.EACH_ENGINE, unknown_password, "refuses what aws and oci serve"),
+        Breakage(db.EACH_ENGINE, unknown_passwords, "refuses what aws serves"),
         Breakage(db.EACH_ENGINE, blocked, "it is blocked", shows=0),
     ),
 }
