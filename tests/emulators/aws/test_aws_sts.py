@@ -53,7 +53,7 @@ def test_the_reference_the_policies_of_the_role_and_the_end_of_its_session_decid
         arn = f"arn:aws:lambda:eu-central-1:1:function:{function}" if function else None
         aws.guard.know(KEY, "runner", function_arn=arn, session=session)
         asked = {name: value for name, value in {**GOOD, **changed}.items() if value is not None}
-        ask = client_of(aws, "sts", KEY, session and session.token).get_web_identity_token
+        ask = client_of(aws, "sts", KEY, session.token if session else None).get_web_identity_token
         try:
             return None if ask(**asked)["WebIdentityToken"] else ""
         except ClientError as error:
