@@ -293,10 +293,6 @@ def test_a_publication_that_broke_off_goes_on_and_what_is_there_is_not_written_a
     assert publish(folder, clock, rest.append) == frozenset()
     assert clock.sleep.mock_calls == [call(0.5), call(1.0), call(2.0)]
     assert (frozenset(rest), rest[-1]) == (state.missing, published.INDEX)
-    found = published.PublishedPlan(PUBLISHED.digest, folder)
-    assert [found.of(c.id).credentials for c in PLAN.credentials] == [(c,) for c in PLAN.credentials]
-    with pytest.raises(errors.PlanDocumentMissingError):
-        found.of("multi-cloud/other")
     monkeypatch.setattr(folder, "read", lambda *_: pytest.fail("the list says all"))
     state = published.state_of(folder, PUBLISHED)
     assert state == published.State(

@@ -135,12 +135,6 @@ def test_a_reply_that_is_not_from_oci_or_is_cut_is_an_outage(w: World) -> None:
         w.log().read(1)
 
 
-def test_a_missing_right_to_list_is_access_denied(w: World) -> None:
-    vault = sandbox_vault(w.sandbox, sandbox_clients(w.sandbox, w.sandbox.new_api_key("no-grants")))
-    with pytest.raises(errors.StoreAccessDeniedError):
-        vault.secret_id(w.name)
-
-
 def test_a_binary_secret_is_malformed(w: World) -> None:
     content = oci.vault.models.Base64SecretContentDetails(content=base64.b64encode(b"\xff\xfe").decode())
     w.console.vaults.update_secret(w.secret_id, oci.vault.models.UpdateSecretDetails(secret_content=content))
