@@ -147,11 +147,6 @@ _JUNK = (
 )
 
 
-def spelled(document: Json) -> str:
-    """A document as JSON, also with values that only Python's JSON has, such as NaN."""
-    return json.dumps(document)
-
-
 def spoiled(valid: Json, text: bytes = b"") -> st.SearchStrategy[bytes]:
     """A valid document of which values, or bytes of its text, are changed; or another document.
 
@@ -159,5 +154,5 @@ def spoiled(valid: Json, text: bytes = b"") -> st.SearchStrategy[bytes]:
         valid: The document.
         text: How it is spelled; as JSON, unless given.
     """
-    others = (mutated(valid) | documents).map(lambda document: spelled(document).encode())
-    return others | mangled(text or spelled(valid).encode())
+    others = (mutated(valid) | documents).map(lambda document: json.dumps(document).encode())
+    return others | mangled(text or json.dumps(valid).encode())

@@ -40,18 +40,7 @@ from lockstep.stores import contents
 from lockstep.stores.contents import decode_app_user, encode_app_user, extras_in, object_in
 from lockstep.stores.credential import Ports
 from oci_fn import func
-from tests.fuzz.harness import (
-    CANARY,
-    Json,
-    documents,
-    inputs,
-    judged,
-    mutated,
-    nested,
-    spelled,
-    spoiled,
-    texts,
-)
+from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mutated, nested, spoiled, texts
 from tests.fuzz.test_plan import VALID
 from tests.support.lambda_context import TimeLeft
 from tests.support.memory import EPOCH, MemoryAuditLog, MemorySigner, make_plan
@@ -183,7 +172,7 @@ def test_a_valid_ask_reaches_the_rotation() -> None:
 
 
 @inputs(120)
-@given(spoiled({**ASK, "note": CANARY}) | mutated(ASK).map(lambda document: spelled(document).encode()))
+@given(spoiled({**ASK, "note": CANARY}) | mutated(ASK).map(lambda document: json.dumps(document).encode()))
 def test_any_ask(data: bytes) -> None:
     in_oci(data)
 
@@ -286,7 +275,7 @@ def test_any_keys_of_others(document: dict[str, Json], indent: int | str | None,
 
 NAMED = '"username": "u", "password": '
 SPECIAL = {
-    "deep": spelled(nested(900)),
+    "deep": json.dumps(nested(900)),
     "a byte order mark": "\ufeff" + json.dumps(APP_USER),
     **{
         f"the generation {generation[:20]}": f'{{{NAMED}"p", "generation": {generation}}}'

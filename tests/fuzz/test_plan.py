@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.file import PlanProblemsError, load_plan
 from lockstep.plan.model import Plan
-from tests.fuzz.harness import CANARY, Json, inputs, judged, nested, spelled, spoiled
+from tests.fuzz.harness import CANARY, Json, inputs, judged, nested, spoiled
 from tests.support.memory import EPOCH
 from tests.unit.test_plan_mistakes import BOTH, edited
 
@@ -88,18 +88,14 @@ SPECIAL = {
     "python": f"lock: !!python/object/apply:os.system ['{CANARY}']\n",
     "an unknown tag": f"lock: !{CANARY} x\n",
     "a key twice": f"lock: {CANARY}\nlock: x{CANARY}\n",
-    "another version of YAML": "version: 1\nstores:\n%YAML 9.9\n  - kind: x\n",
     "two documents": "version: 1\n---\nversion: 1\n",
     "a byte order mark": "\ufeff" + YAML_TEXT,
     "a byte order mark within": "version: 1\n\ufeff" + YAML_TEXT,
     "a lone surrogate": 'lock: "\\ud800"\n',
-    "a list as a key": "? [a]\n: 1\n",
     "numbers as keys": "1: 1\n2.0: 2\nnull: 3\ntrue: 4\n",
     "a secret as a key": f'"{CANARY}": 1\n',
     "a secret as a kind": f"stores: [{{kind: '{CANARY}'}}]\n",
     "a huge number": f"version: {'9' * 5000}\n",
-    "a huge float": "version: 1e999\nlock: .nan\n",
-    "a bad binary": "lock: !!binary '###'\n",
     "a bad omap": "lock: !!omap {a: 1}\n",
     "a bad merge": f"<<: {CANARY}\n",
     "deep": json.dumps({"lock": nested(900)}),
@@ -107,7 +103,9 @@ SPECIAL = {
     "an unclosed variable": f'lock: "${{{CANARY}"\n',
     "an unclosed quote": f'lock: "{CANARY}\n',
     "a long line": "lock: " + "x" * 200_000,
-    **{f"a duration of {d[:12]}": spelled(edited(VALID, {"credentials.0.interval": d})) for d in DURATIONS},
+    **{
+        f"a duration of {d[:12]}": json.dumps(edited(VALID, {"credentials.0.interval": d})) for d in DURATIONS
+    },
     "many keys": "\n".join(f"k{n}: 1" for n in range(3000)),
 }
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
 
 from lockstep.aws.clients import AwsKeys, aws_client, caller_arn
@@ -65,21 +64,10 @@ BODIES = (
     b'{"code":7,"message":[]}',
 )
 HEADERS = (
-    *(
-        "content-type: application/json",
-        "content-type: text/html; charset=nonsense",
-        "content-encoding: gzip",
-    ),
-    *(
-        "content-encoding: br",
-        "x-amz-crc32: 1",
-        "x-amz-crc32: x",
-        "x-amzn-errortype: ",
-        "x-amzn-query-error: ;",
-    ),
-    *("x-amz-checksum-sha256: AAAA", "x-amz-meta-seq: x", "x-amz-bucket-region: nowhere", "etag: x"),
-    *("location: http://127.0.0.1:1/", "date: yesterday", "last-modified: yesterday", "retry-after: never"),
-    "opc-next-page: x",
+    *("content-type: text/html; charset=nonsense", "content-encoding: gzip", "x-amz-crc32: x"),
+    *("x-amzn-errortype: ", "x-amzn-query-error: ;", "x-amz-checksum-sha256: AAAA", "x-amz-meta-seq: x"),
+    *("x-amz-bucket-region: nowhere", "etag: x", "location: http://127.0.0.1:1/", "date: yesterday"),
+    *("last-modified: yesterday", "retry-after: never", "opc-next-page: x"),
 )
 Kept = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body."""
@@ -120,20 +108,12 @@ class Tape:
     ) -> Response | Reply:
         if not self.is_given:
             found = effect()
+            status = found.status if isinstance(found, Reply) else found.status_code
             body = found.body if isinstance(found, Reply) else found.get_data()
-            self.replies.append(
-                (
-                    found.status_code if isinstance(found, Response) else found.status,
-                    without_length(found.headers),
-                    body,
-                )
-            )
+            headers = {n: value for n, value in found.headers.items() if n.lower() != "content-length"}
+            self.replies.append((status, headers, body))
         self.asked += 1
         return self._made(self.replies[min(self.asked, len(self.replies)) - 1])
-
-
-def without_length(headers: Headers | Mapping[str, str]) -> Mapping[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() != "content-length"}
 
 
 # The adapters, and what is done with them

@@ -25,23 +25,8 @@ from lockstep.plan.runners import Runners
 from lockstep.protocol.names import KEY_OUTPUT
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.resources import create_lock_table
-from tests.infrastructure.cdk_case import (
-    ADOPTED_KEY,
-    AUDIT,
-    BOTH_CLOUDS,
-    CANARY,
-    FEDERATED,
-    LOGS,
-    NO_CANARY,
-    PLAN,
-    PLANS,
-    TOPICS,
-    VPC,
-    hollow_bundle,
-    refusing,
-    shape,
-    synthesise,
-)
+from tests.infrastructure import cdk_case as case
+from tests.infrastructure.cdk_case import AUDIT, FEDERATED, PLAN, PLANS, VPC, hollow_bundle, refusing, shape
 from tests.support.aws import package
 from tests.support.scaled import with_sections
 
@@ -70,7 +55,7 @@ NO_PRINCIPALS = (
     ("name", "value", "message"),
     [
         ("adopt", {"lock_tabel": True}, "adopt.lock_tabel: Extra inputs are not permitted"),
-        ("adopt", {"topics": {"page": ADOPTED_KEY}}, "adopt.topics.page: String should match"),
+        ("adopt", {"topics": {"page": case.ADOPTED_KEY}}, "adopt.topics.page: String should match"),
         ("adopt", "{", "adopt: Expecting property name"),
         ("tags", {"aws:team": "x"}, "keys that begin with aws: belong to AWS"),
         ("tags", {"Lockstep:stack": "x"}, "keys that begin with lockstep: belong to Lockstep"),
@@ -132,14 +117,14 @@ TWO_DAYS, SAME, KEY = "interval: 2d", "version: 1", "alias/lockstep-audit"
         (PLAN, KEY, "alias/lockstep-digests", {}, "the alias of the key that signs digests"),
         (FEDERATED, "alias/lockstep-oci-client", "alias/lockstep", {}, "another key's"),
         # A canary that is not there, or for which no deployment can wait.
-        (PLAN, HOUR, TWO_DAYS, {"canary": CANARY}, ""),
-        (PLAN, HOUR, "interval: 1d", {"canary": NO_CANARY}, ""),
+        (PLAN, HOUR, TWO_DAYS, {"canary": case.CANARY}, ""),
+        (PLAN, HOUR, "interval: 1d", {"canary": case.NO_CANARY}, ""),
         (PLAN, HOUR, TWO_DAYS, {"canary": "somebody"}, "canary: the plan has no credential somebody"),
-        (PLAN, HOUR, TWO_DAYS, {"canary": NO_CANARY}, "a deployment cannot wait"),
+        (PLAN, HOUR, TWO_DAYS, {"canary": case.NO_CANARY}, "a deployment cannot wait"),
         # The role of another stack.
         (FEDERATED, SAME, SAME, {"stack": "two"}, f"name {ROLE}/two-oci-runner, or"),
         (FEDERATED, SAME, SAME, {"stack": "two", "adopt": {"existing": ["lockstep-oci-runner"]}}, ""),
-        (BOTH_CLOUDS, SAME, SAME, {"stack": "two"}, ""),
+        (case.BOTH_CLOUDS, SAME, SAME, {"stack": "two"}, ""),
     ],
 )
 def test_what_aws_cannot_run_is_refused(
@@ -155,7 +140,9 @@ def test_what_aws_cannot_run_is_refused(
 
 def test_an_address_needs_a_topic_to_subscribe_to() -> None:
     with pytest.raises(NotDeployableError, match="alarm_email: both topics are adopted"):
-        synthesise(load_plan(ROOT / PLAN), adopt={"topics": dict(TOPICS)}, alarm_email="a@example.com")
+        case.synthesise(
+            load_plan(ROOT / PLAN), adopt={"topics": dict(case.TOPICS)}, alarm_email="a@example.com"
+        )
 
 
 # ---- the command
@@ -362,7 +349,7 @@ SIGNING = {
 }
 OWN, OTHERS = {"lockstep:stack": "lockstep"}, {"lockstep:stack": "lockstep-two"}
 ELSEWHERE = "arn:aws:kms:eu-central-1:999988887777:key/0a1b2c3d-0000-0000-0000-000000000000"
-EVERYTHING = tuple(sorted(["lockstep", AUDIT, PLANS, *SIGNING, *LOGS]))
+EVERYTHING = tuple(sorted(["lockstep", AUDIT, PLANS, *SIGNING, *case.LOGS]))
 TABLE: Mapping[str, Any] = {
     "TableName": "lockstep",
     "AttributeDefinitions": [{"AttributeName": "credential_id", "AttributeType": "S"}],
@@ -397,18 +384,16 @@ def make_key(aws: AwsSandbox, alias: str = "", tags: Mapping[str, str] = OWN) ->
     return str(key["Arn"])
 
 
-def make_bucket(aws: AwsSandbox, name: str, tags: Mapping[str, str] = OWN, **retention: object) -> None:
-    """With a lock for entries; as it is told to, or without a rule."""
+def make_bucket(aws: AwsSandbox, name: str, tags: Mapping[str, str] = OWN) -> None:
+    """With a lock for entries, without a rule."""
     s3, where = aws.client("s3"), {"LocationConstraint": aws.region}
     s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True, CreateBucketConfiguration=where)
     s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": listed(tags)})
-    if retention:
-        lock_entries(aws, name, **retention)
 
 
-def lock_entries(aws: AwsSandbox, name: str, **retention: object) -> None:
+def lock_entries(aws: AwsSandbox, **retention: object) -> None:
     lock = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": retention}}
-    aws.client("s3").put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=lock)
+    aws.client("s3").put_object_lock_configuration(Bucket=AUDIT, ObjectLockConfiguration=lock)
 
 
 def make_everything(aws: AwsSandbox, tags: Mapping[str, str]) -> str:
@@ -416,9 +401,10 @@ def make_everything(aws: AwsSandbox, tags: Mapping[str, str]) -> str:
     for alias in SIGNING:
         make_key(aws, alias, tags)
     aws.client("dynamodb").create_table(**TABLE, Tags=listed(tags))
-    make_bucket(aws, AUDIT, tags, Mode="COMPLIANCE", Days=400)
-    make_bucket(aws, PLANS, tags)
-    for name in LOGS:
+    for bucket in (AUDIT, PLANS):
+        make_bucket(aws, bucket, tags)
+    lock_entries(aws, Mode="COMPLIANCE", Days=400)
+    for name in case.LOGS:
         aws.client("logs").create_log_group(logGroupName=name, tags=dict(tags))
     return make_key(aws, "alias/lockstep", tags)
 
@@ -471,7 +457,7 @@ def test_what_does_not_fit_is_refused_with_what_to_do(aws: AwsSandbox) -> None:
         ("GOVERNANCE", 400, "is GOVERNANCE for 400 days"),
     ):
         if days:
-            lock_entries(aws, AUDIT, Mode=mode, Days=days)
+            lock_entries(aws, Mode=mode, Days=days)
         problems = " ".join(looked_at(aws).problems)
         wanted = (
             "DynamoDB deletes its items by time to live",

@@ -25,17 +25,8 @@ from lockstep.protocol.model import Claim, ClaimKind, Lease, LockRecord, Release
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox.emulators.aws.actions import item_context
 from sandbox.emulators.aws.policies import Call, Context, Statement, as_list, decide
-from tests.infrastructure.cdk_case import (
-    ACCOUNT,
-    ADOPTED_KEY,
-    AUDIT,
-    BREAK_GLASS,
-    OTHER_KEY,
-    PLANS,
-    REGION,
-    SHAPES,
-    shape,
-)
+from tests.infrastructure import cdk_case as case
+from tests.infrastructure.cdk_case import ACCOUNT, AUDIT, BREAK_GLASS, PLANS, REGION, shape
 from tests.support.memory import EPOCH
 
 # ---- the page
@@ -85,7 +76,7 @@ def test_the_page_lists_what_each_part_of_a_plan_gives_and_takes_away(
     assert {row[:2] for row in had - has} == gone
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", case.SHAPES)
 def test_no_right_is_wider_than_a_kind_of_resource_and_services_alone_assume_the_roles(name: str) -> None:
     found = shape(name)
     for title, statements in found.policies.items():
@@ -228,7 +219,7 @@ ROWS = [
     # For a secret directly, for another table.
     Row("alias/lockstep", {"kms:EncryptionContext:SecretARN": (secret_arn(),)}, NOTHING),
     Row("alias/lockstep", through("dynamodb", "aws:dynamodb:tableName", "lockstep-two"), NOTHING),
-    *(Row(key, OF_SECRET, IN_AWS, "all adopted") for key in (ADOPTED_KEY, OTHER_KEY)),
+    *(Row(key, OF_SECRET, IN_AWS, "all adopted") for key in (case.ADOPTED_KEY, case.OTHER_KEY)),
     *(Row(alias, SIGNING, may) for alias, may in PURPOSES.items()),
     # An adopted key that signs is known by its alias.
     *(

@@ -222,13 +222,11 @@ def test_the_stack_is_of_the_partition_of_its_region_and_adopts_one_by_one() -> 
     made = json.dumps(found.template)
     assert "arn:aws:" not in made
     assert "arn:aws-cn:states:::lambda:invoke" in made
-    assert not found.each(TABLE)
-    assert {b["BucketName"] for b in found.each(BUCKET) if "BucketName" in b} == {
+    # Of each kind some, and what is not named is made.
+    assert [b["BucketName"] for b in found.each(BUCKET) if "BucketName" in b] == [
         "example-lockstep-audit-two-plans"
-    }
-    assert "/aws/lambda/lockstep-two-watch" not in {log["LogGroupName"] for log in found.each(LOG)}
+    ]
     assert [t["TopicName"] for t in found.each("AWS::SNS::Topic")] == ["lockstep-two-page"]
-    assert len(found.each("AWS::SNS::Subscription")) == 1
     # Groups that exist, and a key that signs by its id.
     assert not [kind for r in found.all.values() if (kind := r["Type"]).startswith("AWS::EC2::")]
     assert [f["VpcConfig"]["SecurityGroupIds"] for f in found.each(FUNCTION) if "VpcConfig" in f] == [

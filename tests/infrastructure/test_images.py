@@ -169,16 +169,6 @@ def test_docker_is_called_with_the_plan_and_the_platform(
     assert written.read_text() == wanted
 
 
-def test_what_is_missing_for_a_deployment_is_told_with_the_next_command() -> None:
-    for settings, complaint in (
-        (["TERRAFORM=no-such-program"], "make deploy-oci TERRAFORM=/path/to/terraform"),
-        (["TERRAFORM=true", "PLAN=nowhere.yaml"], "nowhere.yaml is no file. Name your plan: make deploy-oci"),
-    ):
-        done = ran(["make", "--silent", "--old-file=deploy-setup", "deploy-oci", *settings], cwd=ROOT)
-        assert done.returncode == 2
-        assert complaint in done.stderr.splitlines()[0]
-
-
 # ---- the agent: what its Dockerfile does after the installation, and what is left of it
 
 AGENT = "docs/how-to/agent/Dockerfile"

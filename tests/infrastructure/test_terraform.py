@@ -21,28 +21,12 @@ from lockstep.protocol.names import DEFAULT_STACK, DOCTOR, oci_name
 from lockstep.protocol.schedule import shards
 from lockstep.runtime.wiring import DOCTOR_VARIABLE
 from tests.docs.pages import anchors
-from tests.infrastructure.terraform import plain
-from tests.infrastructure.terraform.case import (
-    CONFIGURATION,
-    DIGESTS,
-    IMAGE,
-    KEY_OF_AWS,
-    LOG,
-    PLAN_DIGEST,
-    ROOT,
-    Deployment,
-    Document,
-    Stack,
-    keys,
-    needs_tools,
-    plan_document,
-    run_tool,
-    with_image,
-)
+from tests.infrastructure.terraform import case, plain
+from tests.infrastructure.terraform.case import IMAGE, ROOT, Deployment, Document, keys, with_image
 from tests.support.programs import ran
 from tests.support.standby import standby_minutes
 
-pytestmark = needs_tools
+pytestmark = case.needs_tools
 
 KEPT = {"oci_kms_vault", "oci_kms_key", "oci_vault_secret", "oci_objectstorage_bucket"}
 """Types that hold credentials or the audit log, or the keys to them."""
@@ -93,7 +77,7 @@ def test_the_secrets_are_those_of_the_code_and_the_state_has_none() -> None:
 
 
 def test_names_and_defaults_follow_the_plan_as_the_code_does() -> None:
-    plan = plan_document(runners={"aws": KEY_OF_AWS})
+    plan = case.plan_document(runners={"aws": case.KEY_OF_AWS})
     named = {"secret": "other/user", "connection_secret": "other/blob"}
     plan["credentials"] = [
         {**plan["credentials"][0], "username": "first", "id": "a/b/c", "interval": "2h"},
@@ -102,7 +86,7 @@ def test_names_and_defaults_follow_the_plan_as_the_code_does() -> None:
     ]
     plan["databases"][0]["host"] = "$${HOST}"  # No variable.
     plan["audit"]["aws"]["retention"] = "36h"
-    stack = Stack(plan=plan)
+    stack = case.Stack(plan=plan)
     first = stack.apply()
     plan["databases"][0]["host"] = "h"
     # The signing key alone; the slots are made by `lockstep secrets create`.
@@ -142,18 +126,18 @@ STANDBYS = [
 
 def test_the_standby_is_called_half_an_interval_after_each_rotation_and_every_hour(tmp_path: Path) -> None:
     """By the locals of the schedules alone, for several plans at once."""
-    text = (CONFIGURATION / "runner/schedules.tf").read_text()
+    text = (case.CONFIGURATION / "runner/schedules.tf").read_text()
     (computed,) = re.findall(r"^locals \{\n.*?^\}\n", text, re.MULTILINE | re.DOTALL)
     result = 'output "minutes" { value = keys(local.crons) }'
     (tmp_path / "runner").mkdir()
     (tmp_path / "runner/main.tf").write_text(f'variable "credentials" {{}}\n{computed}{result}')
     cases = {f"case{i}": counts for i, counts in enumerate(STANDBYS)}
     document = {
-        "module": {name: {"source": "./runner", "credentials": case} for name, case in cases.items()},
+        "module": {name: {"source": "./runner", "credentials": counts} for name, counts in cases.items()},
         "output": {name: {"value": f"${{module.{name}.minutes}}"} for name in cases},
     }
     (tmp_path / "main.tf.json").write_text(json.dumps(document))
-    found = run_tool("outputs", folder=tmp_path)["value"]
+    found = case.run_tool("outputs", folder=tmp_path)["value"]
     for name, counts in cases.items():
         plan = {f"c{m}-{n}": timedelta(minutes=m) for m, number in counts.items() for n in range(number)}
         assert tuple(map(int, found[name]["value"])) == standby_minutes(shards(plan)), counts
@@ -200,12 +184,12 @@ def test_every_name_has_the_prefix_and_everything_has_the_tags() -> None:
 
 
 def test_what_holds_credentials_or_the_log_cannot_be_destroyed_but_by_a_trial() -> None:
-    declared = plain.blocks(CONFIGURATION, "resource")
+    declared = plain.blocks(case.CONFIGURATION, "resource")
     life = {".".join(labels): body.get("lifecycle", [{}])[0] for labels, body in declared}
     kept = {address for address in life if address.partition(".")[0] in KEPT}
     protected = {address for address, block in life.items() if block.get("prevent_destroy")}
     assert {"oci_objectstorage_bucket.audit"} <= kept <= protected
-    overrides = (CONFIGURATION / "trial_override.tf.example").read_text()
+    overrides = (case.CONFIGURATION / "trial_override.tf.example").read_text()
     overridden = {
         ".".join(names) for names in re.findall(r'^resource "(\w+)" "(\w+)"', overrides, re.MULTILINE)
     }
@@ -261,7 +245,7 @@ def test_functions_end_before_the_lease_read_the_published_plan_and_have_the_nam
     assert rotate["detached_mode_timeout_in_seconds"] == RUN.total_seconds()
     assert (rotate["timeout_in_seconds"], int(rotate["memory_in_mbs"])) == (func["timeout"], func["memory"])
     config = rotate["config"]
-    assert place_of(config["LOCKSTEP_PLAN"]) == place_in_oci(stack.parsed.compiled, PLAN_DIGEST)
+    assert place_of(config["LOCKSTEP_PLAN"]) == place_in_oci(stack.parsed.compiled, case.PLAN_DIGEST)
     assert functions[DOCTOR]["config"] == {**config, DOCTOR_VARIABLE: "1"}
     assert deployed.one("oci_functions_application")["display_name"] == DEFAULT_STACK
     key = deployed.all(KEY)["digests[0]"]
@@ -315,9 +299,9 @@ def test_buckets_are_private_entries_archived_others_readable_and_nothing_is_del
     deployed = keys()[2]
     buckets, found = deployed.all(BUCKET), deployed.all(KEY)
     rows = {
-        "audit[0]": (LOG, "Archive", "Disabled"),
-        "digests[0]": (DIGESTS, "Standard", "Disabled"),
-        "plans[0]": (f"{LOG}-plans", "Standard", "Enabled"),
+        "audit[0]": (case.LOG, "Archive", "Disabled"),
+        "digests[0]": (case.DIGESTS, "Standard", "Disabled"),
+        "plans[0]": (f"{case.LOG}-plans", "Standard", "Enabled"),
     }
     assert buckets.keys() == rows.keys()
     for address, row in rows.items():
@@ -328,11 +312,6 @@ def test_buckets_are_private_entries_archived_others_readable_and_nothing_is_del
     # Whoever may manage rules can remove one that is not locked, which is on demand.
     assert retention(deployed) == {("400", "DAYS", False)}
     assert retention(of_acme()) == {("400", "DAYS", True)}
-
-
-def test_the_configuration_is_formatted() -> None:
-    formatted = run_tool("fmt")
-    assert formatted["code"] == 0, formatted["value"]
 
 
 # ---- `make deploy-oci` neither removes nor pauses a standby that is deployed, unless it is told so
@@ -375,7 +354,7 @@ def test_it_is_refused_before_anything_is_done(tmp_path: Path, words: list[str])
     terraform = tmp_path / "terraform"
     terraform.write_text(f'#!/bin/sh\necho "$2" >> {log}\nif [ "$2" = show ]; then cat {shown}; fi\n')
     terraform.chmod(0o755)
-    plan.write_text(json.dumps(plan_document()).replace("example.com", "internal"))
+    plan.write_text(json.dumps(case.plan_document()).replace("example.com", "internal"))
     settings = [f"TERRAFORM={terraform}", f"PLAN={plan}", *words]
     done = ran(
         ["make", "--silent", "--old-file=deploy-setup", "deploy-oci", *settings],

@@ -6,27 +6,10 @@ import pytest
 
 from lockstep.protocol.names import slot_name
 from sandbox.identities import DIGEST_MAY, DIGEST_READER_MAY, FUNCTION_MAY, READERS_MAY, RUNNERS_MAY
-from tests.infrastructure.terraform.case import (
-    AWS,
-    DIGEST,
-    DIGESTS,
-    FROM_AWS,
-    ISSUER,
-    LOG,
-    OCI,
-    ROLES,
-    ROOT,
-    SCHEDULES,
-    Deployment,
-    Statement,
-    keys,
-    needs_tools,
-    parsed_policy,
-    sessions,
-    with_image,
-)
+from tests.infrastructure.terraform import case
+from tests.infrastructure.terraform.case import AWS, DIGEST, DIGESTS, ISSUER, LOG, OCI, ROLES, keys, sessions
 
-pytestmark = needs_tools
+pytestmark = case.needs_tools
 
 OF_OCI = {*FUNCTION_MAY, "OBJECT_READ"}
 """OBJECT_READ is on the bucket of the published plan."""
@@ -56,7 +39,7 @@ def test_each_principal_has_what_it_has_in_the_sandbox_where_both_clouds_are_rot
 
 
 def test_the_documentation_lists_exactly_the_granted_permissions() -> None:
-    text, publishes = (ROOT / "docs/iam-oci.md").read_text(), {"ONS_TOPIC_PUBLISH"}
+    text, publishes = (case.ROOT / "docs/iam-oci.md").read_text(), {"ONS_TOPIC_PUBLISH"}
     for heading, wanted in (
         ("The AWS runner", set().union(*MAY[AWS])),
         ("The OCI runner", set().union(*MAY[OCI], {"KEY_SIGN"}, publishes)),
@@ -74,7 +57,9 @@ def test_an_application_reads_only_its_own_credential() -> None:
     slots = {ocid: name for name, ocid in deployed.outputs["slots"].items()}
     grants = deployed.outputs["application_grants"]
     texts = [(c, text) for c in stack.parsed.credentials for text in grants[c.id]]
-    given = parsed_policy([f"Allow dynamic-group id ocid1.dynamicgroup.oc1..app {text}" for _, text in texts])
+    given = case.parsed_policy(
+        [f"Allow dynamic-group id ocid1.dynamicgroup.oc1..app {text}" for _, text in texts]
+    )
     for (credential, _), statement in zip(texts, given, strict=True):
         if not statement.targets:
             assert statement.permissions == {"SECRET_INSPECT"}
@@ -116,7 +101,7 @@ def test_each_statement_is_limited_to_its_bucket_secrets_and_keys() -> None:
     (storing,) = [s for s in deployed.policy if s.subject == "objectstorage-eu-frankfurt-1"]
     assert (storing.verb, storing.resource_type) == ("use", "keys")
     assert {keys_[key] for key in storing.targets["target.key.id"]} == {"audit[0]"}
-    scheduled = {(s.verb, s.resource_type): s.targets for s in deployed.of(SCHEDULES)}
+    scheduled = {(s.verb, s.resource_type): s.targets for s in deployed.of(case.SCHEDULES)}
     calls = scheduled.pop(("use", "fn-invocation"))
     assert scheduled.keys() == {("read", "fn-app"), ("read", "fn-function")}
     assert {functions[f] for f in calls["target.function.id"]} == {"rotate", "digest"}
@@ -152,7 +137,7 @@ def test_policies_grow_with_no_credential_and_with_events_by_one_statement() -> 
     for database, form in zip(fresh.plan["databases"], ("admin_iam", "admin_credential"), strict=True):
         database.pop("admin_secret"), database.pop("oci_admin_secret", None)
         database[form] = "batch" if form == "admin_credential" else "lockstep_rotator"
-    more = fresh.apply(**with_image())
+    more = fresh.apply(**case.with_image())
     [added] = [s for s in more.of(OCI) if s not in deployed.policy]
     assert (added.compartment, {*added.permissions}) == (topics, {"ONS_TOPIC_PUBLISH"})
     others = [s for s in more.policy if s != added]
@@ -188,7 +173,7 @@ EVERYTHING = DELETION | WRITING | READING
 
 
 def may(
-    deployed: Deployment,
+    deployed: case.Deployment,
     *groups: str,
     bucket: str = LOG,
     principal: str = "ocid1.user.oc1..someone",
@@ -196,7 +181,7 @@ def may(
 ) -> set[str]:
     """What a principal may on a bucket, where an estate gives its storage administrators `manage object-family`."""
     own = deployed.outputs["own_compartment_id"]
-    administrators = Statement(subject=STORAGE, permissions=frozenset(EVERYTHING), compartment=own)
+    administrators = case.Statement(subject=STORAGE, permissions=frozenset(EVERYTHING), compartment=own)
     request = {
         "compartment": [own],
         "subject": list(groups),
@@ -215,7 +200,7 @@ def may(
 def test_with_denials_only_the_break_glass_group_may_delete_and_one_function_writes_to_each_bucket() -> None:
     stack = sessions()[0]
     denying = {"audit_break_glass_group_ocid": BREAK_GLASS, "audit_deny_policies": True}
-    guarded = stack.apply(**with_image(**denying, **FROM_AWS))
+    guarded = stack.apply(**case.with_image(**denying, **case.FROM_AWS))
     functions = {n: f["id"] for n, f in guarded.all("oci_functions_function").items()}
     for bucket, group, name, reads in (
         (LOG, OCI, "rotate", {"OBJECT_INSPECT"}),

@@ -1,6 +1,6 @@
 """Runs Terraform and a parser of OCI policies, in the venv that has both. Input and output are JSON.
 
-in     {"folder": …, "answer": …, "command": "outputs", "argument": …}
+in     {"folder": …, "answer": …, "command": "outputs" or "policies", "argument": …}
 out    the result, in the file that "answer" names
 """
 
@@ -23,22 +23,16 @@ def main() -> None:
 
 def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - any JSON
     """Run one command."""
-    match name:
-        case "policies":
-            # A third of this program's start, and needed by few commands.
-            parse = importlib.import_module("oci_lexer_parser").parse_policy_statement
-            return [parse(text)["statements"][0] for text in argument]
-        case "fmt":
-            done = terraform.fmt(check=True, diff=True, recursive=True, list=True, write=False)
-        case "outputs":
-            if not Path(terraform.cwd, ".terraform").exists():
-                terraform.init(check=True)
-            Path(terraform.cwd, "terraform.tfstate").unlink(missing_ok=True)
-            done = terraform.apply(check=False, refresh=False)
-            if done.retcode == 0:
-                done = terraform.output(check=False)
-        case _:
-            raise ValueError(name)
+    if name == "policies":
+        # A third of this program's start, and needed by few commands.
+        parse = importlib.import_module("oci_lexer_parser").parse_policy_statement
+        return [parse(text)["statements"][0] for text in argument]
+    if not Path(terraform.cwd, ".terraform").exists():
+        terraform.init(check=True)
+    Path(terraform.cwd, "terraform.tfstate").unlink(missing_ok=True)
+    done = terraform.apply(check=False, refresh=False)
+    if done.retcode == 0:
+        done = terraform.output(check=False)
     return {"code": done.retcode, "value": done.value, "error": done.error}
 
 
