@@ -228,16 +228,16 @@ REGION = "eu-central-1"
 SHIPPED = CloudTimeouts()
 
 
-def secret_of(client: Any) -> SecretsManagerSecret:  # noqa: ANN401 - as `aws_client`
-    return SecretsManagerSecret(client, "aws", clouds.APP_USER_VERSIONS)
-
-
 def log_of(client: Any) -> EntryLog:  # noqa: ANN401 - as `aws_client`
     return s3_log(client, "bucket", clouds.CREDENTIAL.id)
 
 
 ACTS: dict[str, tuple[str, str, Callable[[Any], object]]] = {
-    "stage": ("secretsmanager", "Store", lambda client: secret_of(client).prepare(1)("text")),
+    "stage": (
+        "secretsmanager",
+        "Store",
+        lambda client: SecretsManagerSecret(client, "aws", clouds.APP_USER_VERSIONS).prepare(1)("text"),
+    ),
     "its own store": ("secretsmanager", "Store", lambda client: read_secret(client, "aws", "lockstep/admin")),
     "store": ("secretsmanager", "Store", lambda client: read_secret(client, "aws", "lockstep/admin")),
     "lock": ("dynamodb", "LockTable", lambda client: DynamoDbLock(client, "table", "id").read()),
