@@ -88,6 +88,7 @@ SPECIAL = {
     "python": f"lock: !!python/object/apply:os.system ['{CANARY}']\n",
     "an unknown tag": f"lock: !{CANARY} x\n",
     "a key twice": f"lock: {CANARY}\nlock: x{CANARY}\n",
+    "another version of YAML": "version: 1\nstores:\n%YAML 9.9\n  - kind: x\n",
     "two documents": "version: 1\n---\nversion: 1\n",
     "a byte order mark": "\ufeff" + YAML_TEXT,
     "a byte order mark within": "version: 1\n\ufeff" + YAML_TEXT,
