@@ -210,21 +210,7 @@ class DynamoDbHarness(_OfClient):
             )
 
 
-class _Bucket(ABC):
-    """A bucket, and all that somebody with all rights does in it."""
-
-    stream: str
-
-    @abstractmethod
-    def open(self, folder: str, *, stream: str = "", page: int = 2) -> S3Folder | ObjectStorageFolder:
-        """A folder, of the audit log if its stream is named; by default of published plans."""
-
-    def log(self, credential_id: str) -> EntryLog:
-        """The audit log of a credential."""
-        return EntryLog(self.open(f"{self.stream}/{chain_folder(credential_id)}", stream=self.stream))
-
-
-class S3Bucket(_Bucket, _OfClient):
+class S3Bucket(_OfClient):
     """The adapter `S3Folder`."""
 
     stream = "aws"
@@ -233,7 +219,12 @@ class S3Bucket(_Bucket, _OfClient):
         super().__init__(sandbox, "s3")
         create_audit_bucket(self.console, BUCKET, region=sandbox.region)
 
+    def log(self, credential_id: str) -> EntryLog:
+        """The audit log of a credential."""
+        return EntryLog(self.open(f"{self.stream}/{chain_folder(credential_id)}", stream=self.stream))
+
     def open(self, folder: str, *, stream: str = "", page: int = 2) -> S3Folder:
+        """A folder, of the audit log if its stream is named; by default of published plans."""
         return S3Folder(self.client, BUCKET, folder, page_size=page, stream=stream)
 
     def put(self, name: str, body: bytes) -> None:
@@ -379,7 +370,7 @@ class VaultRingHarness(_OfClients):
         return self.serving(secret)[2]
 
 
-class OciBucket(_Bucket, _OfClients):
+class OciBucket(_OfClients):
     """The adapter `ObjectStorageFolder`."""
 
     stream = "oci"
@@ -389,7 +380,12 @@ class OciBucket(_Bucket, _OfClients):
         self.console.create_bucket(BUCKET)
         self._place = sandbox.namespace, BUCKET
 
+    def log(self, credential_id: str) -> EntryLog:
+        """The audit log of a credential."""
+        return EntryLog(self.open(f"{self.stream}/{chain_folder(credential_id)}", stream=self.stream))
+
     def open(self, folder: str, *, stream: str = "", page: int = 2) -> ObjectStorageFolder:
+        """A folder, of the audit log if its stream is named; by default of published plans."""
         namespace, bucket = self._place
         return ObjectStorageFolder(
             self.clients, namespace=namespace, bucket=bucket, folder=folder, page_size=page, stream=stream
