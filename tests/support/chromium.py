@@ -3,16 +3,13 @@
 https://chromedevtools.github.io/devtools-protocol/
 """
 
-import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +26,6 @@ ARGUMENTS = (
     "--force-color-profile=srgb",
     "--font-render-hinting=none",
 )
-FIRST_FREE = 10
-"""A file descriptor above those that the pipe needs, 3 and 4."""
 
 
 def chromium() -> str | None:
@@ -47,24 +42,17 @@ def _starts(path: str) -> bool:
     return told.returncode == 0 and b"Chrom" in told.stdout
 
 
-@dataclass
-class Seen:
-    """What a page did while it was open.
+class Page:
+    """One page.
 
     Attributes:
         faults: Errors of scripts, messages of the console, and what the page's policy has stopped.
         requests: Every address that was asked for.
     """
 
-    faults: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-
-class Page:
-    """One page. Every event of the browser goes into `seen`."""
-
     def __init__(self, reading: int, writing: int) -> None:
-        self.seen = Seen()
+        self.faults: list[str] = []
+        self.requests: list[str] = []
         self._reading, self._writing = reading, writing
         self._buffer = b""
         self._count = 0
@@ -74,17 +62,12 @@ class Page:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
-    def open(self, at: Path | str, *, width: int, scheme: str, height: int = 900) -> None:
+    def open(self, at: Path | str, *, width: int, scheme: str) -> None:
         """Open a file, or an address, at a width in pixels, in the `light` or the `dark` scheme."""
-        self.seen.faults.clear()
-        self.seen.requests.clear()
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
+        self.faults.clear()
+        self.requests.clear()
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Page.navigate", url=at if isinstance(at, str) else at.as_uri())
         while self._next().get("method") != "Page.loadEventFired":
@@ -123,13 +106,13 @@ class Page:
     def _note(self, method: str, told: dict[str, Any]) -> None:
         match method:
             case "Network.requestWillBeSent":
-                self.seen.requests.append(told["request"]["url"])
+                self.requests.append(told["request"]["url"])
             case "Runtime.exceptionThrown":
-                self.seen.faults.append(str(told["exceptionDetails"].get("text")))
+                self.faults.append(str(told["exceptionDetails"].get("text")))
             case "Runtime.consoleAPICalled":
-                self.seen.faults.append(str(told["args"]))
+                self.faults.append(str(told["args"]))
             case "Log.entryAdded":
-                self.seen.faults.append(str(told["entry"]["text"]))
+                self.faults.append(str(told["entry"]["text"]))
 
 
 @contextmanager
@@ -137,24 +120,22 @@ def browser(program: str) -> Iterator[Page]:
     """A page of a browser that ends with the block."""
     read_ours, write_theirs = os.pipe()
     read_theirs, write_ours = os.pipe()
-    theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, FIRST_FREE) for fd in (read_theirs, write_theirs)]
+    pipe = f'exec "$0" "$@" 3<&{read_theirs} 4>&{write_theirs}'
     with tempfile.TemporaryDirectory(prefix="lockstep-chromium-", ignore_cleanup_errors=True) as profile:
-        pid = os.posix_spawn(
-            program,
-            [program, *ARGUMENTS, f"--user-data-dir={profile}", "about:blank"],
-            os.environ,
-            file_actions=[
-                *((os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)),
-                (os.POSIX_SPAWN_DUP2, theirs[0], 3),
-                (os.POSIX_SPAWN_DUP2, theirs[1], 4),
-            ],
+        words = [program, *ARGUMENTS, f"--user-data-dir={profile}", "about:blank"]
+        started = subprocess.Popen(  # noqa: S603 - found above
+            ["bash", "-c", pipe, *words],  # noqa: S607
+            pass_fds=(read_theirs, write_theirs),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        for fd in (*theirs, read_theirs, write_theirs):
-            os.close(fd)
+        os.close(read_theirs)
+        os.close(write_theirs)
         try:
             yield Page(read_ours, write_ours)
         finally:
-            os.kill(pid, signal.SIGTERM)
-            os.waitpid(pid, 0)
+            started.terminate()
+            started.wait()
             os.close(read_ours)
             os.close(write_ours)

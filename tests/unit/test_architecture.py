@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from tests.tiers import PROOF_TIER, is_proof_tier
 
 ROOT = Path(__file__).parents[2]
@@ -65,26 +63,6 @@ def test_the_lock_files_hold_names_versions_and_hashes() -> None:
     assert lines
     allowed = re.compile(r"[A-Za-z0-9._\[\],-]+==[^ ]+( ;.*)?|\s+--hash=sha256:[0-9a-f]{64}|-c .*")
     assert [line for line in lines if not allowed.fullmatch(line)] == []
-
-
-SUPPRESSION = re.compile(r"#\s*(noqa|type:\s*ignore)(?P<what>[^#]*)(?P<more>#.*)?$")
-
-
-@pytest.mark.parametrize("folder", SHIPPED)
-def test_each_suppression_names_its_rule_and_reason(folder: str) -> None:
-    unexplained = []
-    for path in _python(folder):
-        explained = 0
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if line.lstrip().startswith("#"):
-                explained = number + 2  # A comment explains the next two lines too.
-            if match := SUPPRESSION.search(line):
-                what, more = match["what"], match["more"] or ""
-                named = re.match(r":?\s*[A-Z]+[0-9]+|\[[a-z-]+", what.strip())
-                reason = re.search(r" - \S", what) or len(more) > 5
-                if not (named and (reason or number <= explained)):
-                    unexplained.append(f"{_name(path)}:{number}")
-    assert unexplained == []
 
 
 def test_what_the_list_names_is_there_and_is_of_the_second_tier() -> None:

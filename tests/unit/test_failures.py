@@ -4,6 +4,7 @@ In both cases no application is locked out (protocol I1, F7), and the next run f
 (protocol I8, M1).
 """
 
+import traceback
 from itertools import count
 
 import pytest
@@ -26,11 +27,12 @@ ERRORS: dict[str, tuple[type[errors.LockstepError], type[errors.LockstepError]]]
     ),
 }
 """What each double raises: to be tried again, or not."""
+CANARY = "hunter2"
 BOUNDARIES = 80
 """A run has more."""
 
 
-def fails_at(world: MemoryWorld, at: int, *, terminal: bool) -> list[str]:
+def fails_at(world: MemoryWorld, at: int, how: str) -> list[str]:
     """Let the n-th boundary fail once, and observe at each; where it did is in the list."""
     observer, numbers, failed = InstantObserver(world), count(), list[str]()
 
@@ -38,28 +40,33 @@ def fails_at(world: MemoryWorld, at: int, *, terminal: bool) -> list[str]:
         observer.look(boundary)
         if next(numbers) == at:
             failed.append(boundary)
+            if how == "foreign":
+                raise ValueError(CANARY)
             where = boundary.split(" ", 1)[1]
-            raise next(raised[terminal]() for name, raised in ERRORS.items() if where.startswith(f"{name} "))
+            retryable, terminal = next(e for name, e in ERRORS.items() if where.startswith(f"{name} "))
+            raise retryable if how == "once" else terminal
 
     w.at_every_boundary(world, hook)
     return failed
 
 
-@pytest.mark.parametrize("terminal", [False, True], ids=["once", "refused"])
+@pytest.mark.parametrize("how", ["once", "refused", "foreign"])
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_a_call_that_fails_is_retried_within_the_run_or_its_run_is_finished_by_the_next_one(
-    strategy: Strategy, *, terminal: bool
+    strategy: Strategy, how: str
 ) -> None:
+    """A foreign error ends its run, too, and is not quoted."""
     for at in count():
         world = steady(strategy)
-        boundary = fails_at(world, at, terminal=terminal)
+        boundary = fails_at(world, at, how)
+        shown = ""
         try:
-            result, has_failed = w.rotate(world, "third"), False
-        except errors.LockstepError:
-            has_failed = True
+            result = w.rotate(world, "third")
+        except errors.LockstepError as e:
+            shown = "".join(traceback.format_exception(e))
         w.undisturbed(world)
-        assert has_failed == (terminal and bool(boundary)), boundary
-        if has_failed:
+        assert (bool(shown), CANARY in shown) == (how != "once" and bool(boundary), False), boundary
+        if shown:
             _left_in_order(world, *boundary)
             result = w.rotate_again(world, "fourth", runner="oci")
         assert result.outcome == "rotated", boundary

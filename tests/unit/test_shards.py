@@ -139,25 +139,6 @@ def test_a_ring_needs_two_secrets_for_each_slot() -> None:
     assert not named(scaled(parse(IN_BOTH), 10_000), "Lockstep, time").exceeded
 
 
-@pytest.mark.parametrize(
-    "secret",
-    ["rds!cluster-{:06}", "arn:aws:secretsmanager:eu-central-1:333344445555:secret:dba/orders-{:06}"],
-)
-def test_admins_that_are_known_by_arn_fill_the_policy_of_one_function(secret: str) -> None:
-    def with_admins(count: int) -> limits.Use:
-        databases = [
-            {**ORDERS, "name": f"db-{i}", "host": f"db-{i}.internal", "admin_secret": secret.format(i)}
-            for i in range(count)
-        ]
-        plan = parse(edited(ONE, {"databases": databases, "credentials.0.databases": ["db-0"]}))
-        return named(plan, "IAM, inline")
-
-    one, two = with_admins(1), with_admins(2)
-    most = 1 + int((one.limit - one.need) // (two.need - one.need))
-    assert not with_admins(most).exceeded
-    assert with_admins(most + 1).exceeded
-
-
 def test_check_refuses_a_plan_beyond_a_limit_that_nobody_raises(tmp_path: Path) -> None:
     file = tmp_path / "lockstep.yaml"
     # Each of six classes begins at midnight.

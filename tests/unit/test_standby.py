@@ -4,14 +4,12 @@ Also how runs of the standby's sequence end; `tests/oci_fn` compares it with the
 """
 
 import random
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count, pairwise
-from typing import NoReturn
 
 import pytest
 from msgspec import structs
@@ -283,23 +281,3 @@ def test_a_run_out_of_time_records_its_failure_and_releases_the_lock() -> None:
     [entry] = w.entries(world, "aws")
     assert entry.event["status_code"] == "DeadlineExceededError"
     w.assert_in_sync(world, w.rotate_again(world, "next", runner="oci").generation)
-
-
-def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates() -> None:
-    def fails() -> NoReturn:
-        raise ValueError("hunter2")
-
-    for at in count():
-        world = steady()
-        foreign = w.interrupted(world, at, fails)
-        try:
-            w.rotate(world, "third")
-        except errors.UnexpectedError as e:
-            shown = "".join(traceback.format_exception(e))
-            assert "hunter2" not in shown, foreign.boundary
-        w.undisturbed(world)
-        if not foreign.boundary:
-            break
-        assert world.locked_out() == []
-        w.assert_in_sync(world, w.rotate_again(world, "next").generation)
-    assert at >= 80
