@@ -30,16 +30,11 @@ ARGUMENTS = (
 
 def chromium() -> str | None:
     """The program, if there is one that starts. Ubuntu has a script of that name that asks for a snap."""
-    found = (path for name in FIND if (path := shutil.which(name)))
-    return next((path for path in found if _starts(path)), None)
-
-
-def _starts(path: str) -> bool:
-    try:
+    for path in filter(None, map(shutil.which, FIND)):
         told = subprocess.run([path, "--version"], capture_output=True, timeout=120, check=False)  # noqa: S603 - found above
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return told.returncode == 0 and b"Chrom" in told.stdout
+        if told.returncode == 0 and b"Chrom" in told.stdout:
+            return path
+    return None
 
 
 class Page:

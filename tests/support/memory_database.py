@@ -84,7 +84,6 @@ class MemoryDatabase:
         self.accounts = {u: Account() for u in usernames}
         self.unreachable = False
         self.admin_refused = False
-        self.refuses: Callable[[str], bool] = lambda _password: False
         self.on_login: Callable[[str, Login], None] = lambda _name, _login: None
         self.refusals = Refusals()
         self.name = name
@@ -145,8 +144,6 @@ class MemoryDatabase:
 
     def set_passwords(self, username: str, *passwords: str) -> None:
         """What the statement of the strategy does: one password an account, or two."""
-        if passwords and self.refuses(passwords[0]):
-            raise errors.PasswordRefusedByPolicyError(database=self.name)
         kept = passwords if self._dual else passwords[:1]
         self.accounts[username] = replace(self.accounts[username], passwords=kept)
 

@@ -3,18 +3,12 @@
 import ast
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from tests.tiers import PROOF_TIER, is_proof_tier
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ("lockstep", "functions", "oci_fn", "cdk")
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
 def _python(*folders: str) -> list[Path]:
@@ -28,7 +22,7 @@ def _name(path: Path) -> str:
 def _texts(*folders: str) -> Iterator[tuple[str, str]]:
     """Each text in the code, with its place."""
     for path in _python(*folders):
-        for node in ast.walk(_tree(path)):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield f"{_name(path)}:{node.lineno}", node.value
 

@@ -60,13 +60,6 @@ def test_the_reply_is_json_that_the_next_step_accepts(caplog: pytest.LogCaptureF
     assert login_of(world, 1).password.reveal() not in logged + json.dumps(reply)
 
 
-def test_an_error_of_lockstep_keeps_its_name() -> None:
-    for error in errors.family(errors.RetryableError):
-        with pytest.raises(error) as caught:
-            _asked(Mock(side_effect=error(store="aws")), make_world())
-        assert type(caught.value) is error
-
-
 @pytest.mark.parametrize("in_ports", [False, True])
 @pytest.mark.parametrize("foreign", [RuntimeError({"password": CANARY}), OSError(5, CANARY, CANARY)])
 def test_a_foreign_error_shows_only_its_class(

@@ -13,7 +13,7 @@ from lockstep.protocol.model import Engine, Strategy
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from lockstep.stores.contents import decode_app_user, extras_in
 from sandbox import plans
-from tests.unit.test_plan_mistakes import parse
+from tests.unit.test_plan_mistakes import BOTH, edited, parse
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 OUTPUT = {
@@ -46,19 +46,15 @@ def test_settings_are_those_of_cdk_json_and_of_terraform() -> None:
 
 
 def test_every_secret_that_is_known_by_its_tags_is_wanted_once() -> None:
-    databases = [
-        plans.database(n, Engine.MYSQL, admin_secret=f"dba/{n}", oci_admin_secret=f"dba.{n}")
-        for n in ("orders", "stock")
-    ]
-    credentials = [
-        plans.credential("a", "orders", username="a"),
-        plans.credential("b", "orders", "stock", username="b"),
-    ]
-    found = secrets.wanted(parse(plans.plan_document(databases, credentials, oci=plans.OciNames())))
-    assert sorted((one.name, one.kind.value) for one in found) == [
-        *(("a", "app_user"), ("a.connection", "connection_blob")),
-        *(("b", "app_user"), ("b.connection", "connection_blob")),
-        *(("dba/orders", "admin"), ("dba/stock", "admin"), (plans.OCI_KEY_SECRET, "runner-key")),
+    shared = {
+        "databases.1.admin_secret": plans.admin_secret("shop"),
+        "runners.aws.oci_reader_key_secret": "r",
+    }
+    found = secrets.wanted(parse(edited(BOTH, shared)))
+    assert [(one.name, one.kind.value) for one in found] == [
+        *(("multi-cloud/app_user", "app_user"), ("multi-cloud/app_user.connection", "connection_blob")),
+        *(("multi-cloud/stock_user", "app_user"), ("multi-cloud/stock_user.connection", "connection_blob")),
+        *(("lockstep/admin/shop", "admin"), (plans.OCI_KEY_SECRET, "runner-key"), ("r", "runner-reader-key")),
     ]
 
 

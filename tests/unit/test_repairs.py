@@ -230,17 +230,6 @@ def test_forced_runs_with_nothing_wrong_make_no_version_and_the_schedule_goes_on
     assert max(generations) == 2 + 72
 
 
-@both_strategies
-def test_a_typing_mistake_is_repaired_before_the_overlap_is_over(strategy: Strategy) -> None:
-    world = steady(strategy)
-    w.rotate(world, "third")
-    _typed(world, "oci")
-    before = w.known_logins(world)
-    world.clock.sleep(60)
-    w.assert_in_sync(world, w.rotate(world, "forced", force=True).generation)
-    assert w.known_logins(world) == before
-
-
 def test_a_plan_with_a_shorter_overlap_ends_no_overlap_that_runs() -> None:
     world = steady()
     w.rotate(world, "third")

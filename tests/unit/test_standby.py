@@ -201,22 +201,6 @@ def test_a_deployment_between_two_steps_ends_the_run_and_the_next_run_converges(
     w.assert_in_sync(world, w.rotate_again(world, "following").generation)
 
 
-@both_strategies
-def test_a_refusal_by_policy_ends_the_run_and_its_claim_is_finished_later(strategy: Strategy) -> None:
-    world = steady(strategy)
-    world.databases["db-1"].refuses = lambda _password: True
-    with pytest.raises(errors.PasswordRefusedByPolicyError):
-        w.rotate(world, "third")
-    assert w.shown(w.login_of(world, 3)) in w.known_logins(world)["db-2"], "the other databases go on"
-    assert world.locked_out() == []
-    assert (world.lock.record.holder, world.lock.record.current_generation) == (None, 2)
-    world.databases["db-1"].refuses = lambda _password: False
-    assert w.rotate_again(world, "fourth", runner="oci").generation == 3
-    w.assert_in_sync(world, 3)
-    live = {w.shown(w.login_of(world, generation)) for generation in (2, 3)}
-    assert w.known_logins(world) == {"db-1": live, "db-2": live}
-
-
 def _stage(flight: Flight) -> str:
     staged = run_generate(flight.world, flight.rotation)
     values = {w.shown(store.read_generation(3).login) for store in flight.world.stores.values()}  # type: ignore[union-attr]  # it is staged
