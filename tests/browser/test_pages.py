@@ -2,6 +2,7 @@
 
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,10 @@ def test_each_rotation_is_seen_and_no_password_ever(shown: Page, tmp_path: Path)
     tmp_path.chmod(0o711)
     servers = {"orders": MariaDbServer(authority=CertificateAuthority(tmp_path))}
     secrets, answers = set[str](), list[str]()
+
+    def shows(text: str) -> bool:
+        return text in shown.ask("document.body.innerText")
+
     with (
         running_estate([plans.credential(CREDENTIAL, "orders")], servers, folder=tmp_path) as estate,
         running_page(tmp_path, estate.plan_file) as page,
@@ -99,7 +104,7 @@ def test_each_rotation_is_seen_and_no_password_ever(shown: Page, tmp_path: Path)
         for generation in (1, 2, 3):
             estate.outside.expire_schedule(CREDENTIAL)
             assert estate.rotate(CREDENTIAL).status == "SUCCEEDED"
-            until(lambda n=generation: f"generation {n}, rotated in" in shown.ask("document.body.innerText"))
+            until(partial(shows, f"generation {generation}, rotated in"))
             login = estate.stored_login(estate.plan.credentials[0])
             assert login
             secrets.add(login.password.reveal())
