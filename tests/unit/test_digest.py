@@ -221,6 +221,15 @@ def test_one_cloud_alone_another_one_that_joins_and_one_that_leaves() -> None:
     assert world.verified() == GOOD, "what OCI rotated is on no record that is read"
 
 
+def test_hours_without_a_digest_are_named() -> None:
+    world = begun(2)
+    lacking = [f"{world.world.clock.now() + timedelta(hours=n):%Y-%m-%dT%H}" for n in (1, 2)]
+    world.hours(2, but="oci")
+    world.hours(1)
+    notes = world.verifier().digests["oci"].notes
+    assert notes == [f"2 hours have no digest, the last: {', '.join(lacking)}"]
+
+
 def test_what_is_older_than_the_retention_may_go() -> None:
     world = EvidenceWorld()
     world.append("oci", "retired")
@@ -528,8 +537,11 @@ def test_whatever_stands_in_the_place_of_a_digest_stops_nobody(body: bytes | Non
         if body is None:
             forge(world, stream, signature="\u00e9")
         else:
-            put(world, newest(world, stream)[0], body, stream)
+            for name in sorted(world.digests[stream].objects)[-2:]:
+                put(world, name, body, stream)
+    left = sorted(world.digests["aws"].objects)[-3 if body else -2]
     world.hours(1)
+    assert newest(world)[1]["previous"]["hour"] in left
     assert [len(world.digests[stream].objects) for stream in world.streams] == [BEFORE + 1] * 2
     told = Verdict.NOT_VERIFIED if body else Verdict.VERIFIED
     assert world.verified()[0] is told, "what is signed by nobody, nobody has confirmed"
