@@ -126,6 +126,7 @@ def sample(each: int, seed: int) -> list[Mutant]:
                 chosen.append(
                     Mutant(room=room, file=file, number=number, line=line, was=was, now=now, source=source)
                 )
+    random.Random(seed).shuffle(chosen)  # noqa: S311 - what was run when the time is over is a sample of every room
     return chosen
 
 
