@@ -74,8 +74,8 @@ WARM = (
     *("jinja2", "oci.vault", "oci.secrets", "oci.object_storage", "oci.key_management", "pymysql", "pg8000"),
 )
 """Imported once, before the processes of the mutants are forked: whatever is not the project's."""
-SLOW_SECONDS, MOST_SECONDS, MOST_TESTS = 8.0, 45.0, 600
-"""A test that takes longer is not tried, and no more than these for one mutant."""
+QUICK_SECONDS, SLOW_SECONDS, MOST_SECONDS, MOST_TESTS = 0.1, 8.0, 45.0, 600
+"""A test that takes less is always tried, one that takes longer never, and no more than these for one mutant."""
 PATIENCE, PATIENCE_SECONDS = 12, 60.0
 """A mutant's tests may take this many times as long as without it, and this much more."""
 
@@ -182,7 +182,7 @@ def executed() -> Executed:
 
 
 def tests_of(mutant: Mutant, by: Executed) -> list[str]:
-    """The tests that execute the changed line, a few of each file before more of any."""
+    """The tests that execute the changed line: the quick ones, then a few of each file before more of any."""
     lines = by.lines.get(mutant.file, {})
     nodes = [n for n in ast.walk(ast.parse((ROOT / mutant.file).read_text())) if isinstance(n, ast.stmt)]
     around = [n for n in nodes if n.lineno <= mutant.line <= (n.end_lineno or 0)]
@@ -195,8 +195,8 @@ def tests_of(mutant: Mutant, by: Executed) -> list[str]:
         found = found or {t for n in range(first, first + length + 1) for t in lines.get(str(n), ())}
     files: dict[str, list[str]] = defaultdict(list)
     for test in sorted(found, key=lambda test: (by.seconds[test], test)):
-        files[test.partition("::")[0]].append(test)
-    chosen: list[str] = []
+        files["" if by.seconds[test] < QUICK_SECONDS else test.partition("::")[0]].append(test)
+    chosen = files.pop("", [])
     while files and len(chosen) < MOST_TESTS and sum(by.seconds[t] for t in chosen) < MOST_SECONDS:
         chosen += [tests.pop(0) for tests in files.values()]
         files = {file: tests for file, tests in files.items() if tests}
