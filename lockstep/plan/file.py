@@ -180,17 +180,16 @@ class _Composer(Composer):
         if found[0] == "$${":
             return "${"
         self.first = self.first or mark
-        known = environ.get(name or "")
-        told = ""
         if name is None:
             told = (
                 "${ begins a variable, ${NAME} or ${NAME:-default}; for these characters themselves write $${"
             )
-        elif known is None and default is None:
+        elif name not in environ and default is None:
             told = f"the variable {name} is not set; set it, or give a default: ${{{name}:-…}}"
-        if told:
-            self.problems.append(Problem("", told, mark))
-        return known or default or ""
+        else:
+            return environ.get(name) or default or ""
+        self.problems.append(Problem("", told, mark))
+        return ""
 
 
 class _Constructor(SafeConstructor):
