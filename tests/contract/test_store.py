@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -332,17 +332,21 @@ def test_a_promotion_that_is_disturbed_replaces_an_edit_and_does_not_undo_its_su
     store.promote(1, fence_held)
     assert store.serves(1)
     rival = world.rival()
-    store.stage(value(2))
-    rival.stage(value(3))
-    with (
-        suppress(errors.FenceLostError, errors.LostCompareAndSetError),
-        world.before_call(call, lambda: rival.promote(3, fence_held)),
-    ):
-        store.promote(2, fence_held)
-    rival.promote(3, fence_held)
-    assert store.serves(3)
-    with pytest.raises(errors.FenceLostError):
-        store.promote(2, fence_held)
+    for mine, is_seen in ((2, False), (4, True)):
+        store.read_current()
+        seen = store.prepare(mine, is_new=True)(value(mine)).seen
+        rival.stage(value(mine + 1))
+        overtaking = Mock(side_effect=partial(rival.promote, mine + 1, fence_held))
+        with (
+            suppress(errors.FenceLostError, errors.LostCompareAndSetError),
+            world.before_call(call, overtaking),
+        ):
+            store.prepare_promotion(mine, seen=seen if is_seen else None)(fence_held)
+        if not overtaking.called:
+            rival.promote(mine + 1, fence_held)
+        assert store.serves(mine + 1)
+        with pytest.raises(errors.FenceLostError):
+            store.promote(mine, fence_held)
 
 
 @pytest.mark.parametrize("shared", ["aws", "oci", "oci-ring-of-one"], indirect=True)
