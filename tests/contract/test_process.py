@@ -72,6 +72,8 @@ def test_a_login_that_is_no_text() -> None:
 
 
 def test_a_watch_goes_on_after_an_error_until_it_is_interrupted() -> None:
+    # What a shell starts in the background ignores interrupts, and so does what that starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     words = [sys.executable, "-m", "lockstep", "status", "--watch", *PLAN]
     with subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True) as watching:  # noqa: S603 - our own interpreter
         assert watching.stderr
