@@ -336,13 +336,10 @@ def test_a_promotion_that_is_disturbed_replaces_an_edit_and_does_not_undo_its_su
         store.read_current()
         seen = store.prepare(mine, is_new=True)(value(mine)).seen
         rival.stage(value(mine + 1))
-        overtaking = Mock(side_effect=partial(rival.promote, mine + 1, fence_held))
-        with (
-            suppress(errors.FenceLostError, errors.LostCompareAndSetError),
-            world.before_call(call, overtaking),
-        ):
+        act = Mock(side_effect=partial(rival.promote, mine + 1, fence_held))
+        with suppress(errors.FenceLostError, errors.LostCompareAndSetError), world.before_call(call, act):
             store.prepare_promotion(mine, seen=seen if is_seen else None)(fence_held)
-        if not overtaking.called:
+        if not act.called:
             rival.promote(mine + 1, fence_held)
         assert store.serves(mine + 1)
         with pytest.raises(errors.FenceLostError):

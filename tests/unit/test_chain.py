@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import rfc8785
 
+from lockstep.audit import chain
 from lockstep.audit.append import MAX_LOOK_BACK
 from lockstep.audit.chain import FARTHEST, MAX_FOREIGN, MAX_TAKEN_IN, Entry, Sealed, parse, seal
 from lockstep.audit.confirmed import Verdict
@@ -225,6 +226,12 @@ def test_what_is_appended_while_the_end_is_looked_for_is_not_foreign() -> None:
     at_every_boundary(world, order)
     rotate_again(world, "run-9")
     assert (head(world).seq, problems(world)) == (4, [])
+
+
+def test_the_newest_are_found_wherever_the_head_points() -> None:
+    log = begun(5).audit_logs["aws"]
+    found = [chain.newest_numbers(log, ChainHead(seq=n, hash="0" * 64), 3) for n in (2, 5, 99)]
+    assert found == [[5, 4, 3]] * 3
 
 
 # A verdict for everything

@@ -146,6 +146,15 @@ def test_two_runs_that_die_in_a_row_are_finished_by_the_next_run(strategy: Strat
         _survives(world, "aws", died=died)
 
 
+def test_where_the_lock_table_was_lost_a_reconcile_goes_on_from_what_no_entry_records() -> None:
+    world = steady(Strategy.DUAL_PASSWORD)
+    assert _ran(world, "dies", dies=22) == "after aws promote connection_blob"
+    w.loses_the_lock_table(world)
+    w.activates(world)
+    assert _ran(world, "reconciles") == "rotated"
+    assert [v.problems for v in verified(world).values()] == [[], []]
+
+
 # Two builds
 
 

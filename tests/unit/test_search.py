@@ -309,6 +309,12 @@ def test_base_is_seen_after_the_change_too() -> None:
         world.wait()
 
 
+def test_what_is_doomed_of_the_account_of_base_is_seen_to_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryReplica, "accepts", lambda *_: True)
+    with pytest.raises(errors.ReplicaLaggingError):
+        Rotated(ALTERNATING).wait(doomed=(0,))
+
+
 @pytest.mark.parametrize(("strategy", "base"), [(DUAL, None), (ALTERNATING, 2)])
 def test_where_nothing_undoes_a_refusal_pending_is_tried_once(strategy: Strategy, base: int | None) -> None:
     world = Rotated(strategy, lag=None)
