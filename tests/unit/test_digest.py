@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 import rfc8785
@@ -103,17 +104,14 @@ def test_all_chains_or_there_is_no_digest(operation: str, error: type[LockstepEr
 
 def test_a_digest_does_not_wait_for_the_other_cloud() -> None:
     world = begun(2)
-
-    def fail(_: str) -> None:
-        raise AuditLogUnreachableError(code="down")
-
-    world.digests["oci"].faults.before = fail
+    world.digests["oci"].faults.before = Mock(side_effect=AuditLogUnreachableError(code="down"))
     world.until(15)
     made = world.make("aws")
     assert made.confirms
     assert not made.problems
     assert made.unread.startswith("AuditLogUnreachableError")
     assert documents(world)[-1]["other"] == documents(world)[-2]["other"]
+    assert world.verified()[0] is Verdict.UNREADABLE
 
 
 # Honest states. Each is looked at after every hour, by who may verify MACs and by who may not.
