@@ -105,12 +105,7 @@ class Address:
     port: int
 
     def get(
-        self,
-        path: str,
-        *,
-        method: str = "GET",
-        token: str | None = TOKEN,
-        headers: Mapping[str, str] = {},
+        self, path: str, *, method: str = "GET", token: str | None = TOKEN, headers: Mapping[str, str] = {}
     ) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=BOUND_SECONDS)
         brought = {"X-Aws-Parameters-Secrets-Token": token} if token is not None else {}

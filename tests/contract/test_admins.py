@@ -332,9 +332,7 @@ def test_a_token_is_the_one_that_the_sdk_makes(keys: AwsKeys, host: str, port: i
 
 
 @db.each_engine
-def test_the_script_makes_an_account_for_tokens_or_stops_at_another(
-    world: db.SqlHarness,
-) -> None:
+def test_the_script_makes_an_account_for_tokens_or_stops_at_another(world: db.SqlHarness) -> None:
     user = f"iam_{world.credential.usernames[0]}"
     admin = model.AdminIam(username=user, region=REGION)
     server = structs.replace(world.server, admin=admin)

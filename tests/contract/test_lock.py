@@ -39,6 +39,7 @@ ORDERS: Mapping[str, Any] = {
     "revoke_through": 1,
     "take_over": frozenset({"db-2", "db-5"}),
     "blocked": frozenset({"db-3"}),
+    "without": frozenset({"db-4"}),
 }
 
 

@@ -86,9 +86,7 @@ def die() -> None:
     raise errors.StoreUnreachableError
 
 
-def test_a_ring_serves_what_it_served_until_its_last_slot_is_written(
-    clouds: Clouds,
-) -> None:
+def test_a_ring_serves_what_it_served_until_its_last_slot_is_written(clouds: Clouds) -> None:
     """An edit that dies on the way leaves readers with the value that they had (protocol I1)."""
     served: list[int] = []
     while 0 not in served:

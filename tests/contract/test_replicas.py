@@ -13,9 +13,7 @@ from lockstep.databases.findings import Outcome
 from lockstep.databases.inspect import VERIFY_HOSTS
 from lockstep.databases.sessions import open_sessions
 from lockstep.operate.doctor.servers import LOGIN
-from lockstep.protocol.errors import (
-    AccountLockedError,
-)
+from lockstep.protocol.errors import AccountLockedError
 from lockstep.protocol.model import ClaimKind, Engine, Login, Strategy, VerifyHost
 from lockstep.protocol.ports import Database
 from lockstep.protocol.workers import at_the_same_time
@@ -146,9 +144,7 @@ def test_runs_that_die_between_two_logins_do_not_lock_the_account(world: Replica
 
 
 @each_engine
-def test_sessions_of_a_replica_are_its_own_and_those_of_an_alias_the_primary_s(
-    world: Replicated,
-) -> None:
+def test_sessions_of_a_replica_are_its_own_and_those_of_an_alias_the_primary_s(world: Replicated) -> None:
     if world.engine is Engine.MYSQL:
         world.run("GRANT PROCESS ON *.* TO {rotator}")
     world.pair.replica.catch_up()

@@ -74,10 +74,7 @@ def _update(world: DeployedWorld, credential_id: str, expression: str, **values:
     """Change a record as nobody should."""
     more = {"ExpressionAttributeValues": {f":{n}": value for n, value in values.items()}} if values else {}
     world.aws.client("dynamodb").update_item(
-        TableName=LOCK_TABLE,
-        Key={"credential_id": {"S": credential_id}},
-        UpdateExpression=expression,
-        **more,
+        TableName=LOCK_TABLE, Key={"credential_id": {"S": credential_id}}, UpdateExpression=expression, **more
     )
 
 

@@ -165,7 +165,7 @@ def test_a_function_in_aws_is_named_by_its_role_in_this_domain() -> None:
 BREAK_GLASS, STORAGE = "ocid1.group.oc1..breakglass", "ocid1.group.oc1..storage"
 RULE = {"BUCKET_UPDATE", "BUCKET_DELETE", "RETENTION_RULE_MANAGE"}
 DELETION = RULE | {
-    *("OBJECT_DELETE", "OBJECT_VERSION_DELETE", "OBJECT_UPDATE_TIER", "RETENTION_RULE_LOCK", "PAR_MANAGE"),
+    *("OBJECT_DELETE", "OBJECT_VERSION_DELETE", "OBJECT_UPDATE_TIER", "RETENTION_RULE_LOCK", "PAR_MANAGE")
 }
 """With which an entry, a version, the life cycle, the versioning or the retention of the bucket goes."""
 WRITING, READING = {"OBJECT_CREATE", "OBJECT_OVERWRITE"}, {"OBJECT_INSPECT", "OBJECT_READ"}

@@ -17,12 +17,7 @@ from lockstep.operate.access import operator
 from lockstep.protocol.model import Credential, Login, SecretStr, Strategy
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE
-from lockstep.runtime.wiring import (
-    DIGEST_VARIABLE,
-    DOCTOR_VARIABLE,
-    FUNCTION_VARIABLE,
-    REGION_VARIABLE,
-)
+from lockstep.runtime.wiring import DIGEST_VARIABLE, DOCTOR_VARIABLE, FUNCTION_VARIABLE, REGION_VARIABLE
 from sandbox import plans
 from sandbox.deployed_world import FUNCTION_ID, know_functions
 from sandbox.emulators.aws import Execution
@@ -371,10 +366,7 @@ def test_all_that_aws_left_is_rotated_by_detached_calls(estate: Estate, function
     with running_function(estate.function_environment) as another:
         estate.oci.functions.code[FUNCTION_ID] = partial(another.invoked, seconds=SECONDS)
         first = function.call()
-        assert (first.status, first.body) == (
-            200,
-            {"results": [], "handed_on": len(everyone), "batches": 2},
-        )
+        assert (first.status, first.body) == (200, {"results": [], "handed_on": len(everyone), "batches": 2})
         calls = estate.oci.functions.finish(seconds=SECONDS)
         done = [r for call in calls for r in json.loads(call.answer.result()[1])["results"]]
         assert sorted((r["credential_id"], r["outcome"]) for r in done) == [

@@ -420,12 +420,7 @@ def primary_not_set_to_base(
         stager._account.set_primary(pending, retain=True, before=slots)
 
 
-@bug(
-    "D12",
-    over=(MariaDbDualPassword, "stage"),
-    faults="mariadb",
-    model=Model("I12", ONE_TERM, MARIADB),
-)
+@bug("D12", over=(MariaDbDualPassword, "stage"), faults="mariadb", model=Model("I12", ONE_TERM, MARIADB))
 def verifier_of_base_left_out(
     _original: Foreign, stager: MariaDbDualPassword, *, pending: Foreign, **_: Foreign
 ) -> None:

@@ -1,7 +1,6 @@
 """What must hold at every instant of a run and of a race, in memory."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 
 from lockstep.protocol.model import Claim, ClaimKind, Login
@@ -59,13 +58,12 @@ class InstantObserver:
 
     def has_changed(self) -> bool:
         """Whether there is something to look at."""
-        world, record = self.world, self.world.lock.record
-        kept = [secret for store in world.stores.values() for secret in store._secrets.values()]
+        kept = [secret for store in self.world.stores.values() for secret in store._secrets.values()]
         before = self._seen
         self._seen = (
-            replace(record, holder=None, expires_at=None, fence=0),
+            self.world.lock.record,
             [(secret.current, len(secret.versions)) for secret in kept],
-            [accounts(database) for database in world.databases.values()],
+            [accounts(database) for database in self.world.databases.values()],
         )
         return before != self._seen
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from unittest.mock import patch
 
 from lockstep.protocol import model
 
@@ -13,5 +12,8 @@ NEWER = model.FORMAT + 1
 @contextmanager
 def build(written: int) -> Iterator[None]:
     """Run the block as the build whose format this is."""
-    with patch.object(model, "FORMAT", written):
+    before, model.FORMAT = model.FORMAT, written
+    try:
         yield
+    finally:
+        model.FORMAT = before

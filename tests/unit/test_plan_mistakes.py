@@ -237,7 +237,7 @@ IN_RDS: Rows = {
         ("admin_iam", "x" * 31, "at most", "x" * 30),
         ("admin_iam", "app", f"credentials[0].username: app {RESERVED}", "dba"),
         ("plaintext", PLAINTEXT_CONSENT, "admin_iam: needs TLS, since whoever reads its token", GONE),
-    ],
+    ]
 }
 BY_CREDENTIAL = "databases[0].admin_credential"
 ITSELF: Document = {"admin_secret": None, "admin_credential": "lockstep/rotator"}
@@ -256,7 +256,7 @@ ROTATED = plans.plan_document(
 """The rotation user of `orders` is a credential that is rotated there."""
 IN_ROTATED: Rows = {
     "databases.0": [
-        ("admin_credential", "other", "no credential other is rotated on orders", "lockstep/rotator"),
+        ("admin_credential", "other", "no credential other is rotated on orders", "lockstep/rotator")
     ],
     "databases.1": [("verify_hosts", ["replica"], "replica:3306 is also of orders", ["another"])],
     "databases.2": [("engine", "mariadb", "orders.example.com:3306 is mysql, as orders says", "mysql")],

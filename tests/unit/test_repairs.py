@@ -297,9 +297,7 @@ def test_an_emergency_does_not_wait_for_a_database_that_an_operator_leaves_out(s
 
 
 @both_strategies
-def test_after_a_lost_table_nothing_happens_until_the_plan_is_activated_again(
-    strategy: Strategy,
-) -> None:
+def test_after_a_lost_table_nothing_happens_until_the_plan_is_activated_again(strategy: Strategy) -> None:
     """Nobody knows what the lost record said, so a new one starts with an order of a person (protocol I10, O7)."""
     world = steady(strategy)
     current, before = w.login_of(world, 2), w.known_logins(world)

@@ -17,15 +17,7 @@ from lockstep.operate.verdict import Kind, Verdict
 from lockstep.operate.watch import COUNTED, METRICS, SHOWN, Expected, Found, watch
 from lockstep.protocol import errors
 from lockstep.protocol.deadlines import IMPORT_LEASE
-from lockstep.protocol.model import (
-    Claim,
-    ClaimKind,
-    Credential,
-    LockRecord,
-    Login,
-    SecretStr,
-    StoredValue,
-)
+from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord, Login, SecretStr, StoredValue
 from lockstep.protocol.ports import Table
 from lockstep.stores.credential import StoredNames
 from sandbox.emulators.aws.alarms import embedded

@@ -111,10 +111,7 @@ def test_what_keeps_a_value_for_longer_than_the_overlap(machine: Machine, name: 
 
 # The shell recipes
 
-QUERIES = (
-    ("psql.sh", "-Atc", "SELECT session_user"),
-    ("mariadb.sh", "-BNe", "SELECT USER()"),
-)
+QUERIES = (("psql.sh", "-Atc", "SELECT session_user"), ("mariadb.sh", "-BNe", "SELECT USER()"))
 
 
 def _ran(machine: Machine, name: str, *words: str, **more: str) -> Ran:

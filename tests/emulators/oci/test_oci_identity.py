@@ -164,9 +164,7 @@ def test_a_users_token_does_not_outlive_the_subject_token(domain: Domain) -> Non
     assert domain.refusal(**AS_A_USER) == NOT_THE_TOKEN
 
 
-def test_a_client_proves_itself_before_all_else_and_is_named_by_the_trust(
-    domain: Domain,
-) -> None:
+def test_a_client_proves_itself_before_all_else_and_is_named_by_the_trust(domain: Domain) -> None:
     right = domain.basic
     for basic in (None, f"{CLIENT}:wrong", f"{CLIENT}:", f"other:{SECRET}", CLIENT, f":{SECRET}"):
         domain.basic = basic

@@ -78,8 +78,7 @@ def test_only_deprecated_versions_are_deleted_1_to_30_days_ahead(case: OciCase, 
 
 
 @pytest.mark.parametrize(
-    ("asked", "days", "late"),
-    [(None, 30, timedelta()), (START + DAY, 1, timedelta(hours=12))],
+    ("asked", "days", "late"), [(None, 30, timedelta()), (START + DAY, 1, timedelta(hours=12))]
 )
 def test_a_version_is_deleted_at_its_time_or_late_and_then_its_name_is_free(
     case: OciCase, secret: str, asked: datetime | None, days: int, late: timedelta
