@@ -155,6 +155,15 @@ def test_where_the_lock_table_was_lost_a_reconcile_goes_on_from_what_no_entry_re
     assert [v.problems for v in verified(world).values()] == [[], []]
 
 
+def test_keys_that_were_added_after_a_run_died_in_its_promotion_are_kept_and_stop_nothing() -> None:
+    world = steady(Strategy.DUAL_PASSWORD)
+    assert _ran(world, "dies", dies=22) == "after aws promote connection_blob"
+    store = world.stores["aws"]
+    store.edit("app_user", json.dumps({**json.loads(store.current_text("app_user")), "team": "ours"}))
+    assert [_ran(world, run) for run in ("next", "following")] == ["rotated"] * 2
+    assert json.loads(store.current_text("app_user"))["team"] == "ours"
+
+
 # Two builds
 
 
