@@ -196,7 +196,7 @@ class AwsSandbox:
             return self._session.client(
                 service,
                 endpoint_url=self.url,
-                config=Config(connect_timeout=2, read_timeout=30, retries={"total_max_attempts": 1}),
+                config=Config(connect_timeout=2, read_timeout=300, retries={"total_max_attempts": 1}),
                 aws_access_key_id=access_key,
                 aws_secret_access_key=_ACCESS_KEY,
             )
