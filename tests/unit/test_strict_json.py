@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from lockstep.protocol import messages
 from lockstep.protocol.strict_json import Instant, Message, MessageError, matching, object_of, parse, read
-from tests.fuzz.harness import inputs
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 LETTERS = Annotated[str, matching("[a-z]+")]
@@ -84,7 +83,6 @@ def test_what_does_not_fit_is_refused_with_its_place(kind: object, value: object
     assert place in str(error.value)
 
 
-@inputs(20)
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda inner: st.dictionaries(st.text(), inner)))
 def test_an_error_never_quotes_the_value(value: object) -> None:
     secret = "hunter2-hunter2 7"

@@ -85,7 +85,7 @@ def _keys() -> int:
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 20_000),
     "code lines of cdk": (lambda: _sum("cdk"), 4_381),
-    "code lines of tests": (lambda: _sum("tests"), 31_968),
+    "code lines of tests": (lambda: _sum("tests"), 31_966),
     "code lines of the sandbox": (lambda: _sum("sandbox"), 12_465),
     "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 405),
     "rooms of lockstep": (lambda: len({r.split("/")[1] for r in _rooms()}), 12),
