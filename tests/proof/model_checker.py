@@ -12,18 +12,20 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from lockstep.protocol.model import Lease, LockRecord
+from lockstep.protocol.orders import Revoke
 from tests.proof import model_world as model
 from tests.proof.invariants import ViolationError
 from tests.proof.model_bounds import Budget
 from tests.proof.model_invariants import World, has_lock, violation
 from tests.proof.model_process import Interpreter, Process
+from tests.support.memory_lock import ordered
 
 State = tuple[int, ...]
-"""Ids: lock, stores, databases, budget, the orphan, the runs."""
+"""Ids: lock, stores, databases (0 where there are fewer), budget, the orphan, the runs."""
 Events = Iterator[tuple[str, str, dict[int, Any]]]
 """What time, failures and people do: what it takes from the budget, its text, and the parts that change."""
-S_LOCK, S_STORES, S_DATABASES, S_BUDGET, S_ORPHAN, S_RUNS = 0, 1, 3, 5, 6, 7
-PART = {model.LOCK: 0, model.STORES[0]: 1, model.STORES[1]: 2, model.DATABASES[0]: 3, model.DATABASES[1]: 4}
+S_LOCK, S_STORES, S_DATABASES, S_BUDGET, S_ORPHAN, S_RUNS = 0, 1, 3, 6, 7, 8
+PART = {name: i for i, name in enumerate((model.LOCK, *model.STORES, *model.DATABASES))}
 NONE = 0
 ALIVE = 2
 """Runs that can be alive at once, all but one of them without the lock."""
@@ -56,22 +58,30 @@ class Result(NamedTuple):
 
 def _answered(lock: LockRecord) -> LockRecord:
     """The record after an operator did what a failed run asked for: plan activated, take-over of what is blocked."""
-    activate = lock.activate if lock.plan else model.DIGEST
-    return replace(lock, activate=activate, take_over=lock.take_over | lock.blocked)
+    activate = lock.activate if lock.plan == model.DIGEST else model.DIGEST
+    return replace(lock, activate=activate, take_over=lock.take_over | lock.blocked, paused=False)
 
 
 def _freed(lock: LockRecord) -> LockRecord:
+    """The record when every lease is over that a clock can have written that is right."""
+    if lock.expires_at and lock.expires_at >= model.FAR:
+        return lock
     return replace(lock, holder=None, expires_at=None)
 
 
+def _has_far(lock: LockRecord) -> bool:
+    """Whether a time stands in the record that no clock can have written that is right."""
+    return any(time and time >= model.FAR for time in (lock.expires_at, lock.next_due_at, lock.not_before))
+
+
 class Checker:
-    """Explores the shipped code on two engines within one budget."""
+    """Explores the shipped code on some engines within one budget."""
 
     def __init__(
-        self, engines: tuple[str, str], budget: Budget, *, waives: frozenset[str] = frozenset()
+        self, engines: tuple[str, ...], budget: Budget, *, waives: frozenset[str] = frozenset()
     ) -> None:
         self.engines = engines
-        self.interpreter = Interpreter(engines)
+        self.interpreter = Interpreter(engines, has_host=bool(budget.hosts))
         self.waives = waives
         self.budget = budget
         self._values: list[Any] = [None]
@@ -101,7 +111,10 @@ class Checker:
         recorded = {"current_generation": 2, "highest_generation": 2, "valid": frozenset({1, 2})}
         lock = replace(model.LOST, fence=2, plan=model.DIGEST, **recorded)  # type: ignore[arg-type]  # as it has
         databases = [self._at_first(engine, newest.user) for engine in self.engines]
-        return (*map(self._id, (lock, aws, ring, *databases, self.budget)), *[NONE] * (1 + ALIVE))
+        if self.budget.hosts:
+            databases[-1] = databases[-1]._replace(host=model.WELL)
+        lacking = [None] * (len(model.DATABASES) - len(databases))
+        return (*map(self._id, (lock, aws, ring, *databases, *lacking, self.budget)), *[NONE] * (1 + ALIVE))
 
     def _at_first(self, engine: str, user: int) -> model.Database:
         """A database; where it can fail over, with what it had before the rotation that is behind it."""
@@ -119,7 +132,8 @@ class Checker:
 
     def _databases(self, state: State | list[int]) -> list[tuple[int, str, model.Database]]:
         """Their places in a state, with their names."""
-        return [(i, name, self._values[state[i]]) for i, name in enumerate(model.DATABASES, S_DATABASES)]
+        places = enumerate(model.DATABASES[: len(self.engines)], S_DATABASES)
+        return [(i, name, self._values[state[i]]) for i, name in places]
 
     def _hung_up(self, state: list[int], process: Process) -> None:
         """The connections of a process are closed."""
@@ -160,7 +174,14 @@ class Checker:
         for i, name, database in self._databases(state):
             if database.session and rivals:
                 yield "", f"{name} ends the session that holds its advisory lock", {i: database.unlocked()}
+        if lock.activate not in (None, model.DIGEST) and not (lock.claim or lock.holder):
+            under_another = replace(lock, plan=lock.activate, activate=None)
+            yield "", "a run under another plan makes it active", {S_LOCK: under_another}
         yield from self._acts_of_people(state, lock, left)
+        yield from self._orders(state, lock) if left.orders else ()
+        yield from self._acts_of_a_dba(state) if left.dbas else ()
+        yield from self._wrong_times(lock) if left.clocks else ()
+        yield from self._outages(state, left)
         yield from self._failures(state, left)
 
     def _acts_of_people(self, state: State, lock: LockRecord, left: Budget) -> Events:
@@ -175,6 +196,75 @@ class Checker:
             older = [login for g, login, *_ in store.versions if 0 < g < store.serving().generation]
             for login in (model.JUNK, *older):
                 yield "edits", f"a person writes {login} into {name}", {i: store.edited_to(login)}
+        for i, name in enumerate(model.STORES, S_STORES) if left.texts else ():
+            label = f"a person writes what is no credential into {name}"
+            yield "texts", label, {i: self._values[state[i]].edited_to(None)}
+
+    def _orders(self, state: State, lock: LockRecord) -> Events:
+        databases = self._databases(state)
+        for order in model.orders_of(lock, [name for _, name, _ in databases]):
+            given = ordered(lock, order)
+            if isinstance(order, Revoke) and given != lock:
+                given = model.made_due(given)  # It does not wait for the overlap, and promises none.
+            if given != lock:
+                yield "orders", f"somebody orders {order}", {S_LOCK: given}
+        if not lock.holder or not lock.expires_at or lock.expires_at <= model.NOW:
+            yield from self._imports(state, lock) if not lock.promoting else ()
+        else:
+            freed = replace(lock, holder=None, expires_at=None)
+            yield "orders", "somebody frees the lock of a run that is alive", {S_LOCK: freed}
+
+    def _imports(self, state: State, lock: LockRecord) -> Events:
+        """What `lockstep import` does with a login that works everywhere; also where it dies after the first store."""
+        databases = [database for *_, database in self._databases(state)]
+        stores = {i: self._values[state[i]] for i in range(S_STORES, S_DATABASES)}
+        known = dict.fromkeys(login for store in stores.values() for _, login, *_ in store.versions)
+        for login in known:
+            if all(d.accepts(login) and (not d.host or d.host_accepts(login)) for d in databases):
+                imported = {i: store.imported(login) for i, store in stores.items()}
+                taken = replace(lock, fence=lock.fence + 1, holder=None, expires_at=None)
+                label = f"somebody imports {login}"
+                yield "orders", label, {S_LOCK: taken, **imported}
+                yield "orders", f"{label}, into aws alone", {S_LOCK: taken, S_STORES: imported[S_STORES]}
+
+    def _acts_of_a_dba(self, state: State) -> Events:
+        databases = self._databases(state)
+        serving: model.Login = self._values[state[S_STORES]].serving().login or model.JUNK
+        login = model.Login(serving.user, model.OF_DBA)
+        stores = {i: self._values[state[i]].edited_to(login) for i in range(S_STORES, S_DATABASES)}
+        for discards in (False, True) if "mysql" in self.engines else (False,):
+            changed = {i: d.set_by_dba(login, discards=discards) for i, _, d in databases}
+            how = "a DBA sets a password" + (" alone" if discards else "")
+            yield "dbas", f"{how} in every database and in both stores", {**changed, **stores}
+            yield "dbas", f"{how} in every database and in aws", {**changed, S_STORES: stores[S_STORES]}
+            yield "dbas", f"{how} in every database", changed
+            for i, name, _ in databases:
+                yield "dbas", f"{how} in {name}", {i: changed[i]}
+
+    def _wrong_times(self, lock: LockRecord) -> Events:
+        for name in ("next_due_at", "not_before"):
+            far: Any = {name: model.FAR}
+            yield "clocks", f"a clock that is wrong writes {name}", {S_LOCK: replace(lock, **far)}
+        held = replace(lock, holder=lock.holder or "a run that died", expires_at=model.FAR)
+        yield "clocks", "a clock that is wrong writes the end of a lease", {S_LOCK: held}
+
+    def _outages(self, state: State, left: Budget) -> Events:
+        for i, name, database in self._databases(state):
+            if database.gone:
+                yield "", f"{name} is back", {i: database._replace(gone=False)}
+            elif left.outages:
+                yield "outages", f"{name} is gone", {i: database.unlocked()._replace(gone=True)}
+            if database.host not in ("", model.WELL):
+                yield "", f"the host of {name} is well", {i: database._replace(host=model.WELL, copied=None)}
+            elif database.host and left.hosts:
+                for what in (model.ONCE, model.REFUSES, model.GONE):
+                    yield "hosts", f"the host of {name} {what}", {i: database._replace(host=what)}
+                stopped = database._replace(host=model.STOPPED, copied=database.passwords)
+                yield "hosts", f"the replication to the host of {name} stops", {i: stopped}
+            if database.engine == "mysql" and left.attributes:
+                for record in {(None, None), database.record[::-1], (1, None)} - {database.record}:
+                    label = f"the ATTRIBUTE in {name} says {record}"
+                    yield "attributes", label, {i: database._replace(record=record)}
 
     def _failures(self, state: State, left: Budget) -> Events:
         databases = self._databases(state)
@@ -322,7 +412,7 @@ class Checker:
         """The first invariant that a state breaks; I8 is checked by running the next run from there."""
         world = state[:S_BUDGET]
         if world not in self._broken:
-            check = partial(self._world(world).in_state, has_overlap=not self.budget.revokes)
+            check = partial(self._world(world).in_state, has_overlap=not self.budget.may_revoke)
             self._broken[world] = violation(check) or self._diverges(world)
         return self._broken[world]
 
@@ -332,11 +422,41 @@ class Checker:
         Where a person must act first, the error says so: an operator does that, and the run after it must do it.
         """
         lock = _freed(model.made_due(self._values[world[S_LOCK]]))
-        databases = [self._id(database.unlocked()) for _, _, database in self._databases(world)]
-        rest = (self._id(lock), *world[S_STORES:S_DATABASES], *databases)
+        state = [self._id(lock), *world[S_STORES:S_BUDGET]]
+        for i, _, database in self._databases(world):
+            state[i] = self._id(database.unlocked())
+        rest = tuple(state)
         if rest not in self._recovered:
-            self._recovered[rest] = self._recovers(list(rest))
+            self._recovered[rest] = self._is_delayed(list(rest)) or self._recovers(self._healed(rest))
         return self._recovered[rest]
+
+    def _healed(self, state: State) -> list[int]:
+        """The state when all outages are over."""
+        healed = list(state)
+        for i, _, database in self._databases(state):
+            host = model.WELL if database.host else ""
+            healed[i] = self._id(database._replace(gone=False, host=host, copied=None))
+        return healed
+
+    def _is_delayed(self, state: list[int]) -> ViolationError | None:
+        """I17: a database that does not answer, and is under take-over, or a verify host ends no emergency late.
+
+        But a host that accepts what is to be revoked keeps it open.
+        """
+        lock, databases = self._values[state[S_LOCK]], self._databases(state)
+        gone = {name for _, name, database in databases if database.gone}
+        is_bad = gone or any(database.host in (model.REFUSES, model.GONE) for *_, database in databases)
+        is_open = any(database.host == model.STOPPED for *_, database in databases)
+        if not lock.is_revoking or not is_bad or is_open or not gone <= lock.take_over:
+            return None
+        if len(gone) == len(databases):
+            return None
+        for number in range(RECOVERY, RECOVERY + RECOVERING_RUNS):
+            held = model.acquired(model.made_due(_answered(self._values[state[S_LOCK]])), number)
+            failure = self._alone(state, held, number) if held else None
+            if not self._values[state[S_LOCK]].is_revoking:
+                return None
+        return ViolationError("I17", f"an emergency waits for what is gone: {failure}")
 
     def _recovers(self, state: list[int]) -> ViolationError | None:
         """Runs, undisturbed, until one does not fail; before each an operator orders what the last one asked for.
@@ -348,26 +468,34 @@ class Checker:
             return broken
         for number in range(RECOVERY, RECOVERY + RECOVERING_RUNS):
             held = model.acquired(model.made_due(_answered(self._values[state[S_LOCK]])), number)
-            assert held
+            if held is None:
+                return ViolationError("I14", "a time that cannot be keeps a run from the lock")
             failure = self._alone(state, held, number)
-            is_over = failure is None and not self._values[state[S_LOCK]].is_revoking
+            lock: LockRecord = self._values[state[S_LOCK]]
+            is_over = failure is None and not lock.is_revoking and not _has_far(lock)
             if is_over or (failure and failure.invariant != "I8"):
                 return failure
+        if failure is None and _has_far(self._values[state[S_LOCK]]):
+            return ViolationError("I14", "undisturbed runs leave a time that cannot be in the record")
         return failure or ViolationError("O5", "undisturbed runs do not end an emergency")
 
     def _has_cure(self, state: list[int]) -> bool:
-        """Whether a login that a store holds works on every database, none of which waits for an operator."""
+        """Whether a login that a store holds or serves works on every database."""
         world = self._world(state)
         held = [login for store in world.stores.values() for _, login, *_ in store.versions]
-        return not world.lock.blocked and any(
-            all(database.accepts(login) for database in world.databases.values()) for login in held
+        served = [login for store in world.stores.values() if (login := store.serving().login)]
+        return any(
+            all(database.accepts(login) for database in world.databases.values())
+            for login in (*held, *served)
         )
 
     def _is_not_cured(self, state: list[int]) -> ViolationError | None:
         for number, (invariant, due) in enumerate((("I13", True), ("I14", False)), RECOVERY):
             after, lock = list(state), model.made_due(self._values[state[S_LOCK]], due)
             held = model.acquired(
-                replace(lock, activate=None if lock.plan else model.DIGEST), number, force=True
+                replace(lock, activate=None if lock.plan == model.DIGEST else model.DIGEST),
+                number,
+                force=True,
             )
             when = "the first run" if due else "the first forced run"
             if held is None:

@@ -30,24 +30,30 @@ class World:
 
     Attributes:
         foreign: The databases that a person, or a failure of theirs, has set.
+        excused: These, and those that an operator has left out of an emergency (protocol I17).
     """
 
-    def __init__(self, parts: Sequence[model.Part]) -> None:
-        self._parts = dict(zip(("lock", *model.STORES, *model.DATABASES), parts, strict=True))
+    def __init__(self, parts: Sequence[model.Part | None]) -> None:
+        named = zip((model.LOCK, *model.STORES, *model.DATABASES), parts, strict=True)
+        self._parts = {name: part for name, part in named if part is not None}
         self.lock: LockRecord = self._parts["lock"]  # type: ignore[assignment]  # as the checker lays them out
         self.stores: dict[str, model.Store] = {s: self._parts[s] for s in model.STORES}  # type: ignore[misc]  # likewise
-        self.databases: dict[str, model.Database] = {d: self._parts[d] for d in model.DATABASES}  # type: ignore[misc]  # likewise
+        self.databases: dict[str, model.Database] = {
+            name: part for name, part in self._parts.items() if isinstance(part, model.Database)
+        }
         self.foreign = [name for name, database in self.databases.items() if database.foreign]
+        self.excused = {*self.foreign, *self.lock.without}
 
     def _with(self, name: str, part: model.Part) -> "World":
-        return World(list({**self._parts, name: part}.values()))
+        parts = {**self._parts, name: part}
+        return World([parts.get(n) for n in (model.LOCK, *model.STORES, *model.DATABASES)])
 
     @cached_property
     def now(self) -> Snapshot[model.Login]:
         """What invariants are asked of."""
         claim, stores = self.lock.claim, self.stores.items()
         return Snapshot(
-            databases=model.DATABASES,
+            databases=list(self.databases),
             serves={name: store.serving().login for name, store in stores},
             holds={name: store.find(claim.generation) for name, store in stores} if claim else {},
             lets_in=lambda database, login: self.databases[database].accepts(login),
@@ -65,11 +71,11 @@ class World:
         # A change from outside Lockstep has locked applications out: an edit, or a database from a backup.
         edited = [name for name, store in self.stores.items() if store.edited]
         excused = [
-            f"{s} at {d}" for s in model.STORES for d in model.DATABASES if s in edited or d in self.foreign
+            f"{s} at {d}" for s in model.STORES for d in self.databases if s in edited or d in self.excused
         ]
         invariants.no_lockout(now, when, excused=excused)
         through = self.lock.revoke_through
-        if through is not None and not self.lock.is_revoking and not self.foreign:
+        if through is not None and not self.lock.is_revoking and not self.excused:
             leaked = [login for generation, login, *_ in first.versions if generation <= through]
             invariants.emergency_is_over(now, leaked, f"after the order through {through}")
         if has_overlap:
@@ -83,15 +89,23 @@ class World:
             before = self.databases[call.to]
             for name, store in self.stores.items():
                 login = store.serving().login
-                if before.accepts(login) and not effect.part.accepts(login) and not store.edited:
+                if login and before.accepts(login) and not effect.part.accepts(login) and not store.edited:
                     raise ViolationError(
                         "I12", f"{call.to} does not accept what {name} serves any more, {when}"
                     )
         else:
             after = self._with(call.to, effect.part).now
             invariants.promoted_is_proven(
-                self.now, after, when, is_proven=lambda d, value: d in self.foreign or after.lets_in(d, value)
+                self.now, after, when, is_proven=lambda d, value: d in self.excused or after.lets_in(d, value)
             )
+            # Whatever may be left out, one database accepts what a store begins to serve.
+            for served, value in after.serves.items():
+                if (
+                    value
+                    and value != self.now.serves[served]
+                    and not (after.accepting(value) or self.foreign)
+                ):
+                    raise ViolationError("I3", f"{served} serves what no database accepts, {when}")
 
     def no_zombie(self, process: Process, claim: Claim, call: model.Call) -> None:
         """I5, which depends on who writes."""
@@ -138,13 +152,15 @@ class World:
         store = self.stores[model.STORES[0]]
         live = [store.find(g) for g in valid]
         past = [login for _, login, *_ in store.versions if login not in live]
-        now = replace(self.now, databases=[name for name in model.DATABASES if name not in self.foreign])
+        now = replace(self.now, databases=[name for name in self.databases if name not in self.excused])
         invariants.past_is_revoked(now, past, live, f"when generation {claim.generation} is done")
 
     def at_rest(self) -> None:
         """I8: a run without any disturbance has brought everything in sync."""
         generations = [store.serving().generation for store in self.stores.values()]
-        invariants.in_sync(self.now, generations, "after an undisturbed run")
+        answering = [name for name, database in self.databases.items() if not database.gone]
+        now = replace(self.now, databases=[name for name in answering if name not in self.excused])
+        invariants.in_sync(now, generations, "after an undisturbed run")
 
     def _made(self) -> set[model.Login]:
         """Every login that works and that a run has made."""

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, cast
 
 from msgspec import structs
 
+from functions.apply_db.replication import PATIENCE_SECONDS
 from lockstep.audit.chain import Sealed, seal
 from lockstep.audit.entry import ChainEnd
 from lockstep.databases.base import AlternatingUsers, StagingStrategy
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, MySqlAccount
-from lockstep.protocol.errors import LockstepError, LostCompareAndSetError
+from lockstep.protocol.errors import LockstepError, LostCompareAndSetError, SecretMalformedError
 from lockstep.protocol.model import (
     Claim,
     Credential,
@@ -67,8 +68,9 @@ class Replay:
     """The ports of one runner.
 
     Args:
-        engines: Of the two databases.
+        engines: Of the databases.
         runner: `aws`, or `oci`, which makes the calls that do not depend on each other the other way round.
+        has_host: Whether the last database has a verify host.
 
     Attributes:
         ports: What the steps get.
@@ -83,16 +85,18 @@ class Replay:
     looked_at: dict[str, tuple[model.Value, ...]]
     highest: int
 
-    def __init__(self, engines: tuple[str, str], runner: str) -> None:
+    def __init__(self, engines: tuple[str, ...], runner: str, *, has_host: bool) -> None:
         self.runner = runner
         alternating = "postgresql" in engines
         side_by_side = one_after_the_other if runner == "aws" else the_last_first
         self._log = MemoryAuditLog(STREAM)
         self.ports = Ports(
             runner=runner,
-            credential=_credential(Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD),
+            credential=_credential(
+                Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD, len(engines)
+            ),
             stores=Stores([ModelStore(self, name) for name in model.STORES], side_by_side=side_by_side),
-            databases={n: ModelDatabase(self, n, e) for n, e in zip(model.DATABASES, engines, strict=True)},
+            databases={n: ModelDatabase(self, n, e) for n, e in zip(model.DATABASES, engines, strict=False)},
             side_by_side=side_by_side,
             lock=cast("Any", _Lock(self)),
             audit_log=self._log,
@@ -100,11 +104,15 @@ class Replay:
             clock=_Clock(model.NOW),
             passwords=cast("Any", self),
         )
+        if has_host:
+            last = list(self.ports.databases.values())[-1]
+            cast("Any", last).replicas = (_Host(last.name, partial(self.ask, last.name), self.modelled),)
 
     def begin(self, invocation: Invocation) -> None:
         """Answer the calls of this invocation from now on."""
         self.invocation, self.claim, self.looked_at, self.highest = invocation, invocation.claim, {}, 0
         self._left = list(invocation.replies)
+        cast("_Clock", self.ports.clock).begin()
         self._staged: dict[int, tuple[model.Login, int]] | None = None
         # The model has no audit log: the entry of this run is there already.
         self._log.entries = {1: (self.own_entry.body, self.own_entry.metadata)}
@@ -148,14 +156,15 @@ class Replay:
 
 
 @cache
-def _credential(strategy: Strategy) -> Credential:
+def _credential(strategy: Strategy, databases: int) -> Credential:
     # One digest for all: what the plans differ in is not what the model is about.
-    return structs.replace(make_plan(strategy=strategy).credentials[0], plan_digest=model.DIGEST)
+    plan = make_plan(strategy=strategy, databases=databases)
+    return structs.replace(plan.credentials[0], plan_digest=model.DIGEST)
 
 
 @cache
 def _entry_of(run: str) -> Sealed:
-    of, end = _credential(Strategy.DUAL_PASSWORD).id, ChainEnd(after=None, seq=1)
+    of, end = _credential(Strategy.DUAL_PASSWORD, 2).id, ChainEnd(after=None, seq=1)
     return seal({"time": 0}, end, credential_id=of, stream=STREAM, signer=SIGNER, rotation_id=run)
 
 
@@ -165,18 +174,30 @@ def _password(text: str) -> tuple[int, ...]:
 
 
 class _Clock(FakeClock):
-    """Time does not pass in the model."""
+    """Time does not pass in the model; what waits for a verify host tries once more, and then its time is over."""
+
+    def begin(self) -> None:
+        """An invocation begins."""
+        self._elapsed_seconds = 0.0
 
     def sleep(self, seconds: float) -> None:
-        """Do not."""
+        """Only the patience of who waits ends."""
+        self._elapsed_seconds += max(seconds, PATIENCE_SECONDS)
 
 
 def _version(value: model.Value) -> str:
     """A version id that contains the value."""
+    if value.login is None:
+        return _TEXT
     return ".".join(map(str, (value.generation, value.login.user, *value.login.password)))
 
 
+_TEXT = "a text that is no credential"
+
+
 def _valued(version: str) -> model.Value:
+    if version == _TEXT:
+        return model.Value(0, None)
     generation, user, *password = map(int, version.split("."))
     return model.Value(generation, model.Login(user, tuple(password)))
 
@@ -197,6 +218,8 @@ class ModelStore(CredentialStore):
     def read_current(self) -> StoredValue:
         slots = self._replay.looked_at[self.name] = self.ask("read_current")
         value = max(slots, key=lambda v: v.generation)
+        if value.login is None:
+            raise SecretMalformedError(store=self.name)
         return StoredValue(
             login=self._replay.real(value.login),
             generation=value.generation,
@@ -204,9 +227,9 @@ class ModelStore(CredentialStore):
             version=_version(value),
         )
 
-    def read_version(self, version: str) -> CredentialValue:
+    def read_version(self, version: str) -> CredentialValue | None:
         value = _valued(version)
-        return CredentialValue(value.generation, self._replay.real(value.login))
+        return CredentialValue(value.generation, self._replay.real(value.login)) if value.login else None
 
     def read_generation(self, generation: int) -> CredentialValue | None:
         step = self._replay.invocation.step
@@ -300,12 +323,27 @@ class _Lock:
         return replace(record, heads={STREAM: self._replay.own_entry.stored.head})
 
 
+class _Host:
+    """The verify host of a database of the model."""
+
+    def __init__(
+        self,
+        database: str,
+        ask: Callable[..., model.Reply],
+        modelled: Callable[[RealLogin], model.Login],
+    ) -> None:
+        self.name, self._ask, self._modelled = f"{database}@host", ask, modelled
+
+    def accepts(self, login: RealLogin) -> bool:
+        return bool(self._ask("host_accepts", self._modelled(login)))
+
+
 class ModelDatabase:
     """A `Database` of the model, with the shipped stagers. Its rotation user is always let in."""
 
     plaintext = False
     admin = "rotator"
-    replicas = ()
+    replicas: tuple[Any, ...] = ()
 
     def __init__(self, replay: Replay, name: str, engine: str) -> None:
         self._replay = replay

@@ -72,10 +72,10 @@ class Ended(NamedTuple):
 
 
 class Interpreter:
-    """Runs the shipped code on two engines."""
+    """Runs the shipped code on some engines."""
 
-    def __init__(self, engines: tuple[str, str]) -> None:
-        self._replays = (Replay(engines, "oci"), Replay(engines, "aws"))
+    def __init__(self, engines: tuple[str, ...], *, has_host: bool = False) -> None:
+        self._replays = (Replay(engines, "oci", has_host=has_host), Replay(engines, "aws", has_host=has_host))
         self._places: list[Place] = []
         self._place_ids: dict[tuple[Run, tuple[Outcome, ...]], int] = {}
         self._calls: dict[Process, Call | Ended] = {}

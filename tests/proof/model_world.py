@@ -3,7 +3,7 @@
 A call goes to one part of the world and is atomic there; `effects` lists what can come of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -11,17 +11,31 @@ from typing import Any, NamedTuple
 from lockstep.protocol import errors
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import ChainHead, LockRecord
+from lockstep.protocol.orders import (
+    Activate,
+    CancelTakeOver,
+    Order,
+    Pause,
+    Resume,
+    Revoke,
+    TakeOver,
+    Unblock,
+)
 from tests.support.memory import make_plan
 from tests.support.memory_lock import MemoryLock
 
 STORES = ("aws", "oci")
-DATABASES = ("db-1", "db-2")
+DATABASES = ("db-1", "db-2", "db-3")
+"""The most that a world has."""
 LOCK = "lock"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 LATER = timedelta(hours=1)
 """Time does not pass in the model: a lease is live or over, a rotation is due or not."""
+FAR = NOW + timedelta(days=400)
+"""What only a clock that is wrong has written: no time that passes in the model reaches it."""
 DIGEST = make_plan().credentials[0].plan_digest
 """Of the plan under which the runs act."""
+OTHER_PLAN = "another plan"
 
 # ---- The world
 
@@ -34,6 +48,8 @@ class Login(NamedTuple):
 
     def __repr__(self) -> str:
         match self.password:
+            case (-2,):
+                return "the login of a DBA"
             case (generation,):
                 return f"the login of generation {generation}" if generation else "a mistyped password"
             case (generation, run, twin, attempt):
@@ -45,7 +61,8 @@ class Value(NamedTuple):
     """The value of a slot. Generation 0 was not written by Lockstep."""
 
     generation: int
-    login: Login
+    login: Login | None
+    """None: a text that is no credential."""
 
 
 class _NoHeads(dict[str, ChainHead]):
@@ -60,14 +77,15 @@ LOST = LockRecord(credential_id="", next_due_at=NOW, not_before=NOW, heads=_NoHe
 
 
 def is_due(lock: LockRecord) -> bool:
-    """Whether a rotation may begin."""
-    return max(lock.next_due_at or NOW, lock.not_before or NOW) <= NOW
+    """Whether a rotation may begin, by what a clock can have written that is right."""
+    return all(time is None or time <= NOW or time >= FAR for time in (lock.next_due_at, lock.not_before))
 
 
 def made_due(lock: LockRecord, due: bool = True) -> LockRecord:  # noqa: FBT001, FBT002 - all that there is to say
     """The record when a rotation may begin, or may not."""
     at = NOW if due else NOW + LATER
-    return replace(lock, next_due_at=at, not_before=at)
+    far = {name: FAR for name in ("next_due_at", "not_before") if (getattr(lock, name) or NOW) >= FAR}
+    return replace(lock, **{"next_due_at": at, "not_before": at, **far})  # type: ignore[arg-type]  # as it has
 
 
 class Store(NamedTuple):
@@ -89,7 +107,7 @@ class Store(NamedTuple):
     def held(self, generation: int) -> tuple[Login, int] | None:
         """The value of a generation, and the run that claimed it."""
         if generation == 0:
-            return next(((v.login, 0) for v in self.slots if v.generation == 0), None)
+            return next(((v.login, 0) for v in self.slots if v.generation == 0 and v.login), None)
         return next(((login, by) for g, login, _, by in self.versions if g == generation), None)
 
     def find(self, generation: int) -> Login | None:
@@ -97,10 +115,14 @@ class Store(NamedTuple):
         found = self.held(generation)
         return found and found[0]
 
-    def edited_to(self, login: Login) -> "Store":
+    def edited_to(self, login: Login | None) -> "Store":
         """The store once a person has written a login over what is served."""
         slots = tuple(Value(0, login) if value == self.serving() else value for value in self.slots)
         return self._replace(slots=slots, edited=True)
+
+    def imported(self, login: Login) -> "Store":
+        """The store once a login was imported: in every slot."""
+        return self._replace(slots=tuple(Value(0, login) for _ in self.slots), edited=False)
 
     def holds(self, login: Login) -> bool:
         """Whether it is the value of any generation."""
@@ -112,6 +134,8 @@ class Store(NamedTuple):
 
 
 FAILED_OVER = "failed over"
+WELL, ONCE, REFUSES, STOPPED, GONE = "well", "refuses once", "refuses", "stopped", "gone"
+"""What a verify host is. One whose replication has stopped accepts what its database had then."""
 
 
 class Database(NamedTuple):
@@ -121,7 +145,8 @@ class Database(NamedTuple):
     then, and its run had the lock. `record` is what MySQL's ATTRIBUTE says of the generations of primary and secondary.
     `foreign`: it was "restored" from a backup, and Lockstep has not changed it since; or has "failed over", and no run
     has ended well since. `past` is what
-    it had before its last two changes, the newest first; None where it cannot fail over.
+    it had before its last two changes, the newest first; None where it cannot fail over. `gone`: nothing answers.
+    `host` is its verify host; empty: it has none. `copied` is what a host accepts whose replication has stopped.
     """
 
     engine: str
@@ -131,12 +156,30 @@ class Database(NamedTuple):
     record: tuple[int | None, int | None] = (None, None)
     foreign: str = ""
     past: tuple[tuple[Any, Any], ...] | None = None
+    gone: bool = False
+    host: str = ""
+    copied: tuple[tuple[int, ...], ...] | None = None
 
     def accepts(self, login: Login) -> bool:
         """A real login."""
         if self.engine == "postgresql":
             return self.passwords[login.user] == login.password
         return login.password in self.passwords
+
+    def host_accepts(self, login: Login) -> bool:
+        """A login at its verify host."""
+        at = self if self.copied is None else self._replace(passwords=self.copied)
+        return self.host in (WELL, STOPPED) and at.accepts(login)
+
+    def set_by_dba(self, login: Login, *, discards: bool) -> "Database":
+        """The database once a DBA has set a password; MySQL keeps the second one unless it is discarded."""
+        if self.engine == "postgresql":
+            passwords = _ALTERATIONS["set_only_password"](self, login)
+        elif self.engine == "mysql":
+            passwords = (login.password, UNKNOWN if discards else self.passwords[1])
+        else:
+            passwords = (login.password,)
+        return self._replace(passwords=passwords, foreign=FAILED_OVER)
 
     def failed_over(self, lost: int) -> "Database":
         """A replica that has not got the last changes, and is the primary now."""
@@ -155,6 +198,8 @@ Part = LockRecord | Store | Database
 Reply = Any
 """What calls take and answer. An exception class is raised."""
 JUNK = Login(0, (0,))
+OF_DBA = (-2,)
+"""A password that a DBA has set."""
 UNKNOWN: tuple[int, ...] = ()
 
 
@@ -202,6 +247,17 @@ def effects(part: Part, call: Call, session: tuple[int, int]) -> list[Effect]:
     if isinstance(part, Store):
         return [_ON_STORE[call.op](part, *call.args)]
     return _on_database(part, call, session)
+
+
+def orders_of(lock: LockRecord, databases: Sequence[str]) -> Iterator[Order]:
+    """Every order that a person can give."""
+    yield from (Pause(), Resume(), Revoke(lift_pause=False), Revoke(lift_pause=True))
+    for name in databases:
+        one = frozenset({name})
+        yield Revoke(lift_pause=True, without=one)
+        yield from (TakeOver(databases=one), CancelTakeOver(databases=one), Unblock(databases=one))
+    for digest in (DIGEST, OTHER_PLAN):
+        yield Activate(digest=digest, replaces=lock.plan)
 
 
 # ---- The lock record: the double in memory decides. It passes the same contract tests as the DynamoDB adapter.
@@ -308,8 +364,13 @@ def holds_advisory_lock(database: Database, session: tuple[int, int]) -> bool:
 
 
 def _on_database(database: Database, call: Call, session: tuple[int, int]) -> list[Effect]:
-    if call.op == "accepts":
-        return [Effect(database, database.accepts(call.args[0]))]
+    is_of_host = call.op == "host_accepts"
+    if database.host == GONE if is_of_host else database.gone:
+        return [Effect(database, errors.DatabaseUnreachableError)]
+    if is_of_host or call.op == "accepts":
+        accepts = database.host_accepts if is_of_host else database.accepts
+        recovers = is_of_host and database.host == ONCE
+        return [Effect(database._replace(host=WELL) if recovers else database, accepts(call.args[0]))]
     if call.op == "exclusive":
         is_free = database.session is None
         locked = Effect(database._replace(session=session))
@@ -325,8 +386,9 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> li
         past = ((before, database.record), *past)[:2]
     foreign = database.foreign if database.foreign == FAILED_OVER else ""
     done = database._replace(passwords=after, record=record, foreign=foreign, past=past)
-    found = [Effect(done, wrote=after != before)]
-    if after != before:
+    is_changed = after != before
+    found = [Effect(done, wrote=is_changed)]
+    if is_changed:
         note = "it acknowledges the change, but does not make it"
         found.append(Effect(database, spends="deaf", note=note))
     if call.op == "set_passwords":

@@ -42,7 +42,7 @@ class Model(NamedTuple):
 
     invariant: str
     budget: Budget = Budget(terms=2)
-    engines: tuple[str, str] = MYSQL
+    engines: tuple[str, ...] = MYSQL
     is_slow: bool = False
 
     @property

@@ -9,7 +9,46 @@ from lockstep.protocol.errors import FenceLostError
 from lockstep.protocol.lock_rule import has_lease, is_in_time, reason_against
 from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import ChainHead, Claim, Lease, LockRecord, Release
+from lockstep.protocol.orders import (
+    Activate,
+    CancelTakeOver,
+    Order,
+    Pause,
+    Resume,
+    Revoke,
+    TakeOver,
+    Unblock,
+)
 from tests.support.faults import Faults
+
+
+def ordered(record: LockRecord, order: Order) -> LockRecord:  # noqa: PLR0911 - a case for each order
+    """The record with an order in it, as the lock table has it; the same record where the table refuses it."""
+    match order:
+        case Pause():
+            return replace(record, paused=True)
+        case Resume():
+            return replace(record, paused=False)
+        case Revoke(lift_pause=lifts, without=without):
+            if record.paused and not lifts:
+                return record
+            return replace(
+                record,
+                revoke_through=record.highest_generation,
+                paused=False,
+                without=record.without | without,
+                take_over=record.take_over | without,
+            )
+        case TakeOver(databases=names):
+            return replace(record, take_over=record.take_over | names)
+        case CancelTakeOver(databases=names):
+            return replace(record, take_over=record.take_over - names)
+        case Unblock(databases=names):
+            return replace(record, blocked=record.blocked - names)
+        case Activate(digest=digest, replaces=replaces):
+            if record.plan != replaces:
+                return record
+            return replace(record, activate=None if digest == replaces else digest)
 
 
 class MemoryLock:
