@@ -200,11 +200,11 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         description="Credentials were not rotated for two intervals, by any runner. Applications keep working.",
     )
     yield Rule(
-        name="Blocked",
-        metric=watched(stack, "BlockedDatabases"),
+        name="TakeOver",
+        metric=watched(stack, "TakeOverDatabases"),
         severity="page",
-        datapoints=2,
-        description="A database has refused a login that should work, perhaps also of applications.",
+        datapoints=grace,
+        description="Databases stay under take-over: what was revoked may log in.",
     )
     yield Rule(
         name="Revoking",

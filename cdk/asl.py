@@ -125,6 +125,11 @@ def is_id(value: str) -> str:
     )
 
 
+def is_number(value: str, most: int) -> str:
+    """The condition that a value is a whole number from 1 on."""
+    return f"($type({value}) = 'number' ? {value} = $floor({value}) and {value} >= 1 and {value} <= {most} : false)"
+
+
 def is_text(value: str, pattern: str) -> str:
     """The condition that a value is a text which a pattern covers from its beginning to its end.
 

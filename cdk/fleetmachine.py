@@ -14,12 +14,12 @@ from typing import Annotated, get_args, get_origin
 
 from msgspec import Meta, structs
 
-from cdk.asl import State, formatted, is_id, is_text, jsonata, no_other_key, retry, seconds
+from cdk.asl import State, formatted, is_id, is_number, is_text, jsonata, no_other_key, retry, seconds
 from cdk.resource_policies import REPORT_PREFIX
 from lockstep.plan.published import PLANS, shard_name
 from lockstep.protocol import deadlines
 from lockstep.protocol.errors import FleetFailedError, InvalidRequestError, StartedLateError
-from lockstep.protocol.messages import Id
+from lockstep.protocol.messages import MOST_SECONDS, Id
 from lockstep.protocol.names import LIVE
 from lockstep.protocol.schedule import DAY, MOST_APART_MS, period
 from lockstep.protocol.strict_json import Message, matching
@@ -59,6 +59,7 @@ class FleetInput(Message):
         concurrency: So many rotations run at the same time, from 1 to `MOST_AT_ONCE`.
         every_ms: The next rotation begins so many milliseconds after the one before, from 1 to `MOST_APART_MS`.
         trigger: What the runs name as theirs.
+        interval: Of the shard's schedule, in seconds; as in `RunInput`.
     """
 
     shard: ShardName
@@ -67,6 +68,7 @@ class FleetInput(Message):
     concurrency: int = AT_ONCE
     every_ms: int = APART_MS
     trigger: Id = "manual"
+    interval: int = MOST_SECONDS
 
 
 def cron(interval: timedelta, phase: timedelta) -> tuple[str, str]:
@@ -105,7 +107,7 @@ _NOT_STARTED = "Sfn.ExecutionDoesNotExistException"
 _CALL = deadlines.RetryPolicy(errors=(), attempts=4, interval_seconds=1, max_delay_seconds=8)
 _NEVER = deadlines.RetryPolicy(errors=(), attempts=0, interval_seconds=1, max_delay_seconds=1)
 
-_MOST = {"concurrency": MOST_AT_ONCE, "every_ms": MOST_APART_MS}
+_MOST = {"concurrency": MOST_AT_ONCE, "every_ms": MOST_APART_MS, "interval": MOST_SECONDS}
 
 _ITEM = "$states.input.item"
 _NAME = f"'f-' & $string($states.input.tick) & '-' & {_ITEM}.key"
@@ -150,6 +152,9 @@ def _begin() -> dict[str, State]:
                             f"$exists($states.input.trigger) ? $states.input.trigger : '{fields['trigger'].default}'"
                         ),
                         "shard": "{% $states.input.shard %}",
+                        "interval": jsonata(
+                            f"$exists($states.input.interval) ? $states.input.interval : {fields['interval'].default}"
+                        ),
                         "begun": "{% $toMillis($states.context.State.EnteredTime) %}",
                         "every": jsonata(
                             f"$exists($states.input.every_ms) ? $states.input.every_ms : {fields['every_ms'].default}"
@@ -164,7 +169,7 @@ def _begin() -> dict[str, State]:
             "Comment": "The input is not valid. Nothing was read or changed.",
             "Type": "Fail",
             "Error": InvalidRequestError.__name__,
-            "Cause": f'Start with {{"shard": "<name>", "plan": "<digest>"}}; optional: time (UTC, such as 2026-11-27T17:40:00Z, not ahead), concurrency (1 to {MOST_AT_ONCE}), every_ms (1 to {MOST_APART_MS}) and trigger, and nothing else.',
+            "Cause": f'Start with {{"shard": "<name>", "plan": "<digest>"}}; optional: time (UTC, such as 2026-11-27T17:40:00Z, not ahead), concurrency (1 to {MOST_AT_ONCE}), every_ms (1 to {MOST_APART_MS}), interval (seconds) and trigger, and nothing else.',
         },
     }
 
@@ -184,7 +189,7 @@ def _valid_input() -> str:
 
 def _is_valid(value: str, hint: object, *, most: int) -> str:
     if hint is int:
-        return f"($type({value}) = 'number' ? {value} = $floor({value}) and {value} >= 1 and {value} <= {most} : false)"
+        return is_number(value, most)
     if hint == Id:
         return is_id(value)
     # Of an optional one, its own annotation.
@@ -216,6 +221,7 @@ def _rotate() -> dict[str, State]:
                 # Their turn, in the order of the list: what they write in a second does not depend on how long they take.
                 "begins": "{% $begun + $states.context.Map.Item.Index * $every %}",
                 "trigger": "{% $trigger %}",
+                "interval": "{% $interval %}",
             },
             "MaxConcurrency": jsonata(
                 f"$exists($states.input.concurrency) ? $states.input.concurrency : {default}"
@@ -307,7 +313,11 @@ def _item() -> dict[str, State]:
                     f"{_ITEM}.credential_id = '${{Canary}}' ? '${{CanaryAlias}}' : '${{LiveAlias}}'"
                 ),
                 "Name": jsonata(_NAME),
-                "Input": {**run, "trigger": "{% $states.input.trigger %}"},
+                "Input": {
+                    **run,
+                    "trigger": "{% $states.input.trigger %}",
+                    "interval": "{% $states.input.interval %}",
+                },
             },
             "TimeoutSeconds": seconds(deadlines.RUN_AWAITED),
             "Output": {**run, "outcome": "{% $states.result.Output.outcome %}"},

@@ -296,6 +296,7 @@ class Schedules(Construct):
                     "concurrency": at_once[shard.name],
                     "every_ms": apart[shard.name],
                     "trigger": "schedule",
+                    "interval": int(shard.interval.total_seconds()),
                 }
             )
             rule = events.Rule(

@@ -59,7 +59,7 @@ class Monitoring(Construct):
             machine.machine,
             description="A rotation failed, timed out or was aborted. It took nothing away from applications, and the "
             "next run finishes it, unless its error waits for an operator: CurrentCredentialRejectedError, "
-            "DatabaseBlockedError, TakeOverNeededError, PlanNotActiveError.",
+            "TakeOverNeededError, PlanNotActiveError.",
         )
         self._failures(
             "Fleet",

@@ -73,14 +73,13 @@ CLAIM = named(
     writes.PROMOTING,
 )
 PROMOTE = named(writes.PROMOTE_UPDATE, writes.PROMOTE_CONDITION)
-BLOCK = named(writes.BLOCK_UPDATE, writes.BLOCK_CONDITION)
 RELEASE = named(writes.RELEASE_UPDATE, writes.RELEASE_CONDITION)
 _RUN = RELEASE | named(writes.ACQUIRE_UPDATE, writes.ACQUIRE_CONDITION, writes.RELEASE_DONE_UPDATE)
 STATE_MACHINE, _OCI_RUN = (_RUN - {"#head"} | {f"{HEAD}{stream}"} for stream in (AWS, STANDBY))
 """A run moves the head of its own cloud's stream when it gives the lock back."""
 
-GENERATE, APPLY_DB, UPDATE_SECRETS = CLAIM, BLOCK, PROMOTE
-OCI_RUNNER = CLAIM | PROMOTE | BLOCK | _OCI_RUN
+GENERATE, UPDATE_SECRETS = CLAIM, PROMOTE
+OCI_RUNNER = CLAIM | PROMOTE | _OCI_RUN
 
 
 Statements = list[iam.PolicyStatement]
@@ -268,7 +267,7 @@ class Grants:
         ]
 
     def apply_db(self) -> Statements:
-        """Read pending, base and the logins of the rotation users; block a database that refuses."""
+        """Read pending, base, the logins of the rotation users and the lock record."""
         listed, by_tag = self._admin_secrets()
         read = [*([SecretKind.APP_USER] if self._own() else []), *([SecretKind.ADMIN] if by_tag else [])]
         return [
@@ -276,7 +275,7 @@ class Grants:
             *([allow("ReadAdmins", READ, listed)] if listed else []),
             *self.secret_keys(["kms:Decrypt"], read, listed=listed),
             *self._iam_logins(),
-            *self._lock(APPLY_DB),
+            *self._lock(),
         ]
 
     def update_secrets(self) -> Statements:
@@ -286,7 +285,7 @@ class Grants:
             *self.secrets("Read", READ, own),
             *self.secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self.secret_keys(["kms:Decrypt"], own),
-            *self._lock(UPDATE_SECRETS, returned="ALL_NEW"),
+            *self._lock(UPDATE_SECRETS),
         ]
 
     def audit(self) -> Statements:

@@ -16,6 +16,7 @@ from cdk.asl import (
     catch,
     formatted,
     is_id,
+    is_number,
     jsonata,
     lock_call,
     no_other_key,
@@ -26,12 +27,14 @@ from cdk.asl import (
 from lockstep.aws import dynamodb_lock as lock
 from lockstep.protocol import deadlines
 from lockstep.protocol.errors import StoresDivergedError
-from lockstep.protocol.messages import ID_CHARACTERS, ID_LENGTH, RunInput
+from lockstep.protocol.lock_rule import LATEST_END
+from lockstep.protocol.messages import ID_CHARACTERS, ID_LENGTH, MOST_SECONDS, RunInput
 from lockstep.protocol.schedule import AWS
 
 PATH = Path(__file__).resolve().parents[1] / "statemachine.asl.json"
 
 _SKIPPED = {"outcome": "skipped"}
+_SKEW = seconds(deadlines.CLOCK_SKEW)
 _NOW = "$floor($toMillis($states.context.State.EnteredTime) / 1000)"
 
 
@@ -63,7 +66,7 @@ def _begin() -> dict[str, State]:
             "Comment": "The input is not valid. Nothing was read or changed.",
             "Type": "Fail",
             "Error": "InvalidRequestError",
-            "Cause": f'Start with {{"credential_id": "<id in the plan>"}}; optional: trigger (text) and force (true or false), and nothing else. The texts and the name of the execution: 1 to {ID_LENGTH} of the characters {ID_CHARACTERS}.',
+            "Cause": f'Start with {{"credential_id": "<id in the plan>"}}; optional: trigger (text), force (true or false) and interval (seconds), and nothing else. The texts and the name of the execution: 1 to {ID_LENGTH} of the characters {ID_CHARACTERS}.',
         },
         "AcquireLock": {
             "Comment": f"One conditional write decides which run rotates. The lock must be free, expired or already held by this run; and the credential must be due, forced, or have an order or a generation in flight, and not be paused. The write adds 1 to the fence. The lease ({seconds(deadlines.LEASE)} s) is longer than an execution ({seconds(deadlines.RUN)} s), a function ({seconds(deadlines.STEP)} s) and clock skew together, so the holder has stopped before its lease ends.",
@@ -75,6 +78,11 @@ def _begin() -> dict[str, State]:
                     ":holder": {"S": "{% $states.context.Execution.Name %}"},
                     ":now": number(_NOW),
                     ":expires_at": number(f"{_NOW} + {seconds(deadlines.LEASE)}"),
+                    ":latest_end": number(f"{_NOW} + {seconds(LATEST_END)}"),
+                    ":latest": number(
+                        f"{_NOW} + {_SKEW} + ($exists($states.input.interval) ? $states.input.interval : {MOST_SECONDS})"
+                    ),
+                    ":skewed": number(f"{_NOW} + {_SKEW}"),
                     ":due_by": {
                         "N": jsonata(f"$states.input.force = true ? '{lock.FAR_FUTURE}' : $string({_NOW})")
                     },
@@ -137,7 +145,13 @@ def _valid_input() -> str:
     ]
     for field in structs.fields(RunInput):
         value = f"$states.input.{field.name}"
-        valid = f"$type({value}) = 'boolean'" if field.type is bool else is_id(value)
+        match field.name:
+            case "force":
+                valid = f"$type({value}) = 'boolean'"
+            case "interval":
+                valid = is_number(value, MOST_SECONDS)
+            case _:
+                valid = is_id(value)
         conditions.append(valid if field.required else f"($exists({value}) ? {valid} : true)")
     return f"$type($states.input) = 'object' ? ({' and '.join(conditions)}) : false"
 
@@ -171,8 +185,10 @@ def _prepare() -> dict[str, State]:
             "Default": "ApplyDb",
         },
         "ReleaseLockUnchanged": {
-            "Comment": "Release the lock. Nothing was changed, and nothing is recorded.",
-            **_release(),
+            "Comment": "Release the lock. Nothing was changed, and nothing is recorded; consent that is used up goes.",
+            **_release(
+                lock.RELEASE_UNCHANGED_UPDATE, values={":proven": {"SS": "{% $states.input.proven %}"}}
+            ),
             "Output": _SKIPPED,
             "End": True,
             "Catch": [catch("RotationFailed")],
@@ -322,7 +338,7 @@ def _fail() -> dict[str, State]:
             "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "RotationFailed"}],
         },
         "RotationFailed": {
-            "Comment": "The alarm fires. Applications are not affected: the current value still works.",
+            "Comment": "The alarm fires. Nothing that works was ended. What the stores serve logs in, unless the error is CurrentCredentialRejectedError: then a database refuses it, since somebody else has changed it there.",
             "Type": "Fail",
             "Error": "{% $failure.Error %}",
             "Cause": "{% $exists($failure.Cause) ? $failure.Cause : 'no cause was given' %}",

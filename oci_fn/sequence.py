@@ -68,7 +68,7 @@ def rotate(
         LockstepError: The run failed. If the audit log and the lock table answer, the failure is on record and the lock
             is free again (protocol M1).
     """
-    now = ports.clock.now().replace(microsecond=0)
+    now, schedule = ports.clock.now().replace(microsecond=0), ports.credential.schedule
     lease = retries.call(
         "AcquireLock",
         lambda: ports.lock.acquire(
@@ -76,7 +76,8 @@ def rotate(
             now=now,
             expires_at=now + LEASE,
             force=run.force,
-            due_by=standby_due_by(ports.credential.schedule, now) if runner == STANDBY else None,
+            due_by=standby_due_by(schedule, now) if runner == STANDBY else None,
+            interval=schedule.interval,
         ),
         policy=LOCK_POLICY,
     )
@@ -117,7 +118,7 @@ class _HeldRun:
             self._fail(unexpected)
             raise unexpected from None
         if isinstance(report, NothingToDo):
-            self._release("ReleaseLockUnchanged", None)
+            self._release("ReleaseLockUnchanged", None, proven=report.proven)
             return None
         self._release("ReleaseLock", recorded.release, recorded)
         return recorded.promoted
@@ -175,10 +176,17 @@ class _HeldRun:
             raise UnexpectedError(code=type(result).__name__)
         return result
 
-    def _release(self, state: str, done: Release | None, entry: Recorded | None = None) -> None:
+    def _release(
+        self,
+        state: str,
+        done: Release | None,
+        entry: Recorded | None = None,
+        proven: tuple[str, ...] = (),
+    ) -> None:
+        lock, lease = self._ports.lock, self._rotation.lease
         self._retries.call(
             state,
-            lambda: self._ports.lock.release(self._rotation.lease, done, entry=entry),
+            partial(lock.release, lease, done, entry=entry, proven=proven),
             policy=LOCK_POLICY,
             is_owed=True,
         )

@@ -5,12 +5,12 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain
 
+from functions.apply_db.reached import Reached
 from lockstep.protocol.errors import (
     AccountMissingError,
     AccountUnusableError,
     CurrentCredentialRejectedError,
     DatabaseRejectedError,
-    LockstepError,
     PendingCredentialRejectedError,
     PreviousCredentialAcceptedError,
     UnsupportedServerError,
@@ -19,36 +19,24 @@ from lockstep.protocol.messages import RevocationCheck, RevocationResult
 from lockstep.protocol.model import CredentialValue, Login
 from lockstep.protocol.ports import Database, Stager, lets_in
 from lockstep.protocol.workers import SideBySide
-from lockstep.stores.credential import Ports
 
 BARRED = (AccountUnusableError, AccountMissingError, DatabaseRejectedError, UnsupportedServerError)
 """What bars an account from any login: another login of ours may work."""
 
 
-def refusing(ports: Ports, stagers: Mapping[str, Stager], kept: Mapping[str, Login]) -> tuple[str, ...]:
+def refusing(databases: Reached, kept: Mapping[str, Login]) -> tuple[str, ...]:
     """The databases that refuse what they are to keep, before anything changes (protocol D3).
 
     A database that refuses it outweighs another one that does not answer: tried again, the step would show it again.
-
-    Raises:
-        LockstepError: A database does not answer, and none refuses.
     """
-    refused: list[str] = []
-    try:
-        ports.side_by_side(
-            [partial(_show, ports.databases[n], stagers[n], login, refused) for n, login in kept.items()]
-        )
-    except LockstepError:
-        if not refused:
-            raise
-    return tuple(name for name in kept if name in refused)
+    answers = databases.attempt(partial(_accepts, databases, kept), kept)
+    return tuple(name for name, is_accepted in answers.items() if not is_accepted)
 
 
-def _show(database: Database, stager: Stager, login: Login, refused: list[str]) -> None:
+def _accepts(databases: Reached, kept: Mapping[str, Login], name: str) -> bool:
     with suppress(*BARRED):
-        if lets_in(database, stager, login):
-            return
-    refused.append(database.name)
+        return lets_in(databases.ports.databases[name], databases.stagers[name], kept[name])
+    return False
 
 
 def prove(

@@ -16,13 +16,13 @@ the promotion.
 Each wait is made while the database's advisory lock is held, so that the logins of two runs do not mix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from lockstep.protocol.errors import LockstepError, ReplicaLaggingError, ReplicaRejectedError
 from lockstep.protocol.model import Login
 from lockstep.protocol.ports import Clock, Database, Replica
-from lockstep.protocol.workers import SideBySide
+from lockstep.protocol.workers import SideBySide, gravest, outcome
 
 PATIENCE_SECONDS = 20.0
 """How long a step waits for the hosts of its databases. A step may take 60 s, and the advisory lock's session is silent
@@ -46,8 +46,14 @@ class Wait:
         self._deadline = clock.monotonic() + seconds
 
     def until_accepted(
-        self, database: Database, *, pending: Login, base: Login | None, doomed: Sequence[Login] = ()
-    ) -> None:
+        self,
+        database: Database,
+        *,
+        pending: Login,
+        base: Login | None,
+        doomed: Sequence[Login] = (),
+        is_urgent: bool = False,
+    ) -> tuple[str, ...]:
         """Wait until each of a database's hosts accepts pending and base, and refuses what is doomed.
 
         To be called after the same was proven on the database itself. Where no password is changed, pending and base
@@ -58,15 +64,24 @@ class Wait:
             pending: What is to be promoted.
             base: What applications use at present; None if there is none, or it is not known to work on the hosts.
             doomed: As for `until_revoked`. The newest one of pending's account is what that account had before.
+            is_urgent: Whether to go on without the hosts that fail: an emergency is not theirs to stop.
+
+        Returns:
+            The names of the hosts that have failed.
 
         Raises:
             ReplicaLaggingError: A host is not that far at the deadline. The next run may continue.
             ReplicaRejectedError: A host refuses base.
+            LockstepError: A host does not answer.
         """
-        prove = partial(self._prove, pending, base, doomed)
-        self._side_by_side([partial(prove, replica) for replica in database.replicas])
+        failed = self._failures(database, partial(self._prove, pending, base, doomed))
+        if failed and not is_urgent:
+            raise gravest(list(failed.values()))
+        return tuple(failed)
 
-    def until_revoked(self, database: Database, *, doomed: Sequence[Login], live: Sequence[Login]) -> None:
+    def until_revoked(
+        self, database: Database, *, doomed: Sequence[Login], live: Sequence[Login]
+    ) -> tuple[str, ...]:
         """Wait until each of a database's hosts refuses logins that are revoked on the database.
 
         Args:
@@ -76,12 +91,22 @@ class Wait:
             live: One login for each account that works on the database, and on a host at the latest when it refuses
                 what is doomed. It proves that the password was refused and not the account, and takes the refusal back.
 
+        Returns:
+            The names of the hosts of which nothing is known.
+
         Raises:
-            ReplicaLaggingError: At the deadline a host still accepts one that is doomed, or it refuses one that is
-                live.
+            ReplicaLaggingError: At the deadline a host still accepts one that is doomed.
         """
-        refuse = partial(self._see_revoked, doomed, live)
-        self._side_by_side([partial(refuse, replica) for replica in database.replicas])
+        failed = self._failures(database, partial(self._see_revoked, doomed, live))
+        if behind := [error for error in failed.values() if isinstance(error, ReplicaLaggingError)]:
+            raise behind[0]
+        return tuple(failed)
+
+    def _failures(self, database: Database, work: Callable[[Replica], None]) -> Mapping[str, LockstepError]:
+        """What fails on the hosts of a database, by their names."""
+        hosts = database.replicas
+        ended = self._side_by_side([partial(outcome, partial(work, host)) for host in hosts])
+        return {h.name: error for h, error in zip(hosts, ended, strict=True) if error}
 
     def _prove(self, pending: Login, base: Login | None, doomed: Sequence[Login], replica: Replica) -> None:
         live = [pending, base] if base else [pending]
@@ -117,7 +142,7 @@ class Wait:
             while _lets_in(replica, login):
                 self._before_the_next_try(replica)
             if not _lets_in(replica, keep):
-                raise ReplicaLaggingError(database=replica.name)
+                raise ReplicaRejectedError(database=replica.name)
 
     def _before_the_next_try(self, replica: Replica) -> None:
         """Sleep, or raise ReplicaLaggingError after the deadline."""

@@ -9,7 +9,8 @@ Each change is made under the databases' advisory locks, held by the connections
 between our check and our change, but needs the same locks to come to a database (protocol I5), and a run whose
 connection died has lost both.
 
-Where a database refuses base, nothing is changed, and the step says so: Generate reconciles.
+Where a database refuses base, nothing is changed, and the step says so: Generate reconciles. Where one fails otherwise,
+the step fails, but in an emergency it may go on without it (`functions.apply_db.reached`).
 
 A server may lock an account after a few refused logins in a row. So what must succeed is shown before what must be
 refused, one login of an account at a time, and a refusal is followed by a login that succeeds (protocol D9, D18).
@@ -18,27 +19,24 @@ The same function searches for a login that works, and ends every other value in
 database happens here.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from functions.apply_db import logins
+from functions.apply_db.reached import Place, Reached, Values, doomed, reached
 from functions.apply_db.replication import Wait
 from functions.apply_db.search import Search
 from lockstep.protocol import decide
 from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     PendingCredentialRejectedError,
-    ReplicaRejectedError,
-    RetryableError,
     StagedValueConflictError,
     TakeOverNeededError,
 )
 from lockstep.protocol.messages import (
     ApplyResult,
     BaseRefused,
-    CandidateRef,
     DatabaseOutcome,
     DatabaseRequest,
     DatabaseResult,
@@ -49,15 +47,8 @@ from lockstep.protocol.messages import (
     RevokeResult,
     Staged,
 )
-from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login, Strategy
-from lockstep.protocol.ports import Database, Stager
-from lockstep.protocol.workers import run_all
+from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Login, Strategy
 from lockstep.stores.credential import Ports
-
-Place = int | CandidateRef
-"""Where the stores hold a value: by its generation, or by a version of one of them."""
-Values = Mapping[Place, CredentialValue | None]
-"""Values by where they were looked for; None where there is none."""
 
 
 def run(request: DatabaseRequest, ports: Ports) -> ApplyResult | BaseRefused | ProbeResult | RevokeResult:
@@ -69,11 +60,9 @@ def run(request: DatabaseRequest, ports: Ports) -> ApplyResult | BaseRefused | P
         CurrentCredentialRejectedError: The server did not keep base, or refuses what the search has seen it accept.
         PendingCredentialRejectedError: The server took it but does not let it log in.
         PreviousCredentialAcceptedError: A generation that should be revoked still logs in.
-        DatabaseBlockedError, NoRoomError: No login can be brought to work on every database.
+        NoRoomError: A login has no room on a database beside what must go on working there.
     """
     decide.require_same_plan(request.rotation, ports.credential)
-    asked = {name: d for name, d in ports.databases.items() if name not in request.rotation.without}
-    ports = replace(ports, databases=asked)
     match request:
         case Staged():
             return _apply(request, ports)
@@ -94,56 +83,51 @@ class _Change:
         doomed: The generations that may be valid beside these, and end with the change, with their values where a
             store has them.
         is_new: Whether the value is new. What a search has found is not known to work on the verify hosts.
+        is_urgent: Whether the run goes on without a verify host that fails.
     """
 
     pending: CredentialValue
     beside: Mapping[str, CredentialValue | None]
     doomed: Mapping[int, CredentialValue | None]
     is_new: bool
+    is_urgent: bool
 
 
 def _apply(request: Staged, ports: Ports) -> ApplyResult | BaseRefused:
-    claim = request.claim
+    claim, lease = request.claim, request.rotation.lease
     is_new = claim.kind is ClaimKind.NEW and not request.promoting
     places: dict[str, Place | None] = {one.database: one.login for one in request.beside}
     if is_new:
         places = dict.fromkeys(ports.databases, claim.base_generation or None)
-    with _locked(ports, [claim.generation, *(place for place in places.values() if place)]) as (
-        stagers,
-        values,
-    ):
-        record = _required(request, ports, promoting=request.promoting)
-        pending = _held(values, claim)
+    with reached(ports, [claim.generation, *(place for place in places.values() if place)]) as databases:
+        record = ports.lock.require(lease, claim, promoting=request.promoting, now=ports.clock.now())
+        databases.go_on_under(record)
+        pending, values = _held(databases.values, claim), databases.values
+        places = {name: place for name, place in places.items() if name in databases.stagers}
         for name, place in places.items():
             if place is None and name not in record.take_over:
                 raise TakeOverNeededError(credential=ports.credential.id, database=name)
             if place and values[place] is None:  # It could not be kept valid (protocol D3).
                 raise CurrentCredentialRejectedError(database=name)
         beside = {name: values[place] if place else None for name, place in places.items()}
-        kept = {claim.generation, claim.base_generation}
         # No database is changed before what is kept has logged in on every one (protocol D3, I11).
-        refused, doomed = run_all(
-            ports.side_by_side,
-            partial(logins.refusing, ports, stagers, {n: v.login for n, v in beside.items() if v}),
-            partial(_doomed, ports, record.valid - kept if is_new else (), values),
-        )
+        refused = logins.refusing(databases, {name: value.login for name, value in beside.items() if value})
         if refused and is_new:
             return BaseRefused(refused=refused)
         if refused:  # What a search has seen may have ended since.
             raise CurrentCredentialRejectedError(database=refused[0])
-        change = _Change(pending=pending, beside=beside, doomed=doomed, is_new=is_new)
-        apply_one = partial(_apply_one, ports, request.rotation.lease, change)
-        databases = ports.side_by_side([partial(apply_one, name, stagers[name]) for name in stagers])
-    return ApplyResult(databases=databases)
-
-
-def _required(request: Staged | RevokeRequest, ports: Ports, *, promoting: bool) -> LockRecord:
-    """The record, while it has the run's lease and claim, and leaves out what the run does (protocol L9, O5)."""
-    record = ports.lock.require(
-        request.rotation.lease, request.claim, promoting=promoting, now=ports.clock.now()
-    )
-    decide.require_left_out(record, request.rotation)
-    return record
+        databases.go_on_under(record)
+        change = _Change(
+            pending=pending,
+            beside=beside,
+            doomed=doomed(
+                ports, record.valid - {claim.generation, claim.base_generation} if is_new else (), values
+            ),
+            is_new=is_new,
+            is_urgent=record.is_revoking or not is_new,
+        )
+        done = databases.each(partial(_apply_one, databases, change), record)
+    return ApplyResult(databases=tuple(done.values()))
 
 
 def _held(values: Values, claim: Claim) -> CredentialValue:
@@ -153,12 +137,9 @@ def _held(values: Values, claim: Claim) -> CredentialValue:
     return pending
 
 
-def _apply_one(ports: Ports, lease: Lease, change: _Change, name: str, stager: Stager) -> DatabaseResult:
-    """Change a database, or only look where it is not to be changed, and prove what works there.
-
-    A database one of whose hosts refuses what the database itself accepts is blocked: the next run's login would be one
-    more refusal in a row there (protocol D20).
-    """
+def _apply_one(databases: Reached, change: _Change, name: str) -> DatabaseResult:
+    """Change a database, or only look where it is not to be changed, and prove what works there."""
+    ports, stager = databases.ports, databases.stagers[name]
     database, pending = ports.databases[name], change.pending
     is_changed, base = name in change.beside, change.beside.get(name)
     stays = base if change.is_new else _if_another_account(ports, base, pending)
@@ -168,23 +149,20 @@ def _apply_one(ports: Ports, lease: Lease, change: _Change, name: str, stager: S
         database, stager, ports.side_by_side, pending=pending, base=stays, doomed=change.doomed
     )
     known = base if change.is_new else None if is_changed else pending
-    try:
-        Wait(ports.clock, ports.side_by_side).until_accepted(
-            database,
-            pending=pending.login,
-            base=known.login if known else None,
-            doomed=[value.login for value in change.doomed.values() if value],
-        )
-    except ReplicaRejectedError:
-        with suppress(RetryableError):  # The run ends all the same, and no login is shown in it any more.
-            ports.lock.block(lease, [name])
-        raise
+    behind = Wait(ports.clock, ports.side_by_side).until_accepted(
+        database,
+        pending=pending.login,
+        base=known.login if known else None,
+        doomed=[value.login for value in change.doomed.values() if value],
+        is_urgent=change.is_urgent,
+    )
     return DatabaseResult(
         database=name,
         outcome=DatabaseOutcome.APPLIED if is_changed else DatabaseOutcome.PROVEN,
         revoked=revoked,
         taken_over=is_changed and base is None,
         plaintext=database.plaintext,
+        behind=behind,
     )
 
 
@@ -199,35 +177,35 @@ def _if_another_account(
 
 def _probe(request: ProbeRequest, ports: Ports) -> ProbeResult:
     """Search among the candidates whose values the stores still hold."""
-    with _locked(ports, [candidate.ref for candidate in request.candidates]) as (stagers, values):
+    with reached(ports, [candidate.ref for candidate in request.candidates]) as databases:
         record = ports.lock.require_lease(request.rotation.lease, now=ports.clock.now())
-        decide.require_left_out(record, request.rotation)
-        held = {candidate: values[candidate.ref] for candidate in request.candidates}
+        databases.go_on_under(record)
+        held = {candidate: databases.values[candidate.ref] for candidate in request.candidates}
         candidates = {candidate: value.login for candidate, value in held.items() if value}
-        return Search(ports, record, stagers, request.refused).find(candidates, request.rotation.lease)
+        return Search(databases, record, request.refused).find(candidates)
 
 
 def _revoke(request: RevokeRequest, ports: Ports) -> RevokeResult:
     """Leave nothing valid but the promoted generation (protocol O5)."""
-    claim = request.claim
-    with _locked(ports, [claim.generation]) as (stagers, values):
-        record = _required(request, ports, promoting=True)
-        doomed = _doomed(ports, record.valid - {claim.generation}, values)
-        revoke_one = partial(_revoke_one, ports, pending=_held(values, claim), doomed=doomed)
-        databases = ports.side_by_side(
-            [partial(revoke_one, ports.databases[name], stager) for name, stager in stagers.items()]
-        )
-    return RevokeResult(databases=databases)
+    claim, lease = request.claim, request.rotation.lease
+    with reached(ports, [claim.generation]) as databases:
+        record = ports.lock.require(lease, claim, promoting=True, now=ports.clock.now())
+        databases.go_on_under(record)
+        ended = doomed(ports, record.valid - {claim.generation}, databases.values)
+        revoke_one = partial(_revoke_one, databases, pending=_held(databases.values, claim), doomed=ended)
+        done = databases.each(revoke_one, record)
+    return RevokeResult(databases=tuple(done.values()))
 
 
 def _revoke_one(
-    ports: Ports,
-    database: Database,
-    stager: Stager,
+    databases: Reached,
+    name: str,
     *,
     pending: CredentialValue,
     doomed: Mapping[int, CredentialValue | None],
 ) -> Revoked:
+    ports, stager = databases.ports, databases.stagers[name]
+    database = ports.databases[name]
     logins.require_accepted(database, stager, pending=pending, base=None)
     stager.stage(current=None, pending=pending)
     live = [pending.login]
@@ -239,50 +217,12 @@ def _revoke_one(
             retired = stager.retire(drop=drop, keep=pending)
             # Another attempt may have ended with a refusal of this account (protocol D18).
             if not database.accepts(retired):
-                raise PendingCredentialRejectedError(database=database.name, generation=pending.generation)
+                raise PendingCredentialRejectedError(database=name, generation=pending.generation)
             live.append(retired)
     revoked = logins.require_revoked(database, doomed, live=live)
-    Wait(ports.clock, ports.side_by_side).until_revoked(
+    behind = Wait(ports.clock, ports.side_by_side).until_revoked(
         database,
         doomed=[value.login for value in doomed.values() if value],
         live=live,
     )
-    return Revoked(database=database.name, revoked=revoked)
-
-
-def _doomed(ports: Ports, generations: Collection[int], known: Values) -> dict[int, CredentialValue | None]:
-    """What is valid and is not kept: the values that are known, and those that are not, read now."""
-    unknown = sorted(generation for generation in generations if generation not in known)
-    read = ports.side_by_side([partial(ports.stores.find_generation, generation) for generation in unknown])
-    found: Values = {**known, **dict(zip(unknown, read, strict=True))}
-    return {generation: found[generation] for generation in sorted(generations)}
-
-
-@contextmanager
-def _locked(ports: Ports, places: Iterable[Place]) -> Iterator[tuple[dict[str, Stager], Values]]:
-    """Hold the advisory locks of the databases, as their rotation users.
-
-    Values, and the logins of the rotation users, are read before, all at the same time: a login that several databases
-    have is read once (protocol D22).
-    """
-    asked, databases = list(dict.fromkeys(places)), ports.databases
-    having: dict[Hashable, Database] = {}
-    for database in databases.values():
-        having.setdefault(database.admin, database)
-    found, read = run_all(
-        ports.side_by_side,
-        partial(ports.side_by_side, [partial(_value, ports, place) for place in asked]),
-        partial(ports.side_by_side, [database.admin_login for database in having.values()]),
-    )
-    admins = dict(zip(having, read, strict=True))
-    with ExitStack() as held:
-        stagers = ports.side_by_side(
-            [partial(held.enter_context, d.exclusive(admins[d.admin])) for d in databases.values()]
-        )
-        yield dict(zip(databases, stagers, strict=True)), dict(zip(asked, found, strict=True))
-
-
-def _value(ports: Ports, place: Place) -> CredentialValue | None:
-    if isinstance(place, int):
-        return ports.stores.find_generation(place)
-    return ports.stores.read_version(store=place.store, version=place.version)
+    return Revoked(database=name, revoked=revoked, behind=behind)

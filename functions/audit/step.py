@@ -8,6 +8,7 @@ from lockstep.audit.append import Chain
 from lockstep.audit.entry import Stored, event_of
 from lockstep.protocol import decide
 from lockstep.protocol.decide import require_same_plan
+from lockstep.protocol.lock_rule import believed
 from lockstep.protocol.messages import (
     DatabaseResult,
     Entry,
@@ -50,7 +51,7 @@ def run(request: Run, ports: Ports) -> Recorded:
         credential_id=ports.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer
     )
     ahead = partial(_head_ahead, chain, request.rotation.head)
-    if isinstance(request, FailedRun):  # Without the lock (protocol E5).
+    if isinstance(request, FailedRun):  # Without the lock (protocol E4).
         record, at = run_all(ports.side_by_side, ports.lock.read, ahead)
         head = _append(request, ports, chain, record, at)
         return Recorded(stream=request.rotation.runner, seq=head.seq, hash=head.hash)
@@ -65,10 +66,10 @@ def run(request: Run, ports: Ports) -> Recorded:
     head = _append(request, ports, chain, record, at)
     release = decide.release_after(
         claim,
-        record,
+        believed(record, ports.clock.now(), ports.credential.schedule.interval),
         ports.credential.schedule,
         revoked=_revoked_everywhere(request.databases) | _revoked_everywhere(request.revoked),
-        proven=tuple(d.database for d in request.databases),
+        proven=_proven(request),
         started=request.rotation.started_at,
         promoted=request.promoted_at,
     )
@@ -100,8 +101,14 @@ def _promoted(request: RotatedRun, release: Release, head: ChainHead) -> Promote
     )
 
 
+def _proven(request: RotatedRun) -> tuple[str, ...]:
+    """The databases that need no consent any more: those that take part in all that the run has done."""
+    revoked = {one.database for one in request.revoked}
+    return tuple(d.database for d in request.databases if not revoked or d.database in revoked)
+
+
 def _revoked_everywhere(databases: Sequence[DatabaseResult] | Sequence[Revoked]) -> set[int]:
-    """The generations that are revoked on every database (protocol D9)."""
+    """The generations that are revoked on every database that the run has not passed over (protocol D9, O5)."""
     revoked = [{d.generation for d in database.revoked} for database in databases]
     return set.intersection(*revoked) if revoked else set()
 

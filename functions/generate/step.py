@@ -24,7 +24,6 @@ from lockstep.protocol import decide
 from lockstep.protocol.decide import (
     next_username,
     require_active,
-    require_not_blocked,
     require_plausible,
     require_same_plan,
 )
@@ -34,6 +33,7 @@ from lockstep.protocol.errors import (
     StagedValueConflictError,
     StoresDivergedError,
 )
+from lockstep.protocol.lock_rule import believed
 from lockstep.protocol.messages import (
     Candidate,
     CandidateRef,
@@ -70,12 +70,13 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     Raises:
         FenceLostError: Another run holds the lock.
         PlanNotActiveError: This runner's plan is not the active one.
-        DatabaseBlockedError: A database is not asked any more until an operator says so.
         TakeOverNeededError: There are only placeholders, and no consent to take the accounts over.
         NewerFormatError: A newer build wrote the record or a secret; nothing was changed.
         StoresDivergedError: There is no login to try.
     """
-    served, record = run_all(ports.side_by_side, ports.stores.served, ports.lock.read)  # (1)
+    values, read = run_all(ports.side_by_side, ports.stores.served, ports.lock.read)  # (1)
+    record = believed(read, ports.clock.now(), ports.credential.schedule.interval)
+    served = ports.stores.recognized(values, record)
     require_active(record, ports.credential)  # (2)
     plan = ports.credential.plan_digest
     head = record.heads.get(request.rotation.runner)
@@ -83,10 +84,9 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
         request.rotation,
         plan=request.rotation.plan or plan,
         head=head.seq if head else None,
-        without=tuple(sorted(record.left_out)),
+        replaced=tuple(name for name, value in served.items() if value.malformed),
     )
     require_same_plan(rotation, ports.credential)
-    require_not_blocked(record, ports.credential)
     require_plausible(record, served)
     decision = decide.decide(
         record,
@@ -131,7 +131,7 @@ class Preparation:
         """Finish an open claim, with the value that was staged for it, or a new one where no store has any."""
         self._require(claim)
         held = self.ports.stores.find_generation(claim.generation)
-        if held and held.claim_id != claim.rotation_id:
+        if held and (held.claim_id != claim.rotation_id or self.ports.stores.lacks_keys(claim.generation)):
             raise StagedValueConflictError(generation=claim.generation)
         login = held.login if held else self._new_login(self._next_username(claim))
         return self._staged(claim, self.ports.stores.stage, login)
@@ -169,7 +169,7 @@ class Preparation:
         is_served = all(v.login == value.login for v in served.values())
         is_over = is_served and not (record.is_half_done or found.beside)
         if is_over and is_known and decide.is_as_recorded(record, served, plan=plan):
-            return NothingToDo(rotation=self.rotation)
+            return NothingToDo(rotation=self.rotation, proven=found.proven)
         claim = self._next_claim(ClaimKind.RECONCILE, value.generation)
         staged = self._claimed_and_staged(claim, lambda: value.login, accepted=found.accepted)
         return structs.replace(staged, beside=found.beside)
@@ -222,7 +222,8 @@ class Preparation:
 
     def _free_claim(self, taken: Claim) -> tuple[LockRecord, Claim]:
         """The record with the claim whose name is taken, and a claim under whose name no store holds a value."""
-        record, claim = self.ports.lock.read(), taken
+        record = self.ports.lock.read()
+        claim = structs.replace(taken, generation=taken.generation + 1)
         if record.claim != taken:
             # Replaced in the meantime: a twin of this step is running (protocol F4).
             raise LostCompareAndSetError(generation=taken.generation)

@@ -1,4 +1,4 @@
-"""UpdateSecrets: promote the pending value in every store, after every database was seen to accept it (protocol M3).
+"""UpdateSecrets: promote the pending value in every store, after every database was seen to accept it (protocol I3).
 
 First one conditional write marks the claim as promoting: from here on a store may serve its value, so only a reconcile
 may replace it (protocol I4, L14). It is also the look at the fence. Then every store compares and sets, from what
@@ -6,7 +6,7 @@ Generate saw before it staged the value: a run that was overtaken before the con
 that is overtaken later loses the comparison. Where the comparison is lost, or Generate did not see what is replaced,
 the store is looked at, the conditional write is made again, and it is compared and set once more (protocol V10). Then
 the step waits until the read side of every store has the new generation in both secrets. If a store serves it already,
-that is success (protocol U1, U3).
+that is success (protocol V10, U3).
 """
 
 from functools import partial
@@ -31,9 +31,11 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
         ReadSideLaggingError: Promoted, but a store does not serve it within 20 seconds; try again.
     """
     decide.require_same_plan(request.rotation, ports.credential)
-    if not ports.databases.keys() <= {*request.proven, *request.rotation.without}:
-        raise InvalidRequestError(credential=ports.credential.id, generation=request.claim.generation)
     lease, claim = request.rotation.lease, request.claim
+    if unproven := ports.databases.keys() - request.proven:
+        seen = ports.lock.require_lease(lease, now=ports.clock.now())
+        if not seen.may_pass_over(unproven, ports.databases):
+            raise InvalidRequestError(credential=ports.credential.id, generation=claim.generation)
 
     def still_ours() -> LockRecord:
         return ports.lock.begin_promotion(lease, claim, now=ports.clock.now())

@@ -2,7 +2,7 @@
 
 The log decides where the chain ends; the lock record's head is a hint where to look (`lockstep.audit.chain`). The
 object is written only if its number is free. A retry that finds its own entry goes on (protocol E9). Nothing is
-written to the lock record: the run that gives the lock back moves the head (protocol L8).
+written to the lock record: the run that gives the lock back moves the head (protocol L10).
 """
 
 import logging

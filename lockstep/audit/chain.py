@@ -3,7 +3,7 @@
 An entry is one JSON object in its canonical form (RFC 8785): `chain` and `mac`, which are its seal
 (`lockstep.audit.entry`), and `event`, whose hash the seal names.
 
-Each credential has its own chain in each stream, because its heads are in its own lock record (protocol E1, E2, E3).
+Each credential has its own chain in each stream, because its heads are in its own lock record (protocol E3, E2).
 `previous_hash` is the previous entry's hash, so entries cannot be changed, swapped or left out.
 """
 
@@ -137,7 +137,7 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
 
     Raises:
         AuditVerificationError: It is not an entry, or not this one. The code says what is wrong.
-        NewerFormatError: A newer build wrote it, so nothing can be said about it (protocol E12, R10).
+        NewerFormatError: A newer build wrote it, so nothing can be said about it (protocol E11, R10).
     """
     try:
         document = read_json(body[: MAX_ENTRY_BYTES + 1])

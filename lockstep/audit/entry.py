@@ -314,6 +314,7 @@ def _account_change(
 
 def _details(request: Run, usernames: tuple[str, ...]) -> dict[str, Any]:
     rotation, claim = request.rotation, request.claim
+    behind = {revoked.database: revoked.behind for revoked in request.revoked}
     return {
         "trigger": rotation.trigger,
         "forced": rotation.force,
@@ -323,6 +324,7 @@ def _details(request: Run, usernames: tuple[str, ...]) -> dict[str, Any]:
         "base_generation": claim.base_generation if claim else None,
         "adopted_from": request.adopted_from,
         "plan": rotation.plan,
+        "replaced": list(rotation.replaced),
         "revoked_on_purpose": sorted({revoked.generation for r in request.revoked for revoked in r.revoked}),
         "usernames": list(usernames),
         "databases": {
@@ -331,6 +333,7 @@ def _details(request: Run, usernames: tuple[str, ...]) -> dict[str, Any]:
                 "revoked": {str(revoked.generation): revoked.revocation.value for revoked in d.revoked},
                 "taken_over": d.taken_over,
                 "plaintext": d.plaintext,
+                "behind": sorted({*d.behind, *behind.get(d.database, ())}),
             }
             for d in request.databases
         },

@@ -85,7 +85,7 @@ def collapsed(problems: Iterable[Problem]) -> list[Problem]:
     return found
 
 
-# Reading one object of a log for verification: an entry, or what is wrong with it (protocol E11, E12).
+# Reading one object of a log for verification: an entry, or what is wrong with it (protocol E11).
 
 _TOLERANCE = TOLERANCE.total_seconds() * 1000
 _LONGEST = 3_600_000

@@ -31,8 +31,9 @@ operators order is written by others, without the lock; a run only removes what 
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ from msgspec import ValidationError
 
 from lockstep.aws.clients import translated
 from lockstep.protocol import model
+from lockstep.protocol.deadlines import CLOCK_SKEW
 from lockstep.protocol.errors import (
     MALFORMED_ITEM,
     FenceLostError,
@@ -50,7 +52,7 @@ from lockstep.protocol.errors import (
     LockTableUnreachableError,
     errors_of,
 )
-from lockstep.protocol.lock_rule import has_lease, is_in_time
+from lockstep.protocol.lock_rule import LATEST_END, has_lease, is_in_time
 from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import (
     Claim,
@@ -75,13 +77,18 @@ FAR_FUTURE = 253402300799
 """9999-12-31T23:59:59Z, in epoch seconds: later than every due time."""
 
 ACQUIRE_UPDATE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now ADD fence :one"
-FREE_CONDITION = "attribute_not_exists(holder) OR expires_at < :now OR holder = :holder"
-"""Free, expired or already held by this run. An operator who takes the lock waits for nothing else."""
+FREE_CONDITION = (
+    "attribute_not_exists(holder) OR attribute_not_exists(expires_at) OR expires_at < :now "
+    "OR expires_at > :latest_end OR holder = :holder"
+)
+"""Free, expired, held until a time that cannot be, or already held by this run (protocol L17). An operator who takes
+the lock waits for nothing else."""
 ACQUIRE_CONDITION = (
     f"({FREE_CONDITION}) "
     "AND (attribute_not_exists(paused) OR paused <> :heeded) "
     "AND (attribute_exists(activate) OR attribute_exists(take_over) OR attribute_exists(pending_generation) "
-    "OR attribute_not_exists(next_due_at) OR next_due_at <= :due_by OR (attribute_exists(revoke_through) "
+    "OR attribute_not_exists(next_due_at) OR next_due_at <= :due_by OR next_due_at > :latest "
+    "OR rotated_at > :skewed OR (attribute_exists(revoke_through) "
     "AND (attribute_not_exists(valid_from) OR valid_from <= revoke_through)))"
 )
 """Free, expired or held by this run; not paused; and due, or something is ordered or in flight (protocol L4)."""
@@ -120,12 +127,8 @@ PROMOTE_CONDITION = (
 )
 """Still held by this run, and its claim is in flight, and no newer build has made it (protocol L14, R10)."""
 
-BLOCK_UPDATE = "ADD blocked :databases"
-BLOCK_CONDITION = HELD
-"""Still held by this run (protocol L15)."""
-
 MOVE_HEAD = "SET #head = :head"
-"""The newest entry of the runner's own stream is this run's. The head is a hint: it may go back (protocol L8)."""
+"""The newest entry of the runner's own stream is this run's. The head is a hint: it may go back (protocol L10)."""
 
 RELEASE_DONE_UPDATE = (
     f"{MOVE_HEAD}, current_generation = :current, valid = :valid, valid_from = :valid_from, "
@@ -133,10 +136,12 @@ RELEASE_DONE_UPDATE = (
     "rotated_at = :rotated_at "
     "REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
     "claim_rotation_id, promoting "
-    "DELETE take_over :proven, blocked :proven, left_out :proven"
+    "DELETE take_over :proven"
 )
 RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
 RELEASE_FAILED_UPDATE = f"{MOVE_HEAD} {RELEASE_UPDATE}"
+RELEASE_UNCHANGED_UPDATE = f"{RELEASE_UPDATE} DELETE take_over :proven"
+"""Nothing was to be done: consent that is used up goes."""
 RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
 """No other run has acquired the lock since (protocol L10)."""
 RELEASE_DONE_CONDITION = (
@@ -159,7 +164,7 @@ LOCK_TABLE_ERRORS = errors_of(LockTableUnreachableError, LockTableAccessDeniedEr
 
 
 _TIMES = ("expires_at", "next_due_at", "not_before", "rotated_at")
-_AS_NAMED = {f.name for f in fields(LockRecord)} - {"credential_id", "claim", "heads", "without"}
+_AS_NAMED = {f.name for f in fields(LockRecord)} - {"credential_id", "claim", "heads"}
 """The attributes that have the names of the record's fields."""
 
 
@@ -173,7 +178,7 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
     try:
         model.require_known(_plain(item, "format"), credential=credential_id)
         found = {name: value for name in _AS_NAMED if (value := _plain(item, name)) is not None}
-        found |= {n: datetime.fromtimestamp(found[n], UTC) for n in _TIMES if n in found}
+        found |= {n: _time(found[n]) for n in _TIMES if n in found}
         claim = {
             "kind": _plain(item, "claim_kind"),
             "generation": _plain(item, "pending_generation"),
@@ -185,13 +190,19 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
                 **found,
                 "credential_id": credential_id,
                 "claim": claim if "pending_generation" in item else None,
-                "without": _plain(item, "left_out") or frozenset(),
                 "heads": {n.removeprefix(HEAD): _plain(item, n) for n in item if n.startswith(HEAD)},
             },
             LockRecord,
         )
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError, ValidationError):
         raise LockTableAccessDeniedError(credential=credential_id, code=MALFORMED_ITEM) from None
+
+
+def _time(seconds: float) -> datetime | None:
+    """A time; None for a number that is none (protocol L17)."""
+    with suppress(OverflowError, OSError, ValueError):
+        return datetime.fromtimestamp(seconds, UTC)
+    return None
 
 
 def _plain(item: Item, name: str) -> Any:  # noqa: ANN401 - what it is, the record checks
@@ -293,7 +304,14 @@ class LockItem:
         self, condition: str, *, holder: str, now: datetime, expires_at: datetime, **more: object
     ) -> Lease | None:
         """Take the lock under a new fence; None where the condition, which has `more` values, does not hold."""
-        values = {"holder": holder, "expires_at": expires_at, "now": now, "one": 1, **more}
+        values = {
+            "holder": holder,
+            "expires_at": expires_at,
+            "now": now,
+            "latest_end": now + LATEST_END,
+            "one": 1,
+            **more,
+        }
         is_taken, found = self._update(ACQUIRE_UPDATE, condition, values, returns="UPDATED_NEW", old=False)
         if not is_taken:
             return None
@@ -320,6 +338,7 @@ class DynamoDbLock(LockItem):
         expires_at: datetime,
         force: bool,
         due_by: datetime | None = None,
+        interval: timedelta | None = None,
     ) -> Lease | None:
         """Take the lock under a new fence; None where the condition of ACQUIRE does not hold."""
         return self._take(
@@ -328,6 +347,8 @@ class DynamoDbLock(LockItem):
             now=now,
             expires_at=expires_at,
             due_by=FAR_FUTURE if force else due_by or now,
+            latest=now + CLOCK_SKEW + interval if interval else FAR_FUTURE,
+            skewed=now + CLOCK_SKEW,
             heeded=PAUSE_WAIVED if force else PAUSE_HEEDED,
         )
 
@@ -419,24 +440,21 @@ class DynamoDbLock(LockItem):
             raise FenceLostError(credential=self._credential_id)
         return record
 
-    def block(self, lease: Lease, databases: Collection[str]) -> None:
-        """Show these databases no login until an operator unblocks them or takes them over.
-
-        Raises:
-            FenceLostError: BLOCK_CONDITION does not hold.
-        """
-        values = {**_lease(lease), "databases": set(databases)}
-        is_done, _ = self._update(BLOCK_UPDATE, BLOCK_CONDITION, values, old=False)
-        if not is_done:
-            raise FenceLostError(credential=self._credential_id)
-
-    def release(self, lease: Lease, done: Release | None, *, entry: Recorded | None = None) -> None:
+    def release(
+        self,
+        lease: Lease,
+        done: Release | None,
+        *,
+        entry: Recorded | None = None,
+        proven: Collection[str] = (),
+    ) -> None:
         """Release the lock. Where the rotation is done, also clear the claim and move the schedule.
 
         Args:
             lease: Of this run.
             done: What a rotation that is done writes; it has an entry.
             entry: The run's own; the head moves to it.
+            proven: Where nothing was to be done: the databases that are no longer under take-over.
 
         Raises:
             FenceLostError: Another run has acquired the lock since.
@@ -455,6 +473,8 @@ class DynamoDbLock(LockItem):
                 "rotated_at": done.rotated_at,
             }
         update = RELEASE_FAILED_UPDATE if entry else RELEASE_UPDATE
+        if proven:
+            values["proven"], update = set(proven), RELEASE_UNCHANGED_UPDATE
         is_done, _ = self._update(
             RELEASE_DONE_UPDATE if done else update,
             RELEASE_DONE_CONDITION if done else RELEASE_CONDITION,

@@ -19,7 +19,6 @@ from lockstep.protocol.orders import (
     Resume,
     Revoke,
     TakeOver,
-    Unblock,
 )
 
 PAUSE_UPDATE = "SET paused = :true"
@@ -30,12 +29,11 @@ REVOKE_UPDATE = "SET revoke_through = if_not_exists(highest_generation, :zero)"
 REVOKE_CONDITION = "attribute_not_exists(paused)"
 """The table itself takes the highest generation, so that no claim can come between (protocol O5)."""
 AND_RESUME = " REMOVE paused"
-AND_WITHOUT = " ADD left_out :databases, take_over :databases"
-"""What an emergency does not wait for may be taken over afterwards."""
+AND_WITHOUT = " ADD take_over :databases"
+"""What an emergency does not wait for may be taken over."""
 
 TAKE_OVER_UPDATE = "ADD take_over :databases"
 CANCEL_UPDATE = "DELETE take_over :databases"
-UNBLOCK_UPDATE = "DELETE blocked :databases"
 """Sets, changed by element: two operators, or an operator and a run, do not undo each other (protocol O6)."""
 
 ACTIVATE_UPDATE = "SET activate = :digest"
@@ -115,8 +113,6 @@ def _expressions(order: Order) -> tuple[str, str, Mapping[str, object]]:
             found = TAKE_OVER_UPDATE, "", {"databases": databases}
         case CancelTakeOver(databases=databases):
             found = CANCEL_UPDATE, "", {"databases": databases}
-        case Unblock(databases=databases):
-            found = UNBLOCK_UPDATE, "", {"databases": databases}
         case Activate(replaces=None, digest=digest):
             found = ACTIVATE_UPDATE, FIRST_PLAN_CONDITION, {"digest": digest}
         case Activate(replaces=replaces, digest=digest) if replaces == digest:

@@ -138,7 +138,6 @@ _TREE: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     ("Operate", "retire", orders.retire, (PLAN,)),
     ("Incident", "doctor", doctor.doctor, (PLAN, JSON)),
     ("Incident", "revoke", rotate.revoke, (PLAN, JSON)),
-    ("Incident", "unblock", orders.unblock, (PLAN,)),
     ("Incident", "take-over", orders.take_over, (PLAN,)),
     ("Incident", "lock show", orders.show, (PLAN, JSON)),
     ("Incident", "lock release", orders.release, (PLAN,)),

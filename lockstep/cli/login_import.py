@@ -20,7 +20,8 @@ from lockstep.protocol.ports import BINARY, NOT_AN_OBJECT
 from lockstep.stores.contents import decode_app_user
 
 _NEXT = {
-    "login-refused": "find the login that works there, or, where nobody knows one: lockstep take-over {id} {database}",
+    "login-refused": "find the login that works there, or, where nobody knows one: lockstep take-over {id} {database}. "
+    "Whether what the stores serve does: lockstep doctor --only database.login",
     "admin-refused": "it is the rotation user's own login: find the one that works on {database}, or let a DBA set its "
     "password there",
     "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate {id} --force",
@@ -50,8 +51,8 @@ def command(
     The login comes from standard input or from a secret, never from the command line. It is a JSON object with
     `username` and `password`. It must log in on every database of the credential. Then
     every store, and every slot of a ring, serves it, beside the other keys that the secret has there; no database is
-    changed, and one that runs had blocked is unblocked. A secret that a store lacks is made first, as `lockstep secrets
-    create` makes it. It can be run again at any time, and finishes what was left.
+    changed. A secret that a store lacks is made first, as `lockstep secrets create` makes it. It can be run again at
+    any time, and finishes what was left.
     With `--dry-run` it logs in, and says what would be made and written.
 
     Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
@@ -62,25 +63,10 @@ def command(
     try:
         _import_login(login, credential, at, replace=replace, dry_run=dry_run)
     except OrderRefusedError as error:
-        if error.where.get("code") in _NEXT:
-            complain(_next(error, at, credential))
+        where = {"id": credential.id, "secret": credential.secret_names.app_user, **error.where}
+        if todo := _NEXT.get(where.get("code", "")):
+            complain(todo.format(**where))
         raise
-
-
-def _next(error: OrderRefusedError, at: OrderContext, credential: Credential) -> str:
-    """What a person does about a refusal."""
-    code, record = error.where["code"], at.read(credential)
-    if (
-        code == "login-refused"
-        and record.current_generation
-        and error.where["database"] not in record.blocked
-    ):
-        return (
-            f"generation {record.current_generation} is current, and no run was refused it: there is nothing to "
-            "import. Whether it logs in now: lockstep doctor --only database.login"
-        )
-    where = {"id": credential.id, "secret": credential.secret_names.app_user, **error.where}
-    return _NEXT[code].format(**where)
 
 
 def _import_login(
@@ -124,8 +110,6 @@ def _import_login(
         f"{credential.id}: imported; written into {where} ({entry_text(done.entry, at.stream)})",
         style="green",
     )
-    if done.unblocked:
-        say(f"  runs log in to {', '.join(done.unblocked)} again")
     say(f"next: {next_step(at.read(credential), credential, at.clouds.clock.now(), may_run=True)}")
 
 

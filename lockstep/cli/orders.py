@@ -1,4 +1,4 @@
-"""The commands that give orders: pause, resume, take-over, unblock, retire; `lockstep lock`; and what they share.
+"""The commands that give orders: pause, resume, take-over, retire; `lockstep lock`; and what they share.
 
 Questions whether to go on; before an emergency also who would break.
 """
@@ -56,7 +56,6 @@ from lockstep.protocol.orders import (
     Resume,
     Revoke,
     TakeOver,
-    Unblock,
     accounts_of,
 )
 from lockstep.protocol.workers import at_the_same_time
@@ -258,7 +257,7 @@ def entry_text(entry: ChainHead | None, stream: str) -> str:
     return f"entry {entry.seq} of {stream}" if entry else "it was so already"
 
 
-# An order as a command: pause, resume, take-over, unblock, apply.
+# An order as a command: pause, resume, take-over, apply.
 
 
 def give_each(
@@ -302,15 +301,12 @@ def _give(
     given = at.give(order, credential)
     record = given.record
     say(f"{credential.id}: order {order.name} given ({entry_text(given.entry, at.stream)})", style="green")
-    if isinstance(order, Pause) and record.holder and record.expires_at:
-        until = clock_time(record.expires_at, at.clouds.clock.now())
+    now = at.clouds.clock.now()
+    if isinstance(order, Pause) and is_held(record, now) and record.expires_at:
+        until = clock_time(record.expires_at, now)
         say(f"  {record.holder} may still be running, until {until} at the latest")
-    if is_few and (
-        isinstance(order, TakeOver | Unblock) or (isinstance(order, Activate) and record.activate)
-    ):
-        # A database that was blocked has been shown a login.
-        may_run = True if isinstance(order, Unblock) else None
-        say(f"next: {next_step(record, credential, at.clouds.clock.now(), may_run=may_run)}")
+    if is_few and (isinstance(order, TakeOver) or (isinstance(order, Activate) and record.activate)):
+        say(f"next: {next_step(record, credential, now)}")
 
 
 def pause(credentials: NamedCredentials, *, dry_run: DryRun = False) -> None:
@@ -363,31 +359,6 @@ def take_over(
             require_databases(credential, wanted)
     order = CancelTakeOver(databases=wanted) if cancel else TakeOver(databases=wanted)
     give_each(found, order_context(plan), lambda _: order, dry_run=dry_run)
-
-
-def unblock(
-    credential_id: CredentialArgument,
-    database: Annotated[str, typer.Argument(metavar="DATABASE", help="Its name in the plan.")],
-    *,
-    dry_run: DryRun = False,
-) -> None:
-    """Unblock a database, so that the next run tries it again.
-
-    A run blocks a database whose account refuses a login twice, before the server locks the account. Find out first why
-    it refused: if the password was changed there, use `lockstep import` or `lockstep take-over`. A pattern stands for
-    those of its credentials that are on the database.
-
-    Exit code: 0 it is tried again, 3 the lock table or the audit log was unreachable.
-    """
-    plan = plan_or_exit()
-    found, at = _on(plan, credential_id, frozenset({database})), order_context(plan)
-    give_each(found, at, partial(_unblock, at, database), dry_run=dry_run)
-
-
-def _unblock(at: OrderContext, database: str, credential: Credential) -> Order:
-    if database not in at.read(credential).blocked:
-        require_databases(credential, frozenset({database}))
-    return Unblock(databases=frozenset({database}))
 
 
 def _on(plan: Plan, written: str, databases: frozenset[str]) -> list[Credential]:

@@ -29,6 +29,7 @@ from lockstep.operate.state import waits_for
 from lockstep.operate.verdict import next_step, of_last_run, of_record, ranked
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError, OrderRefusedError, TakeOverNeededError, advice_of, line_of
+from lockstep.protocol.lock_rule import believed
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential
 from lockstep.protocol.names import DEFAULT_STACK
@@ -61,7 +62,7 @@ def rotate(
     """
     plan = plan_or_exit()
     credential = one(plan, credential_id)
-    asked = RunInput(credential_id=credential.id, trigger="cli", force=force)
+    asked = _asked(credential, force=force)
     _run(plan, credential, asked, _machine(plan, stack))
 
 
@@ -81,8 +82,9 @@ def revoke(
     """Emergency: make a new password at once, and revoke everything before it.
 
     It writes an order into the lock record, and starts a run as `lockstep rotate` does. If that run is skipped or dies,
-    the next run of either cloud completes it, whatever the schedule says. A paused credential needs --resume. Once a
-    database that was left out with --without answers, the next run takes its account over.
+    the next run of either cloud completes it, whatever the schedule says. A paused credential needs --resume. A
+    database that --without names and that fails is not waited for: later runs ask it again, and may take its account
+    over.
 
     It first shows which sessions are open, as `lockstep sessions` does, and asks. Open sessions continue; their next
     login is refused until they read the new password. Without a terminal it needs --yes.
@@ -91,12 +93,11 @@ def revoke(
     to ask, 3 AWS was unreachable or the rotation did not end in time.
     """
     plan = plan_or_exit()
-    credential, left_out = one(plan, credential_id), frozenset(without or ())
-    require_databases(credential, left_out)
-    if left_out >= set(credential.databases):
+    credential, down = one(plan, credential_id), frozenset(without or ())
+    require_databases(credential, down)
+    if down >= set(credential.databases):
         raise wrong_use("--without must leave a database that is waited for")
-    order = Revoke(lift_pause=lift_pause, without=left_out)
-    asked = RunInput(credential_id=credential.id, trigger="cli", force=True)
+    order, asked = Revoke(lift_pause=lift_pause, without=down), _asked(credential, force=True)
     at = order_context(plan)
     if not yes:
         require_consent(at.clouds, credential)
@@ -115,6 +116,11 @@ def revoke(
             f"and the next run of either cloud continues with it. To see it: lockstep status {credential.id}"
         )
         raise typer.Exit(Exit.NO)
+
+
+def _asked(credential: Credential, *, force: bool) -> RunInput:
+    interval = int(credential.schedule.interval.total_seconds())
+    return RunInput(credential_id=credential.id, trigger="cli", force=force, interval=interval)
 
 
 def _machine(plan: Plan, stack: str) -> str:
@@ -178,7 +184,7 @@ def _report_skip(
     """Tell why it was skipped and until when, as the lock record says right after it."""
     wait = step = None
     try:
-        record = operator(plan).lock(credential).read()
+        record = believed(operator(plan).lock(credential).read(), now, credential.schedule.interval)
     except LockstepError as error:
         why = f"why is not known; {line_of(error)}"
     else:

@@ -173,8 +173,8 @@ def _sync(state: CredentialState) -> str:
 
 def _describe(answer: Answer) -> str:
     match answer:
-        case LockstepError():
-            return line_of(answer)
+        case (LockstepError() as error) | StoredValue(malformed=LockstepError() as error):
+            return line_of(error)
         case StoredValue(login=None):
             return "a placeholder, and no login yet"
         case _ if answer.generation != answer.blob_generation:

@@ -48,6 +48,7 @@ _ERRORS: dict[int, type[LockstepError]] = {
     1041: DatabaseBusyError,  # out of memory
     1044: PrivilegeMissingError,  # no rights on the database
     1045: PrivilegeMissingError,  # refused for a statement; for a login see _LOGIN_REFUSED
+    1047: DatabaseUnreachableError,  # no quorum, or not joined yet (Galera)
     1053: DatabaseUnreachableError,  # shutdown in progress
     1129: HostBlockedError,
     1130: AccountDeniedError,  # no account takes logins from this host
@@ -72,6 +73,9 @@ _ERRORS: dict[int, type[LockstepError]] = {
     2013: DatabaseUnreachableError,
     2026: TlsVerificationError,  # the server offers no TLS
     2059: UnsupportedServerError,  # an authentication plugin that PyMySQL lacks
+    3098: DatabaseUnreachableError,  # group replication refuses the change at present
+    3100: DatabaseUnreachableError,  # likewise, at its commit: no majority
+    3101: DatabaseUnreachableError,  # the group has rolled it back
     3118: AccountLockedError,  # by ACCOUNT LOCK (MySQL)
     3159: TlsVerificationError,  # require_secure_transport, met by a plan that says plaintext
     3638: PasswordRefusedByPolicyError,  # password_history, password_reuse_interval

@@ -53,7 +53,6 @@ class Orders(Struct, frozen=True, kw_only=True):
     paused: bool
     revoke_through: int | None
     take_over: list[str]
-    blocked: list[str]
 
 
 class StoreServes(Struct, frozen=True, kw_only=True):
@@ -82,7 +81,7 @@ class WaitsFor(Struct, frozen=True, kw_only=True):
 class NextRun(Struct, frozen=True, kw_only=True):
     """What the next run does. `action` is null where that depends on values that were not read.
 
-    By names it is what follows where those that Lockstep did not write are well-formed: others end a run.
+    By names it is what follows where those that Lockstep did not write are well-formed, and not the recorded login.
     """
 
     action: Action | None

@@ -67,7 +67,7 @@ def is_long(text: str) -> bool:
 
 
 def error_text(name: str) -> str:
-    """The fixed sentence of an error's class (protocol E5, F1); empty for a name that this build does not know."""
+    """The fixed sentence of an error's class (protocol E4, F1); empty for a name that this build does not know."""
     meaning, _ = told_errors().get(name, (_OF_THE_PLATFORM.get(name, ""), None))
     return meaning
 

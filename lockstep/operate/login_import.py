@@ -3,11 +3,10 @@
     1. take the lock                    no run begins; none has left a promotion half done
     2. log in on every database         with each database's advisory lock held, as every probe
     3. make what a store lacks          as `lockstep secrets create` does
-    4. append the audit entry           who, which username, where, which blocks it lifts
+    4. append the audit entry           who, which username, where
     5. write it into every store        into each slot of a ring, the slot that is served last
     6. wait for the read sides
-    7. lift the blocks                  of databases that have just let it in
-    8. give the lock back
+    7. give the lock back
 
 Every step can be repeated: a place that serves the login already is not written again. The login is generation 0, as is
 everything that Lockstep did not make; the next run gives it a generation.
@@ -37,7 +36,7 @@ from lockstep.protocol.errors import (
     UnknownUsernameError,
 )
 from lockstep.protocol.model import ChainHead, Credential, CredentialValue, Login, SecretStr
-from lockstep.protocol.orders import Orders, Unblock, accounts_of
+from lockstep.protocol.orders import Orders, accounts_of
 from lockstep.protocol.ports import (
     BINARY,
     NOT_AN_OBJECT,
@@ -86,16 +85,14 @@ class LoginImport:
     """What an import did.
 
     Attributes:
-        entry: Its audit entry; None where every store served the login already, and no database was blocked.
+        entry: Its audit entry; None where every store served the login already.
         made: The secrets that were made, each after its store.
         written: The stores that did not serve it before.
-        unblocked: The databases that had refused what stores served, and let it in.
     """
 
     entry: ChainHead | None = None
     made: tuple[tuple[str, str], ...] = ()
     written: tuple[str, ...] = ()
-    unblocked: tuple[str, ...] = ()
 
 
 def import_login(login: Login, estate: Estate, *, replace: bool = False) -> LoginImport:
@@ -130,9 +127,8 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
         prove(login, estate)
         for account in accounts_of(credential):
             estate.orders.register(account)
-        blocked = tuple(sorted(record.blocked.intersection(credential.databases)))
         made = [(store.name, name) for store in lacking(estate) for name in _made(store, estate)]
-        done = _serve(login, estate, blocked, until, replace=replace)
+        done = _serve(login, estate, until, replace=replace)
         return dataclasses.replace(done, made=tuple(made))
     finally:
         estate.chain.lock.release(lease, None)
@@ -227,18 +223,15 @@ def _text(login: Login, store: str, estate: Estate, *, replace: bool) -> SecretS
     return SecretStr(fitting(text, max_bytes=secret.max_bytes, store=store, secret=name))
 
 
-def _serve(
-    login: Login, estate: Estate, blocked: tuple[str, ...], until: datetime, *, replace: bool
-) -> LoginImport:
+def _serve(login: Login, estate: Estate, until: datetime, *, replace: bool) -> LoginImport:
     missing = texts_to_write(login, estate, replace=replace)
-    if not missing and not blocked:
+    if not missing:
         return LoginImport()
     credential, chain = estate.credential, estate.chain
     details = {
         "username": login.username,
         "databases": [database.name for database in estate.databases],
         "stores": list(missing),
-        **({"unblocked": list(blocked)} if blocked else {}),
     }
     entry = record_order("import", details, by=estate.by, chain=chain)
     for name, text in missing.items():
@@ -247,9 +240,7 @@ def _serve(
         estate.secrets[name].edit(text.reveal(), unless=_is(login, name))
     for name in missing:
         wait_until(partial(estate.secrets[name].serves, _is(login, name)), estate.clock, store=name)
-    if blocked:
-        estate.orders.write(Unblock(databases=frozenset(blocked)))
-    return LoginImport(entry=entry, written=tuple(missing), unblocked=blocked)
+    return LoginImport(entry=entry, written=tuple(missing))
 
 
 def _is(login: Login, store: str) -> Callable[[str], bool]:

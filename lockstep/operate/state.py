@@ -37,14 +37,12 @@ from lockstep.protocol.decide import (
     agree,
     decide,
     require_active,
-    require_not_blocked,
     require_plausible,
 )
 from lockstep.protocol.errors import (
     MALFORMED_ITEM,
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
-    DatabaseBlockedError,
     LockstepError,
     LockTableAccessDeniedError,
     NewerFormatError,
@@ -56,7 +54,7 @@ from lockstep.protocol.errors import (
     line_of,
 )
 from lockstep.protocol.lock_rule import Reason as Against
-from lockstep.protocol.lock_rule import due_at, is_held, reason_against
+from lockstep.protocol.lock_rule import believed, due_at, is_held, reason_against
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, StoredValue
 from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import AWS, STANDBY, cloud_of, next_runner
@@ -102,7 +100,7 @@ def possible(answers: Mapping[str, StoredNames | StoredValue]) -> list[Served]:
     """Everything that the stores may hold by what was read, as far as it matters to a run.
 
     What Lockstep wrote under one generation is one value in every store (protocol V1). What it did not write is a login
-    or a placeholder: names do not say which.
+    or a placeholder: names do not say which. That it is the recorded login (protocol V8), only values tell.
     """
     cases: list[Served] = [{name: _value(a, login) for name, a in answers.items()} for login in (_SOME, None)]
     return cases[:1] if cases[0] == cases[1] else cases
@@ -155,6 +153,7 @@ def forecast(
         now: When the run would start.
     """
     action: Action | None
+    record = believed(record, now, credential.schedule.interval)
     waits = waits_for(record, now)
     starts = max(due_at(record) or now, now) if waits else now
     [(action, meaning), *others] = dict.fromkeys(
@@ -170,9 +169,8 @@ def _foreseen(
 ) -> tuple[Action, str]:
     try:
         plan = require_active(record, credential)
-        require_not_blocked(record, credential)
         decision = decide(record, current, plan=plan, databases=credential.databases, now=starts)
-    except (PlanNotActiveError, TakeOverNeededError, DatabaseBlockedError) as error:
+    except (PlanNotActiveError, TakeOverNeededError) as error:
         return "stop", f"change nothing: {error}"
     match decision:
         case Adopt(claim=claim):
@@ -188,7 +186,7 @@ def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> 
     """Why a run that starts now would be skipped, by the condition of AcquireLock; None: it would not.
 
     Args:
-        record: As the run would find it.
+        record: As the run would find it, without times that cannot be.
         now: When it would start.
         is_forced: Whether it rotates before it is due and in spite of a pause.
     """
@@ -196,7 +194,7 @@ def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> 
     if reason is None:
         return None
     until = {Against.HELD: record.expires_at, Against.NOT_DUE: record.next_due_at}.get(reason)
-    end = clock_time(until, now) if until else "somebody gives it back"
+    end = clock_time(until, now) if until else ""
     meanings = {
         Against.HELD: f"{record.holder} holds the lock until {end}",
         Against.PAUSED: f"paused, until `lockstep resume {record.credential_id}`",
@@ -294,6 +292,9 @@ def looked_at(
         store.read_current if read_values else store.read_names for store in clouds.each_store(credential)
     ]
     answers = {store.name: asked(read) for store, read in zip(plan.stores, reads, strict=True)}
+    values = {name: a for name, a in answers.items() if isinstance(a, StoredValue)}
+    with suppress(LockstepError):
+        answers |= clouds.stores(credential).recognized(values, table.record(credential.id))
     runs, unread = last_runs(plan, clouds, credential, table.record(credential.id).heads, newest)
     state = state_of(plan, table, credential, now, answers=answers, runs=runs, unread=unread)
     return replace(state, read_at=now)
@@ -313,12 +314,13 @@ def state_of(
 
     Where its record cannot be read, nothing is known.
     """
-    record = table.record(credential.id)
+    read = table.record(credential.id)
+    record = believed(read, now, credential.schedule.interval)
     if problem := table.unreadable.get(credential.id):
         return CredentialState(
             record=record, credential=credential, reasons=[unreadable(credential, problem)]
         )
-    answers = _plausible(record, answers)
+    answers = _usable(record, answers)
     told = {name: a for name, a in answers.items() if not isinstance(a, LockstepError)}
     wrong = [n for n, a in answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
     is_in_sync: bool | None = False if wrong else None
@@ -331,7 +333,7 @@ def state_of(
         is_in_sync, next_run = in_sync(record, cases), forecast(record, cases, credential, now=now)
     may_run = next_run.action != "stop" if next_run and next_run.action else None
     of_contents = list(of_stores(record, credential, answers, is_in_sync=is_in_sync, now=now))
-    reasons = [*of_record(record, credential, now, may_run=may_run), *of_contents]
+    reasons = [*of_record(read, credential, now, may_run=may_run), *of_contents]
     if runs and (error := runs[0].error):
         meaning = " ".join(filter(None, (runs[0].meaning, runs[0].advice)))
         reasons += of_last_run(
@@ -367,14 +369,25 @@ def state_of(
     )
 
 
-def _plausible(record: LockRecord, answers: Mapping[str, Answer]) -> Mapping[str, Answer]:
-    """The answers, with the error that ends a run where a generation is one that Lockstep never made."""
+def _usable(record: LockRecord, answers: Mapping[str, Answer]) -> Mapping[str, Answer]:
+    """The answers, with the error that ends a run where it can use nothing of what a store holds.
+
+    That is a generation that Lockstep never made; and before the first one a text that is no credential.
+    """
+    if record.current_generation is None:
+        answers = {name: _not_ours(answer) or answer for name, answer in answers.items()}
     told = {name: a for name, a in answers.items() if not isinstance(a, LockstepError)}
     try:
         require_plausible(record, possible(told)[0])
     except SecretMalformedError as error:
         return {**answers, error.where["store"]: error}
     return answers
+
+
+def _not_ours(answer: Answer) -> LockstepError | None:
+    if not isinstance(answer, StoredValue) or answer.generation or answer.blob_generation:
+        return None
+    return answer.malformed
 
 
 def lines(state: CredentialState, now: datetime) -> Iterator[str]:
@@ -412,7 +425,6 @@ def document(state: CredentialState) -> documents.Credential:
             active_plan=record.plan,
             revoke_through=record.revoke_through if record.is_revoking else None,
             take_over=sorted(record.take_over),
-            blocked=sorted(record.blocked),
         ),
         current_since=to_second(state.promoted_at),
         plan_digest=state.credential.plan_digest,
@@ -450,8 +462,9 @@ def evidence_reasons(plan: Plan, clouds: Clouds, now: datetime) -> list[Reason]:
 
 def _store_document(name: str, answer: Answer) -> documents.StoreServes:
     """What a store serves, for other programs."""
-    if isinstance(answer, LockstepError):
-        return documents.StoreServes(store=name, error=described(answer).name)
+    match answer:
+        case (LockstepError() as error) | StoredValue(malformed=LockstepError() as error):
+            return documents.StoreServes(store=name, error=described(error).name)
     # What Lockstep wrote is none; of what it did not write the name says nothing.
     by_name = None if answer.generation == 0 else False
     return documents.StoreServes(

@@ -15,12 +15,10 @@ from typing import Protocol
 from msgspec import Struct, field, structs
 
 from lockstep.plan.published import IndexedCredential
-from lockstep.protocol.deadlines import CLOCK_SKEW, IMPORT_LEASE, LEASE
 from lockstep.protocol.errors import (
     AccountMissingError,
     AccountUnusableError,
     CurrentCredentialRejectedError,
-    DatabaseBlockedError,
     LockstepError,
     NoRoomError,
     PlanNotActiveError,
@@ -31,7 +29,7 @@ from lockstep.protocol.errors import (
     family,
     line_of,
 )
-from lockstep.protocol.lock_rule import due_at, is_held
+from lockstep.protocol.lock_rule import believed, due_at, is_held
 from lockstep.protocol.model import Credential, LockRecord, Schedule, StoredValue
 from lockstep.protocol.ports import FORGED
 
@@ -53,8 +51,8 @@ class Kind(StrEnum):
     NO_LOGIN = "no login served"
     REVOKED = "revoked login served"
     EMERGENCY = "emergency"
+    TAKE_OVER = "under take-over"
     UNREADABLE = "record unreadable"
-    STUCK = "lock held too long"
     OTHER_PLAN = "plan not active"
     OUT_OF_SYNC = "out of sync"
     FAILED = "last run failed"
@@ -78,7 +76,6 @@ def _names(*errors: type[LockstepError]) -> frozenset[str]:
 
 _REFUSING = _names(
     CurrentCredentialRejectedError,
-    DatabaseBlockedError,
     ReplicaRejectedError,
     NoRoomError,
     AccountUnusableError,
@@ -138,12 +135,8 @@ def next_step(record: LockRecord, credential: Watched, now: datetime, *, may_run
         now: The time.
         may_run: Whether a first run can use what the stores hold; None: names of versions do not say.
     """
-    if record.holder and is_stuck(record, now):
-        return lockstep("lock", "release", credential.id, "--holder", record.holder)
     if not record.allows(credential.plan_digest):
         return lockstep("apply", credential.id, *(["--from", record.plan] if record.plan else []))
-    if refusing := sorted(record.blocks(credential.databases) - record.take_over):
-        return lockstep("take-over", credential.id, *refusing)
     kept = sorted(frozenset(credential.databases) - record.take_over)
     if record.current_generation is None and kept and not may_run:
         return _first_login(record, credential, kept, is_known=may_run is not None)
@@ -171,13 +164,6 @@ def _first_login(record: LockRecord, credential: Watched, kept: Iterable[str], *
     return lockstep("import", credential.id)
 
 
-def is_stuck(record: LockRecord, now: datetime) -> bool:
-    """Whether a holder keeps the lock for longer than any run or import asks for, so that none has written it."""
-    return record.holder is not None and (
-        record.expires_at is None or record.expires_at > now + max(LEASE, IMPORT_LEASE) + CLOCK_SKEW
-    )
-
-
 def of_record(
     record: LockRecord, credential: Watched, now: datetime, *, may_run: bool | None = None
 ) -> Iterator[Reason]:
@@ -190,25 +176,22 @@ def of_record(
         may_run: As of `next_step`.
     """
     step = next_step(record, credential, now, may_run=may_run)
-    for database in sorted(record.blocks(credential.databases)):
-        yield Reason(kind=Kind.REFUSED, text=_refused(record, database), next=step, place=database)
-    for database in sorted(_left_behind(record, credential)):
-        text = (
-            f"{database} was left out of an emergency, and was not given what stores serve since. The next run sets "
-            "its account."
-        )
-        yield Reason(kind=Kind.REFUSED, text=text, next=step, place=database)
+    under = frozenset(credential.databases) & record.take_over
     if record.is_revoking:
-        but = f", but on {', '.join(sorted(record.without))}" if record.without else ""
+        but = f" It goes on without {', '.join(sorted(under))} where that fails." if under else ""
         text = (
-            f"Emergency: every generation up to {record.revoke_through} must be revoked{but}. The next run does it. If "
+            f"Emergency: every generation up to {record.revoke_through} must be revoked. The next run does it.{but} If "
             "a database cannot be reached, `lockstep revoke --without` ends it on the others."
         )
         yield Reason(kind=Kind.EMERGENCY, text=text, next=step)
-    if is_stuck(record, now):
-        text = f"{record.holder} holds the lock for longer than a run may."
-        yield Reason(kind=Kind.STUCK, text=text, next=step)
-    elif record.claim and not is_held(record, now):
+    elif record.current_generation is not None:
+        for database in sorted(under):
+            text = (
+                f"{database} is under take-over: until a run has set its account, it may refuse what stores serve, and "
+                "let in what an emergency has revoked. The next run sets it."
+            )
+            yield Reason(kind=Kind.TAKE_OVER, text=text, next=step, place=database)
+    if record.claim and not is_held(record, now):
         text = f"A run ended before generation {record.claim.generation} was done. The next run continues."
         yield Reason(kind=Kind.UNFINISHED, text=text, next=step)
     if record.paused:
@@ -216,22 +199,6 @@ def of_record(
         yield Reason(kind=Kind.PAUSED, text=text, next=lockstep("resume", credential.id))
     else:
         yield from _of_schedule(record, credential, now, step, may_run=may_run)
-
-
-def _left_behind(record: LockRecord, credential: Watched) -> frozenset[str]:
-    """The databases that an emergency did not wait for, once a newer generation than it revokes is current."""
-    if (record.current_generation or 0) <= (record.revoke_through or 0):
-        return frozenset()
-    return record.without.intersection(credential.databases) - record.blocks(credential.databases)
-
-
-def _refused(record: LockRecord, database: str) -> str:
-    if database in record.take_over:
-        return f"{database} refuses what stores serve. The next run sets its account, as ordered."
-    return (
-        f"{database}, or a verify host of it, refuses what stores serve, so no run shows it another login. To set its "
-        "account, take it over; if somebody knows the login that works there, `lockstep import` brings it in."
-    )
 
 
 def _of_schedule(
@@ -244,13 +211,14 @@ def _of_schedule(
             "newer file, make it the active one; else use the active one's."
         )
         yield Reason(kind=Kind.OTHER_PLAN, text=text, next=step)
-    elif record.next_due_at is None:
+    elif record.current_generation is None:
         text = "It was never rotated."
         if may_run is False and not record.take_over:
             text += " Import the login that works today; a new account has none: `lockstep take-over`."
         yield Reason(kind=Kind.NEW, text=text, next=step)
     if is_overdue(record, credential.schedule, now):
-        yield Reason(kind=Kind.OVERDUE, text="It was not rotated for two intervals.", next=step)
+        text = "It was not rotated for two intervals, or nothing says since when."
+        yield Reason(kind=Kind.OVERDUE, text=text, next=step)
 
 
 def unreadable(credential: Watched, problem: str) -> Reason:
@@ -267,14 +235,13 @@ def lost(record: LockRecord, credential: Watched, now: datetime) -> Reason:
 
 
 def is_overdue(record: LockRecord, schedule: Schedule, now: datetime) -> bool:
-    """Whether it was not rotated for two intervals, or could not be for as long."""
-    due = due_at(record)
-    if record.next_due_at is None or due is None:
-        return False
+    """Whether it was not rotated for two intervals, or since when it is due is not known (protocol L17)."""
+    known = believed(record, now, schedule.interval)
+    due = due_at(known)
+    if known.next_due_at is None or due is None:
+        return record.next_due_at is not None
     # It is due an interval, less the tolerance, after its last rotation began.
-    not_rotated_for_two_intervals = now - due >= schedule.interval + schedule.tolerance
-    by_a_wrong_clock = due - now > max(schedule.interval, schedule.overlap) + CLOCK_SKEW
-    return not_rotated_for_two_intervals or by_a_wrong_clock
+    return now - due >= schedule.interval + schedule.tolerance
 
 
 def of_stores(
@@ -299,13 +266,13 @@ def of_stores(
     for name, answer in answers.items():
         if isinstance(answer, LockstepError):
             yield _of_error(name, answer, credential, is_rotated=is_rotated)
-    is_running = is_held(record, now) and not is_stuck(record, now)
-    if is_running or not is_rotated:  # What a run has half done is not out of sync.
+    if is_held(record, now) or not is_rotated:  # What a run has half done is not out of sync.
         return
     found = False
     for name, served in told.items():
-        if isinstance(served, StoredValue) and served.login is None:
-            kind, what = Kind.NO_LOGIN, "holds a placeholder, and no login"
+        if isinstance(served, StoredValue) and (served.malformed or served.login is None):
+            kind = Kind.OUT_OF_SYNC if served.login else Kind.NO_LOGIN
+            what = "holds what is no credential" if served.malformed else "holds a placeholder, and no login"
         elif is_revoked(record, served.generation):
             kind, what = Kind.REVOKED, f"serves generation {served.generation}, which was revoked"
         elif not served.generation:
@@ -363,16 +330,19 @@ def of_last_run(
     """
     step, kind = next_step(record, credential, now, may_run=may_run), Kind.FAILED
     is_told = (
-        (error == DatabaseBlockedError.__name__ and record.blocks(credential.databases))
-        or (error == PlanNotActiveError.__name__ and not record.allows(credential.plan_digest))
-        or error
-        in {type(answer).__name__ for answer in answers.values() if isinstance(answer, LockstepError)}
-    )
+        error == PlanNotActiveError.__name__ and not record.allows(credential.plan_digest)
+    ) or error in {type(answer).__name__ for answer in answers.values() if isinstance(answer, LockstepError)}
     if is_told:
         return
     served = [answer.generation for answer in answers.values() if not isinstance(answer, LockstepError)]
     if error in _REFUSING and (not served or any(served)):
         kind = Kind.REFUSED
+        is_unknown = error == CurrentCredentialRejectedError.__name__
+        if is_unknown and step == run_command(credential) and not record.take_over:
+            # A run would see the same refusals.
+            step = lockstep("doctor", "--only", "database.login")
+            if len(credential.databases) == 1:
+                step = lockstep("take-over", credential.id, *credential.databases)
         if error == NoRoomError.__name__ and record.not_before and record.not_before > now:
             step = lockstep("status", credential.id, "--watch")
     elif error in _OF_CONTENT and not any(isinstance(answer, StoredValue) for answer in answers.values()):

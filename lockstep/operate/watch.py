@@ -6,8 +6,9 @@ metrics and alarms as one.
 
 The record says less than a person wants to know, so each rule says what it goes by:
 
-- *Stale* is counted from `next_due_at`, which every finished rotation of any runner moves. A time too far ahead is
-  as bad as one long past: nothing would rotate until then.
+- *Stale* is counted from `next_due_at`, which every finished rotation of any runner moves. Where that is a time that
+  cannot be, nothing says since when it is due: it is stale until the next run.
+- A database under take-over may refuse what is served, or let in what was revoked. During an emergency that is counted.
 - What only an operator can end (a pause, schedules that are off, an activation that was not ordered) is not stale.
 - A credential that was never rotated has no time. It is counted by itself.
 - Where schedules are on and no credential of the plan is active, the table was lost, and all of them are stale.
@@ -26,11 +27,11 @@ EVERY = timedelta(minutes=5)
 SHOWN = 20
 """So many ids of a kind are written; of the others their number."""
 METRICS = {
-    Kind.REFUSED: "BlockedDatabases",
     Kind.PAUSED: "PausedCredentials",
     Kind.OTHER_PLAN: "PlanNotActiveCredentials",
     Kind.EMERGENCY: "RevokingCredentials",
     Kind.OVERDUE: "StaleCredentials",
+    Kind.TAKE_OVER: "TakeOverDatabases",
     Kind.UNREADABLE: "UnreadableRecords",
     Kind.NEW: "UnrotatedCredentials",
 }

@@ -7,10 +7,9 @@ decide: a paused runner can stage late, move a label, or add a higher version ov
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
 from lockstep.protocol.errors import (
-    DatabaseBlockedError,
-    FenceLostError,
     PlanNotActiveError,
     SecretMalformedError,
     TakeOverNeededError,
@@ -34,7 +33,7 @@ from lockstep.protocol.ports import FORGED
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """A generation is in flight that no store can serve yet: finish it, whichever run began it (protocol C2, R1)."""
+    """A generation is in flight that no store can serve yet: finish it, whichever run began it (protocol C5, R1)."""
 
     claim: Claim
 
@@ -78,8 +77,11 @@ def decide(
 
     Raises:
         TakeOverNeededError: There are only placeholders, and not every database is under take-over.
+        SecretMalformedError: On the first day: a secret holds what is neither a credential nor a placeholder.
     """
     values = list(served.values())
+    if record.current_generation is None:
+        _require_ours(values)
     first_day = (
         record.current_generation is None and not any(v.login for v in values) and not record.promoting
     )
@@ -93,6 +95,13 @@ def decide(
     if record.claim and _can_adopt(record, record.claim, base):
         return Adopt(record.claim)
     return Reconcile() if overlap_runs(record, now) else Begin(base_generation=base)
+
+
+def _require_ours(values: Iterable[StoredValue]) -> None:
+    """Before the first value is current, a text that holds no credential may be of another owner (protocol V8)."""
+    for value in values:
+        if value.malformed and not (value.generation or value.blob_generation):
+            raise value.malformed
 
 
 def is_as_recorded(record: LockRecord, served: Mapping[str, StoredValue], *, plan: str) -> bool:
@@ -143,8 +152,9 @@ def agree(values: Iterable[StoredValue]) -> bool:
     """Whether all stores serve the same login under the same generation, in both secrets (protocol V5)."""
     first, *others = values
     return first.generation == first.blob_generation and all(
-        (v.generation, v.blob_generation, v.login) == (first.generation, first.blob_generation, first.login)
-        for v in others
+        (v.generation, v.blob_generation, v.login, v.malformed)
+        == (first.generation, first.blob_generation, first.login, None)
+        for v in (first, *others)
     )
 
 
@@ -170,16 +180,21 @@ def ranked_generations(record: LockRecord, served: Mapping[str, StoredValue]) ->
     return [*ahead, *promoting, *current, *stores, *sorted(record.valid, reverse=True), *blobs]
 
 
-def superseded_generations(record: LockRecord, candidates: Iterable[Candidate]) -> Sequence[int]:
-    """The generations that are looked at where nothing that may be valid works, the best first.
+def superseded_generations(
+    record: LockRecord, candidates: Iterable[Candidate]
+) -> tuple[list[int], list[int]]:
+    """The generations that are looked at where nothing that may be valid works, each time the best first.
 
-    What was current comes before what was only staged, and what an emergency has revoked last.
+    Returns:
+        What was current once, last what an emergency has revoked; and what was only staged.
     """
     known = {g for candidate in candidates for g in candidate.generations}
-    current, through = record.current_generation or 0, record.revoke_through or 0
     newest = max({record.highest_generation, *known})
-    found = [g for g in [*range(min(current, newest), 0, -1), *range(newest, current, -1)] if g not in known]
-    return sorted(found[:SUPERSEDED], key=lambda generation: generation <= through)
+    current = record.current_generation or (record.claim.generation - 1 if record.claim else newest)
+    through = record.revoke_through or 0
+    were = islice((g for g in range(min(current, newest), 0, -1) if g not in known), SUPERSEDED)
+    staged = islice((g for g in range(newest, current, -1) if g not in known), SUPERSEDED)
+    return sorted(were, key=lambda generation: generation <= through), list(staged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +314,7 @@ def release_after(
     )
 
 
-# What a run needs to be allowed to act: its plan is the active one, and no database is blocked (protocol I10, O13).
+# What a run needs to be allowed to act: its plan is the active one (protocol I10).
 
 
 def require_active(record: LockRecord, credential: Credential) -> str:
@@ -311,26 +326,6 @@ def require_active(record: LockRecord, credential: Credential) -> str:
     if not record.allows(credential.plan_digest):
         raise PlanNotActiveError(credential=credential.id)
     return credential.plan_digest
-
-
-def require_not_blocked(record: LockRecord, credential: Credential) -> None:
-    """Refuse a run while one of its databases is blocked, unless it is under take-over (protocol D20).
-
-    Raises:
-        DatabaseBlockedError: A database has refused a login that should work.
-    """
-    for database in sorted(record.blocks(credential.databases) - record.take_over):
-        raise DatabaseBlockedError(credential=credential.id, database=database)
-
-
-def require_left_out(record: LockRecord, rotation: Rotation) -> None:
-    """Refuse a step that leaves out a database which the record does not.
-
-    Raises:
-        FenceLostError: The emergency of which the run knew is over.
-    """
-    if not record.left_out.issuperset(rotation.without):
-        raise FenceLostError(credential=rotation.credential_id)
 
 
 def require_same_plan(rotation: Rotation, credential: Credential) -> None:

@@ -240,14 +240,6 @@ class TakeOverNeededError(TerminalError):
     """
 
 
-class DatabaseBlockedError(TerminalError):
-    """The database has refused a login that should work, so it is shown no other: its account could be locked.
-
-    Once it accepts what the stores serve: `lockstep unblock`. To set its password: `lockstep take-over`. Or take
-    the database out of the plan.
-    """
-
-
 class StoresDivergedError(TerminalError):
     """The stores hold different values, and none of these logs in on every database.
 
@@ -319,10 +311,10 @@ class StoreRejectedError(TerminalError):
 
 
 class CurrentCredentialRejectedError(TerminalError):
-    """The database refuses the current value, so this account was left unchanged.
+    """The database refuses every login that Lockstep knows, so this account was left unchanged.
 
-    Somebody changed the account. The next run looks for a login that works: `lockstep rotate --force CREDENTIAL`. See
-    docs/recover.md#current-value-rejected.
+    Somebody changed the account. Set one of these passwords again, or bring in the login that works, `lockstep import`,
+    or let the next run set the password, `lockstep take-over`: docs/recover.md#current-value-rejected.
     """
 
 
@@ -484,8 +476,8 @@ class UnknownUsernameError(TerminalError):
 class NoRoomError(TerminalError):
     """A database refuses what every store is to serve, and takes it only by ending a login that must still work.
 
-    If it names a time, the first run after it continues. Else decide which login is right, set it on the database, and
-    `lockstep unblock`: docs/recover.md#stores-diverged.
+    If it names a time, the first run after it continues. Else decide which login is right, and set it on the database:
+    the next run continues. docs/recover.md#stores-diverged.
     """
 
 

@@ -6,6 +6,8 @@ They hold only names, numbers and outcomes: every step reads secret values from 
 from enum import StrEnum
 from typing import Annotated, Literal
 
+from msgspec import Meta
+
 from lockstep.protocol.model import Claim, Lease, Release, StoreVersions
 from lockstep.protocol.strict_json import Instant, Message, matching
 
@@ -14,15 +16,22 @@ ID_CHARACTERS = "A-Za-z0-9/_+=.@:-"
 ID_LENGTH = 200
 Id = Annotated[str, matching(rf"[{ID_CHARACTERS}]{{1,{ID_LENGTH}}}")]
 ErrorName = Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
+MOST_SECONDS = 10**9
+"""More than any interval has."""
 Runner = Literal["aws", "oci"]
 
 
 class RunInput(Message):
-    """What starts a run of one credential, in either cloud. It is checked before the lock is acquired (protocol R6)."""
+    """What starts a run of one credential, in either cloud. It is checked before the lock is acquired (protocol R6).
+
+    Attributes:
+        interval: Of its schedule, in seconds: a due time that it cannot give counts as none (protocol L17).
+    """
 
     credential_id: Id
     trigger: Id = "manual"
     force: bool = False
+    interval: Annotated[int, Meta(ge=1, le=MOST_SECONDS)] = MOST_SECONDS
 
 
 class DoctorRequest(Message):
@@ -46,7 +55,7 @@ class Rotation(Message):
         plan: The digest of the plan under which the run acts: Generate names it, every later step compares its own.
         head: The number of the head of the runner's own stream, as Generate read it; None if there was none. The run's
             own entry is above it (protocol E9).
-        without: The databases that this run neither asks nor changes, as Generate found them in the record.
+        replaced: The stores in which Generate found a text that is no credential: it is replaced.
     """
 
     credential_id: Id
@@ -58,7 +67,7 @@ class Rotation(Message):
     force: bool = False
     plan: Id | None = None
     head: int | None = None
-    without: tuple[Id, ...] = ()
+    replaced: tuple[Id, ...] = ()
 
     @property
     def lease(self) -> Lease:
@@ -102,11 +111,13 @@ class ProbeResult(Message):
     """Output of a search: the login that every store is to serve.
 
     Attributes:
+        proven: The databases that accept it.
         beside: The databases that refuse it.
         accepted: The generations that a database accepts: they are valid again, whatever the record says.
     """
 
     winner: CandidateRef
+    proven: tuple[Id, ...] = ()
     beside: tuple[Beside, ...] = ()
     accepted: tuple[int, ...] = ()
 
@@ -158,9 +169,15 @@ class ProbeRequest(Message, tag_field="action", tag="probe"):
 
 
 class NothingToDo(Message, tag_field="action", tag="nothing"):
-    """Output of Generate: every store serves what works on every database, and no rotation may begin yet."""
+    """Output of Generate: every store serves what works on every database, and no rotation may begin yet.
+
+    Attributes:
+        rotation: The run, with its plan.
+        proven: The databases that were seen to accept it: no longer under take-over.
+    """
 
     rotation: Rotation
+    proven: tuple[Id, ...]
 
 
 GenerateResult = Staged | ProbeRequest | NothingToDo
@@ -193,6 +210,7 @@ class DatabaseResult(Message):
     Attributes:
         revoked: The generations that were valid and are revoked on this database now.
         taken_over: Whether its account was taken over without a login that works, by order.
+        behind: Its verify hosts that an emergency did not wait for.
     """
 
     database: Id
@@ -200,6 +218,7 @@ class DatabaseResult(Message):
     revoked: tuple[RevocationCheck, ...] = ()
     taken_over: bool = False
     plaintext: bool = False
+    behind: tuple[str, ...] = ()
 
 
 class ApplyResult(Message):
@@ -226,10 +245,15 @@ class RevokeRequest(Message, tag_field="action", tag="revoke"):
 
 
 class Revoked(Message):
-    """What a revocation ended on one database."""
+    """What a revocation ended on one database.
+
+    Attributes:
+        behind: Its verify hosts of which nothing is known.
+    """
 
     database: Id
     revoked: tuple[RevocationCheck, ...]
+    behind: tuple[str, ...] = ()
 
 
 class RevokeResult(Message):

@@ -6,7 +6,7 @@ stood in the stores before Lockstep: a login that is taken over, or a placeholde
 
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,7 +15,7 @@ from typing import NoReturn, final
 
 from msgspec import structs
 
-from lockstep.protocol.errors import NewerFormatError
+from lockstep.protocol.errors import NewerFormatError, SecretMalformedError
 from lockstep.protocol.strict_json import Instant, Message
 
 MASK = "**********"
@@ -118,12 +118,14 @@ class StoredValue:
             not write, whatever its text says.
         blob_generation: The same for the `connection_blob` secret.
         version: The store's own name of the version, for references and for the audit entry.
+        malformed: What is wrong with a text that holds no credential, of one of the two secrets: it is replaced.
     """
 
     login: Login | None
     generation: int
     blob_generation: int
     version: str
+    malformed: SecretMalformedError | None = None
 
 
 class StoreVersions(Message):
@@ -183,9 +185,6 @@ class LockRecord:
         activate: An order: the digest that becomes the active plan with the next claim.
         revoke_through: An order: every generation up to this one is to be revoked.
         take_over: An order: the databases whose account may be taken over without a login that works.
-        blocked: The databases that refused a login that should work; no login is shown to them until an operator
-            unblocks them or takes them over.
-        without: An order: the databases that an emergency waits for no longer.
         rotated_by: The run that finished the last rotation.
         rotated_at: When that run began.
     """
@@ -206,8 +205,6 @@ class LockRecord:
     activate: str | None = None
     revoke_through: int | None = None
     take_over: frozenset[str] = frozenset()
-    without: frozenset[str] = frozenset()
-    blocked: frozenset[str] = frozenset()
     rotated_by: str | None = None
     rotated_at: datetime | None = None
     heads: Mapping[str, ChainHead] = field(default_factory=dict)
@@ -218,18 +215,16 @@ class LockRecord:
         through = self.revoke_through
         return through is not None and min(self.valid, default=0) <= through
 
-    @property
-    def left_out(self) -> frozenset[str]:
-        """The databases that runs neither ask nor change, while the emergency is in force."""
-        return self.without if self.is_revoking else frozenset()
-
     def allows(self, plan_digest: str) -> bool:
-        """Whether runs act under a plan: it is the active one, or is ordered to become it (protocol O13)."""
+        """Whether runs act under a plan: it is the active one, or is ordered to become it (protocol I10)."""
         return plan_digest in (self.plan, self.activate)
 
-    def blocks(self, databases: Iterable[str]) -> frozenset[str]:
-        """The databases among these that are blocked, of those that runs ask."""
-        return self.blocked.intersection(databases) - self.left_out
+    def may_pass_over(self, failed: Collection[str], databases: Collection[str]) -> bool:
+        """Whether a run may go on without the databases that have failed in it (protocol O5).
+
+        In an emergency alone, with consent to take each of them over, and with one left.
+        """
+        return self.is_revoking and self.take_over.issuperset(failed) and not set(databases).issubset(failed)
 
     @property
     def is_half_done(self) -> bool:
@@ -255,7 +250,7 @@ class Release(Message):
 
     Attributes:
         valid: As in the record.
-        proven: The databases that were seen to accept the new generation: no longer under take-over, or blocked.
+        proven: The databases that were seen to accept the new generation: no longer under take-over.
         rotated_at: When the rotation began.
     """
 

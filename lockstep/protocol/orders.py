@@ -5,10 +5,9 @@ lock record, without the lock. The next run does what the order says.
 
     order              in the record                     over with
     pause              paused                            resume; an emergency that says so
-    revoke             revoke_through, without           the run that shows all up to it to be revoked; it stays
+    revoke             revoke_through, take_over         the run that shows all up to it to be revoked; it stays
     take_over          take_over, a set of databases     proof on the database; cancel
     activate           activate, a plan digest           the claim that makes it the active plan
-    unblock            a database is out of `blocked`      its own write
 """
 
 from collections.abc import Iterator
@@ -76,7 +75,7 @@ class Revoke(_Order):
 
     Attributes:
         lift_pause: Whether it also resumes a paused credential, in the same write.
-        without: The databases that it does not wait for. Their accounts may be taken over afterwards.
+        without: The databases that it does not wait for where they fail. Their accounts may be taken over.
     """
 
     lift_pause: bool
@@ -87,7 +86,7 @@ class Revoke(_Order):
         """Whether the record says it already."""
         through = record.revoke_through
         is_ordered = through is not None and through >= record.highest_generation
-        return is_ordered and not record.paused and self.without <= record.without
+        return is_ordered and not record.paused and self.without <= record.take_over
 
     def check(self, record: LockRecord) -> None:
         """Refuse a credential that would stay paused: the runs that finish an emergency would not begin."""
@@ -96,8 +95,8 @@ class Revoke(_Order):
 
     def details(self, record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
-        left_out = {"without": sorted(self.without)} if self.without else {}
-        return {"revoke_through": record.highest_generation, "lifts_pause": self.lift_pause, **left_out}
+        without = {"without": sorted(self.without)} if self.without else {}
+        return {"revoke_through": record.highest_generation, "lifts_pause": self.lift_pause, **without}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,17 +119,6 @@ class CancelTakeOver(_OfDatabases):
     def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         return not self.databases & record.take_over
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unblock(_OfDatabases):
-    """Runs try these databases again, which they had blocked after refusals."""
-
-    name: ClassVar[str] = "unblock"
-
-    def is_applied(self, record: LockRecord) -> bool:
-        """Whether the record says it already."""
-        return not self.databases & record.blocked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +154,7 @@ class Activate(_Order):
         return {"plan": self.digest, "replaces": self.replaces, "leaving": list(self.leaving)}
 
 
-Order = Pause | Resume | Revoke | TakeOver | CancelTakeOver | Unblock | Activate
+Order = Pause | Resume | Revoke | TakeOver | CancelTakeOver | Activate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

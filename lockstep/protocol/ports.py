@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Protocol
 
@@ -170,6 +170,7 @@ class Lock(Protocol):
         expires_at: datetime,
         force: bool,
         due_by: datetime | None = None,
+        interval: timedelta | None = None,
     ) -> Lease | None:
         """Take the lock if it is free, expired or already ours, and the credential is due; else None.
 
@@ -179,6 +180,7 @@ class Lock(Protocol):
             expires_at: When the lease ends.
             force: Waives that it is due.
             due_by: What is due later is left alone; None: what is due later than now. (protocol R8)
+            interval: Of the credential's schedule: a due time that it cannot give counts as none (protocol L17).
         """
 
     def claim(
@@ -205,16 +207,21 @@ class Lock(Protocol):
     def require_lease(self, lease: Lease, *, now: datetime) -> LockRecord:
         """The record by a consistent read, if the lease holds, whatever is in flight; else FenceLostError."""
 
-    def block(self, lease: Lease, databases: Collection[str]) -> None:
-        """Show these databases no login until an operator unblocks them or takes them over; else FenceLostError."""
-
-    def release(self, lease: Lease, done: Release | None, *, entry: Recorded | None = None) -> None:
+    def release(
+        self,
+        lease: Lease,
+        done: Release | None,
+        *,
+        entry: Recorded | None = None,
+        proven: Collection[str] = (),
+    ) -> None:
         """Give the lock back; else FenceLostError.
 
         Args:
             lease: Of this run.
             done: With it, clear the claim and move the schedule on; without it, leave both.
             entry: The run's own, to which the head of its chain moves; None: no head is moved.
+            proven: Where nothing was to be done: the databases that are no longer under take-over.
         """
 
 

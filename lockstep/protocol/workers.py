@@ -6,7 +6,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
-from lockstep.protocol.errors import RetryableError
+from lockstep.protocol.errors import LockstepError, RetryableError
 
 CALLS_AT_ONCE = 24
 """The threads of a process, for calls that run at the same time: two secrets in the four slots of a ring and in three
@@ -56,11 +56,12 @@ class Workers:
         for call, other in zip(bound[1:], others, strict=True):
             ended.append(_made(call if other.cancel() else other.result))
         if errors := [error for future in ended if (error := future.exception())]:
-            raise _gravest(errors)
+            raise gravest(errors)
         return tuple(future.result() for future in ended)
 
 
-def _gravest(errors: Sequence[E]) -> E:
+def gravest(errors: Sequence[E]) -> E:
+    """The first error that trying again does not help, else the first."""
     return next((error for error in errors if not isinstance(error, RetryableError)), errors[0])
 
 
@@ -88,7 +89,7 @@ def one_after_the_other(calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
         except Exception as error:  # noqa: BLE001 - raised after the other calls
             errors = [*errors, error]
     if errors:
-        raise _gravest(errors)
+        raise gravest(errors)
     return tuple(results)
 
 
@@ -101,3 +102,11 @@ def run_all(
 def run_all(side_by_side: SideBySide, /, *calls: Callable[[], object]) -> object:
     """Run calls side by side whose results have different types."""
     return side_by_side(calls)
+
+
+def outcome(call: Callable[[], T]) -> T | LockstepError:
+    """What a call returns, or the error of Lockstep that it raises, so that one of several may fail."""
+    try:
+        return call()
+    except LockstepError as error:
+        return error

@@ -22,12 +22,19 @@ from lockstep.protocol.errors import (
     StagedValueConflictError,
 )
 from lockstep.protocol.messages import CandidateRef
-from lockstep.protocol.model import Credential, CredentialValue, Login, SecretStr, StoredValue, StoreVersions
+from lockstep.protocol.model import (
+    Credential,
+    CredentialValue,
+    LockRecord,
+    Login,
+    SecretStr,
+    StoredValue,
+    StoreVersions,
+)
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import (
     BINARY,
     FORGED,
-    NO_LOGIN,
     AuditLog,
     Clock,
     Database,
@@ -111,10 +118,6 @@ class CredentialSecret:
         """The text, if it is not too large for the store."""
         return fitting(text, max_bytes=self.versions.max_bytes, **self._where)
 
-    def require_object(self, version: SecretVersion) -> None:
-        """Refuse what holds no keys: a bare string, a list, a binary secret (protocol V8)."""
-        require_known_format(self._text(version), **self._where)
-
     def login(self, version: SecretVersion) -> Login | None:
         """The login in a version of `app_user`; None for a placeholder."""
         login, claimed = decode_app_user(self._text(version), **self._where)
@@ -122,21 +125,19 @@ class CredentialSecret:
         return login
 
     def value(self, version: SecretVersion) -> CredentialValue | None:
-        """The value in a version of `app_user`; None for a placeholder."""
-        login = self.login(version)
+        """The value in a version of `app_user`; None for a placeholder, and for what holds no credential."""
+        try:
+            login = self.login(version)
+        except SecretMalformedError:
+            return None
         if login is None:
             return None
         claim_id = decode_claim_id(self._text(version), version.generation, **self._where)
         return CredentialValue(version.generation, login, claim_id)
 
-    def blob_generation(self, version: SecretVersion) -> int:
-        """The generation of a version of `connection_blob`.
-
-        A text that Lockstep did not write need not make sense: the next rotation replaces it (protocol V8).
-        """
-        if version.generation:
-            self._check(version, decode_blob_generation(self._text(version), **self._where))
-        return version.generation
+    def require_blob(self, version: SecretVersion) -> None:
+        """Refuse a version of `connection_blob` that holds no keys, or is forged (protocol V8)."""
+        self._check(version, decode_blob_generation(self._text(version), **self._where))
 
     def malformed(self, code: str) -> SecretMalformedError:
         """The error for this secret."""
@@ -268,15 +269,20 @@ class CredentialStore:
     # ---- Reading
 
     def read_current(self) -> StoredValue:
-        """The value that applications read now."""
+        """The value that applications read now. A text that holds no credential serves no login (protocol V8)."""
         user, blob = self._side_by_side([self._user.look, self._blob.look])
-        if not (user.generation or blob.generation):
-            self._blob.require_object(blob)  # Lockstep has never written it: it is not ours to replace.
+        login, malformed = None, None
+        for read in (partial(self._blob.require_blob, blob), partial(self._user.login, user)):
+            try:
+                login = read()
+            except SecretMalformedError as error:
+                malformed = error
         return StoredValue(
-            login=self._user.login(user),
+            login=login,
             generation=user.generation,
-            blob_generation=self._blob.blob_generation(blob),
+            blob_generation=blob.generation,
             version=user.id,
+            malformed=malformed,
         )
 
     def read_names(self) -> StoredNames:
@@ -356,7 +362,7 @@ class CredentialStore:
         found = staged.read_back()
         held = self._value(found)
         if held is None:
-            raise self._user.malformed(NO_LOGIN)
+            raise StagedValueConflictError(store=self._name, generation=value.generation)
         self._user.require_as_written(found, self._user_text(held, NO_EXTRAS))
         return held, staged.seen
 
@@ -364,9 +370,7 @@ class CredentialStore:
         staged = put(text)
         if not staged.is_new:
             found = staged.read_back()
-            self._blob.require_as_written(
-                found, self._blob_text(self._blob.blob_generation(found), NO_EXTRAS)
-            )
+            self._blob.require_as_written(found, self._blob_text(found.generation, NO_EXTRAS))
         return staged.seen
 
     # ---- Promotion
@@ -514,6 +518,16 @@ class Stores:
         if found is None:
             raise InvalidRequestError(store=store)
         return found.read_version(version)
+
+    def recognized(self, served: Mapping[str, StoredValue], record: LockRecord) -> dict[str, StoredValue]:
+        """What they serve; the recorded login is the recorded generation whoever wrote it (protocol V8)."""
+        current, found = record.current_generation, dict(served)
+        again = [name for name, value in served.items() if value.login and not value.generation]
+        held = self.find_generation(current) if again and current else None
+        for name in again:
+            if held and current and found[name].login == held.login:
+                found[name] = replace(found[name], generation=current)
+        return found
 
     # ---- Staging
 

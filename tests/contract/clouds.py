@@ -205,7 +205,7 @@ class DynamoDbHarness(_OfClient):
                 TableName=TABLE,
                 Key={"credential_id": {"S": CREDENTIAL.id}},
                 UpdateExpression="SET #order = :value" if new else "REMOVE #order",
-                ExpressionAttributeNames={"#order": "left_out" if name == "without" else name},
+                ExpressionAttributeNames={"#order": name},
                 **({"ExpressionAttributeValues": {":value": typed}} if new else {}),
             )
 

@@ -443,8 +443,7 @@ class Life:
         assert first == second
         assert self.works(first)
         record = self.memory.lock.record
-        assert (record.holder, record.claim) == (None, None)
-        assert (record.blocked, record.take_over) == (frozenset(), frozenset())
+        assert (record.holder, record.claim, record.take_over) == (None, None, frozenset())
 
     def assert_goes_on(self) -> None:
         """The rotation after the cure makes a new value beside the one that the cure serves."""

@@ -175,7 +175,7 @@ def release(person: Person) -> None:
 def give_orders(person: Person) -> None:
     name, databases = person.credential.id, person.credential.databases
     active = ["--from", person.credential.plan_digest]
-    for order, more in {"pause": [], "resume": [], "take-over": databases, "unblock": databases}.items():
+    for order, more in {"pause": [], "resume": [], "take-over": databases}.items():
         person.does(order, name, *more)
     person.does("apply", name, *active)
     person.does("retire", name)

@@ -19,8 +19,8 @@ from tests.support.world import orders, rotate_again
 pytest_plugins = ["tests.contract.database_harness"]
 
 NEW, RECONCILE = ClaimKind.NEW, ClaimKind.RECONCILE
-BLOCKED, MISSING, LOCKED, DENIED = (
-    errors.DatabaseBlockedError,
+REFUSED, MISSING, LOCKED, DENIED = (
+    errors.CurrentCredentialRejectedError,
     errors.AccountMissingError,
     errors.AccountLockedError,
     errors.AccountDeniedError,
@@ -103,26 +103,26 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
         Change("ATTRIBUTE wiped", WIPE, NEW),
         Change("plugin", "{alter} IDENTIFIED WITH sha256_password BY {p3}", NEW),
         Change("set", SET, RECONCILE),
-        Change("set twice", f"{SET} {RETAIN}; {SET} {RETAIN}", BLOCKED, ends=UNLOCK),
-        Change("dropped", DROP, BLOCKED, ends=f"{MAKE}; {GRANT}"),
+        Change("set twice", f"{SET} {RETAIN}; {SET} {RETAIN}", REFUSED, ends=UNLOCK),
+        Change("dropped", DROP, REFUSED, ends=f"{MAKE}; {GRANT}"),
         Change("lost", LOSE_MYSQL, errors.AccountLockedError, ends=UNLOCK, act=applications_are_refused),
     ),
     MARIADB_DUAL: (
-        Change("set", SET, BLOCKED),
+        Change("set", SET, REFUSED),
         Change("set to what is served", "{alter} IDENTIFIED BY {p3}", NEW),
         Change("ed25519", ED25519, errors.UnsupportedServerError, ends=NO_ED25519),
         Change("dropped", DROP, MISSING, ends=f"{MAKE}; {GRANT}"),
         Change("lost", LOSE_MARIADB, RECONCILE, act=applications_are_refused),
     ),
     DUAL: (
-        Change("made again", f"{DROP}; {MAKE}; {GRANT}", BLOCKED),
+        Change("made again", f"{DROP}; {MAKE}; {GRANT}", REFUSED),
         Change("locked", LOCK, LOCKED, ends=UNLOCK),
         Change("expired", "{alter} PASSWORD EXPIRE", errors.AccountExpiredError),
     ),
     ALTERNATING: (
         Change("set", SET, RECONCILE),
         Change("the other one set", "{alter_other} IDENTIFIED BY 'x'", NEW),
-        Change("both set", f"{SET}; {{alter_other}} IDENTIFIED BY 'x'", BLOCKED, ends=UNLOCK_BOTH),
+        Change("both set", f"{SET}; {{alter_other}} IDENTIFIED BY 'x'", REFUSED, ends=UNLOCK_BOTH),
         Change("locked", LOCK, RECONCILE, LOCKED, UNLOCK),
         Change("the other one locked", "{alter_other} ACCOUNT LOCK", LOCKED, ends=UNLOCK_BOTH),
         Change("dropped", DROP, RECONCILE, MISSING, f"{MAKE}; {GRANT}"),
@@ -158,7 +158,7 @@ CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
     POSTGRESQL: (
         Change("set", PG_SET, RECONCILE),
         Change("the other one set", "{alter_other} PASSWORD 'x'", NEW),
-        Change("both set", f"{PG_SET}; {{alter_other}} PASSWORD 'x'", BLOCKED),
+        Change("both set", f"{PG_SET}; {{alter_other}} PASSWORD 'x'", REFUSED),
         Change("md5", f"SET password_encryption = md5; {PG_SET}", RECONCILE),
         Change(
             "expired", f"{UNTIL} '2000-01-01'", RECONCILE, errors.AccountExpiredError, f"{UNTIL} 'infinity'"
@@ -234,12 +234,12 @@ def test_the_next_run_ends_it_or_says_what_does(world: db.SqlHarness, change: Ch
                         life.run()
                     assert life.served() == served
                 if change.holds is not MISSING:
-                    assert life.refusals.most <= (db.MAX_REFUSALS if change.holds is BLOCKED else 1)
+                    assert life.refusals.most <= (db.MAX_REFUSALS if change.holds is REFUSED else 1)
                 if change.then:
                     with db.fails(change.then):
                         rotate_again(life.memory, "again")
             if not isinstance(change.holds, ClaimKind):
-                orders(life.memory, blocked=frozenset(), take_over=frozenset({"main"}))
+                orders(life.memory, take_over=frozenset({"main"}))
             rotate_again(life.memory, "ended")
             life.refusals.most = 0
             life.assert_goes_on()

@@ -145,16 +145,6 @@ def test_one_runner_is_inside_and_one_that_fails_or_is_cut_off_loses_the_lock(wo
     assert world.accepted(1, 2) == [True, True]
 
 
-@db.every_server
-def test_a_locked_account_and_a_refused_admin_are_no_wrong_password(world: db.SqlHarness) -> None:
-    world.stage(None, 1)
-    world.either("{alter} ACCOUNT LOCK", "{alter} NOLOGIN")
-    with db.fails(errors.AccountLockedError):
-        world.accepted(1)
-    with db.fails(errors.AdminCredentialRejectedError):
-        db.enter(world.open(admin=lambda: Login(db.ADMIN.username, SecretStr("wrong"))))
-
-
 @db.each_engine
 def test_a_server_that_does_not_answer_is_no_wrong_password(world: db.SqlHarness) -> None:
     world.stage(None, 1)

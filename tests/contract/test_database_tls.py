@@ -101,11 +101,13 @@ def to_request(answer: bytes) -> Answer:
     return reply
 
 
+GONE = errors.DatabaseUnreachableError
 PEERS = [
     # A third party could forge this answer, and a password would count as revoked.
     ("access denied before TLS", first(mysql_error(1045, sequence=0)), errors.TlsVerificationError),
     ("too many connections", first(mysql_error(1040, sequence=0)), errors.DatabaseBusyError),
-    ("shutting down", first(mysql_error(1053, sequence=0)), errors.DatabaseUnreachableError),
+    # No quorum in a cluster, or shutting down.
+    *((f"error {n}", first(mysql_error(n, sequence=0)), GONE) for n in (1047, 1053, 3098, 3100, 3101)),
     ("nothing", first(b""), errors.DatabaseUnreachableError),
     ("half a packet", first(b"\x4a\0\0"), errors.DatabaseUnreachableError),
 ]

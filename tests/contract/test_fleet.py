@@ -118,6 +118,7 @@ class Fleet:
             "time": TIME,
             "concurrency": 5,
             "trigger": "schedule",
+            "interval": 1200,
             **more,
         }
         return self.take({name: value for name, value in given.items() if value is not None})
@@ -207,7 +208,7 @@ def test_each_credential_is_rotated_once_by_an_alias_and_not_again_in_its_minute
     fleet.publish(ids)
     execution = fleet.succeed()
     assert sorted(fleet.rotated, key=lambda e: e["credential_id"]) == [
-        {"credential_id": c, "trigger": "schedule"} for c in ids
+        {"credential_id": c, "trigger": "schedule", "interval": 1200} for c in ids
     ]
     told = {"shard": "20m-00", "tick": TICK, "rotations": 3, "failed": 0}
     assert execution.output == {**told, "report": execution.output["report"]}
@@ -402,6 +403,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "time": ("2026-11-27", "2026-11-27T17:40:00+01:00", "2026-11-27T17:42:00Z", MINUTE),
     "concurrency": (0, 2.5, 1001),
     "every_ms": (0, 60_001),
+    "interval": (0, 1_000_000_001),
     "trigger": ("with space", "x" * 201),
     "host": ("db.example.com",),
 }

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from lockstep.aws.dynamodb_lock import read_table, record_of
 from lockstep.protocol import errors
+from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import FORMAT, ChainHead, Claim, ClaimKind, Lease, LockRecord, Release
 from lockstep.protocol.orders import accounts_of
@@ -29,7 +30,7 @@ ADAPTERS: Mapping[str, Callable[[ExitStack], LockHarness]] = {
     "aws": lambda clouds: DynamoDbHarness(clouds.enter_context(AwsSandbox())),
 }
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-LEASE, INTERVAL, OVERLAP = (timedelta(minutes=minutes) for minutes in (15, 20, 18))
+INTERVAL, OVERLAP = (timedelta(minutes=minutes) for minutes in (20, 18))
 SECOND = timedelta(seconds=1)
 PLAN, OTHER_PLAN, THIRD_PLAN = "of-the-active-plan", "of-another-plan", "of-a-third-plan"
 ENTRY = Recorded(stream="aws", seq=1, hash="a" * 64)
@@ -38,8 +39,6 @@ ORDERS: Mapping[str, Any] = {
     "activate": OTHER_PLAN,
     "revoke_through": 1,
     "take_over": frozenset({"db-2", "db-5"}),
-    "blocked": frozenset({"db-3"}),
-    "without": frozenset({"db-4"}),
 }
 
 
@@ -197,7 +196,6 @@ ZOMBIES: Mapping[str, Callable[[Run, Claim], object]] = {
     "requires its claim": lambda run, made: run.lock.require(run.lease, made, promoting=False, now=NOW),
     "claims": lambda run, _: run.claim(generation=9),
     "promotes": lambda run, made: run.promote(made),
-    "blocks": lambda run, _: run.lock.block(run.lease, ["db-1"]),
     "finishes": lambda run, _: run.finish(),
     "gives up": lambda run, _: run.lock.release(run.lease, None),
     "gives up with an entry": lambda run, _: run.lock.release(run.lease, None, entry=ENTRY),
@@ -253,12 +251,16 @@ def test_a_failed_rotation_keeps_claim_and_schedule_and_another_run_adopts_it(lo
     assert lock.require(run.lease, made, promoting=False, now=NOW).claim == made
 
 
-def test_a_finished_rotation_ends_the_orders_for_what_it_proved(world: LockHarness, lock: Lock) -> None:
-    world.order(take_over=frozenset({"db-1", "db-2", "db-3"}), blocked=frozenset({"db-2", "db-4"}))
-    left = [(frozenset({"db-3"}), frozenset({"db-4"})), (frozenset(), frozenset())]
-    for number, proven in enumerate((("db-1", "db-2"), ("db-3", "db-4"))):
-        Run(lock, at=NOW + number * INTERVAL).finish(*proven)
-        assert (lock.read().take_over, lock.read().blocked) == left[number]
+def test_consent_ends_for_what_was_proven_whether_there_was_anything_to_do_or_not(
+    world: LockHarness, lock: Lock
+) -> None:
+    world.order(take_over=frozenset({"db-1", "db-2", "db-3"}))
+    Run(lock).finish("db-1", "db-4")
+    assert lock.read().take_over == {"db-2", "db-3"}
+    for proven, left in ((("db-2",), {"db-3"}), ((), {"db-3"}), (("db-3", "db-4"), set())):
+        run = Run(lock, at=NOW + INTERVAL)
+        lock.release(run.lease, None, proven=proven)
+        assert lock.read().take_over == left
 
 
 @pytest.mark.parametrize("is_done", [False, True], ids=["in flight", "finished"])
@@ -276,7 +278,7 @@ def test_a_late_release_clears_nothing_of_a_run_that_has_the_same_fence(lock: Lo
 def test_orders_written_during_a_run_are_not_lost_and_its_stream_alone_has_another_head(
     world: LockHarness, lock: Lock, *, is_done: bool
 ) -> None:
-    """The head is a hint, and may go back (protocol L8)."""
+    """The head is a hint, and may go back (protocol L10)."""
     for number, moved in enumerate((("oci", 3), ("aws", 7), ("aws", 5))):
         run = Run(lock, at=NOW + number * INTERVAL)
         made = run.claim()
@@ -304,9 +306,6 @@ def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock
     seen_again = lock.read()
     twice(lambda: run.claim(over=seen_again, generation=9))
     twice(lambda: run.promote(run.named(generation=9)))
-    twice(lambda: lock.block(run.lease, ["db-2", "db-1"]))
-    lock.block(run.lease, ["db-2", "db-3"])
-    assert lock.read().blocked == {"db-1", "db-2", "db-3"}, "they add up (protocol L15)"
     twice(run.finish)
     record = lock.read()
     assert (record.holder, record.claim, record.current_generation) == (None, None, run.lease.fence)
@@ -469,6 +468,7 @@ def test_a_malformed_item_is_an_error_and_no_old_one(world: DynamoDbHarness) -> 
             world.lock.read()
         assert error.value.where["code"] == "MalformedItem"
     assert asked == [True] * 3
-    for item in ({"expires_at": {"N": "9" * 17}}, {"fence": {"N": "x"}}, {"valid": {"NS": [None]}}):
+    for item in ({"fence": {"N": "x"}}, {"valid": {"NS": [None]}}):
         with pytest.raises(errors.LockTableAccessDeniedError):
             record_of(CREDENTIAL.id, item)
+    assert record_of(CREDENTIAL.id, {"expires_at": {"N": "9" * 17}}).expires_at is None  # (protocol L17)

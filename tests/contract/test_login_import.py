@@ -226,17 +226,6 @@ def test_an_import_that_died_half_way_is_finished_by_the_next(world: World) -> N
     assert world.lock.read().holder is None
     assert world.import_login().written == ("oci",)
     assert world.served() == [LOGIN, LOGIN]
-
-
-def test_a_database_that_lets_it_in_is_not_blocked_any_more(world: World) -> None:
-    """A block of a database that the credential has no more stays."""
-    world.put(blocked={"SS": ["db-1", "gone"]})
-    assert world.import_login().unblocked == ("db-1",)
-    assert world.lock.read().blocked == {"gone"}
-    world.put(blocked={"SS": ["db-1"]})
-    again = world.import_login()
-    assert (again.written, again.unblocked) == ((), ("db-1",))
-    assert again.entry
     assert world.import_login() == LoginImport()
 
 

@@ -22,7 +22,6 @@ from lockstep.protocol.orders import (
     Resume,
     Revoke,
     TakeOver,
-    Unblock,
 )
 from sandbox.emulators.aws.server import AwsSandbox
 from tests.contract.clouds import CREDENTIAL, TABLE, DynamoDbHarness
@@ -96,7 +95,7 @@ def named(attribute: str, *databases: str) -> dict[str, Any]:
     return {attribute: {"SS": list(databases)}}
 
 
-TAKEN, BLOCKED = named("take_over", "db-1"), named("blocked", "db-1")
+TAKEN = named("take_over", "db-1")
 WRITES: dict[str, tuple[dict[str, Any], Order, dict[str, Any]]] = {
     "pause": ({}, Pause(), PAUSED),
     "resume": (PAUSED, Resume(), {}),
@@ -107,8 +106,6 @@ WRITES: dict[str, tuple[dict[str, Any], Order, dict[str, Any]]] = {
     "take over more": (TAKEN, TakeOver(databases=MORE), named("take_over", "db-1", "db-2", "db-3")),
     "cancel one": (named("take_over", "db-1", "db-2"), CancelTakeOver(databases=MORE), TAKEN),
     "cancel the last": (TAKEN, CancelTakeOver(databases=ONE), {}),
-    "unblock": (named("blocked", "db-1", "db-2"), Unblock(databases=ONE), named("blocked", "db-2")),
-    "unblock the last": (BLOCKED, Unblock(databases=ONE), {}),
     "first plan": ({}, Activate(digest=NEW, replaces=None), NEW_ORDERED),
     "next plan": (UNDER_OLD, Activate(digest=NEW, replaces=OLD), UNDER_OLD | NEW_ORDERED),
     "withdraw": (UNDER_OLD | NEW_ORDERED, Activate(digest=OLD, replaces=OLD), UNDER_OLD),
@@ -193,11 +190,10 @@ def test_an_order_is_an_entry_first_and_one_that_died_after_it_is_given_again(wo
 
 
 def test_the_entries_of_every_order_name_what_was_asked(world: World) -> None:
-    world.put(highest_generation={"N": "9"}, blocked={"SS": ["db-1"]}, plan={"S": OLD})
+    world.put(highest_generation={"N": "9"}, plan={"S": OLD})
     told: dict[Order, dict[str, object]] = {
         Pause(): {"order": "pause"},
         Revoke(lift_pause=True): {"order": "revoke", "revoke_through": 9, "lifts_pause": True},
-        Unblock(databases=ONE): {"order": "unblock", "databases": ["db-1"]},
         TakeOver(databases=ONE | MORE): {"order": "take_over", "databases": ["db-1", "db-2", "db-3"]},
         CancelTakeOver(databases=ONE): {"order": "cancel_take_over", "databases": ["db-1"]},
         Activate(digest=NEW, replaces=OLD, leaving=("db-3",)): {

@@ -190,7 +190,6 @@ def test_a_pattern_names_credentials_and_for_a_database_those_that_are_on_it(fle
     for words, code in (
         (("take-over", "ledger/*", "crm"), 2),
         (("take-over", "ledger/app_0", "crm"), 2),
-        (("unblock", "*", "crm", "--dry-run"), 0),
         (("take-over", "*", "crm", "--cancel"), 0),
     ):
         assert lockstep(*words).exit_code == code, words

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +13,7 @@ from lockstep.databases.inspect import VERIFY_HOSTS
 from lockstep.databases.sessions import open_sessions
 from lockstep.operate.doctor.servers import LOGIN
 from lockstep.protocol.errors import AccountLockedError
-from lockstep.protocol.model import ClaimKind, Engine, Login, Strategy, VerifyHost
-from lockstep.protocol.ports import Database
+from lockstep.protocol.model import ClaimKind, Engine, Login, VerifyHost
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import open_database
 from sandbox.emulators.databases import CertificateAuthority
@@ -23,7 +21,7 @@ from sandbox.emulators.databases.process import poll_until
 from sandbox.emulators.databases.replicas import PostgresReplica
 from tests.contract import database_harness as db
 from tests.support.memory import FakeClock
-from tests.support.world import Killed, rotate_again
+from tests.support.world import rotate_again
 
 pytest_plugins = ["tests.contract.database_harness"]
 
@@ -53,9 +51,9 @@ class Replicated(db.SqlHarness):
             with self.limited(db.MAX_REFUSALS):
                 pass
 
-    def wait(self, clock: ScriptedClock, pending: int = 3, *, of: Database | None = None) -> None:
+    def wait(self, clock: ScriptedClock, pending: int) -> None:
         Wait(clock, at_the_same_time).until_accepted(
-            of or self.database,
+            self.database,
             pending=self.login(pending),
             base=self.login(pending - 1),
             doomed=[self.login(pending - 2)],
@@ -110,34 +108,6 @@ def test_rotations_over_a_replica_that_lags_each_time(world: Replicated) -> None
         world.pair.replica.catch_up()
         world.pair.replica.hold()
         assert world.on_replica(generation - 1, generation - 2, generation) == [True, False, True]
-
-
-@on("mariadb-dual", "mysql-dual")
-def test_runs_that_die_between_two_logins_do_not_lock_the_account(world: Replicated) -> None:
-    """The worst moment, after pending was refused, in runs that follow one another; the limit of two is real."""
-    (replica,) = world.database.replicas
-
-    def reached(logins: int) -> Any:  # noqa: ANN401 - has what a wait asks of a database
-        """A database whose host the run reaches for so many logins."""
-        left = iter(range(logins))
-
-        def accepts(login: Login) -> bool:
-            if next(left, None) is None:
-                raise Killed
-            return replica.accepts(login)
-
-        return SimpleNamespace(replicas=[SimpleNamespace(name=replica.name, accepts=accepts)])
-
-    world.stage(2, 3)
-    for logins in (2, 2, 1, 1, 4, 3, 6):
-        with pytest.raises(Killed):
-            world.wait(ScriptedClock(), of=reached(logins))
-    world.pair.replica.catch_up()
-    world.wait(ScriptedClock())
-    assert world.on_replica(2, 3) == [True, True]
-    wrong = world.wrong(3)
-    assert world.on_replica(wrong, 3, wrong, wrong, 3) == [False, True, False, False, False]
-    world.pair.replica.execute_as_superuser("FLUSH PRIVILEGES")
 
 
 # Its own sessions
@@ -248,7 +218,5 @@ def test_after_a_fail_over_the_next_run_serves_a_login_that_works(
         with life.failed_over(port):
             assert life.run(forced=forced) is ClaimKind.RECONCILE
             life.assert_cured()
-            # A forced run begins with a search, and MySQL tells it which generations an account has.
-            is_told = servers.engine is Engine.MYSQL and servers.kind.strategy is Strategy.DUAL_PASSWORD
-            assert life.refusals.most == (0 if is_told and forced else 1)
+            assert life.refusals.most == 1
             life.assert_goes_on()

@@ -141,7 +141,7 @@ PLAN = plans.plan_document(
 )
 CLOUD = (
     *("doctor", "status", "serve", "secrets tag", "rotate", "pause", "resume", "take-over"),
-    *("unblock", "import", "retire", "apply", "lock show", "lock release"),
+    *("import", "retire", "apply", "lock show", "lock release"),
     *("audit verify", "audit show", "audit report"),
 )
 """Commands that call AWS first."""
@@ -155,7 +155,6 @@ GIVEN = {
     "pause": CREDENTIAL,
     "resume": "*",
     "take-over": f"{CREDENTIAL} orders",
-    "unblock": f"{CREDENTIAL} orders",
     "import": f"{CREDENTIAL} --from-secret before",
     "retire": CREDENTIAL,
     "apply": CREDENTIAL,

@@ -137,7 +137,7 @@ def tags(kind: str, stack: str = "lockstep") -> Context:
 
 
 TABLE = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/lockstep"
-READ_LOCK, WRITE_LOCK = {GENERATE, APPLY, AUDITOR, OCI}, {GENERATE, APPLY, UPDATE, OCI, MACHINE}
+READ_LOCK, WRITE_LOCK = {GENERATE, APPLY, AUDITOR, OCI}, {GENERATE, UPDATE, OCI, MACHINE}
 # A Scan has no key, and reads every item.
 SCAN = {"Scan": {WATCH, OCI}}
 READ_AND_SCAN: May = {"GetItem": READ_LOCK, **SCAN}
@@ -305,9 +305,8 @@ def requests() -> Iterator[dict[str, Any]]:
         lambda lock: lock.claim(lease, claim, over=seen, plan="p", served=(4,)),
         lambda lock: lock.claim(lease, claim, over=replace(seen, claim=claim), plan="p", served=()),
         lambda lock: lock.begin_promotion(lease, claim, now=EPOCH),
-        lambda lock: lock.block(lease, ["db-1"]),
         lambda lock: lock.acquire(**taken, force=False, due_by=EPOCH),
-        lambda lock: lock.release(lease, None),
+        lambda lock: lock.release(lease, None, proven=["db-1"]),
         lambda lock: lock.release(lease, done, entry=Recorded(stream="oci", seq=3, hash="d" * 64)),
     ]
     for write in writes:

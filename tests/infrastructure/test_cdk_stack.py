@@ -389,7 +389,7 @@ def test_a_plan_that_changes_over_from_keys_keeps_roles_and_policy_and_tells_the
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 OF_THE_LOG = ("AuditLogTouched", "DigestMissing", "WatchSilent")
-PAGES = {*OF_THE_LOG, "Blocked", "PromotedByGenerate", "Revoking", "Stale"}
+PAGES = {*OF_THE_LOG, "PromotedByGenerate", "Revoking", "Stale", "TakeOver"}
 
 
 def alarms(stack: case.Synthesised) -> dict[str, Mapping[str, Any]]:

@@ -248,7 +248,7 @@ SCENARIOS: dict[str, tuple[Arrange, list[str], type[errors.LockstepError] | None
     "base is refused, and nothing else logs in": (
         nothing_works,
         [*SEARCHED, *FAILED],
-        errors.DatabaseBlockedError,
+        errors.CurrentCredentialRejectedError,
     ),
     "a database does not answer": (
         database_does_not_answer,

@@ -16,9 +16,11 @@ from functools import partial
 
 from msgspec import structs
 
-from functions.apply_db import logins
+from functions.apply_db import logins, search
 from functions.apply_db import step as apply_db
+from functions.apply_db.replication import Wait
 from functions.apply_db.search import Search
+from functions.audit import step as audit
 from functions.generate import step as generate
 from functions.generate.step import Preparation
 from functions.update_secrets import step as update_secrets
@@ -26,14 +28,14 @@ from lockstep.audit.append import Chain
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, Slots
-from lockstep.protocol import decide, errors
+from lockstep.protocol import decide, errors, lock_rule
 from lockstep.protocol.messages import BaseRefused, RevocationCheck, RevocationResult, RevokeRequest, Staged
 from lockstep.protocol.model import Claim, ClaimKind, LockRecord, Release, StoreVersions
 from lockstep.stores import contents, credential
 from lockstep.stores.credential import CredentialSecret, Ports, Stores
 from oci_fn import sequence
 from tests.proof import model_ports, model_world
-from tests.proof.model_bounds import MARIADB, POSTGRESQL, Budget
+from tests.proof.model_bounds import MARIADB, ONE_MYSQL, POSTGRESQL, Budget
 from tests.proof.model_ports import ModelDatabase, ModelStore
 from tests.proof.planting import PLANTED, Behind, Bug, Foreign, Model, Patch, Races, around, bug, put
 from tests.support.memory_database import MemoryDatabase
@@ -47,6 +49,8 @@ MEANWHILE, CHANGED_BY_DBA = ("revoked-meanwhile",), ("changed-by-dba",)
 LATE_WRITE = Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True)
 LOST_RECORD = Budget(terms=1, losses=1, edits=1)
 ONE_TERM, TWO_TERMS = Budget(terms=1), Budget(terms=2)
+HOST_AMID_AN_EMERGENCY = Budget(terms=1, hosts=1, revokes=1)
+GONE_AMID_AN_EMERGENCY = Budget(terms=1, outages=1, revokes=1)
 
 
 def with_lock(ports: Ports, **own: Callable[..., Foreign]) -> Ports:
@@ -160,14 +164,11 @@ def lease_shorter_than_run() -> Patches:
     yield put(sequence, "LEASE", timedelta(seconds=4))
 
 
-@bug("D20", over=(MemoryLock, "block"), races=Races(("I1",), CHANGED_BY_DBA))
-def unexpected_refusal_not_blocked(_original: Foreign, *_: Foreign) -> None:
-    """A database that refuses what should work is asked again by every run."""
-
-
-@bug("D20", over=(generate, "require_not_blocked"), races=Races(("I1",), CHANGED_BY_DBA))
-def blocked_database_asked(_original: Foreign, *_: Foreign) -> None:
-    """A database that is blocked is asked all the same."""
+@bug("L17, I14", model=Model("I14", Budget(terms=1, clocks=1)))
+def times_believed() -> Patches:
+    """Every time in the record is believed, however late it is."""
+    for owner in (lock_rule, generate, audit, search):
+        yield put(owner, "believed", lambda record, *_: record)
 
 
 # What a run is to do.
@@ -216,7 +217,7 @@ def reconcile_skipped() -> Patches:
     yield instead_of_reconcile(instead)
 
 
-@bug("C2", races=Races(("I1",), ("moved-back",)))
+@bug("C5", races=Races(("I1",), ("moved-back",)))
 def adopt_whatever_stores_serve() -> Patches:
     """A value in flight is finished although a store was moved back to an earlier value that works."""
 
@@ -254,7 +255,7 @@ def activation_begins_a_new_value() -> Patches:
     yield instead_of_reconcile(instead)
 
 
-@bug("C2, I16", over=(decide, "can_finish"), model=Model("I16", Budget(terms=1, edits=1), POSTGRESQL))
+@bug("C5, I16", over=(decide, "can_finish"), model=Model("I16", Budget(terms=1, edits=1), POSTGRESQL))
 def half_done_claim_replaced(_original: Foreign, *_: Foreign, **__: Foreign) -> None:
     """Each run replaces what it finds half done by a version of its own."""
 
@@ -497,23 +498,47 @@ def refusals_side_by_side(
     model=Model("I13", Budget(terms=1, failovers=1)),
 )
 def refused_base_not_reconciled(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
-    """A database that refuses base is blocked at once, and a person is waited for."""
+    """Where a database refuses base, nothing is searched, and a person is waited for."""
     result = original(request, ports)
     if isinstance(result, BaseRefused):
-        ports.lock.block(request.rotation.lease, result.refused)
-        raise errors.DatabaseBlockedError(credential=ports.credential.id, database=result.refused[0])
+        raise errors.CurrentCredentialRejectedError(database=result.refused[0])
     return result
+
+
+@bug("V8, I13", over=(decide, "decide"), model=Model("I13", Budget(terms=1, texts=1)))
+def text_stops_every_run(original: Foreign, record: LockRecord, served: Foreign, **asked: Foreign) -> Foreign:
+    """A text that is no credential ends the run, whatever the other stores serve."""
+    decide._require_ours(served.values())
+    return original(record, served, **asked)
+
+
+@bug("O5, I17", over=(Wait, "until_accepted"), model=Model("I17", HOST_AMID_AN_EMERGENCY, POSTGRESQL))
+def emergency_waits_for_hosts(original: Foreign, wait: Wait, database: Foreign, **more: Foreign) -> Foreign:
+    """In an emergency, too, a verify host that fails ends the run."""
+    return original(wait, database, **{**more, "is_urgent": False})
+
+
+@bug("O5, I17", over=(LockRecord, "may_pass_over"), model=Model("I17", GONE_AMID_AN_EMERGENCY, POSTGRESQL))
+def emergency_waits_for_what_is_gone(_original: Foreign, *_: Foreign) -> bool:
+    """A database that does not answer ends the run, also in an emergency and with consent."""
+    return False
+
+
+@bug("O5, I3", over=(LockRecord, "may_pass_over"), model=Model("I3", GONE_AMID_AN_EMERGENCY, POSTGRESQL))
+def passed_over_without_consent(_original: Foreign, record: LockRecord, *_: Foreign) -> bool:
+    """In an emergency every database is passed over that does not answer."""
+    return record.is_revoking
 
 
 # The search for a login that works.
 
 
-@bug("C12, I15", races=Races(("I1",), ("consented",), seed=2))
+@bug("C5, I15", races=Races(("I1",), ("consented",), seed=2))
 def consent_applied_without_a_search() -> Patches:
     """Consent is used without a look at what works on the database: it has no vote, and gets the winner alone."""
 
-    def may_show(original: Foreign, search: Search, database: str, *asked: Foreign) -> bool:
-        return database not in search._record.take_over and original(search, database, *asked)
+    def may_show(original: Foreign, one: Search, database: str, *asked: Foreign) -> bool:
+        return database not in one._record.take_over and original(one, database, *asked)
 
     def chosen(original: Foreign, tried: Foreign, databases: Iterable[str]) -> Foreign:
         asked = [name for name in databases if any(name in one.works for one in tried)]
@@ -522,25 +547,47 @@ def consent_applied_without_a_search() -> Patches:
     return [around(Search, "_may_show", may_show), around(decide, "choose", chosen)]
 
 
-@bug("C12", over=(apply_db, "_if_another_account"), races=Races(("I1",), ("moved-to-what-works",), 2))
+@bug("C5", over=(apply_db, "_if_another_account"), races=Races(("I1",), ("moved-to-what-works",), 2))
 def winner_staged_alone(_original: Foreign, *_: Foreign) -> None:
     """On a database that refuses the winner nothing is kept beside it."""
 
 
-@bug("C12, I12", over=(decide, "ended_by"), races=Races(("I1",), ("no-room",)))
+@bug("C5, I12", over=(decide, "ended_by"), races=Races(("I1",), ("no-room",)))
 def room_not_asked(_original: Foreign, *_: Foreign) -> list[Foreign]:
     """The winner is staged whatever it ends."""
     return []
 
 
 @bug(
-    "C12",
+    "C5",
     over=(Search, "_show_superseded"),
     races=Races(("I8",), ("fails-over-twice",)),
     model=Model("I13", Budget(terms=1, failovers=2), POSTGRESQL),
 )
-def superseded_not_shown(_original: Foreign, *_: Foreign) -> None:
+def superseded_not_shown(_original: Foreign, *_: Foreign, **__: Foreign) -> None:
     """Where nothing works that may be valid, nothing older is shown."""
+
+
+@bug("C5, I13", over=(Search, "_show_rest"), model=Model("I13", Budget(terms=1, attributes=1)))
+def names_decide(_original: Foreign, *_: Foreign) -> None:
+    """What MySQL's ATTRIBUTE does not name is not shown."""
+
+
+@bug("C5, I13", over=(Search, "_is_likely"), model=Model("I13", Budget(terms=1, dbas=1), ONE_MYSQL))
+def typed_not_first(_original: Foreign, search: Search, database: str, *asked: Foreign) -> bool:
+    """What the server names comes before what a person has written into the stores."""
+    return not search._recorded[database] or search._is_named(database, *asked)
+
+
+@bug(
+    "C5",
+    over=(decide, "superseded_generations"),
+    model=Model("I13", Budget(terms=1, failovers=2), POSTGRESQL),
+)
+def base_shown_again_too_early(original: Foreign, *asked: Foreign) -> tuple[list[int], list[int]]:
+    """What a database has refused is shown again before all that was current once."""
+    were_current, only_staged = original(*asked)
+    return [], [*were_current, *only_staged]
 
 
 @bug("C11", over=(Preparation, "reconciled"), races=Races(("O5",), ("leaked-again",)))
@@ -550,7 +597,7 @@ def accepted_not_recorded(original: Foreign, *given: Foreign) -> Foreign:
     return original(*others, structs.replace(found, accepted=()))
 
 
-@bug("C12", over=(Search, "_may_show"), races=Races(("I1",), CHANGED_BY_DBA, 44))
+@bug("C5", over=(Search, "_may_show"), races=Races(("I1",), CHANGED_BY_DBA, 44))
 def every_candidate_shown(_original: Foreign, *_: Foreign) -> bool:
     """The search goes on, whatever an account has refused."""
     return True
@@ -559,7 +606,7 @@ def every_candidate_shown(_original: Foreign, *_: Foreign) -> bool:
 # Promotion.
 
 
-@bug("M3", races=Races(("I1", "I3")), model=Model("I3", ONE_TERM))
+@bug("I3", races=Races(("I1", "I3")), model=Model("I3", ONE_TERM))
 def one_database_is_enough() -> Patches:
     """The value is promoted when one database has accepted it."""
 

@@ -46,7 +46,7 @@ DATABASES = 4
 LONGEST_CALL = 180
 """Disturbances are put at calls of a run below this."""
 MOST_REFUSALS = 3
-"""Logins that an account refuses in a row at most, where a search follows a disturbance (protocol C12)."""
+"""Logins that an account refuses in a row at most, where a search follows a disturbance (protocol C5)."""
 MOST_VERIFIED = 40
 """So many generations long the audit log is verified after each run."""
 VERSIONS_KEPT = 20
@@ -402,7 +402,6 @@ class Life:
         """A database knows only what is revoked; in a while the operator orders that its account is set."""
         self._expects(
             errors.CurrentCredentialRejectedError,
-            errors.DatabaseBlockedError,
             errors.PreviousCredentialAcceptedError,
             errors.StoresDivergedError,
         )
@@ -423,7 +422,7 @@ class Life:
         """A database fails over to a replica that lacks its last change, or two.
 
         Nobody does anything about it, unless the replica knows only what is revoked. A run need not find that: it shows
-        one such login in a row (protocol C12).
+        one such login in a row (protocol C5).
         """
         name, lost = self._one(), self._dice.choice((2, 2, 3))
         yield from self._until(lambda: len(self._past[name]) >= lost and self._is_in_sync())

@@ -56,12 +56,6 @@ class Result(NamedTuple):
     story: tuple[str, ...] = ()
 
 
-def _answered(lock: LockRecord) -> LockRecord:
-    """The record after an operator did what a failed run asked for: plan activated, take-over of what is blocked."""
-    activate = lock.activate if lock.plan == model.DIGEST else model.DIGEST
-    return replace(lock, activate=activate, take_over=lock.take_over | lock.blocked, paused=False)
-
-
 def _freed(lock: LockRecord) -> LockRecord:
     """The record when every lease is over that a clock can have written that is right."""
     if lock.expires_at and lock.expires_at >= model.FAR:
@@ -189,16 +183,30 @@ class Checker:
             # It does not wait for the overlap, and promises none.
             revoking = replace(model.made_due(lock), revoke_through=lock.highest_generation)
             yield "revokes", "an operator orders the emergency", {S_LOCK: revoking}
-        if (answered := _answered(lock)) != lock:
+        if (answered := self._answered(state)) != lock:
             yield "", "an operator orders what the last error names", {S_LOCK: answered}
         for i, name in enumerate(model.STORES, S_STORES) if left.edits else ():
             store: model.Store = self._values[state[i]]
-            older = [login for g, login, *_ in store.versions if 0 < g < store.serving().generation]
+            older = [login for g, login, *_ in store.versions if 0 < g <= store.serving().generation]
             for login in (model.JUNK, *older):
                 yield "edits", f"a person writes {login} into {name}", {i: store.edited_to(login)}
         for i, name in enumerate(model.STORES, S_STORES) if left.texts else ():
             label = f"a person writes what is no credential into {name}"
             yield "texts", label, {i: self._values[state[i]].edited_to(None)}
+
+    def _answered(self, state: State | list[int], *, has_failed: bool = False) -> LockRecord:
+        """The record after an operator did what a run that fails asks for: plan activated, accounts taken over.
+
+        Where nothing works that may be known; and where a run has failed, since it may not show all that is known.
+        """
+        world = self._world(state)
+        lock, stores = world.lock, world.stores.values()
+        known = {login for store in stores if (login := store.serving().login)}
+        if not has_failed:
+            known |= {login for store in stores for _, login, *_ in store.versions}
+        lost = {name for name, database in world.databases.items() if not any(map(database.accepts, known))}
+        activate = lock.activate if lock.plan == model.DIGEST else model.DIGEST
+        return replace(lock, activate=activate, take_over=lock.take_over | lost, paused=False)
 
     def _orders(self, state: State, lock: LockRecord) -> Events:
         databases = self._databases(state)
@@ -219,7 +227,8 @@ class Checker:
         databases = [database for *_, database in self._databases(state)]
         stores = {i: self._values[state[i]] for i in range(S_STORES, S_DATABASES)}
         known = dict.fromkeys(login for store in stores.values() for _, login, *_ in store.versions)
-        for login in known:
+        # It takes each advisory lock to show the login, after it has taken the lock.
+        for login in known if not any(d.session for d in databases) else ():
             if all(d.accepts(login) and (not d.host or d.host_accepts(login)) for d in databases):
                 imported = {i: store.imported(login) for i, store in stores.items()}
                 taken = replace(lock, fence=lock.fence + 1, holder=None, expires_at=None)
@@ -253,7 +262,7 @@ class Checker:
             if database.gone:
                 yield "", f"{name} is back", {i: database._replace(gone=False)}
             elif left.outages:
-                yield "outages", f"{name} is gone", {i: database.unlocked()._replace(gone=True)}
+                yield "outages", f"{name} is gone", {i: database.unlocked()._replace(gone=True, missed=True)}
             if database.host not in ("", model.WELL):
                 yield "", f"the host of {name} is well", {i: database._replace(host=model.WELL, copied=None)}
             elif database.host and left.hosts:
@@ -336,12 +345,14 @@ class Checker:
     def _ended_well(self, state: list[int], call: model.Call, effect: model.Effect) -> None:
         """Where a database accepts what stores serve, it is as any other; what an emergency has ended may be back."""
         is_done = call.op == "release" and call.args[1] is not None and effect.reply is None
-        if not is_done or self._values[state[S_LOCK]].revoke_through is not None:
+        lock: LockRecord = self._values[state[S_LOCK]]
+        if not is_done or lock.is_revoking:
             return
         served = [self._values[state[i]].serving().login for i in (S_STORES, S_STORES + 1)]
         for i, _, database in self._databases(state):
-            if all(map(database.accepts, served)):
-                state[i] = self._id(database._replace(foreign=""))
+            if all(login and database.accepts(login) for login in served):
+                foreign = "" if lock.revoke_through is None else database.foreign
+                state[i] = self._id(database._replace(foreign=foreign, missed=database.gone))
 
     def _read_on(self, state: list[int], i: int, last: model.Call) -> None:
         """Take what a process reads next together with its last call, where nothing that matters can come between.
@@ -412,7 +423,7 @@ class Checker:
         """The first invariant that a state breaks; I8 is checked by running the next run from there."""
         world = state[:S_BUDGET]
         if world not in self._broken:
-            check = partial(self._world(world).in_state, has_overlap=not self.budget.may_revoke)
+            check = partial(self._world(world).in_state, has_overlap=self.budget.promises_overlap)
             self._broken[world] = violation(check) or self._diverges(world)
         return self._broken[world]
 
@@ -439,7 +450,7 @@ class Checker:
         return healed
 
     def _is_delayed(self, state: list[int]) -> ViolationError | None:
-        """I17: a database that does not answer, and is under take-over, or a verify host ends no emergency late.
+        """I17: with consent for what is gone, neither a database nor a verify host ends an emergency late.
 
         But a host that accepts what is to be revoked keeps it open.
         """
@@ -447,12 +458,12 @@ class Checker:
         gone = {name for _, name, database in databases if database.gone}
         is_bad = gone or any(database.host in (model.REFUSES, model.GONE) for *_, database in databases)
         is_open = any(database.host == model.STOPPED for *_, database in databases)
-        if not lock.is_revoking or not is_bad or is_open or not gone <= lock.take_over:
-            return None
-        if len(gone) == len(databases):
+        if not lock.is_revoking or not is_bad or is_open or len(gone) == len(databases):
             return None
         for number in range(RECOVERY, RECOVERY + RECOVERING_RUNS):
-            held = model.acquired(model.made_due(_answered(self._values[state[S_LOCK]])), number)
+            answered = self._answered(state)
+            answered = replace(answered, take_over=answered.take_over | gone)
+            held = model.acquired(model.made_due(answered), number)
             failure = self._alone(state, held, number) if held else None
             if not self._values[state[S_LOCK]].is_revoking:
                 return None
@@ -467,7 +478,8 @@ class Checker:
         if self._has_cure(state) and (broken := self._is_not_cured(state)):
             return broken
         for number in range(RECOVERY, RECOVERY + RECOVERING_RUNS):
-            held = model.acquired(model.made_due(_answered(self._values[state[S_LOCK]])), number)
+            answered = self._answered(state, has_failed=failure is not None)
+            held = model.acquired(model.made_due(answered), number)
             if held is None:
                 return ViolationError("I14", "a time that cannot be keeps a run from the lock")
             failure = self._alone(state, held, number)
@@ -492,11 +504,8 @@ class Checker:
     def _is_not_cured(self, state: list[int]) -> ViolationError | None:
         for number, (invariant, due) in enumerate((("I13", True), ("I14", False)), RECOVERY):
             after, lock = list(state), model.made_due(self._values[state[S_LOCK]], due)
-            held = model.acquired(
-                replace(lock, activate=None if lock.plan == model.DIGEST else model.DIGEST),
-                number,
-                force=True,
-            )
+            activate = None if lock.plan == model.DIGEST else model.DIGEST
+            held = model.acquired(replace(lock, activate=activate), number, force=True)
             when = "the first run" if due else "the first forced run"
             if held is None:
                 return ViolationError(invariant, f"{when} does not get the lock")

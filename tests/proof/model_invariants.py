@@ -30,7 +30,8 @@ class World:
 
     Attributes:
         foreign: The databases that a person, or a failure of theirs, has set.
-        excused: These, and those that an operator has left out of an emergency (protocol I17).
+        missed: Those that were gone.
+        excused: What is foreign, and in an emergency, until all is well, what was gone (protocol I17).
     """
 
     def __init__(self, parts: Sequence[model.Part | None]) -> None:
@@ -42,7 +43,8 @@ class World:
             name: part for name, part in self._parts.items() if isinstance(part, model.Database)
         }
         self.foreign = [name for name, database in self.databases.items() if database.foreign]
-        self.excused = {*self.foreign, *self.lock.without}
+        self.missed = [name for name, database in self.databases.items() if database.missed]
+        self.excused = {*self.foreign, *(self.missed if self.lock.revoke_through is not None else ())}
 
     def _with(self, name: str, part: model.Part) -> "World":
         parts = {**self._parts, name: part}
@@ -87,18 +89,20 @@ class World:
         if isinstance(effect.part, model.Database):
             # I12: no statement ends a login that works there and that a store serves, but what somebody has typed.
             before = self.databases[call.to]
-            for name, store in self.stores.items():
+            for name, store in self.stores.items() if before.foreign != model.MEANWHILE else ():
                 login = store.serving().login
                 if login and before.accepts(login) and not effect.part.accepts(login) and not store.edited:
                     raise ViolationError(
                         "I12", f"{call.to} does not accept what {name} serves any more, {when}"
                     )
         else:
-            after = self._with(call.to, effect.part).now
+            after, excused = self._with(call.to, effect.part).now, set(self.foreign)
+            if self.lock.is_revoking:
+                excused |= self.lock.take_over.intersection(self.missed)
             invariants.promoted_is_proven(
-                self.now, after, when, is_proven=lambda d, value: d in self.excused or after.lets_in(d, value)
+                self.now, after, when, is_proven=lambda d, value: d in excused or after.lets_in(d, value)
             )
-            # Whatever may be left out, one database accepts what a store begins to serve.
+            # Whatever may be passed over, one database accepts what a store begins to serve.
             for served, value in after.serves.items():
                 if (
                     value

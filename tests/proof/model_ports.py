@@ -218,13 +218,12 @@ class ModelStore(CredentialStore):
     def read_current(self) -> StoredValue:
         slots = self._replay.looked_at[self.name] = self.ask("read_current")
         value = max(slots, key=lambda v: v.generation)
-        if value.login is None:
-            raise SecretMalformedError(store=self.name)
         return StoredValue(
-            login=self._replay.real(value.login),
+            login=self._replay.real(value.login) if value.login else None,
             generation=value.generation,
             blob_generation=value.generation,
             version=_version(value),
+            malformed=None if value.login else SecretMalformedError(store=self.name),
         )
 
     def read_version(self, version: str) -> CredentialValue | None:
@@ -310,8 +309,6 @@ class _Lock:
         if op in ("claim", "require"):
             replay.claim = args[1]
         # A call is hashable.
-        if op == "block":
-            args = (args[0], tuple(sorted(args[1])))
         if op == "claim":
             named["served"] = tuple(sorted(named["served"]))
         reply = replay.ask(model.LOCK, op, *args, **named)

@@ -19,7 +19,6 @@ from lockstep.protocol.orders import (
     Resume,
     Revoke,
     TakeOver,
-    Unblock,
 )
 from tests.support.memory import make_plan
 from tests.support.memory_lock import MemoryLock
@@ -29,11 +28,13 @@ DATABASES = ("db-1", "db-2", "db-3")
 """The most that a world has."""
 LOCK = "lock"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-LATER = timedelta(hours=1)
+LATER = timedelta(minutes=10)
 """Time does not pass in the model: a lease is live or over, a rotation is due or not."""
 FAR = NOW + timedelta(days=400)
 """What only a clock that is wrong has written: no time that passes in the model reaches it."""
-DIGEST = make_plan().credentials[0].plan_digest
+_CREDENTIAL = make_plan().credentials[0]
+INTERVAL = _CREDENTIAL.schedule.interval
+DIGEST = _CREDENTIAL.plan_digest
 """Of the plan under which the runs act."""
 OTHER_PLAN = "another plan"
 
@@ -133,7 +134,7 @@ class Store(NamedTuple):
         return next((slot for g, _, slot, _ in self.versions if g == generation), None)
 
 
-FAILED_OVER = "failed over"
+FAILED_OVER, MEANWHILE = "failed over", "set by a DBA"
 WELL, ONCE, REFUSES, STOPPED, GONE = "well", "refuses once", "refuses", "stopped", "gone"
 """What a verify host is. One whose replication has stopped accepts what its database had then."""
 
@@ -144,8 +145,9 @@ class Database(NamedTuple):
     `session` is the connection that holds the advisory lock; `fenced`: its process has looked at the lock record since
     then, and its run had the lock. `record` is what MySQL's ATTRIBUTE says of the generations of primary and secondary.
     `foreign`: it was "restored" from a backup, and Lockstep has not changed it since; or has "failed over", and no run
-    has ended well since. `past` is what
-    it had before its last two changes, the newest first; None where it cannot fail over. `gone`: nothing answers.
+    has ended well since; or was "set by a DBA", and no run has taken the advisory lock since. `past` is what
+    it had before its last two changes, the newest first; None where it cannot fail over. `gone`: nothing answers;
+    `missed`: it was gone, and no run has ended well since.
     `host` is its verify host; empty: it has none. `copied` is what a host accepts whose replication has stopped.
     """
 
@@ -157,6 +159,7 @@ class Database(NamedTuple):
     foreign: str = ""
     past: tuple[tuple[Any, Any], ...] | None = None
     gone: bool = False
+    missed: bool = False
     host: str = ""
     copied: tuple[tuple[int, ...], ...] | None = None
 
@@ -179,7 +182,7 @@ class Database(NamedTuple):
             passwords = (login.password, UNKNOWN if discards else self.passwords[1])
         else:
             passwords = (login.password,)
-        return self._replace(passwords=passwords, foreign=FAILED_OVER)
+        return self._replace(passwords=passwords, foreign=MEANWHILE)
 
     def failed_over(self, lost: int) -> "Database":
         """A replica that has not got the last changes, and is the primary now."""
@@ -255,7 +258,7 @@ def orders_of(lock: LockRecord, databases: Sequence[str]) -> Iterator[Order]:
     for name in databases:
         one = frozenset({name})
         yield Revoke(lift_pause=True, without=one)
-        yield from (TakeOver(databases=one), CancelTakeOver(databases=one), Unblock(databases=one))
+        yield from (TakeOver(databases=one), CancelTakeOver(databases=one))
     for digest in (DIGEST, OTHER_PLAN):
         yield Activate(digest=digest, replaces=lock.plan)
 
@@ -266,7 +269,9 @@ def orders_of(lock: LockRecord, databases: Sequence[str]) -> Iterator[Order]:
 def acquired(lock: LockRecord, holder: int, *, force: bool = False) -> LockRecord | None:
     """The record once a run has the lock; None where it does not get it."""
     double = _double(lock)
-    lease = double.acquire(holder=str(holder), now=NOW, expires_at=NOW + LATER, force=force)
+    lease = double.acquire(
+        holder=str(holder), now=NOW, expires_at=NOW + LATER, force=force, interval=INTERVAL
+    )
     return double.record if lease else None
 
 
@@ -373,7 +378,8 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> li
         return [Effect(database._replace(host=WELL) if recovers else database, accepts(call.args[0]))]
     if call.op == "exclusive":
         is_free = database.session is None
-        locked = Effect(database._replace(session=session))
+        foreign = FAILED_OVER if database.foreign == MEANWHILE else database.foreign
+        locked = Effect(database._replace(session=session, foreign=foreign))
         return [locked if is_free else Effect(database, errors.AdvisoryLockBusyError)]
     if not holds_advisory_lock(database, session):
         return [Effect(database, errors.DatabaseUnreachableError)]
@@ -384,7 +390,7 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> li
     past = database.past
     if past is not None and (after, record) != (before, database.record):
         past = ((before, database.record), *past)[:2]
-    foreign = database.foreign if database.foreign == FAILED_OVER else ""
+    foreign = database.foreign if database.foreign in (FAILED_OVER, MEANWHILE) else ""
     done = database._replace(passwords=after, record=record, foreign=foreign, past=past)
     is_changed = after != before
     found = [Effect(done, wrote=is_changed)]

@@ -36,7 +36,7 @@ What = Literal["sleep", "die", "fail", "lose"]
 WHATS: tuple[What, ...] = ("sleep", "die", "fail", "lose")
 _DECISIVE = re.compile(
     r"before (.+ (stage|promote)( app_user| connection_blob)?|.+ retire|db-\d lock"
-    r"|lock (acquire|claim|require|require_lease|begin_promotion|block|release)|.+ log put)"
+    r"|lock (acquire|claim|require|require_lease|begin_promotion|release)|.+ log put)"
 )
 
 
@@ -212,15 +212,15 @@ class Race:
 
         Where a database has not got what stores serve, a run that dies between the refusal and the login that takes it
         back leaves another one to the next run; where a person has changed every account, nothing takes a refusal back,
-        and a run shows two. A run that has slept until its sessions ended, and with them the advisory lock, can wake up
-        between another run's refusal and the login that takes it back.
+        and each run shows two. A run that has slept until its sessions ended, and with them the advisory lock, can wake
+        up between another run's refusal and the login that takes it back.
         """
         events = self.schedule.events
         most = 1 + sum(event.kill for event in events)
         if self.scenario.unlike_stores:
             most = 1 + len(events)
         elif self.schedule.scenario == "changed-by-dba":
-            most = 2 * (1 + len(events))
+            most = 2 * self.schedule.turns * len(self.schedule.runners) + len(events)
         for name, database in self.world.databases.items():
             if database.refusals.most > most:
                 raise ViolationError("I1", f"{name} has refused {database.refusals.most} logins in a row")

@@ -4,16 +4,17 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.audit.chain import Entry
-from lockstep.aws.dynamodb_lock import FAR_FUTURE, DynamoDbLock
+from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.cli import app
+from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, Strategy
 from lockstep.protocol.orders import Order
 from sandbox import plans
@@ -98,11 +99,11 @@ class Case:
             SecretId=self.credential.secret_names.app_user, SecretString=text
         )
 
-    def hold_lock(self, holder: str, *, expires_at: float = FAR_FUTURE) -> None:
+    def hold_lock(self, holder: str, *, for_time: timedelta = LEASE) -> None:
         """Let a run acquire the lock and die."""
         orders = DynamoDbOrders(self.world.aws.client("dynamodb"), LOCK_TABLE, self.credential.id)
-        until = datetime.fromtimestamp(expires_at, UTC)
-        assert orders.hold(holder=holder, now=datetime.now(UTC), expires_at=until)
+        now = datetime.now(UTC)
+        assert orders.hold(holder=holder, now=now, expires_at=now + for_time)
 
     def record(self) -> LockRecord:
         """The lock item, read as the library does."""

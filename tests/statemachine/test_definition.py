@@ -109,7 +109,7 @@ def evaluate(template: object, variables: Mapping[str, object]) -> Any:  # noqa:
 GOOD = {"credential_id": "multi-cloud/app_user"}
 GOODS: tuple[JsonObject, ...] = (
     GOOD,
-    {**GOOD, "force": True, "trigger": "by-hand"},
+    {**GOOD, "force": True, "trigger": "by-hand", "interval": 1200},
     {"credential_id": "AZaz09/_+=.@:-"},
     {"credential_id": "x" * 200},
 )
@@ -121,6 +121,7 @@ BAD: tuple[object, ...] = (
     *({"credential_id": bad} for bad in NO_ID),
     *({**GOOD, "trigger": bad} for bad in NO_ID),
     *({**GOOD, "force": bad} for bad in NO_FLAG),
+    *({**GOOD, "interval": bad} for bad in (0, -1, 1.5, "1200", True, None, messages.MOST_SECONDS + 1)),
     *({**GOOD, "revoke_previous": True}, {"doctor": "look"}, {**GOOD, "doctor": "look"}),
 )
 
@@ -263,8 +264,10 @@ def _asked(call: Callable[[DynamoDbLock], object]) -> Any:  # noqa: ANN401 - any
 
 @pytest.mark.parametrize("force", [False, True])
 def test_acquiring_makes_the_same_call(*, force: bool) -> None:
-    assert Run().evaluate(STATES["AcquireLock"]["Arguments"], input={**GOOD, "force": force}) == _asked(
-        lambda lock: lock.acquire(holder="second", now=NOW, expires_at=NOW + LEASE, force=force)
+    asked: dict[str, Any] = {"now": NOW, "expires_at": NOW + LEASE, "interval": timedelta(seconds=1200)}
+    given = {**GOOD, "force": force, "interval": 1200}
+    assert Run().evaluate(STATES["AcquireLock"]["Arguments"], input=given) == _asked(
+        lambda lock: lock.acquire(holder="second", force=force, **asked)
     )
 
 
@@ -284,10 +287,11 @@ def test_releasing_makes_the_same_call(valid: tuple[int, ...], proven: tuple[str
     run.variables["audit"] = write(messages.RecordedRotation(**place, release=done, promoted=PROMOTED))
     lease = Lease(credential_id="multi-cloud/app_user", holder="second", fence=7)
     entry = messages.Recorded(**place)
-    for names, call in (
-        (["ReleaseLock"], lambda lock: lock.release(lease, done, entry=entry)),
-        (["ReleaseLockAfterFailure"], lambda lock: lock.release(lease, None, entry=entry)),
-        (["ReleaseLockUnrecorded", "ReleaseLockUnchanged"], lambda lock: lock.release(lease, None)),
+    nothing = write(messages.NothingToDo(rotation=run.rotation, proven=proven))
+    for name, call in (
+        ("ReleaseLock", lambda lock: lock.release(lease, done, entry=entry)),
+        ("ReleaseLockAfterFailure", lambda lock: lock.release(lease, None, entry=entry)),
+        ("ReleaseLockUnrecorded", lambda lock: lock.release(lease, None)),
+        ("ReleaseLockUnchanged", lambda lock: lock.release(lease, None, proven=proven)),
     ):
-        asked = _asked(call)
-        assert [run.evaluate(STATES[name]["Arguments"]) for name in names] == [asked] * len(names), names
+        assert run.evaluate(STATES[name]["Arguments"], input=nothing) == _asked(call), name

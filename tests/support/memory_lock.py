@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lockstep.protocol import model
 from lockstep.protocol.errors import FenceLostError
@@ -17,7 +17,6 @@ from lockstep.protocol.orders import (
     Resume,
     Revoke,
     TakeOver,
-    Unblock,
 )
 from tests.support.faults import Faults
 
@@ -36,15 +35,12 @@ def ordered(record: LockRecord, order: Order) -> LockRecord:  # noqa: PLR0911 - 
                 record,
                 revoke_through=record.highest_generation,
                 paused=False,
-                without=record.without | without,
                 take_over=record.take_over | without,
             )
         case TakeOver(databases=names):
             return replace(record, take_over=record.take_over | names)
         case CancelTakeOver(databases=names):
             return replace(record, take_over=record.take_over - names)
-        case Unblock(databases=names):
-            return replace(record, blocked=record.blocked - names)
         case Activate(digest=digest, replaces=replaces):
             if record.plan != replaces:
                 return record
@@ -64,11 +60,19 @@ class MemoryLock:
             return self._readable()
 
     def acquire(
-        self, *, holder: str, now: datetime, expires_at: datetime, force: bool, due_by: datetime | None = None
+        self,
+        *,
+        holder: str,
+        now: datetime,
+        expires_at: datetime,
+        force: bool,
+        due_by: datetime | None = None,
+        interval: timedelta | None = None,
     ) -> Lease | None:
         with self.faults.around("acquire"):
             r = self.record
-            if reason_against(r, now=now, holder=holder, is_forced=force, due_by=due_by):
+            asked = {"now": now, "holder": holder, "is_forced": force, "due_by": due_by, "interval": interval}
+            if reason_against(r, **asked):  # type: ignore[arg-type]  # as it has
                 return None
             self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1)
             return Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
@@ -120,13 +124,14 @@ class MemoryLock:
                 raise FenceLostError(credential=lease.credential_id)
             return self._readable()
 
-    def block(self, lease: Lease, databases: Collection[str]) -> None:
-        with self.faults.around("block"):
-            if not self._held(lease):
-                raise FenceLostError(credential=lease.credential_id)
-            self.record = replace(self.record, blocked=self.record.blocked.union(databases))
-
-    def release(self, lease: Lease, done: Release | None, *, entry: Recorded | None = None) -> None:
+    def release(
+        self,
+        lease: Lease,
+        done: Release | None,
+        *,
+        entry: Recorded | None = None,
+        proven: Collection[str] = (),
+    ) -> None:
         with self.faults.around("release"):
             r = self.record
             is_given_back = r.holder is None and (not done or r.rotated_by == lease.holder)
@@ -135,7 +140,8 @@ class MemoryLock:
             heads = dict(r.heads)
             if entry:
                 heads[entry.stream] = ChainHead(seq=entry.seq, hash=entry.hash)
-            self.record = replace(r, holder=None, expires_at=None, heads=heads)
+            left = r.take_over.difference(proven)
+            self.record = replace(r, holder=None, expires_at=None, heads=heads, take_over=left)
             if done:
                 self.record = replace(
                     self.record,
@@ -146,8 +152,6 @@ class MemoryLock:
                     current_generation=done.current_generation,
                     valid=done.valid,
                     take_over=r.take_over.difference(done.proven),
-                    blocked=r.blocked.difference(done.proven),
-                    without=r.without.difference(done.proven),
                     next_due_at=done.next_due_at,
                     not_before=done.not_before,
                 )

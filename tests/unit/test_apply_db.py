@@ -6,7 +6,6 @@ order nothing logs in that may have leaked, whatever the run meets (protocol O5,
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from itertools import count
 
 import pytest
@@ -15,8 +14,8 @@ from msgspec import structs
 from lockstep.protocol import errors, messages
 from lockstep.protocol.model import ClaimKind, Strategy
 from tests.support import world as w
-from tests.support.memory import Account, MemoryWorld
-from tests.unit.flights import Flight, asked_to_probe, both_strategies, calls, run_generate, searched, steady
+from tests.support.memory import Account
+from tests.unit.flights import Flight, asked_to_probe, both_strategies, run_generate, searched, steady
 
 REFUSED, UNREADABLE = messages.RevocationResult.REFUSED, messages.RevocationResult.UNREADABLE
 
@@ -41,27 +40,6 @@ def test_pending_and_base_log_in_afterwards_and_what_was_valid_before_does_not(s
     )
     live = {w.shown(w.login_of(flight.world, g)) for g in (2, 3)}
     assert w.known_logins(flight.world) == {"db-1": live, "db-2": live}
-
-
-@both_strategies
-def test_databases_change_under_every_advisory_lock_after_base_logged_in_on_all(strategy: Strategy) -> None:
-    """What must succeed comes before what must be refused, and follows it (protocol D1, D3, D18)."""
-    flight = Flight(strategy)
-    assert calls(flight.world, flight.apply) == [
-        "aws read_generation",
-        "aws read_generation",
-        "db-1 admin_login",
-        "db-1 lock",
-        "db-2 lock",
-        "lock require",
-        "db-1 accepts",  # Base.
-        "db-2 accepts",
-        "aws read_generation",  # What is doomed is read after the fence.
-        # Pending, base, 1, which must be refused, pending; with two users pending's account comes first.
-        *("db-1 stage", *["db-1 accepts"] * 4),
-        *("db-2 stage", *["db-2 accepts"] * 4),
-    ]
-    assert [d.refusals.most for d in flight.world.databases.values()] == [1, 1]
 
 
 def _reconciling(*, consent: bool = False) -> Flight:
@@ -174,7 +152,7 @@ TROUBLES: dict[str, tuple[Trouble, type[Exception]]] = {
 
 @pytest.mark.parametrize(("trouble", "error"), TROUBLES.values(), ids=TROUBLES)
 @both_strategies
-def test_an_error_before_the_change_changes_no_database_shows_no_login_and_blocks_nothing(
+def test_an_error_before_the_change_changes_no_database_and_shows_no_login(
     strategy: Strategy, trouble: Trouble, error: type[Exception]
 ) -> None:
     """Else one could accept pending and the other never; base may be revoked by now (protocol D3, D18)."""
@@ -187,7 +165,7 @@ def test_an_error_before_the_change_changes_no_database_shows_no_login_and_block
     with pytest.raises(error):
         flight.apply()
     assert "accepts" not in asked
-    assert (flight.world.lock.record.blocked, w.known_logins(flight.world)) == (frozenset(), before)
+    assert w.known_logins(flight.world) == before
 
 
 # Base is refused
@@ -195,7 +173,7 @@ def test_an_error_before_the_change_changes_no_database_shows_no_login_and_block
 
 @pytest.mark.parametrize("refusing", [("db-1",), ("db-2",), ("db-1", "db-2")])
 @pytest.mark.parametrize("trouble", ["passwords", "locked", "expired"])
-def test_the_databases_that_refuse_base_are_named_and_none_is_changed_or_blocked(
+def test_the_databases_that_refuse_base_are_named_and_none_is_changed(
     refusing: tuple[str, ...], trouble: str
 ) -> None:
     flight = Flight()
@@ -204,7 +182,7 @@ def test_the_databases_that_refuse_base_are_named_and_none_is_changed_or_blocked
         setattr(account, trouble, ("changed-by-hand",) if trouble == "passwords" else True)
     before = w.known_logins(flight.world)
     assert w.asked_to_apply(flight.world, flight.staged) == messages.BaseRefused(refused=refusing)
-    assert (flight.world.lock.record.blocked, w.known_logins(flight.world)) == (frozenset(), before)
+    assert w.known_logins(flight.world) == before
 
 
 def test_a_database_that_does_not_answer_counts_as_refusing_beside_one_that_refuses() -> None:
@@ -215,14 +193,6 @@ def test_a_database_that_does_not_answer_counts_as_refusing_beside_one_that_refu
         flight.apply()
     _has("db-2", "changed-by-hand")(flight)
     assert w.asked_to_apply(flight.world, flight.staged) == messages.BaseRefused(refused=("db-2",))
-
-
-def test_after_a_change_a_refusal_wins_over_an_error_that_is_tried_again() -> None:
-    flight = Flight()
-    ended = partial(_has("db-2", "changed-by-hand"), flight)
-    w.strike(flight.world, {"before db-1 stage": errors.DatabaseUnreachableError, "after db-2 stage": ended})
-    with pytest.raises(errors.PendingCredentialRejectedError):
-        flight.apply()
 
 
 # The proofs
@@ -354,60 +324,3 @@ def test_an_unproven_revocation_is_an_error(
     with pytest.raises(error):
         flight.revoke()
     assert flight.lets_in(2) == [True]
-
-
-# Whole runs
-
-
-def _serves_only(world: MemoryWorld, generation: int | None) -> None:
-    """Every database accepts this generation and nothing else, and the order is no longer in force."""
-    w.assert_in_sync(world, generation)
-    only = {w.shown(w.login_of(world, generation or 0))}
-    assert w.known_logins(world) == dict.fromkeys(world.databases, only)
-    assert not world.lock.record.is_revoking
-    assert world.lock.record.valid == {generation}
-
-
-@both_strategies
-def test_an_order_ends_the_overlap_at_once_and_is_recorded_also_in_a_pause(strategy: Strategy) -> None:
-    world = steady(strategy)
-    w.rotate(world, "third")
-    assert w.rotate(world, "too-early", force=True).outcome == "skipped"
-    w.revokes_everything(world)
-    w.orders(world, paused=True)
-    assert w.rotate(world, "scheduled").outcome == "skipped"
-    _serves_only(world, w.rotate(world, "emergency", runner="oci", force=True).generation)
-    details = w.entries(world, "oci")[-1].event["unmapped"]["lockstep"]
-    assert details["revoked_on_purpose"] == [2, 3]
-    w.orders(world, paused=False)
-    assert w.rotate(world, "fulfilled").outcome == "skipped"
-    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
-
-
-@both_strategies
-def test_an_order_during_a_promotion_is_fulfilled_by_the_next_run(strategy: Strategy) -> None:
-    world = steady(strategy)
-    with w.struck(world, {"after db-2 stage": lambda: w.revokes_everything(world)}):
-        assert w.rotate(world, "third").generation == 3
-    w.assert_in_sync(world, 3)
-    assert world.lock.record.is_revoking
-    _serves_only(world, w.rotate(world, "emergency", runner="oci").generation)
-
-
-@both_strategies
-@pytest.mark.parametrize("table", ["imported", "lost"])
-def test_an_order_of_no_generation_on_record_outlives_the_reconcile(strategy: Strategy, table: str) -> None:
-    world = w.make_world(strategy=strategy)
-    if table == "lost":
-        w.rotate(world, "first")
-        w.rotate_again(world, "second")
-        w.loses_the_lock_table(world)
-        w.activates(world)
-    login = world.stores["aws"].current_login()
-    assert login
-    w.revokes_everything(world)
-    assert w.rotate(world, "reconcile").outcome == "rotated"
-    result = w.rotate(world, "new", runner="oci")
-    assert result.outcome == "rotated"
-    assert w.shown(login) not in w.known_logins(world)["db-1"]
-    _serves_only(world, result.generation)

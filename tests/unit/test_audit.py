@@ -1,4 +1,4 @@
-"""Audit: exactly one entry for each run, in a gapless signed chain, also after crashes (protocol E1, E4, E6, E9).
+"""Audit: exactly one entry for each run, in a gapless signed chain, also after crashes (protocol E3, E4, E6, E9).
 
 Also what it asks of the clouds, how much of it in turn, and that what it does not ask is not missed.
 """
@@ -87,7 +87,7 @@ def test_an_entry_holds_the_result_of_each_database_and_an_adopted_one_the_run_t
     flight.world.databases["db-2"].plaintext = True
     assert w.rotate_again(flight.world, "taker").adopted
     details = w.entries(flight.world, "aws")[-1].event["unmapped"]["lockstep"]
-    told = {"outcome": "applied", "revoked": {"1": "refused"}, "taken_over": False}
+    told = {"outcome": "applied", "revoked": {"1": "refused"}, "taken_over": False, "behind": []}
     assert details["databases"] == {"db-1": {**told, "plaintext": False}, "db-2": {**told, "plaintext": True}}
     assert details["adopted_from"] == "third"
 

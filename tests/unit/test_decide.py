@@ -163,14 +163,19 @@ def _candidate(*generations: int, stores: tuple[str, ...] = ()) -> Candidate:
 @pytest.mark.parametrize(
     ("record", "known", "expected"),
     [
-        (_record(5), [5, 4], [3, 2, 1, 8, 7, 6]),  # What was current, then what was only staged.
-        (_record(5, revoke_through=3), [5, 4, 8], [7, 6, 3, 2, 1]),
-        (_record(), [9], [8, 7, 6, 5, 4, 3, 2, 1]),
-        (_record(100, highest_generation=101), [100], [*range(99, 69, -1)]),
+        (_record(5), [5, 4], ([3, 2, 1], [8, 7, 6])),
+        (_record(5), [5, 4, 8], ([3, 2, 1], [7, 6])),
+        (_record(), [9], ([8, 7, 6, 5, 4, 3, 2, 1], [])),
+        (_record(claim=FIRST), [], ([], [8, 7, 6, 5, 4, 3, 2, 1])),
+        (
+            _record(100, highest_generation=10**12),
+            [100],
+            ([*range(99, 69, -1)], [10**12 - n for n in range(30)]),
+        ),
     ],
 )
-def test_what_is_superseded_is_looked_at_from_the_newest_that_was_current(
-    record: model.LockRecord, known: list[int], expected: list[int]
+def test_what_was_current_once_and_what_was_only_staged_are_looked_at_from_the_newest(
+    record: model.LockRecord, known: list[int], expected: tuple[list[int], list[int]]
 ) -> None:
     assert decide.superseded_generations(record, map(_candidate, known)) == expected
 

@@ -331,10 +331,11 @@ def test_after_events_that_are_not_sent_or_take_long_no_others_are_tried(
     "body",
     [
         {"credential_id": "nobody"},
+        *({"credential_id": "multi-cloud/app-000", "interval": n} for n in (0, 10**9 + 1, 1.5, "1", True)),
         *({"credential_ids": ids} for ids in ([], ["a", "a"], [f"c{n}" for n in range(101)])),
     ],
 )
-def test_an_unknown_credential_or_a_list_of_ids_that_is_none_is_refused_before_a_run(body: object) -> None:
+def test_what_is_out_of_bounds_or_unknown_is_refused_before_a_run(body: object) -> None:
     # (protocol R6)
     there = Fleet(1)
     status, answer = there.asked(body)

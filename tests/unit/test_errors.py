@@ -28,7 +28,7 @@ def test_each_error_has_one_family_a_name_in_error_and_one_line_of_meaning() -> 
         assert str(told) == f"{error.meaning} [store=aws, generation=7] {error.advice}"
 
 
-WITHOUT_COMMAND = {"EditedMeanwhileError", "SecretTooLargeError"}
+WITHOUT_COMMAND = {"EditedMeanwhileError", "NoRoomError", "SecretTooLargeError"}
 """There is nothing to type: the server or the plan is changed by hand, or nothing is to be done."""
 
 

@@ -1,6 +1,6 @@
 """One call of a run fails, at any boundary: a retryable error is tried again, any other error ends the run.
 
-In both cases no application is locked out (protocol I1, F7), and the next run finishes what the failed one began
+In both cases no application is locked out (protocol I1, L1), and the next run finishes what the failed one began
 (protocol I8, M1).
 """
 

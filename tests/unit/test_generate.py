@@ -1,7 +1,7 @@
 """Generate and UpdateSecrets: what they do to the stores.
 
 One generation is in flight, staged in every store before any database is changed (protocol I2, I4). Then every store is
-promoted and serves it (protocol U1, U3).
+promoted and serves it (protocol V10, U3).
 """
 
 from dataclasses import replace
@@ -24,7 +24,6 @@ from tests.unit.flights import (
     calls,
     dies,
     run_generate,
-    searched,
     steady,
 )
 
@@ -48,6 +47,15 @@ def test_a_new_generation_is_claimed_then_staged_in_stores_and_in_no_database(st
     ]
 
 
+@both_strategies
+def test_the_recorded_login_is_base_whoever_has_written_it(strategy: Strategy) -> None:
+    # (protocol V8)
+    world = steady(strategy)
+    w.edit(world.stores["oci"], w.login_of(world, 2))
+    claim = w.generated(world, w.held(world, "third")).claim
+    assert (claim.kind, claim.base_generation) == (ClaimKind.NEW, 2)
+
+
 def _in_both_stores(world: MemoryWorld, generation: int) -> CredentialValue | None:
     """The value that both hold."""
     first, second = (store.read_generation(generation) for store in world.stores.values())
@@ -66,19 +74,6 @@ def test_an_imported_login_gets_the_first_generation_and_changes_no_database(str
     w.assert_in_sync(world, 1)
     assert (w.login_of(world, 1), w.known_logins(world)) == (login, before)
     assert world.passwords.count == 0
-
-
-def test_placeholders_without_take_over_of_every_database_change_nothing() -> None:
-    """An empty secret may be one that somebody emptied: the accounts may be in use (protocol C6, I11)."""
-    world = w.make_world(placeholder=True)
-    in_use = w.another_login(world, "in-use")
-    w.set_password(world, in_use)
-    w.orders(world, take_over=frozenset({"db-1"}))
-    with pytest.raises(errors.TakeOverNeededError):
-        w.rotate(world, "first")
-    assert (world.lock.record.claim, world.lock.record.activate) == (None, world.credential.plan_digest)
-    assert _in_both_stores(world, 1) is None
-    assert w.known_logins(world) == {name: {w.shown(in_use)} for name in world.databases}
 
 
 @both_strategies
@@ -100,16 +95,6 @@ def test_an_activation_gives_the_login_that_works_a_generation_under_the_new_pla
     assert w.login_of(world, result.generation or 0) == current
     assert (world.lock.record.plan, world.lock.record.activate) == ("of-another-plan", None)
     w.assert_in_sync(deployed, w.rotate_again(deployed, "following").generation)
-
-
-def test_what_the_stores_serve_counts_as_valid_from_the_claim_on() -> None:
-    """An old value that somebody made current again can be in use: it is not forgotten (protocol C11)."""
-    world = steady()
-    w.orders(world, valid=frozenset({2}))
-    world.stores["oci"]._secrets["app_user"].make_current("generation-1")
-    needed = asked_to_probe(world, w.held(world, "third"))
-    run_generate(world, needed.rotation, found=searched(world, needed))
-    assert world.lock.record.valid == {1, 2}
 
 
 # Errors that change nothing
@@ -138,15 +123,6 @@ def test_values_that_were_staged_before_the_lock_table_was_lost_never_come_back(
     assert result.claim == world.lock.record.claim
     assert result.claim.generation == 5
     assert w.login_of(world, 5).username != w.login_of(world, 2).username
-
-
-def test_a_foreign_value_under_an_open_claim_is_copied_to_no_store_and_the_claim_is_replaced() -> None:
-    """No store may have it as the claim's value (protocol V22)."""
-    world = steady()
-    dies(world, "after lock claim")
-    world.stores["oci"].stage(CredentialValue(3, w.another_login(world), "of-another-claim"))
-    assert run_generate(world, w.held(world, "taker")).claim.generation == 4
-    assert world.stores["aws"].read_generation(3) is None
 
 
 def test_a_claim_is_replaced_once_for_a_taken_name() -> None:
@@ -257,7 +233,7 @@ def test_every_store_serves_it_in_both_secrets_once_the_claim_is_promoting(fligh
 
 @pytest.mark.parametrize("proven", [(), ("db-1",), ("db-2", "db-3")])
 def test_less_than_every_database_promotes_nothing(flight: Flight, proven: tuple[str, ...]) -> None:
-    """A database that never accepted the value would lock its applications out (protocol M3, I3)."""
+    """A database that never accepted the value would lock its applications out (protocol I3)."""
     with pytest.raises(errors.InvalidRequestError):
         w.updated(flight.world, flight.staged, proven)
     assert _generations(flight) == {2}
@@ -284,37 +260,6 @@ def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its
 
 
 # The lock
-
-
-def test_a_run_that_is_overtaken_on_the_way_promotes_only_what_is_as_it_was_seen(flight: Flight) -> None:
-    """One conditional write comes before all stores. A store that must be looked at needs it again (protocol V10)."""
-    w.edit(flight.world.stores["oci"], w.login_of(flight.world, 2))
-
-    def overtaken() -> None:
-        with w.quiet(flight.world):
-            flight.overtaken()
-
-    w.strike(flight.world, {"after aws promote connection_blob": overtaken})
-    with pytest.raises(errors.FenceLostError):
-        flight.promote()
-    assert w.served(flight.world)["aws"][:2] == (3, 3)
-    assert w.served(flight.world)["oci"][:2] == (0, 3)
-
-
-def test_a_promotion_never_goes_back(flight: Flight) -> None:
-    world = flight.world
-    flight.promote()
-    stale = world.lock.record
-    assert w.rotate_again(world, "taker", runner="oci").generation == 3
-    newer = w.rotate_again(world, "fourth").generation
-    assert newer
-    assert _generations(flight) == {newer}
-    # As if the fence had been read just before it was lost.
-    world.lock.record = stale
-    world.clock.sleep(-3 * w.INTERVAL_SECONDS)
-    with pytest.raises(errors.FenceLostError):
-        flight.promote()
-    assert _generations(flight) == {newer}
 
 
 @both_strategies

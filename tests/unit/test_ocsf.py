@@ -15,7 +15,7 @@ from py_ocsf_models.objects.cloud import Cloud  # type: ignore[import-untyped]  
 from lockstep.audit.entry import event_of, event_of_order
 from lockstep.protocol.messages import FailedRun, RotatedRun
 from lockstep.protocol.model import LockRecord
-from lockstep.protocol.orders import Activate, CancelTakeOver, Order, Pause, Resume, Revoke, TakeOver, Unblock
+from lockstep.protocol.orders import Activate, CancelTakeOver, Order, Pause, Resume, Revoke, TakeOver
 from lockstep.protocol.strict_json import read
 from tests.fuzz.test_inputs import EVENTS
 from tests.support.memory import EPOCH
@@ -25,8 +25,8 @@ Event = Mapping[str, Any]
 CLASS_UID = 3001
 ONE = frozenset({"db-1"})
 ORDERS: list[Order] = [
-    *(Pause(), Resume(), Revoke(lift_pause=False), Revoke(lift_pause=True)),
-    *(TakeOver(databases=ONE), CancelTakeOver(databases=ONE), Unblock(databases=ONE)),
+    *(Pause(), Resume(), Revoke(lift_pause=False), Revoke(lift_pause=True, without=ONE)),
+    *(TakeOver(databases=ONE), CancelTakeOver(databases=ONE)),
     *(Activate(digest="a" * 64, replaces="b" * 64), Activate(digest="a" * 64, replaces=None)),
 ]
 

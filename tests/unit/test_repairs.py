@@ -5,8 +5,7 @@ What works everywhere goes forward, and nothing that works ends (protocol C5).
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec import structs
@@ -14,10 +13,13 @@ from msgspec import structs
 from functions.apply_db.search import REFUSALS_AT_MOST
 from lockstep.protocol import errors
 from lockstep.protocol.model import Login, SecretStr, Strategy
+from lockstep.protocol.orders import Revoke
 from tests.proof.memory_observer import InstantObserver
 from tests.support import world as w
-from tests.support.memory import Account, MemoryWorld
-from tests.unit.flights import OPEN, PROMOTING, asked_to_probe, both_strategies, dies, steady
+from tests.support.memory import EPOCH, Account, MemoryWorld, SecretKind
+from tests.support.memory_database import MemoryReplica, Refusals
+from tests.support.memory_lock import ordered
+from tests.unit.flights import PROMOTING, asked_to_probe, both_strategies, dies, steady
 
 IN_A_RECONCILE = ["after lock claim", "after aws stage app_user", *PROMOTING[:3]]
 
@@ -45,8 +47,8 @@ def _moved_back(world: MemoryWorld, *stores: str) -> None:
 # What people change
 
 
-def _typed(world: MemoryWorld, store: str) -> Login:
-    w.edit(world.stores[store], w.another_login(world))
+def _typed(world: MemoryWorld, store: str, password: str = "typed-by-hand") -> Login:
+    w.edit(world.stores[store], w.another_login(world, password))
     return w.login_of(world, 2)
 
 
@@ -67,6 +69,7 @@ def _of_an_administrator(world: MemoryWorld) -> Login:
 
 
 CHANGES: dict[str, Callable[[MemoryWorld], Login]] = {
+    "two mistakes": lambda world: [_typed(world, store, f"{store}-typo") for store in world.stores].pop(),
     "a mistake in aws": lambda world: _typed(world, "aws"),
     "a mistake in oci": lambda world: _typed(world, "oci"),
     "a password changed in every database": _changed_everywhere,
@@ -85,6 +88,8 @@ def test_a_login_that_works_everywhere_gets_the_next_generation(
     assert world.lock.record.claim is None
     world.clock.sleep(w.INTERVAL_SECONDS)
     assert _reconciled(world, login) == 3
+    # What a server says of its accounts does not know of it, and hides nothing (protocol C5).
+    assert w.rotate(world, "forced", force=True).outcome == "skipped"
     assert (w.known_logins(world), world.passwords.count) == (before, 1)
 
 
@@ -104,90 +109,53 @@ def test_a_reconcile_in_flight_is_finished_unless_another_login_works_now(
     assert once_more or w.known_logins(world) == before
 
 
-@pytest.mark.parametrize("phase", OPEN)
-@both_strategies
-def test_after_an_edit_in_flight_every_store_serves_what_works(phase: str, strategy: Strategy) -> None:
-    """What was staged and never served is forgotten: only what works everywhere goes forward (protocol C5)."""
-    world = steady(strategy)
-    dies(world, phase)
-    base, before = _typed(world, "oci"), w.known_logins(world)
-    assert _reconciled(world, base) == 4
-    assert w.known_logins(world) == before
-    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
-    assert all(len(let_in) == 2 for let_in in w.known_logins(world).values())
-
-
-@pytest.mark.parametrize("moved", [("oci",), ("aws", "oci")])
-@both_strategies
-def test_a_store_moved_back_during_an_outage_is_valid(moved: tuple[str, ...], strategy: Strategy) -> None:
-    """The previous value works, so applications read it again. Finishing the claim would kill it (protocol C2, I1)."""
-    world = steady(strategy)
-    away = dict.fromkeys(("before db-1 stage", "before db-2 stage"), errors.DatabaseUnreachableError)
-    with w.struck(world, away), pytest.raises(errors.DatabaseUnreachableError):
-        w.rotate(world, "away")
-    _moved_back(world, *moved)
-    w.at_every_boundary(world, InstantObserver(world).look)
-    result = w.rotate_again(world, "taker", runner="oci")
-    w.undisturbed(world)
-    assert not result.adopted
-    w.assert_in_sync(world, result.generation)
-    assert all(w.shown(w.login_of(world, 1)) in let_in for let_in in w.known_logins(world).values())
-    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
-
-
 # Databases that refuse what the stores serve
 
 
-def test_a_database_that_refuses_every_candidate_is_blocked_until_it_is_unblocked() -> None:
-    """Each run would show it wrong logins again, until the server locks the account (protocol D20)."""
-    world = steady()
-    database, before = world.databases["db-2"], w.served(world)
-    accounts, database.accounts = database.accounts, {"app": Account(passwords=("changed-by-hand",))}
-    for run in range(3):
-        with pytest.raises(errors.DatabaseBlockedError):
-            w.rotate_again(world, f"blocked-{run}")
-        assert world.lock.record.blocked == {"db-2"}
-    assert database.refusals.most == REFUSALS_AT_MOST
-    assert w.served(world) == before
-    database.accounts = accounts
-    w.orders(world, blocked=frozenset())
-    w.assert_in_sync(world, w.rotate_again(world, "unblocked").generation)
-
-
-@pytest.mark.parametrize("take_over", [frozenset({"db-2"}), frozenset({"db-1", "db-2"})])
+@pytest.mark.parametrize("take_over", [(), ("db-2",), ("db-1", "db-2")])
 @pytest.mark.parametrize("promoting", [False, True])
 @both_strategies
-def test_by_consent_a_database_on_which_nothing_works_gets_what_the_stores_serve(
-    take_over: frozenset[str], strategy: Strategy, *, promoting: bool
+def test_a_database_on_which_nothing_works_is_cured_by_consent_or_by_whoever_restores_it(
+    take_over: tuple[str, ...], strategy: Strategy, *, promoting: bool
 ) -> None:
+    """Each run asks it again, with few refusals, and needs no person's word afterwards (protocol I13)."""
     world = steady(strategy)
     if promoting:
         dies(world, "after aws promote connection_blob")
-    login = w.login_of(world, 3 if promoting else 2)
-    for account in world.databases["db-2"].accounts.values():
+    login, before = w.login_of(world, 3 if promoting else 2), w.served(world)
+    database = world.databases["db-2"]
+    accounts = deepcopy(database.accounts)
+    for account in database.accounts.values():
         account.passwords = ("changed-by-hand",)
-    with pytest.raises(errors.DatabaseBlockedError):
-        w.rotate(world, "blocked")
-    assert world.lock.record.blocked == {"db-2"}
-    w.orders(world, take_over=take_over)
-    _reconciled(world, login)
-    assert (world.lock.record.take_over, world.lock.record.blocked) == (frozenset(), frozenset())
+    for run in range(3):
+        with pytest.raises(errors.CurrentCredentialRejectedError):
+            w.rotate_again(world, f"refused-{run}")
+        assert database.refusals.most <= REFUSALS_AT_MOST
+        database.refusals = Refusals()
+    assert w.served(world) == before
+    if not take_over:
+        database.accounts = accounts
+    w.orders(world, take_over=frozenset(take_over))
+    assert _reconciled(world, login) if take_over or promoting else w.rotate(world, "restored").generation
+    assert _works_everywhere(world)
+    assert world.lock.record.take_over == frozenset()
     w.assert_in_sync(world, w.rotate_again(world, "following").generation)
 
 
 @both_strategies
 def test_consent_ends_nothing_that_works(strategy: Strategy) -> None:
-    """A healthy database under take-over, by mistake, with a store that was moved back."""
+    """A healthy database under take-over, by mistake, with a store that was moved back, and where all is well."""
     world = steady(strategy)
-    w.orders(world, take_over=frozenset({"db-1"}))
     _moved_back(world, "oci")
     w.at_every_boundary(world, InstantObserver(world).look)
     before = w.known_logins(world)
-    w.rotate(world, "taker", force=True)
+    for run, outcome in (("taker", "rotated"), ("with nothing to do", "skipped")):
+        w.orders(world, take_over=frozenset({"db-1"}))
+        assert w.rotate(world, run, force=True).outcome == outcome
+        assert w.known_logins(world) == before
+        assert _works_everywhere(world)
+        assert world.lock.record.take_over == frozenset(), "it is used up"
     w.undisturbed(world)
-    assert w.known_logins(world) == before
-    assert _works_everywhere(world)
-    assert world.lock.record.take_over == frozenset()
 
 
 @pytest.mark.parametrize("forced", [False, True])
@@ -209,7 +177,6 @@ def test_a_fail_over_that_loses_changes_is_cured_by_the_next_run(
         world.clock.sleep(w.INTERVAL_SECONDS)
     w.rotate(world, "cure", runner="oci", force=forced)
     assert _works_everywhere(world)
-    assert world.lock.record.blocked == frozenset()
     assert max(database.refusals.most for database in world.databases.values()) <= lost
     w.assert_in_sync(world, w.rotate_again(world, "following").generation)
     assert _works_everywhere(world)
@@ -271,61 +238,113 @@ def test_an_outage_makes_two_versions(strategy: Strategy, down: dict[str, errors
     assert _works_everywhere(world)
 
 
-# E: one dead database vetoes no emergency
+# E: neither one dead database nor a verify host vetoes an emergency
 
 
+def _revokes(world: MemoryWorld, *without: str) -> None:
+    """Such an order is revoke and take-over, no more, and may be given twice (protocol O5)."""
+    order = Revoke(lift_pause=False, without=frozenset(without))
+    world.lock.record = ordered(world.lock.record, order)
+
+
+@pytest.mark.parametrize("trouble", ["unreachable", "admin_refused"])
 @both_strategies
-def test_an_emergency_does_not_wait_for_a_database_that_an_operator_leaves_out(strategy: Strategy) -> None:
+def test_an_emergency_passes_over_a_database_that_fails_with_consent_and_asks_it_in_every_run(
+    strategy: Strategy, trouble: str
+) -> None:
+    # (protocol O5, I17)
     world = steady(strategy)
     leaked = [w.shown(w.login_of(world, generation)) for generation in (1, 2)]
-    world.databases["db-2"].unreachable = True
-    w.orders(world, revoke_through=2, without=frozenset({"db-2"}), take_over=frozenset({"db-2"}))
-    assert w.rotate(world, "emergency").generation == 3
-    assert not world.lock.record.is_revoking
-    assert not w.known_logins(world)["db-1"].intersection(leaked)
-    assert world.lock.record.without == {"db-2"}
-    world.databases["db-2"].unreachable = False
-    w.rotate_again(world, "back")
-    assert _works_everywhere(world)
-    assert (world.lock.record.without, world.lock.record.take_over) == (frozenset(), frozenset())
-    w.rotate_again(world, "after")
-    assert not world.lock.record.is_revoking
+    setattr(world.databases["db-2"], trouble, True)
+    for generation in (3, 4):
+        _revokes(world, "db-2")
+        assert w.rotate_again(world, f"emergency-{generation}").generation == generation
+        assert not w.known_logins(world)["db-1"].intersection(leaked)
+    setattr(world.databases["db-2"], trouble, False)
+    for run in ("back", "after"):
+        w.rotate_again(world, run)
+        assert _works_everywhere(world)
+    assert (world.lock.record.take_over, world.lock.record.is_revoking) == (frozenset(), False)
     assert not any(logins.intersection(leaked) for logins in w.known_logins(world).values())
 
 
-# A lost lock table, or an old copy of it: nothing is guessed (protocol C3)
-
-
-@both_strategies
-def test_after_a_lost_table_nothing_happens_until_the_plan_is_activated_again(strategy: Strategy) -> None:
-    """Nobody knows what the lost record said, so a new one starts with an order of a person (protocol I10, O7)."""
-    world = steady(strategy)
-    current, before = w.login_of(world, 2), w.known_logins(world)
-    w.loses_the_lock_table(world)
-    with pytest.raises(errors.PlanNotActiveError):
-        w.rotate(world, "first-again")
-    assert (world.lock.record.claim, w.known_logins(world)) == (None, before)
-    assert world.locked_out() == []
-    w.activates(world)
-    assert _reconciled(world, current) == 3
-    assert w.known_logins(world) == before
-    assert world.lock.record.not_before == world.clock.now() + world.credential.schedule.overlap
-    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
-
-
-@pytest.mark.parametrize("hand_edited", [False, True], ids=["new", "reconcile"])
-@pytest.mark.parametrize("phase", ["after lock claim", "after lock begin_promotion"])
-@both_strategies
-def test_a_claim_from_an_old_copy_of_the_lock_table_is_not_adopted(
-    strategy: Strategy, phase: str, *, hand_edited: bool
+@pytest.mark.parametrize("down", [("db-2",), ("db-1", "db-2")])
+def test_an_emergency_waits_for_what_nobody_has_consented_to_and_for_the_last_database(
+    down: tuple[str, ...],
 ) -> None:
+    world = steady()
+    _revokes(world, *(down if len(down) > 1 else ["db-1"]))
+    for name in down:
+        world.databases[name].unreachable = True
+    with pytest.raises(errors.DatabaseUnreachableError):
+        w.rotate(world, "emergency")
+    assert world.lock.record.is_revoking
+
+
+@pytest.mark.parametrize("trouble", ["gone", "refuses"])
+@pytest.mark.parametrize("does", ["reconciles", "revokes", "rotates"])
+@both_strategies
+def test_a_verify_host_stops_neither_a_reconcile_nor_an_emergency_and_a_new_value_until_it_is_well(
+    strategy: Strategy, does: str, trouble: str
+) -> None:
+    # (protocol D15, I13, I17)
     world = steady(strategy)
-    if hand_edited:
+    leaked, database = w.shown(w.login_of(world, 2)), world.databases["db-2"]
+    database.replicas = (host,) = (MemoryReplica(database, "replica"),)
+    if trouble == "gone":
+        host.unreachable = True
+    else:
+        host.lag_logins, host._applied = None, {}
+    if does == "reconciles":
         _typed(world, "oci")
-    dies(world, phase)
-    copy = world.lock.record
-    for run in range(3):
-        w.rotate_again(world, f"before-the-loss-{run}")
-    world.lock.record = replace(copy, heads=world.lock.record.heads)
-    world.clock.sleep(w.INTERVAL_SECONDS)
-    _reconciled(world, w.login_of(world, w.served(world)["aws"][0]))
+    elif does == "revokes":
+        w.revokes_everything(world)
+    else:
+        for run in range(2):
+            with pytest.raises((errors.DatabaseUnreachableError, errors.ReplicaRejectedError)):
+                w.rotate_again(world, f"stopped-{run}")
+        host.unreachable, host.lag_logins = False, 0
+    assert w.rotate_again(world, "goes-on").generation == 3
+    assert _works_everywhere(world)
+    assert not world.lock.record.is_revoking
+    assert (leaked in w.known_logins(world)["db-2"]) == (does != "revokes")
+
+
+# U: what comes from outside is neither believed nor refused whole
+
+
+NO_CREDENTIALS = {
+    "bare text": ("app_user", "hunter2"),
+    "a list": ("connection_blob", "[]"),
+    "no login": ("app_user", '{"username": "app"}'),
+    "half a text": ("app_user", '{"username":"app","pass'),
+}
+
+
+@pytest.mark.parametrize(("kind", "text"), NO_CREDENTIALS.values(), ids=NO_CREDENTIALS)
+@pytest.mark.parametrize("stores", [("oci",), ("aws", "oci")])
+def test_a_text_that_is_no_credential_is_replaced_unless_it_may_be_of_another_owner(
+    kind: SecretKind, text: str, stores: tuple[str, ...]
+) -> None:
+    # (protocol V8)
+    first_day, world = w.make_world(), steady()
+    for store in stores:
+        first_day.stores[store].edit(kind, text)
+        world.stores[store].edit(kind, text)
+    with pytest.raises(errors.SecretMalformedError):
+        w.rotate(first_day, "first")
+    assert first_day.lock.record.claim is None
+    assert _reconciled(world, w.login_of(world, 2)) == 3
+    for store in stores:
+        secret = world.stores[store]._secrets[kind]
+        assert secret.versions[secret.previous] == text
+    assert w.entries(world, "aws")[-1].event["unmapped"]["lockstep"]["replaced"] == list(stores)
+
+
+@pytest.mark.parametrize("name", ["expires_at", "next_due_at", "not_before", "rotated_at"])
+def test_a_time_that_cannot_be_stops_no_run(name: str) -> None:
+    # (protocol L17)
+    world = steady()
+    w.orders(world, **{"holder": "dead", "expires_at": EPOCH, name: datetime.max.replace(tzinfo=UTC)})
+    assert w.rotate(world, "third").generation == 3
+    w.assert_in_sync(world, w.rotate_again(world, "fourth").generation)

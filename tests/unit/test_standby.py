@@ -8,8 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from itertools import count, pairwise
+from itertools import pairwise
 
 import pytest
 from msgspec import structs
@@ -19,11 +18,11 @@ from functions.audit import step as audit
 from functions.update_secrets import step as update_secrets
 from lockstep.protocol import deadlines, errors
 from lockstep.protocol.deadlines import TOLERANCE
-from lockstep.protocol.model import Schedule, Strategy
+from lockstep.protocol.model import Schedule
 from lockstep.protocol.schedule import cloud_of, last_trigger, next_runner, period, standby_due_by, turn_after
 from tests.support import world as w
 from tests.support.memory import MemoryWorld
-from tests.unit.flights import Flight, both_strategies, run_generate, steady
+from tests.unit.flights import steady
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 INTERVAL = timedelta(minutes=20)
@@ -199,61 +198,6 @@ def test_a_deployment_between_two_steps_ends_the_run_and_the_next_run_converges(
     monkeypatch.undo()
     assert world.locked_out() == []
     w.assert_in_sync(world, w.rotate_again(world, "following").generation)
-
-
-def _stage(flight: Flight) -> str:
-    staged = run_generate(flight.world, flight.rotation)
-    values = {w.shown(store.read_generation(3).login) for store in flight.world.stores.values()}  # type: ignore[union-attr]  # it is staged
-    assert (staged.claim, len(values)) == (flight.world.lock.record.claim, 1)
-    return "staged"
-
-
-def _apply(flight: Flight) -> str:
-    return flight.apply().outcome.value
-
-
-def _promote(flight: Flight) -> str:
-    assert len(flight.promote().stores) == 2
-    return "promoted"
-
-
-STEPS: dict[str, tuple[Callable[[Flight], str], set[str], list[bool], int]] = {
-    "Generate": (_stage, {"staged"}, [False, True, True], 2),
-    "ApplyDb": (_apply, {"applied", "AdvisoryLockBusyError"}, [True, True, False], 2),
-    "UpdateSecrets": (_promote, {"promoted"}, [True, True, False], 3),
-}
-"""What a step does, what becomes of its twin, which of 3, 2, 1 log in afterwards, and what the stores serve."""
-
-
-@pytest.mark.parametrize("step", STEPS)
-@both_strategies
-def test_a_twin_of_a_step_at_any_boundary_does_no_harm(step: str, strategy: Strategy) -> None:
-    """While the first invocation holds the advisory lock, the twin fails with an error that is tried again."""
-    act, expected, lets_in, served = STEPS[step]
-
-    def tried(flight: Flight) -> str:
-        try:
-            return act(flight)
-        except (errors.AdvisoryLockBusyError, errors.LostCompareAndSetError) as e:
-            return type(e).__name__
-
-    outcomes = set[str]()
-    for at in count():
-        flight = Flight(strategy, is_staged=step != "Generate")
-        if step == "UpdateSecrets":
-            flight.apply()
-        twin = w.interrupted(flight.world, at, partial(tried, flight))
-        if tried(flight) not in expected:
-            w.undisturbed(flight.world)
-            act(flight)
-        w.undisturbed(flight.world)
-        if not twin.boundary:
-            break
-        outcomes.add(twin.result or "")
-        assert flight.lets_in(3, 2, 1) == lets_in, twin.boundary
-        assert {of[:2] for of in w.served(flight.world).values()} == {(served, served)}, twin.boundary
-    assert outcomes == expected
-    assert at >= 14
 
 
 def test_a_run_out_of_time_records_its_failure_and_releases_the_lock() -> None:

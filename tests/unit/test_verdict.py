@@ -50,6 +50,14 @@ def record(**more: object) -> LockRecord:
 
 UNROTATED: dict[str, Any] = {"current_generation": None}
 LEAKED: dict[str, Any] = {"revoke_through": 7}
+YEAR = timedelta(days=365)
+BY_A_WRONG_CLOCK: dict[str, Any] = {
+    "holder": "run-8",
+    "expires_at": NOW + YEAR,
+    "next_due_at": NOW + YEAR,
+    "not_before": NOW + YEAR,
+}
+UNUSABLE = replace(stored(0, login=None), malformed=errors.SecretMalformedError())
 Forecast = tuple[LockRecord, list[StoredValue], bool, str, str | None]
 FORECASTS: dict[str, Forecast] = {
     "due": (record(), [stored(), stored()], True, "rotate", None),
@@ -57,19 +65,20 @@ FORECASTS: dict[str, Forecast] = {
     "not due": (record(next_due_at=SOON, not_before=BEFORE), [stored()], True, "rotate", "not due"),
     "overlap": (record(next_due_at=BEFORE, not_before=SOON), [stored()], True, "reconcile", None),
     "held": (record(holder="run-8", expires_at=SOON), [stored()], True, "rotate", "run-8 holds"),
-    "no end": (record(holder="run-8"), [stored()], True, "rotate", "until somebody gives it back"),
+    "no end": (record(holder="run-8"), [stored()], True, "rotate", None),
+    "an end, a due time that cannot be": (record(**BY_A_WRONG_CLOCK), [stored()], True, "rotate", None),
     "holder is dead": (record(holder="run-8", expires_at=BEFORE), [stored()], True, "rotate", None),
     "half done": (record(claim=CLAIM, next_due_at=SOON), [stored(), stored()], True, "finish", None),
     "promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(8)], True, "reconcile", None),
     "half promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(7)], False, "reconcile", None),
     "edited": (record(), [stored(0), stored()], False, "reconcile", None),
+    "no credential": (record(), [UNUSABLE, stored()], False, "reconcile", None),
     "edited everywhere": (record(), [stored(0), stored(0)], False, "reconcile", None),
     "blob behind": (record(), [stored(7, blob=6)], False, "reconcile", None),
     "placeholder": (record(**UNROTATED), [stored(0, login=None)], False, "stop", None),
     "bootstrap": (record(take_over=BOTH, **UNROTATED), [stored(0, login=None)], False, "rotate", None),
     "another plan": (record(plan="of-another-plan"), [stored()], True, "stop", None),
     "activation": (record(plan=None, activate=PLANNED.plan_digest), [stored()], True, "reconcile", None),
-    "blocked": (record(blocked=BOTH), [stored()], True, "stop", None),
     "paused": (record(paused=True), [stored()], True, "rotate", "paused"),
     "emergency": (record(next_due_at=SOON, not_before=SOON, **LEAKED), [stored()], True, "rotate", None),
     "emergency, paused": (record(paused=True, **LEAKED), [stored()], True, "rotate", "paused"),
@@ -172,7 +181,7 @@ def test_whose_turn_it_is(found: LockRecord, ends: str, *, has_standby: bool) ->
 # Incidents
 
 DATABASE, *_ = sorted(BOTH)
-RUN, TAKE_OVER = f"lockstep rotate {OF} --force", f"lockstep take-over {OF} {' '.join(sorted(BOTH))}"
+RUN = f"lockstep rotate {OF} --force"
 STEADY = record(next_due_at=SOON, not_before=SOON, valid=frozenset({6, 7}), highest_generation=7)
 LONG_AGO = NOW - timedelta(days=2)
 Answers = Mapping[str, Answer]
@@ -188,12 +197,13 @@ NO_ADDRESSES: Answers = {
     **IN_SYNC,
     "aws": errors.SecretMalformedError(secret=PLANNED.secret_names.connection_blob),
 }
+NO_BLOB = replace(stored(), malformed=errors.SecretMalformedError())
 SECRET_GONE: Answers = {**IN_SYNC, "aws": errors.SecretNotFoundError()}
 UNREACHED: Answers = {**IN_SYNC, "aws": errors.StoreUnreachableError()}
 PLACEHOLDERS: Answers = dict.fromkeys(("aws", "oci"), stored(0, login=None))
 ONE_PLACEHOLDER: Answers = {**PLACEHOLDERS, "oci": stored(7)}
 IMPORTED: Answers = dict.fromkeys(("aws", "oci"), stored(0))
-BLOCKED, LOCKED, NEEDED = "DatabaseBlockedError", "AccountLockedError", "TakeOverNeededError"
+CHANGED, LOCKED, NEEDED = "CurrentCredentialRejectedError", "AccountLockedError", "TakeOverNeededError"
 UNREACHABLE, CONTENT, ANOTHER = "StoreUnreachableError", "SecretMalformedError", "of-another"
 NEVER = record(current_generation=None)
 
@@ -222,7 +232,7 @@ REFUSED, OUT_OF_SYNC, FAILED, NEW = Kind.REFUSED, Kind.OUT_OF_SYNC, Kind.FAILED,
 EDITED, LOST = (OUT_OF_SYNC, OUT_OF_SYNC), (Kind.NO_LOGIN, Kind.OVERDUE)
 IMPORT, REPLACE = f"lockstep import {OF}", f"lockstep import {OF} --replace"
 LOOK, WAIT = f"lockstep status {OF} --read-values", f"lockstep status {OF} --watch"
-RELEASE, ACTIVATE = f"lockstep lock release {OF} --holder run-8", f"lockstep apply {OF} --from {ANOTHER}"
+ACTIVATE = f"lockstep apply {OF} --from {ANOTHER}"
 FIRST, DOCTOR, RESUME = f"lockstep apply {OF}", "lockstep doctor", f"lockstep resume {OF}"
 CREATE = "lockstep secrets create"
 LATE = replace(STEADY, next_due_at=LONG_AGO, not_before=LONG_AGO)
@@ -231,20 +241,23 @@ RUNS_FIRST = replace(NEVER, holder="r", expires_at=SOON)
 ONE = frozenset({DATABASE})
 AGREED_ON_ONE = replace(NEVER, take_over=ONE)
 REST = f"lockstep take-over {OF} {' '.join(sorted(BOTH - ONE))}"
-LEFT_OUT: dict[str, Any] = {"without": ONE, "take_over": BOTH, "revoke_through": 6, "valid": frozenset({7})}
-WITHOUT: dict[str, Any] = {"without": BOTH, "take_over": BOTH, "blocked": BOTH, **LEAKED}
-HELD_TOO_LONG: dict[str, Any] = {"holder": "run-8", "expires_at": NOW + timedelta(days=365)}
+PASSED_OVER: dict[str, Any] = {"take_over": ONE, "revoke_through": 6, "valid": frozenset({7})}
 INCIDENTS: dict[str, Incident] = {
     "nothing": matter(RUN),
     "a run is under way": matter(RUN, served=serving(8, 7), holder="r", expires_at=SOON, claim=CLAIM),
     "a fail-over that the last run has mended": matter(RUN, valid=frozenset({5, 6, 7})),
-    "a database refuses what is served": matter(TAKE_OVER, REFUSED, REFUSED, error=BLOCKED, blocked=BOTH),
-    "the same, with consent": matter(RUN, REFUSED, REFUSED, error=BLOCKED, blocked=BOTH, take_over=BOTH),
-    "the same, under another plan": matter(ACTIVATE, REFUSED, Kind.OTHER_PLAN, blocked=ONE, plan=ANOTHER),
+    "a database refuses what is served": matter(f"{DOCTOR} --only database.login", REFUSED, error=CHANGED),
+    "the same, with consent": matter(RUN, REFUSED, Kind.TAKE_OVER, error=CHANGED, take_over=ONE),
+    "the same, under another plan": matter(ACTIVATE, REFUSED, Kind.OTHER_PLAN, error=CHANGED, plan=ANOTHER),
     "an account is locked": matter(RUN, REFUSED, error=LOCKED),
     "what was refused is not served": matter(RUN, *EDITED, FAILED, served=NOT_OURS, error=LOCKED),
     "a store has a placeholder": matter(RUN, Kind.NO_LOGIN, served=ONE_PLACEHOLDER),
-    "a malformed secret, and overdue": matter(REPLACE, *LOST, served=MALFORMED, of=LATE),
+    "an empty secret, and overdue": matter(REPLACE, *LOST, served=MALFORMED, of=LATE),
+    "a text that is no credential": matter(RUN, Kind.NO_LOGIN, served={**IN_SYNC, "aws": UNUSABLE}),
+    "the same in the second secret": matter(RUN, OUT_OF_SYNC, served={**IN_SYNC, "aws": NO_BLOB}),
+    "the same, and never rotated": Incident(
+        NEVER, {**IMPORTED, "aws": UNUSABLE}, None, [(Kind.UNREACHABLE, REPLACE), (NEW, IMPORT)]
+    ),
     "a revoked generation is served": matter(RUN, Kind.REVOKED, served=serving(5, 7)),
     "the newest, which was revoked": matter(RUN, Kind.REVOKED, served=serving(8, 7), highest_generation=8),
     "what Lockstep never made": matter(REPLACE, OUT_OF_SYNC, served=serving(5_000, 7), error=CONTENT),
@@ -263,9 +276,8 @@ INCIDENTS: dict[str, Incident] = {
     "never rotated, and nothing works": matter(LOOK, FAILED, NEW, of=NEVER, served=NOT_OURS, error=NEEDED),
     "the second secret is malformed": matter(DOCTOR, OUT_OF_SYNC, served=NO_ADDRESSES),
     "a run has died": matter(RUN, Kind.UNFINISHED, holder="run-8", expires_at=BEFORE, claim=CLAIM),
-    "the lock never ends": matter(RELEASE, Kind.STUCK, holder="run-8"),
-    "the lock is held for longer than a run may": matter(RELEASE, Kind.STUCK, **HELD_TOO_LONG),
-    "the same, and revoked": matter(RELEASE, Kind.REVOKED, Kind.STUCK, served=serving(5, 7), **HELD_TOO_LONG),
+    "the lock never ends": matter(RUN, holder="run-8"),
+    "times that cannot be": matter(RUN, Kind.OVERDUE, **BY_A_WRONG_CLOCK),
     "an import is under way": matter(RUN, holder="order", expires_at=NOW + IMPORT_LEASE),
     "another plan is active": matter(ACTIVATE, Kind.OTHER_PLAN, error="PlanNotActiveError", plan=ANOTHER),
     "no plan is active": matter(FIRST, Kind.OTHER_PLAN, of=EMPTY, served=NOT_OURS),
@@ -279,10 +291,10 @@ INCIDENTS: dict[str, Incident] = {
     ),
     "the same, by the names": matter(LOOK, NEW, of=AGREED_ON_ONE, served=NOT_OURS),
     "never rotated, and the first run is under way": matter(WAIT, NEW, of=RUNS_FIRST, served=IMPORTED),
-    "an emergency has left out a database": matter(RUN, REFUSED, **LEFT_OUT),
+    "an emergency has passed over a database": matter(RUN, Kind.TAKE_OVER, **PASSED_OVER),
     "paused": matter(RESUME, Kind.PAUSED, paused=True),
     "an emergency": matter(RUN, Kind.EMERGENCY, **LEAKED),
-    "an emergency without a database that is blocked": matter(RUN, Kind.EMERGENCY, **WITHOUT),
+    "an emergency, and consent": matter(RUN, Kind.EMERGENCY, take_over=BOTH, **LEAKED),
     "an emergency that is over": matter(RUN, revoke_through=5),
     "overdue": matter(RUN, Kind.OVERDUE, of=LATE),
     "the last run failed": matter(RUN, FAILED, error="DatabaseUnreachableError"),
@@ -336,7 +348,7 @@ def test_troubleshooting_has_each_reason_and_begins_each_symptom_with_a_command(
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     symptoms = page.split("\n## ")[1:]
     assert [s for s in symptoms if not re.match(r".+\n\n`lockstep [^`]+`\n\n", s)] == []
-    told = [kind for s in symptoms if "Reason: " in s for kind in re.findall(r"\*([a-z ]+)\*", s)]
+    told = [kind for s in symptoms if "Reason: " in s for kind in re.findall(r"\*([a-z -]+)\*", s.lower())]
     assert {*told} == {*Kind}
 
 
@@ -349,7 +361,7 @@ ROTATED = record(next_due_at=NOW + INTERVAL / 2, not_before=NOW + INTERVAL / 4, 
 UNKNOWN = LockRecord(credential_id=OF, plan=PLANNED.plan_digest)
 TO_BE_ACTIVE = LockRecord(credential_id=OF, activate=PLANNED.plan_digest)
 UNREADABLE = {OF: "NewerFormatError"}
-SECOND, MINUTE, YEAR = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=365)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 STALE_AFTER = INTERVAL + PLANNED.schedule.tolerance
 """After its due time: it is due an interval, less the tolerance, after its last rotation began."""
 
@@ -382,12 +394,13 @@ ROWS: dict[str, tuple[LockRecord, set[str]]] = {
     ),
     "a due time out of reach, by a clock that was ahead": (due_since(-YEAR), {"StaleCredentials"}),
     "a clock that is a little ahead": (due_since(-INTERVAL - MINUTE), set()),
+    "never rotated, with consent": (replace(UNKNOWN, take_over=ONE), {"UnrotatedCredentials"}),
     "paused, however stale": (replace(OLD, paused=True), {"PausedCredentials"}),
     "to become active, and never rotated": (TO_BE_ACTIVE, {"UnrotatedCredentials"}),
     "another plan is active": (replace(ROTATED, plan="another"), {"PlanNotActiveCredentials"}),
     "an emergency": (replace(ROTATED, revoke_through=6), {"RevokingCredentials"}),
-    "a blocked database": (replace(ROTATED, blocked=ONE), {"BlockedDatabases"}),
-    "a blocked database that left the plan": (replace(ROTATED, blocked=frozenset({"gone"})), set()),
+    "consent": (replace(ROTATED, take_over=ONE), {"TakeOverDatabases"}),
+    "consent for a database that left the plan": (replace(ROTATED, take_over=frozenset({"gone"})), set()),
 }
 
 

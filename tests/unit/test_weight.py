@@ -83,19 +83,19 @@ def _keys() -> int:
 
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
-    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 20_000),
-    "code lines of cdk": (lambda: _sum("cdk"), 4_381),
-    "code lines of tests": (lambda: _sum("tests"), 31_966),
+    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 20_140),
+    "code lines of cdk": (lambda: _sum("cdk"), 4_410),
+    "code lines of tests": (lambda: _sum("tests"), 32_040),
     "code lines of the sandbox": (lambda: _sum("sandbox"), 12_465),
     "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 405),
     "rooms of lockstep": (lambda: len({r.split("/")[1] for r in _rooms()}), 12),
     "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 15),
     "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 22),
-    "commands": (lambda: len(_commands()), 30),
-    "options": (_options, 61),
+    "commands": (lambda: len(_commands()), 29),
+    "options": (_options, 60),
     "keys of the plan": (_keys, 75),
-    "classes of errors": (_errors, 72),
-    "clauses of the protocol": (lambda: len(clauses()), 110),
+    "classes of errors": (_errors, 71),
+    "clauses of the protocol": (lambda: len(clauses()), 98),
 }
 
 

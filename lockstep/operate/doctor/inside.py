@@ -207,6 +207,8 @@ def _stores(clouds: Clouds, plan: CompiledPlan) -> list[Finding]:
 
 def _store(store: CredentialStore) -> str:
     value = store.read_current()
+    if value.malformed:
+        raise value.malformed
     what = f"generation {value.generation}" if value.login else "a placeholder"
     return f"both secrets are read; it serves {what}"
 

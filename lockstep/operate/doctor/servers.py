@@ -4,8 +4,8 @@ What is asked of a server, in this order: its port, a TLS handshake; then as the
 with the advisory lock held, one login for each account that a store serves. So a doctor beside a rotation waits for
 it, or it for the doctor, and a login is shown only while nobody changes its account (protocol D1).
 
-A login is shown once for each account and run, and only if it should work: not on a database that is blocked (protocol
-D20) or under take-over, nor where the server shows that it would be refused whatever the password. What one place has
+A login is shown once for each account and run, and only if it should work: not on a database that is under take-over
+(protocol D3), nor where the server shows that it would be refused whatever the password. What one place has
 seen refused is not shown from another (`Databases.silent`). So no run of the doctor brings an account two refusals.
 Nothing on a server is changed.
 """
@@ -306,13 +306,10 @@ class _Look:
         """Show what may be shown, read with the lock held: nobody ends it before that is given back."""
         server = self.server
         record = self.clouds.lock(credential).read()
-        if server.name in record.take_over | record.blocked:
-            # Protocol D3, D20.
-            is_ordered = server.name in record.take_over
-            says = "it is under take-over" if is_ordered else "it is blocked: it has refused what should work"
+        if server.name in record.take_over:  # Protocol D3.
+            says = "it is under take-over, so no login is shown"
             fix = next_step(record, credential, self.clouds.clock.now())
-            tell = warning if is_ordered else failed
-            self._add(tell(LOGIN, f"{server.name} {credential.id}", f"{says}, so no login is shown", fix))
+            self._add(warning(LOGIN, f"{server.name} {credential.id}", says, fix))
             return
         for served in self._served(credential):
             username = served.login.username

@@ -127,7 +127,7 @@ class Looker:
 
 def _is_as(one: LockRecord, other: LockRecord) -> bool:
     """Whether stores may serve the same under both records, and the logs have the same entries."""
-    told = [(r.current_generation, r.claim, r.promoting, r.plan, r.heads, r.blocked) for r in (one, other)]
+    told = [(r.current_generation, r.claim, r.promoting, r.plan, r.heads) for r in (one, other)]
     return told[0] == told[1]
 
 

@@ -133,10 +133,8 @@ class DeployedStack:
         for rule in (arn.rpartition("/")[2] for arn in self.of_type("AWS::Events::Rule")):
             event = scheduled_event(events.describe_rule(Name=rule)["Arn"], now)
             for target in events.list_targets_by_rule(Rule=rule)["Targets"]:
-                if target.keys() & {
-                    "Input",
-                    "InputTransformer",
-                }:  # A rule with a pattern passes on the event.
+                # A rule with a pattern passes on the event.
+                if target.keys() & {"Input", "InputTransformer"}:
                     yield Schedule(rule, target["Arn"], input_of(target, event))
 
     def fire(self, schedule: Schedule, *, timeout_seconds: float = 120.0) -> Fired:
@@ -167,7 +165,8 @@ class DeployedStack:
 
     def start(self, credential_id: str, *, timeout_seconds: float = 120.0) -> Execution:
         """Start the rotation of a credential as the deployed fleet does, and wait for the end."""
-        asked = {"credential_id": credential_id, "trigger": "schedule"}
+        interval = max(schedule.input["interval"] for schedule in self.schedules)
+        asked = {"credential_id": credential_id, "trigger": "schedule", "interval": interval}
         return self.aws.run_execution(self.alias_of(credential_id), asked, timeout_seconds=timeout_seconds)
 
     def alias_of(self, credential_id: str) -> str:

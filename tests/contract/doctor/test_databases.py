@@ -105,8 +105,8 @@ def unknown_passwords(world: db.DoctorWorld, _fixing: ExitStack) -> None:
     world.serving = lambda: replace(world.base, login=next(served))
 
 
-def blocked(world: db.DoctorWorld, _fixing: ExitStack) -> None:
-    world.record = LockRecord(credential_id=world.credential.id, blocked=frozenset({"main"}))
+def taken_over(world: db.DoctorWorld, _fixing: ExitStack) -> None:
+    world.record = LockRecord(credential_id=world.credential.id, take_over=frozenset({"main"}))
 
 
 WARNING, NOT_ASKED = Outcome.WARNING, Outcome.NOT_ASKED
@@ -179,7 +179,7 @@ BREAKAGES: Mapping[str, Sequence[Breakage]] = {
     servers.LOGIN: (
         Breakage(db.EACH_ENGINE, locked, "holds the database's advisory lock", outcome=NOT_ASKED, shows=0),
         Breakage(db.EACH_ENGINE, unknown_passwords, "refuses what aws serves"),
-        Breakage(db.EACH_ENGINE, blocked, "it is blocked", shows=0),
+        Breakage(db.EACH_ENGINE, taken_over, "it is under take-over", outcome=WARNING, shows=0),
     ),
 }
 
