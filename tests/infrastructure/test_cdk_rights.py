@@ -137,7 +137,7 @@ def tags(kind: str, stack: str = "lockstep") -> Context:
 
 
 TABLE = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/lockstep"
-READ_LOCK, WRITE_LOCK = {GENERATE, APPLY, AUDITOR, OCI}, {GENERATE, UPDATE, OCI, MACHINE}
+READ_LOCK, WRITE_LOCK = {GENERATE, UPDATE, APPLY, AUDITOR, OCI}, {GENERATE, UPDATE, OCI, MACHINE}
 # A Scan has no key, and reads every item.
 SCAN = {"Scan": {WATCH, OCI}}
 READ_AND_SCAN: May = {"GetItem": READ_LOCK, **SCAN}

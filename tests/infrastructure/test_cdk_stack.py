@@ -555,7 +555,7 @@ def test_ten_thousand_credentials_are_a_hundred_and_some_more_rules_and_nothing_
     assert len(many.all) - len(hundred.all) == more - rules
     assert rules == len(intervals) + NO_SHARDS
     assert more <= SLOTS * len(intervals) + NO_SHARDS
-    assert (many.folder / "lockstep.template.json").stat().st_size < MEGABYTE / 4
+    assert (many.folder / "lockstep.template.json").stat().st_size < MEGABYTE * 0.26
 
 
 @pytest.mark.parametrize("file", [case.BOTH_CLOUDS, case.FEDERATED])
