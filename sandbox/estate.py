@@ -125,10 +125,9 @@ class Estate:
 
     def rotate(self, credential_id: str, *, timeout_seconds: float = 60.0, **more: object) -> Execution:
         """Start an execution, as the rule does, and wait for its end."""
-        for credential in self.plan.credentials:
-            if credential.id == credential_id:
-                more = {"interval": int(credential.schedule.interval.total_seconds()), **more}
         given = {"credential_id": credential_id, **more}
+        if credential := self.plan.credential(credential_id):
+            given = {"interval": int(credential.schedule.interval.total_seconds()), **given}
         return self.aws.run_execution(self.machine_arn, given, timeout_seconds=timeout_seconds)
 
     def restart_functions(self) -> None:

@@ -64,7 +64,7 @@ class Wait:
             pending: What is to be promoted.
             base: What applications use at present; None if there is none, or it is not known to work on the hosts.
             doomed: As for `until_revoked`. The newest one of pending's account is what that account had before.
-            is_urgent: Whether to go on without the hosts that fail: an emergency is not theirs to stop.
+            is_urgent: Whether to go on without the hosts that fail.
 
         Returns:
             The names of the hosts that have failed.

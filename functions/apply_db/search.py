@@ -210,10 +210,8 @@ class Search:
             lost = self._lost()
             if only_named:
                 lost = [n for n in lost if n not in self._wrong and generation in self._recorded[n]]
-            if not lost:
-                continue
             if not any(self._refusals[name, user] < REFUSALS_AT_MOST for name in lost for user in usernames):
-                return
+                continue
             held = self._version(generation)
             is_new = held and held[0] not in self._tried and held[1].login not in known
             if held and is_new and held[1].login.username in usernames:

@@ -186,15 +186,14 @@ def superseded_generations(
     """The generations that are looked at where nothing that may be valid works, each time the best first.
 
     Returns:
-        What was current once, last what an emergency has revoked; and what was only staged.
+        What was current once, which ends with what an emergency has revoked; and what was only staged.
     """
     known = {g for candidate in candidates for g in candidate.generations}
     newest = max({record.highest_generation, *known})
     current = record.current_generation or (record.claim.generation - 1 if record.claim else newest)
-    through = record.revoke_through or 0
     were = islice((g for g in range(min(current, newest), 0, -1) if g not in known), SUPERSEDED)
     staged = islice((g for g in range(newest, current, -1) if g not in known), SUPERSEDED)
-    return sorted(were, key=lambda generation: generation <= through), list(staged)
+    return list(were), list(staged)
 
 
 @dataclass(frozen=True, slots=True)

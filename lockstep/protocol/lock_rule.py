@@ -33,7 +33,7 @@ def believed(record: LockRecord, now: datetime, interval: timedelta | None) -> L
     is_ahead = record.rotated_at is not None and record.rotated_at > latest
     due, end = _LAST, _LAST
     if interval is not None:
-        # What was promised under a longer interval is kept for a day.
+        # An overlap that was promised under a longer interval is believed if it ends within a day.
         due, end = latest + interval, latest + max(interval, DAY)
     return replace(
         record,

@@ -210,7 +210,7 @@ class DatabaseResult(Message):
     Attributes:
         revoked: The generations that were valid and are revoked on this database now.
         taken_over: Whether its account was taken over without a login that works, by order.
-        behind: Its verify hosts that an emergency did not wait for.
+        behind: Its verify hosts that have failed, where the run went on without them.
     """
 
     database: Id

@@ -87,7 +87,7 @@ ROTATED = {
     "promoted_at": "2026-01-01T00:00:10Z",
     "revoked": [{"database": "db-1", "revoked": REVOKED}],
 }
-PARTLY = {**ROTATION, "plan": None, "without": ["db-2"]}
+PARTLY = {**ROTATION, "plan": None, "replaced": ["oci"]}
 EVENTS: dict[str, list[Json]] = {
     "generate": [{"rotation": ROTATION}, {"rotation": PARTLY, "found": FOUND, "refused": ["db-1"]}],
     "apply_db": [

@@ -30,11 +30,12 @@ UNUSED = {
     ("generate", "secretsmanager:DescribeSecret"),
     ("apply_db", "secretsmanager:DescribeSecret"),
     ("update_secrets", "secretsmanager:DescribeSecret"),
+    ("update_secrets", "dynamodb:GetItem"),
     *((step, "s3:ListBucket") for step in ("generate", "apply_db", "update_secrets", "watch")),
     *(("fleet", f"s3:{call}") for call in ("AbortMultipartUpload", "ListMultipartUploadParts")),
 }
 """What only other paths need: a version that is missing, a comparison that is lost, a record that was
-not told, a plan that is not published, a large report."""
+not told, a plan that is not published, a large report; an emergency that passes over a database."""
 
 
 @pytest.fixture(scope="module", name="world")

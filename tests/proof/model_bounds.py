@@ -6,7 +6,7 @@ MYSQL = ("mysql", "mysql")
 MARIADB = ("mariadb", "mariadb")
 MIXED = ("mysql", "mariadb")
 POSTGRESQL = ("postgresql", "postgresql")
-ONE_MYSQL, ONE_MARIADB, ONE_POSTGRESQL = MYSQL[:1], MARIADB[:1], POSTGRESQL[:1]
+ONE_MYSQL, ONE_POSTGRESQL = MYSQL[:1], POSTGRESQL[:1]
 
 
 class Budget(NamedTuple):

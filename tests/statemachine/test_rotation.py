@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from lockstep.operate.access import operator
 from lockstep.operate.page import snapshot
 from lockstep.operate.page.fleet import UNREAD, mark
 from lockstep.operate.page.snapshot import Looker
+from lockstep.protocol.model import SecretStr
 from lockstep.protocol.orders import Revoke
 from tests.statemachine.conftest import Case, login_text
 from tests.support.programs import ran
@@ -82,7 +84,8 @@ def test_no_password_appears_anywhere(any_kind: Case, caplog: pytest.LogCaptureF
         seen.append(any_kind.rotate().text)
     finally:
         orders.start()
-    any_kind.edit_secret(login_text(any_kind.stored_login(), note="by hand"))
+    mistyped = replace(any_kind.stored_login(), password=SecretStr("mistyped by hand"))
+    any_kind.edit_secret(login_text(mistyped, note="by hand"))
     seen.append(any_kind.rotate().text)
     passwords.append(any_kind.stored_login().password.reveal())
 

@@ -140,7 +140,7 @@ class MemoryLock:
             heads = dict(r.heads)
             if entry:
                 heads[entry.stream] = ChainHead(seq=entry.seq, hash=entry.hash)
-            left = r.take_over.difference(proven)
+            left = r.take_over.difference(done.proven if done else proven)
             self.record = replace(r, holder=None, expires_at=None, heads=heads, take_over=left)
             if done:
                 self.record = replace(
@@ -151,7 +151,6 @@ class MemoryLock:
                     promoting=False,
                     current_generation=done.current_generation,
                     valid=done.valid,
-                    take_over=r.take_over.difference(done.proven),
                     next_due_at=done.next_due_at,
                     not_before=done.not_before,
                 )
