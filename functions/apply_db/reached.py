@@ -28,14 +28,17 @@ class Reached:
 
     Attributes:
         ports: The world.
-        stagers: Of the databases that have not failed, each under its advisory lock.
         values: What was read beside.
+        record: As it was read under the advisory locks.
+        stagers: Of the databases that have not failed, each under its advisory lock.
     """
+
+    record: LockRecord
 
     def __init__(self, ports: Ports, values: Values) -> None:
         self.ports = ports
-        self.stagers: dict[str, Stager] = {}
         self.values = values
+        self.stagers: dict[str, Stager] = {}
         self._failed: dict[str, LockstepError] = {}
 
     def attempt(self, work: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
@@ -51,11 +54,8 @@ class Reached:
                 done[name] = found
         return done
 
-    def go_on_under(self, record: LockRecord) -> None:
+    def go_on(self) -> None:
         """Go on without the databases that have failed, if the record allows that.
-
-        Args:
-            record: As it was read under the advisory locks, at the beginning of the step.
 
         Raises:
             LockstepError: The gravest failure of a database.
@@ -63,26 +63,39 @@ class Reached:
         # A busy lock is no failure: another run is at work there.
         busy = [error for error in self._failed.values() if isinstance(error, AdvisoryLockBusyError)]
         failed = [name for name, error in self._failed.items() if error not in busy]
-        if errors := busy if record.may_pass_over(failed, self.ports.databases) else [*self._failed.values()]:
+        may = self.record.may_pass_over(failed, self.ports.databases)
+        if errors := busy if may else [*self._failed.values()]:
             raise gravest(errors)
 
-    def each(self, work: Callable[[str], T], record: LockRecord) -> dict[str, T]:
+    def each(self, work: Callable[[str], T]) -> dict[str, T]:
         """Do the work on every database that has not failed, and go on without those on which it fails.
 
         Raises:
-            LockstepError: As `go_on_under`.
+            LockstepError: As `go_on`.
         """
-        done = self.attempt(work, list(self.stagers))
-        self.go_on_under(record)
+        done = self.attempt(work, self.stagers)
+        self.go_on()
         return done
+
+    def doomed(self, generations: Collection[int]) -> dict[int, CredentialValue | None]:
+        """What is valid and is not kept: the values that are known, and those that are not, read now."""
+        find, unknown = self.ports.stores.find_generation, [g for g in generations if g not in self.values]
+        read = self.ports.side_by_side([partial(find, generation) for generation in unknown])
+        found: Values = {**self.values, **dict(zip(unknown, read, strict=True))}
+        return {generation: found[generation] for generation in sorted(generations)}
 
 
 @contextmanager
-def reached(ports: Ports, places: Iterable[Place]) -> Iterator[Reached]:
+def reached(ports: Ports, places: Iterable[Place], require: Callable[..., LockRecord]) -> Iterator[Reached]:
     """Hold the advisory locks of the databases, as their rotation users.
 
     Values, and the logins of the rotation users, are read before, all at the same time: a login that several databases
     have is read once (protocol D22).
+
+    Args:
+        ports: The world.
+        places: Of the values.
+        require: Reads the record under the locks, given the time (`now`).
     """
     asked, databases = list(dict.fromkeys(places)), ports.databases
     having = {database.admin: database for database in reversed(list(databases.values()))}
@@ -102,6 +115,8 @@ def reached(ports: Ports, places: Iterable[Place]) -> Iterator[Reached]:
 
         come_to = Reached(ports, dict(zip(asked, found, strict=True)))
         come_to.stagers |= come_to.attempt(locked, databases)
+        come_to.record = require(now=ports.clock.now())
+        come_to.go_on()
         yield come_to
 
 
@@ -109,11 +124,3 @@ def _value(ports: Ports, place: Place) -> CredentialValue | None:
     if isinstance(place, int):
         return ports.stores.find_generation(place)
     return ports.stores.read_version(store=place.store, version=place.version)
-
-
-def doomed(ports: Ports, generations: Collection[int], known: Values) -> dict[int, CredentialValue | None]:
-    """What is valid and is not kept: the values that are known, and those that are not, read now."""
-    unknown = sorted(generation for generation in generations if generation not in known)
-    read = ports.side_by_side([partial(ports.stores.find_generation, generation) for generation in unknown])
-    found: Values = {**known, **dict(zip(unknown, read, strict=True))}
-    return {generation: found[generation] for generation in sorted(generations)}

@@ -5,11 +5,11 @@ refusals in a row that its server counts (MariaDB's can be taken back). Where a 
 has, those are shown first; it may be wrong, so where none of them works the others follow.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from enum import IntEnum, auto
 from functools import cache, partial
-from itertools import chain, islice, product
 from typing import NoReturn
 
 from functions.apply_db.logins import BARRED
@@ -24,11 +24,28 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.lock_rule import believed
 from lockstep.protocol.messages import Beside, Candidate, CandidateRef, ProbeResult
-from lockstep.protocol.model import LockRecord, Login
+from lockstep.protocol.model import Login
 from lockstep.protocol.ports import lets_in
 
 REFUSALS_AT_MOST = 2
 """Refused logins in a row on one account, after which it is shown no more in this run."""
+
+
+class Turn(IntEnum):
+    """When a login is shown on a database; from `SUPERSEDED_AND_NAMED` on only where nothing works yet.
+
+    What a store serves is shown everywhere, since it must go on working.
+    """
+
+    TYPED = auto()  # Unless its account has refused: of two tries one is left for what Lockstep made.
+    NAMED = auto()  # By the server, until it refuses one of these.
+    SUPERSEDED_AND_NAMED = auto()
+    BEST = auto()
+    NAMED_ALTHOUGH_WRONG = auto()
+    OTHER = auto()
+    WAS_CURRENT = auto()
+    REFUSED_BASE = auto()  # That it was refused may have been a mistake.
+    ONLY_STAGED = auto()
 
 
 class Search:
@@ -36,16 +53,24 @@ class Search:
 
     Args:
         reached: The databases that are asked.
-        record: As it was read under the locks.
         refused: The databases that have refused, in this run, what all stores serve.
+        candidates: What may work, the best first.
     """
 
-    def __init__(self, reached: Reached, record: LockRecord, refused: Sequence[str]) -> None:
+    def __init__(
+        self, reached: Reached, refused: Sequence[str], candidates: Mapping[Candidate, Login]
+    ) -> None:
         self._reached = reached
         self._ports = reached.ports
-        self._record = believed(record, self._ports.clock.now(), self._ports.credential.schedule.interval)
+        now, schedule = self._ports.clock.now(), self._ports.credential.schedule
+        self._record = believed(reached.record, now, schedule.interval)
         self._stagers = reached.stagers
-        self._refused = [name for name in refused if name in reached.stagers]
+        self._candidates = candidates
+        were_current, only_staged = decide.superseded_generations(self._record, candidates)
+        self._superseded = dict.fromkeys(were_current, Turn.WAS_CURRENT)
+        self._superseded |= dict.fromkeys(only_staged, Turn.ONLY_STAGED)
+        self._shown = set[tuple[Candidate | int, str]]()
+        """What was shown on which database: candidates, and superseded generations."""
         self._tried: dict[CandidateRef, Tried] = {}
         self._refusals = Counter[tuple[str, str]]()
         self._unknown = set[tuple[CandidateRef, str]]()
@@ -54,9 +79,15 @@ class Search:
         self._barred: dict[str, LockstepError] = {}
         self._version = cache(self._ports.stores.find_version)
         """Where the stores hold a generation, read once in a search: it never changes (protocol V3)."""
-        self._recorded = reached.each(lambda name: reached.stagers[name].recorded(), record)
+        self._recorded = reached.each(lambda name: reached.stagers[name].recorded())
+        self._refused = [name for name in refused if name in reached.stagers]
+        self._base = max(candidates, key=lambda one: len(one.stores), default=None) if self._refused else None
+        """What those have refused in this run."""
+        if self._base:
+            for name in self._refused:
+                self._count(name, candidates[self._base], accepted=False)
 
-    def find(self, candidates: Mapping[Candidate, Login]) -> ProbeResult:
+    def find(self) -> ProbeResult:
         """The login that every store is to serve, and how each database comes to accept it.
 
         Raises:
@@ -64,24 +95,17 @@ class Search:
             AccountUnusableError, AccountMissingError: Likewise, since the account is barred or gone.
             NoRoomError: A database has no room for it.
         """
-        base = self._refused_base(candidates)
-        left = self._show_likely(candidates, base)
-        were_current, only_staged = decide.superseded_generations(self._record, candidates)
-        self._show_superseded([*were_current, *only_staged], candidates, only_named=True)
-        self._show_rest(left, candidates)
-        self._show_superseded(were_current, candidates)
-        if base:  # That it was refused may have been a mistake.
-            self._show(base, candidates[base], self._lost())
-        self._show_superseded(only_staged, candidates)
+        while turn := self._next():
+            self._take(*turn)
         if not self._tried:
             raise StoresDivergedError(credential=self._ports.credential.id)
-        ranked = self._ranked(candidates)
+        ranked = self._ranked()
         roomy = [one for one in ranked if not any(self._in_the_way(n, one) for n in self._refusing(one))]
         winner = decide.choose(roomy or ranked, list(self._stagers))
         dead = [n for n in self._refusing(winner) if n in self._lost() and n not in self._record.take_over]
         if dead:
             self._end(dead)
-        beside = self._reached.each(partial(self._beside, winner), self._record)
+        beside = self._reached.each(partial(self._beside, winner))
         return ProbeResult(
             winner=winner.candidate.ref,
             proven=tuple(name for name in self._stagers if name in winner.works),
@@ -91,78 +115,78 @@ class Search:
 
     # ---- Showing logins
 
-    def _refused_base(self, candidates: Mapping[Candidate, Login]) -> Candidate | None:
-        """What a database has refused already in this run; it comes last, and counts as shown there."""
-        if not (self._refused and candidates):
+    def _next(self) -> tuple[Candidate | int, list[str]] | None:
+        """What is shown next, and where; None once the best-ranked works everywhere, or nothing is left."""
+        for best in (one for one in self._candidates if one != self._base):
+            if self._left(best):
+                break
+            if self._tried[best.ref].works.issuperset(self._stagers):
+                return None
+        known: list[Candidate | int] = [*self._candidates, *self._superseded]
+        lost = self._lost()
+        turns = defaultdict[tuple[Turn, int], list[str]](list)
+        for place, one in enumerate(known):
+            for name in self._left(one):
+                if turn := self._turn(one, name, is_lost=name in lost, is_best=not place):
+                    turns[turn, place].append(name)
+        first = min(turns, default=None)
+        return (known[first[1]], turns[first]) if first else None
+
+    def _left(self, one: Candidate | int) -> list[str]:
+        return [name for name in self._stagers if (one, name) not in self._shown]
+
+    def _turn(self, one: Candidate | int, name: str, *, is_lost: bool, is_best: bool) -> Turn | None:
+        """When it is shown on a database, by what is known now; None: not at all."""
+        if isinstance(one, int):
+            return self._turn_of_superseded(one, name) if is_lost else None
+        if one == self._base and name in self._refused:
+            return Turn.REFUSED_BASE if is_lost else None
+        is_typed, is_named = 0 in one.generations, self._is_named(name, one)
+        if is_typed and not self._refusals[name, self._candidates[one].username]:
+            return Turn.TYPED
+        if not is_typed and (not self._recorded[name] or (is_named and name not in self._wrong)):
+            return Turn.NAMED
+        if not (is_lost or one.stores):
             return None
-        base = max(candidates, key=lambda candidate: len(candidate.stores))
-        for name in self._refused:
-            self._count(name, candidates[base], accepted=False)
-        return base
+        other = Turn.NAMED_ALTHOUGH_WRONG if is_named else Turn.OTHER
+        return Turn.BEST if is_best else other
 
-    def _show_likely(
-        self, candidates: Mapping[Candidate, Login], base: Candidate | None
-    ) -> dict[Candidate, list[str]]:
-        """Each where it is likely, first what somebody has typed: he may have changed the databases too.
+    def _turn_of_superseded(self, generation: int, name: str) -> Turn | None:
+        users = self._ports.credential.usernames
+        if all(self._refusals[name, user] >= REFUSALS_AT_MOST for user in users):
+            return None
+        is_named = name not in self._wrong and generation in self._recorded[name]
+        return Turn.SUPERSEDED_AND_NAMED if is_named else self._superseded[generation]
 
-        Returns:
-            Where each was not shown; empty where that is not needed any more.
-        """
-        left = {candidate: list(self._stagers) for candidate in candidates}
-        if base:
-            left[base] = [name for name in self._stagers if name not in self._refused]
-        typed_first = sorted(candidates, key=lambda one: (one is base, 0 not in one.generations))
-        for candidate in typed_first:
-            likely = [
-                name for name in left[candidate] if self._is_likely(name, candidate, candidates[candidate])
-            ]
-            left[candidate] = [name for name in left[candidate] if name not in likely]
-            self._show(candidate, candidates[candidate], likely)
-            open_ = (one for one in candidates if one is not base and (left[one] or self._is_everywhere(one)))
-            if (best := next(open_, None)) and not left[best]:
-                return {}
-        return left
+    def _take(self, one: Candidate | int, names: Sequence[str]) -> None:
+        self._shown.update((one, name) for name in names)
+        if not isinstance(one, int):
+            self._show(one, self._candidates[one], names)
+        elif held := self._version(one):
+            is_known = held[1].login in self._candidates.values()
+            if not is_known and held[1].login.username in self._ports.credential.usernames:
+                candidate = Candidate(ref=held[0], generations=(one,))
+                self._show(candidate, held[1].login, names, is_superseded=True)
 
-    def _show_rest(self, left: dict[Candidate, list[str]], candidates: Mapping[Candidate, Login]) -> None:
-        """The best; where that is refused, too, what else the server names; and then the others (protocol C5)."""
-        best = islice(left, 1)
-        for candidate, only_named in chain(
-            product(best, [False]), product(left, [True]), product(left, [False])
-        ):
-            login, lost = candidates[candidate], self._lost()
-            shown = [
-                name
-                for name in left[candidate]
-                if (name in lost and self._is_named(name, candidate, login))
-                or (not only_named and (name in lost or candidate.stores))
-            ]
-            left[candidate] = [name for name in left[candidate] if name not in shown]
-            self._show(candidate, login, shown)
-
-    def _ranked(self, candidates: Mapping[Candidate, Login]) -> list[Tried]:
+    def _ranked(self) -> list[Tried]:
         """As they were ranked, in whatever order they were shown."""
-        order = {candidate.ref: place for place, candidate in enumerate(candidates)}
+        order = {candidate.ref: place for place, candidate in enumerate(self._candidates)}
         return sorted(self._tried.values(), key=lambda one: order.get(one.candidate.ref, len(order)))
 
     def _show(
         self, candidate: Candidate, login: Login, databases: Iterable[str], *, is_superseded: bool = False
-    ) -> Tried:
+    ) -> None:
         shown = [name for name in databases if self._may_show(name, candidate, login)]
         answers = self._reached.attempt(partial(self._works, login), shown)
-        self._reached.go_on_under(self._record)
+        self._reached.go_on()
         for name, accepted in answers.items():
             self._count(name, login, accepted=accepted)
-            if not accepted and self._is_named(name, candidate, login):
+            if not accepted and self._is_named(name, candidate):
                 self._wrong.add(name)
         works = frozenset(name for name, accepted in answers.items() if accepted)
         if before := self._tried.get(candidate.ref):
             works |= before.works
-        tried = self._tried[candidate.ref] = Tried(candidate, login, works, is_superseded)
-        return tried
-
-    def _is_everywhere(self, candidate: Candidate) -> bool:
-        tried = self._tried.get(candidate.ref)
-        return tried is not None and tried.works.issuperset(self._stagers)
+        self._tried[candidate.ref] = Tried(candidate, login, works, is_superseded)
 
     def _count(self, name: str, login: Login, *, accepted: bool) -> None:
         is_taken_back = accepted or self._stagers[name].takes_refusals_back
@@ -183,40 +207,9 @@ class Search:
             self._unknown.add((candidate.ref, database))
         return is_known
 
-    def _is_likely(self, database: str, candidate: Candidate, login: Login) -> bool:
-        """Whether a login is shown first on a database: what the server names, until one of these is refused.
-
-        And what is typed, unless its account has refused: of two tries one is left for what Lockstep made.
-        """
-        if 0 in candidate.generations:
-            return not self._refusals[database, login.username]
-        is_named = database not in self._wrong and self._is_named(database, candidate, login)
-        return not self._recorded[database] or is_named
-
-    def _is_named(self, database: str, candidate: Candidate, login: Login) -> bool:
-        """Whether the server says that the account has a login."""
-        recorded = self._recorded[database]
-        return bool(recorded.intersection(candidate.generations)) or (
-            # It may have been given again under another number since.
-            login in [value.login for _, value in filter(None, map(self._version, recorded))]
-        )
-
-    def _show_superseded(
-        self, generations: Sequence[int], candidates: Mapping[Candidate, Login], *, only_named: bool = False
-    ) -> None:
-        """On the databases where nothing works that was shown, if it was not shown yet."""
-        known, usernames = list(candidates.values()), self._ports.credential.usernames
-        for generation in generations:
-            lost = self._lost()
-            if only_named:
-                lost = [n for n in lost if n not in self._wrong and generation in self._recorded[n]]
-            if not any(self._refusals[name, user] < REFUSALS_AT_MOST for name in lost for user in usernames):
-                continue
-            held = self._version(generation)
-            is_new = held and held[0] not in self._tried and held[1].login not in known
-            if held and is_new and held[1].login.username in usernames:
-                candidate = Candidate(ref=held[0], generations=(generation,))
-                self._show(candidate, held[1].login, lost, is_superseded=True)
+    def _is_named(self, database: str, candidate: Candidate) -> bool:
+        """Whether the server says that the account has the login."""
+        return not self._recorded[database].isdisjoint(candidate.generations)
 
     def _lost(self) -> list[str]:
         """The databases on which nothing works that was shown."""
@@ -236,12 +229,10 @@ class Search:
         if database in winner.works:
             return None
         credential = self._ports.credential
-        ended = self._in_the_way(database, winner)
-        if ended and ended.candidate.stores:
-            raise NoRoomError(credential=credential.id, database=database, store=ended.candidate.stores[0])
-        if ended:
-            until = str(self._record.not_before)
-            raise NoRoomError(credential=credential.id, database=database, until=until)
+        if ended := self._in_the_way(database, winner):
+            stores = ended.candidate.stores
+            why = {"store": stores[0]} if stores else {"until": str(self._record.not_before)}
+            raise NoRoomError(credential=credential.id, database=database, **why)
         kept = decide.kept_beside([*self._tried.values()], database, winner, credential)
         return Beside(database=database, login=kept.candidate.ref if kept else None)
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from functions.apply_db import logins
-from functions.apply_db.reached import Place, Reached, Values, doomed, reached
+from functions.apply_db.reached import Place, Reached, Values, reached
 from functions.apply_db.replication import Wait
 from functions.apply_db.search import Search
 from lockstep.protocol import decide
@@ -99,10 +99,11 @@ def _apply(request: Staged, ports: Ports) -> ApplyResult | BaseRefused:
     places: dict[str, Place | None] = {one.database: one.login for one in request.beside}
     if is_new:
         places = dict.fromkeys(ports.databases, claim.base_generation or None)
-    with reached(ports, [claim.generation, *(place for place in places.values() if place)]) as databases:
-        record = ports.lock.require(lease, claim, promoting=request.promoting, now=ports.clock.now())
-        databases.go_on_under(record)
-        pending, values = _held(databases.values, claim), databases.values
+    asked = [claim.generation, *(place for place in places.values() if place)]
+    require = partial(ports.lock.require, lease, claim, promoting=request.promoting)
+    with reached(ports, asked, require) as databases:
+        record, values = databases.record, databases.values
+        pending = _held(values, claim)
         places = {name: place for name, place in places.items() if name in databases.stagers}
         for name, place in places.items():
             if place is None and name not in record.take_over:
@@ -116,17 +117,16 @@ def _apply(request: Staged, ports: Ports) -> ApplyResult | BaseRefused:
             return BaseRefused(refused=refused)
         if refused:  # What a search has seen may have ended since.
             raise CurrentCredentialRejectedError(database=refused[0])
-        databases.go_on_under(record)
+        databases.go_on()
+        kept = {claim.generation, claim.base_generation}
         change = _Change(
             pending=pending,
             beside=beside,
-            doomed=doomed(
-                ports, record.valid - {claim.generation, claim.base_generation} if is_new else (), values
-            ),
+            doomed=databases.doomed(record.valid - kept if is_new else ()),
             is_new=is_new,
             is_urgent=record.is_revoking or not is_new,
         )
-        done = databases.each(partial(_apply_one, databases, change), record)
+        done = databases.each(partial(_apply_one, databases, change))
     return ApplyResult(databases=tuple(done.values()))
 
 
@@ -177,23 +177,21 @@ def _if_another_account(
 
 def _probe(request: ProbeRequest, ports: Ports) -> ProbeResult:
     """Search among the candidates whose values the stores still hold."""
-    with reached(ports, [candidate.ref for candidate in request.candidates]) as databases:
-        record = ports.lock.require_lease(request.rotation.lease, now=ports.clock.now())
-        databases.go_on_under(record)
+    require = partial(ports.lock.require_lease, request.rotation.lease)
+    with reached(ports, [candidate.ref for candidate in request.candidates], require) as databases:
         held = {candidate: databases.values[candidate.ref] for candidate in request.candidates}
         candidates = {candidate: value.login for candidate, value in held.items() if value}
-        return Search(databases, record, request.refused).find(candidates)
+        return Search(databases, request.refused, candidates).find()
 
 
 def _revoke(request: RevokeRequest, ports: Ports) -> RevokeResult:
     """Leave nothing valid but the promoted generation (protocol O5)."""
     claim, lease = request.claim, request.rotation.lease
-    with reached(ports, [claim.generation]) as databases:
-        record = ports.lock.require(lease, claim, promoting=True, now=ports.clock.now())
-        databases.go_on_under(record)
-        ended = doomed(ports, record.valid - {claim.generation}, databases.values)
+    require = partial(ports.lock.require, lease, claim, promoting=True)
+    with reached(ports, [claim.generation], require) as databases:
+        ended = databases.doomed(databases.record.valid - {claim.generation})
         revoke_one = partial(_revoke_one, databases, pending=_held(databases.values, claim), doomed=ended)
-        done = databases.each(revoke_one, record)
+        done = databases.each(revoke_one)
     return RevokeResult(databases=tuple(done.values()))
 
 

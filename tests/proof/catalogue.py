@@ -19,7 +19,7 @@ from msgspec import structs
 from functions.apply_db import logins, search
 from functions.apply_db import step as apply_db
 from functions.apply_db.replication import Wait
-from functions.apply_db.search import Search
+from functions.apply_db.search import Search, Turn
 from functions.audit import step as audit
 from functions.generate import step as generate
 from functions.generate.step import Preparation
@@ -560,23 +560,27 @@ def room_not_asked(_original: Foreign, *_: Foreign) -> list[Foreign]:
 
 @bug(
     "C5",
-    over=(Search, "_show_superseded"),
+    over=(decide, "superseded_generations"),
     races=Races(("I8",), ("fails-over-twice",)),
     model=Model("I13", Budget(terms=1, failovers=2), POSTGRESQL),
 )
-def superseded_not_shown(_original: Foreign, *_: Foreign, **__: Foreign) -> None:
+def superseded_not_shown(_original: Foreign, *_: Foreign) -> tuple[list[int], list[int]]:
     """Where nothing works that may be valid, nothing older is shown."""
+    return [], []
 
 
-@bug("C5, I13", over=(Search, "_show_rest"), model=Model("I13", Budget(terms=1, attributes=1)))
-def names_decide(_original: Foreign, *_: Foreign) -> None:
+@bug("C5, I13", over=(Search, "_turn"), model=Model("I13", Budget(terms=1, attributes=1)))
+def names_decide(original: Foreign, *asked: Foreign, **known: Foreign) -> Turn | None:
     """What MySQL's ATTRIBUTE does not name is not shown."""
+    turn = original(*asked, **known)
+    return None if turn in {Turn.BEST, Turn.NAMED_ALTHOUGH_WRONG, Turn.OTHER} else turn
 
 
-@bug("C5, I13", over=(Search, "_is_likely"), model=Model("I13", Budget(terms=1, dbas=1), ONE_MYSQL))
-def typed_not_first(_original: Foreign, search: Search, database: str, *asked: Foreign) -> bool:
+@bug("C5, I13", over=(Search, "_turn"), model=Model("I13", Budget(terms=1, dbas=1), ONE_MYSQL))
+def typed_not_first(original: Foreign, *asked: Foreign, **known: Foreign) -> Turn | None:
     """What the server names comes before what a person has written into the stores."""
-    return not search._recorded[database] or search._is_named(database, *asked)
+    turn = original(*asked, **known)
+    return Turn.OTHER if turn is Turn.TYPED else turn
 
 
 @bug(

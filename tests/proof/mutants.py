@@ -39,7 +39,7 @@ CORE: Mapping[str, tuple[str, ...]] = {
     "ring": ("lockstep/oci/ring.py", "lockstep/protocol/ring.py"),
     "steps": (
         *("functions/generate/step.py", "functions/update_secrets/step.py", "functions/audit/step.py"),
-        *(f"functions/apply_db/{n}.py" for n in ("step", "logins", "search", "replication")),
+        *(f"functions/apply_db/{n}.py" for n in ("step", "reached", "logins", "search", "replication")),
     ),
     "drivers": tuple(
         f"lockstep/databases/{n}.py"
